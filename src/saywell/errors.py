@@ -1,0 +1,130 @@
+"""Every error Saywell raises on purpose, each with one HTTP status and a message that names the way out.
+
+SaywellError                      500
+├── InvalidRequest                400   a field has the wrong value; `param` names it
+│   ├── InvalidText               422   nothing speakable, control characters, lone surrogates
+│   ├── TooLarge                  413   text, upload or duration over the limit
+│   ├── UnknownVoice              404
+│   ├── UnknownModel              404
+│   └── UnsupportedMedia          415   not audio, or an output format that is not there
+├── PlanError                     400   an impossible wish; `param` names the setting
+├── Unauthorized                  401
+├── Forbidden                     403
+├── TooManyRequests               429   the queue is full; `retry_after` in seconds
+├── Unavailable                   503   loading, draining or out of order; `retry_after`
+│   ├── MissingDependency         503   an optional package or program is not installed
+│   └── EngineClosed              503
+├── OutOfMemory                   507   would not fit, refused before it starts
+├── DeadlineExceeded              504
+├── Cancelled                     499   the client went away
+└── EngineFailure                 500
+    ├── BadAudio                  500   the verdict refused what the model produced
+    ├── ModelFailure              500   the model raised
+    └── WorkerDied                500   the worker process died while streaming
+"""
+
+from __future__ import annotations
+
+
+class SaywellError(Exception):
+    """Base of all errors. `status`: HTTP status; `code`: stable machine-readable name; `param`: the field at fault."""
+
+    status = 500
+    code = "internal_error"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+
+
+class InvalidRequest(SaywellError):
+    status, code = 400, "invalid_request"
+
+
+class InvalidText(InvalidRequest):
+    status, code = 422, "invalid_text"
+
+
+class TooLarge(InvalidRequest):
+    status, code = 413, "too_large"
+
+
+class UnknownVoice(InvalidRequest):
+    status, code = 404, "voice_not_found"
+
+
+class UnknownModel(InvalidRequest):
+    status, code = 404, "model_not_found"
+
+
+class UnsupportedMedia(InvalidRequest):
+    status, code = 415, "unsupported_media"
+
+
+class PlanError(SaywellError):
+    status, code = 400, "impossible_setting"
+
+
+class Unauthorized(SaywellError):
+    status, code = 401, "invalid_api_key"
+
+
+class Forbidden(SaywellError):
+    status, code = 403, "forbidden"
+
+
+class TooManyRequests(SaywellError):
+    status, code = 429, "queue_full"
+
+
+class Unavailable(SaywellError):
+    status, code = 503, "unavailable"
+
+
+class MissingDependency(Unavailable):
+    status, code = 503, "missing_dependency"
+
+
+class EngineClosed(Unavailable):
+    status, code = 503, "engine_closed"
+
+
+class OutOfMemory(SaywellError):
+    status, code = 507, "out_of_memory"
+
+
+class DeadlineExceeded(SaywellError):
+    status, code = 504, "deadline_exceeded"
+
+
+class Cancelled(SaywellError):
+    status, code = 499, "cancelled"
+
+
+class EngineFailure(SaywellError):
+    status, code = 500, "engine_failure"
+
+
+class BadAudio(EngineFailure):
+    status, code = 500, "bad_audio"
+
+
+class ModelFailure(EngineFailure):
+    status, code = 500, "model_failure"
+
+
+class WorkerDied(EngineFailure):
+    status, code = 500, "worker_died"
+
+
+def by_code() -> dict[str, type[SaywellError]]:
+    """Every error class by its `code`: how an error crosses a process boundary without pickle."""
+    found: dict[str, type[SaywellError]] = {}
+    todo: list[type[SaywellError]] = [SaywellError]
+    while todo:
+        cls = todo.pop()
+        found[cls.code] = cls
+        todo.extend(cls.__subclasses__())
+    return found

@@ -1,0 +1,205 @@
+"""The nouns of the program: Request → Sequence → Frame → AudioChunk, and the facts about a model and its voices."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from saywell.errors import InvalidRequest
+
+Samples = npt.NDArray[np.float32]
+"""Mono audio, shape [n], nominally within [-1, 1]."""
+
+FinishReason = Literal["stop", "length", "loop", "empty"]
+"""Why a sequence ended: by itself; at the frame limit; repeating itself; before it said anything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How tokens are drawn. None means the family's own default. Families without sampling ignore it."""
+
+    temperature: float | None = None
+    """0 (greedy) to 2."""
+    top_p: float | None = None
+    """Above 0, to 1."""
+    repetition_penalty: float | None = None
+    """Above 0, to 2; 1 is none."""
+    seed: int | None = None
+    """0 to 2**63 - 1. None: a new one each time. The same seed gives the same audio, alone or in a batch."""
+
+    def __post_init__(self) -> None:
+        _within("temperature", self.temperature, 0.0, 2.0)
+        _within("top_p", self.top_p, 1e-6, 1.0)
+        _within("repetition_penalty", self.repetition_penalty, 1e-6, 2.0)
+        _within("seed", self.seed, 0, 2**63 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One text to be spoken. `text` is data: it never becomes a control token, a path or a log line."""
+
+    text: str
+    voice: str | None = None
+    """A voice id; None: the model's default."""
+    language: str | None = None
+    """BCP-47 tag; None: the voice's own."""
+    speed: float = 1.0
+    """0.25 to 4; pitch is kept."""
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    max_frames: int | None = None
+    """Upper limit of frames for each sequence; None: by the plan. Reaching it is reported as finish reason `length`."""
+    timeout_s: float | None = None
+    """Seconds from submission until all work stops with DeadlineExceeded; None: by the plan."""
+    priority: int = 0
+    """-10 to 10; higher goes first."""
+    raw: bool = False
+    """The text as it is, one sequence, no normalisation, no stitching."""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        _within("speed", self.speed, 0.25, 4.0)
+        _within("max_frames", self.max_frames, 1, 1_000_000)
+        _within("timeout_s", self.timeout_s, 0.001, 86_400.0)
+        _within("priority", self.priority, -10, 10)
+
+
+def _within(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:  # also refuses NaN
+        raise InvalidRequest(f"{name} must be between {low:g} and {high:g}, not {value!r}", param=name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voice:
+    """Somebody a model can speak as."""
+
+    id: str
+    name: str
+    language: str
+    """BCP-47 tag."""
+    sample_rate: int
+    """Hz of the audio this voice yields."""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """The facts about a model that planning needs; no weights. All sizes in bytes."""
+
+    name: str
+    family: str
+    """File name under `saywell/models/`."""
+    kind: Literal["single-shot", "autoregressive"]
+    sample_rate: int
+    """Hz; a voice may have its own."""
+    frame_rate: float
+    """Frames per second of audio."""
+    executors: tuple[str, ...]
+    """What can run it, best first."""
+    precisions: tuple[str, ...]
+    weight_bytes: dict[str, int]
+    """Resident weights by precision."""
+    kv_bytes_per_frame: int = 0
+    """Per sequence and frame of context, at fp32."""
+    overhead_bytes: int = 0
+    """Runtime, libraries and activations beside weights and KV cache, once per process."""
+    slot_bytes: int = 0
+    """Working memory of one running sequence beside its KV cache."""
+    max_context: int = 0
+    """Frames of prompt and speech together; 0: no limit."""
+    default_voice: str = ""
+    path: Path | None = None
+    """Directory of the model's files, if it has any."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Sequence:
+    """One chunk of text on its way through a model. The engine owns it; `prompt` and `state` belong to the family."""
+
+    request: Request
+    index: int
+    """Position in the text: 0, 1, …"""
+    source: str
+    """The slice of the request's text."""
+    text: str
+    """What is spoken: `source`, normalised."""
+    voice: Voice
+    seed: int
+    max_frames: int
+    last: bool = False
+    """True when no further sequence of the request follows."""
+    prompt: Any = None
+    state: Any = None
+    slot: int = -1
+    frames: int = 0
+    """Frames produced so far."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """What one step gave one sequence: codebook tokens, a speech token, or samples. `finish` is set on the last one."""
+
+    sequence: Sequence
+    data: npt.NDArray[Any] | None
+    """None when the end carries nothing to decode."""
+    finish: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class AudioChunk:
+    """A piece of the answer, in text order."""
+
+    request_id: str
+    index: int
+    """Which sequence it belongs to."""
+    samples: Samples
+    sample_rate: int
+    final: bool = False
+    """The last chunk of its sequence."""
+    text: str = ""
+    """On the first chunk of a sequence: the slice of the request's text it speaks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a finished request cost and gave. Seconds on the monotonic clock."""
+
+    finish_reason: FinishReason
+    sequences: int
+    frames: int
+    audio_s: float
+    queued_s: float
+    """Submission to the first slot."""
+    first_audio_s: float
+    """Submission to the first audio (TTFA)."""
+    total_s: float
+    """Submission to the last audio."""
+    seed: int
+
+    @property
+    def rtf(self) -> float:
+        """Real-time factor: seconds from submission to the end per second of audio; lower is better."""
+        return self.total_s / self.audio_s if self.audio_s else float("inf")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Audio:
+    """A collected stream."""
+
+    samples: Samples
+    sample_rate: int
+    summary: Summary
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / self.sample_rate
+
+    def save(self, path: str | Path, format: str | None = None) -> Path:
+        """Write to `path` in the format its extension names (wav, flac, mp3, opus, aac, pcm)."""
+        from saywell.audio.encode import save
+
+        return save(path, self.samples, self.sample_rate, format)
