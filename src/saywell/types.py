@@ -130,8 +130,6 @@ class Sequence:
     voice: Voice
     seed: int
     max_frames: int
-    last: bool = False
-    """True when no further sequence of the request follows."""
     prompt: Any = None
     state: Any = None
     slot: int = -1

@@ -46,7 +46,10 @@ class Model(Protocol):
         ...
 
     def prefill(self, started: list[Sequence]) -> None:
-        """Prepare sequences that have just been given a slot: prompt ids, voice state, KV cache."""
+        """Prepare sequences that have just been given a slot: prompt ids, voice state, KV cache.
+
+        Sets `sequence.state` of each one prepared; one without is handed in again. Raises SequenceError for one at fault.
+        """
         ...
 
     def step(self, batch: list[Sequence]) -> list[Frame]:
@@ -63,7 +66,7 @@ class Model(Protocol):
         ...
 
     def release(self, sequence: Sequence) -> None:
-        """Forget a sequence, finished or aborted, at whatever stage; called exactly once for each prefilled one."""
+        """Forget a sequence, finished or aborted, at whatever stage, even before its prefill. Called once for each."""
         ...
 
     def close(self) -> None:

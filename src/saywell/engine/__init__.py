@@ -1,0 +1,59 @@
+"""Request → Sequences → Frames → AudioChunks: scheduling, streaming and the process that does it.
+
+`Engine` runs in this process, `EngineClient` runs the same engine in a worker process; both are a `SpeechEngine`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from saywell.engine.stream import Stream
+    from saywell.plan import Plan
+    from saywell.types import ModelSpec, Request, Voice
+
+State = Literal["loading", "ready", "draining", "failed", "closed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineHealth:
+    """A glance at an engine; taking it never waits for the engine."""
+
+    state: State
+    slots: int
+    running: int
+    """Sequences in a slot."""
+    waiting: int
+    """Requests without a slot."""
+    steps: int
+    """Model steps since the start."""
+    restarts: int = 0
+    """Workers replaced since the start."""
+    rss_bytes: int = 0
+    """Resident memory of the process that holds the model."""
+    error: str = ""
+    """Why the state is `failed`."""
+
+
+class SpeechEngine(Protocol):
+    """What the server, the command line and the Python API speak to."""
+
+    spec: ModelSpec
+    plan: Plan
+
+    def start(self) -> None:
+        """Load the model and wait until it has produced checked audio. Raises what went wrong."""
+        ...
+
+    def submit(self, request: Request) -> Stream:
+        """Admit a request and return its audio on the way. Never waits for the model. Raises a SaywellError if refused."""
+        ...
+
+    def voices(self) -> tuple[Voice, ...]: ...
+
+    def health(self) -> EngineHealth: ...
+
+    def close(self, drain_s: float = 0.0) -> None:
+        """Take no more requests, let the running ones finish for at most `drain_s`, give everything back."""
+        ...

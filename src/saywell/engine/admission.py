@@ -1,0 +1,49 @@
+"""The door: what is refused before any work starts, and why."""
+
+from __future__ import annotations
+
+from saywell.errors import InvalidRequest, TooManyRequests, UnknownVoice
+from saywell.memory import check, estimate
+from saywell.monitor import available_memory
+from saywell.plan import Plan
+from saywell.text.check import check as check_text
+from saywell.types import ModelSpec, Request, Voice
+
+
+class Admission:
+    """Checks a request against the plan. Stateless; the caller counts."""
+
+    def __init__(self, spec: ModelSpec, plan: Plan, voices: tuple[Voice, ...]) -> None:
+        self._spec = spec
+        self._plan = plan
+        self._voices = {voice.id.lower(): voice for voice in voices}
+        self._default = voices[0] if voices else None
+
+    def voice(self, request: Request) -> Voice:
+        """The voice a request asks for; the default if it names none. Raises UnknownVoice."""
+        if request.voice is None:
+            if self._default is None:
+                raise UnknownVoice("this model has no built-in voice; give a reference", param="voice")
+            return self._default
+        found = self._voices.get(request.voice.lower())
+        if found is None:
+            some = ", ".join(list(self._voices)[:8])
+            more = f" and {len(self._voices) - 8} more (see /v1/audio/voices)" if len(self._voices) > 8 else ""
+            raise UnknownVoice(f"there is no such voice; this model has {some}{more}", param="voice")
+        return found
+
+    def check(self, request: Request, in_flight: int, seconds_each: float) -> Voice:
+        """Raise what speaks against the request, cheapest test first. `seconds_each`: recent time of a request."""
+        plan = self._plan
+        check_text(request.text, plan.max_text_chars)
+        voice = self.voice(request)
+        if request.max_frames is not None and request.max_frames > plan.max_frames:
+            raise InvalidRequest(f"max_frames is at most {plan.max_frames} under this plan", param="max_frames")
+        if in_flight >= plan.slots + plan.queue:
+            wait = max(1.0, seconds_each * plan.queue / plan.slots)
+            raise TooManyRequests(
+                f"{in_flight} requests are running or waiting, which is the limit; try again in {wait:.0f} s",
+                retry_after=wait,
+            )
+        check(estimate(plan, self._spec, len(request.text)), available_memory())
+        return voice

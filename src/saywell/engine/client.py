@@ -1,0 +1,319 @@
+"""The engine in a worker process, behind the engine's own interface; a dead or hung worker is replaced."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+from saywell.child import Child, spawn
+from saywell.engine import EngineHealth, State
+from saywell.engine.admission import Admission
+from saywell.engine.messages import (
+    Abort,
+    Broken,
+    Close,
+    Credit,
+    Failed,
+    Finished,
+    FromWorker,
+    Load,
+    Message,
+    Pulse,
+    Ready,
+    Sound,
+    Submit,
+    chunk,
+    pack,
+    unpack_from_worker,
+)
+from saywell.engine.stream import Stream
+from saywell.errors import DeadlineExceeded, EngineClosed, SaywellError, Unavailable, WorkerDied
+from saywell.plan import Plan
+from saywell.types import ModelSpec, Request, Summary, Voice
+
+_log = logging.getLogger(__name__)
+
+_WORKER = "saywell.engine.worker"
+_SILENT_S = 10.0
+"""A worker that has sent no pulse for so long is hung. (It sends two a second.)"""
+_WATCH_S = 0.25
+_BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Pause before the n-th start in a row that did not get ready."""
+
+
+@dataclass(slots=True, eq=False)
+class _Active:
+    """A request the client answers for."""
+
+    stream: Stream
+    deadline: float
+    streaming: bool = False
+    """Audio has reached the reader's side: it can no longer be tried again unnoticed."""
+    retried: bool = False
+
+
+class EngineClient:
+    """Runs one engine worker. Thread-safe; its own threads read from the worker and watch it."""
+
+    def __init__(self, spec: ModelSpec, plan: Plan, *, python: str | None = None) -> None:
+        """`python`: the interpreter of another environment to run the worker in."""
+        self.spec = spec
+        self.plan = plan
+        self._python = python
+        self._lock = threading.RLock()
+        self._sending = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._child: Child | None = None
+        self._state: State = "loading"
+        self._error: SaywellError | None = None
+        self._voices: tuple[Voice, ...] = ()
+        self._admission: Admission | None = None
+        self._active: dict[str, _Active] = {}
+        self._seconds_each = 1.0
+        self._health: EngineHealth | None = None
+        self._heard = time.monotonic()
+        self._restarts = 0
+        self._misses = 0
+
+    # The interface of an engine
+
+    def start(self) -> None:
+        self._launch()
+        threading.Thread(target=self._watch, name="saywell-watch", daemon=True).start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._state != "loading")
+            if self._state != "ready":
+                raise self._error or EngineClosed("the engine was closed while it was loading")
+
+    def voices(self) -> tuple[Voice, ...]:
+        return self._voices
+
+    def submit(self, request: Request) -> Stream:
+        with self._lock:
+            if self._state == "failed" and self._error is not None:
+                raise self._error
+            if self._state in ("draining", "closed"):
+                raise EngineClosed("the server is shutting down; send the request elsewhere", retry_after=5.0)
+            if self._admission is None:
+                raise Unavailable("the model is still loading; try again in a moment", retry_after=1.0)
+            self._admission.check(request, len(self._active), self._seconds_each)
+            deadline = time.monotonic() + (request.timeout_s or self.plan.timeout_s)
+            stream = Stream(
+                request,
+                window_s=self.plan.buffer_s,
+                deadline=deadline,
+                on_close=lambda: self._abort(request.id),
+                on_read=lambda index, seconds, head: self._credit(request.id, index, seconds, head),
+            )
+            self._active[request.id] = _Active(stream, deadline)
+            ready = self._state == "ready"
+        if ready:  # while a worker is being replaced, requests wait for the new one
+            self._send(Submit(request=request))
+        return stream
+
+    def health(self) -> EngineHealth:
+        with self._lock:
+            last = self._health
+            running = last.running if last and self._state == "ready" else 0
+            return EngineHealth(
+                state=self._state,
+                slots=self.plan.slots,
+                running=running,
+                waiting=max(0, len(self._active) - running),
+                steps=last.steps if last else 0,
+                restarts=self._restarts,
+                rss_bytes=last.rss_bytes if last else 0,
+                error=self._error.message if self._error else "",
+            )
+
+    def close(self, drain_s: float = 0.0) -> None:
+        with self._changed:
+            if self._state == "closed":
+                return
+            was_ready = self._state == "ready"
+            self._state = "draining"
+            self._changed.notify_all()
+            if was_ready and drain_s:
+                self._changed.wait_for(lambda: not self._active, drain_s)
+            self._state = "closed"
+            left, self._active = list(self._active.values()), {}
+            child, self._child = self._child, None
+        for active in left:
+            active.stream.fail(EngineClosed("the server was shut down", retry_after=5.0))
+        if child is not None:
+            self._hang_up(child)
+
+    def _hang_up(self, child: Child) -> None:
+        """Ask the worker to give everything back, then make sure it is gone."""
+        try:
+            with self._sending:
+                child.connection.send_bytes(pack(Close(drain_s=0.0)))
+            child.process.wait(2.0)
+        except Exception as error:  # noqa: BLE001 - it may be dead, hung or gone at any point of this; kill() ends all
+            _log.debug("worker did not leave by itself: %s", type(error).__name__)
+        child.kill()
+
+    # Sending
+
+    def _send(self, message: Message) -> None:
+        child = self._child
+        if child is None:
+            return
+        try:
+            with self._sending:
+                child.connection.send_bytes(pack(message))
+        except OSError:
+            pass  # it has just died; the thread that reads from it sees EOF and takes care of its requests
+
+    def _abort(self, request_id: str) -> None:
+        with self._changed:
+            if self._active.pop(request_id, None) is None:
+                return
+            self._changed.notify_all()
+        self._send(Abort(request_id=request_id))
+
+    def _credit(self, request_id: str, index: int, seconds: float, head: int) -> None:
+        if request_id in self._active:
+            self._send(Credit(request_id=request_id, index=index, seconds=seconds, head=head))
+
+    # The worker's life
+
+    def _launch(self) -> None:
+        """Start a worker and a thread that reads from it."""
+        child = spawn(_WORKER, python=self._python)
+        with self._lock:
+            if self._state == "closed":
+                child.kill()
+                return
+            self._child = child
+            self._heard = time.monotonic()
+        self._send(Load(spec=self.spec, plan=self.plan))
+        threading.Thread(target=self._read, args=(child,), name="saywell-reader", daemon=True).start()
+
+    def _read(self, child: Child) -> None:
+        try:
+            while True:
+                self._handle(unpack_from_worker(child.connection.recv_bytes()))
+        except (EOFError, OSError):
+            self._lost(child)
+
+    def _handle(self, message: FromWorker) -> None:
+        self._heard = time.monotonic()
+        if isinstance(message, Sound):
+            self._sound(message)
+        elif isinstance(message, Finished):
+            self._finished(message.request_id, message.summary)
+        elif isinstance(message, Failed):
+            self._failed(message.request_id, message.error.error())
+        elif isinstance(message, Pulse):
+            self._pulse(message)
+        elif isinstance(message, Ready):
+            self._ready(message.voices)
+        elif isinstance(message, Broken):
+            self._broken(message.error.error())
+
+    def _sound(self, message: Sound) -> None:
+        active = self._active.get(message.request_id)
+        if active is not None:
+            active.streaming = active.streaming or bool(message.pcm)
+            active.stream.put(chunk(message))
+
+    def _finished(self, request_id: str, summary: Summary) -> None:
+        with self._changed:
+            active = self._active.pop(request_id, None)
+            self._seconds_each += 0.1 * (summary.total_s - self._seconds_each)
+            self._changed.notify_all()
+        if active is not None:
+            active.stream.finish(summary)
+
+    def _failed(self, request_id: str, error: SaywellError) -> None:
+        with self._changed:
+            active = self._active.pop(request_id, None)
+            self._changed.notify_all()
+        if active is not None:
+            active.stream.fail(error)
+
+    def _pulse(self, pulse: Pulse) -> None:
+        self._health = pulse.health
+        if pulse.busy_s > self.plan.hang_s:
+            self._kill("one step took longer than any should")
+
+    def _ready(self, voices: tuple[Voice, ...]) -> None:
+        with self._changed:
+            if self._state not in ("loading", "failed"):
+                return
+            self._voices = voices
+            self._admission = Admission(self.spec, self.plan, voices)
+            self._state = "ready"
+            self._error = None
+            self._misses = 0
+            waiting = [active.stream.request for active in self._active.values()]
+            self._changed.notify_all()
+        for request in waiting:
+            self._send(Submit(request=request))
+
+    def _broken(self, error: SaywellError) -> None:
+        """Loading failed: the same would happen again, so the reason is kept and nobody is made to wait."""
+        with self._changed:
+            self._error = error
+            self._state = "failed"
+            lost, self._active = list(self._active.values()), {}
+            self._changed.notify_all()
+        for active in lost:
+            active.stream.fail(error)
+
+    def _lost(self, child: Child) -> None:
+        """A worker's connection is closed: answer for its requests and start another."""
+        status = child.kill()
+        with self._changed:
+            if self._child is not child or self._state in ("closed", "failed"):
+                return
+            self._child = None
+            self._restarts += 1
+            self._misses += 1
+            doomed = self._condemn() if self._state == "ready" else []
+            self._state = "loading" if self._state == "ready" else self._state
+        _log.warning("the engine worker ended with status %s; starting another", status)
+        for active in doomed:
+            active.stream.fail(WorkerDied("the engine worker died while it was speaking; send the request again"))
+        self._relaunch()
+
+    def _condemn(self) -> list[_Active]:
+        """Those the dead worker cannot be forgiven for: already streaming, or tried once before. Under the lock."""
+        doomed = [active for active in self._active.values() if active.streaming or active.retried]
+        for active in doomed:
+            del self._active[active.stream.request.id]
+        for active in self._active.values():
+            active.retried = True
+        return doomed
+
+    def _relaunch(self) -> None:
+        pause = _BACKOFF_S[min(self._misses - 1, len(_BACKOFF_S) - 1)]
+        if pause:
+            time.sleep(pause)
+        try:
+            self._launch()
+        except SaywellError as error:
+            self._broken(error)
+
+    def _watch(self) -> None:
+        """Kill a worker that has gone silent, and requests whose reader never came back for them."""
+        while self._state != "closed":
+            time.sleep(_WATCH_S)
+            now = time.monotonic()
+            if self._child is not None and now - self._heard > _SILENT_S:
+                self._kill("it has gone silent")
+            with self._lock:
+                late = [request_id for request_id, active in self._active.items() if now > active.deadline + 1.0]
+            for request_id in late:
+                self._failed(request_id, DeadlineExceeded("the deadline passed before the speech was finished"))
+                self._send(Abort(request_id=request_id))
+
+    def _kill(self, why: str) -> None:
+        child = self._child
+        if child is not None:
+            _log.error("killing the engine worker: %s", why)
+            self._heard = time.monotonic()
+            child.process.kill()  # its reader thread sees EOF and does the rest

@@ -1,0 +1,168 @@
+"""One admitted request inside the engine: its text on the way in, its sequences, the figures for its summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from saywell.audio.stitch import Stitcher
+from saywell.audio.verdict import Verdict
+from saywell.engine.stream import Outlet
+from saywell.models.base import DecodeJob
+from saywell.plan import Plan
+from saywell.text.check import speakable
+from saywell.text.normalise import normalise
+from saywell.text.split import chunks
+from saywell.types import AudioChunk, FinishReason, Frame, Request, Samples, Sequence, Summary, Voice
+
+_GOLDEN = 0x9E3779B97F4A7C15
+"""Odd and far from round: seeds of neighbouring sequences share no pattern."""
+
+
+class Job:
+    """Hands out its sequences in text order, and knows when the last of them is done."""
+
+    def __init__(self, request: Request, voice: Voice, plan: Plan, outlet: Outlet, seed: int, deadline: float) -> None:
+        self.request = request
+        self.voice = voice
+        self.outlet = outlet
+        self.seed = seed
+        self.deadline = deadline
+        self.running = 0
+        self.full_since: float | None = None
+        self._plan = plan
+        self._texts = _texts(request, plan)
+        self._next = next(self._texts, None)
+        self._index = 0
+        self._submitted = time.monotonic()
+        self._started: float | None = None
+        self._first_audio: float | None = None
+        self._audio_s = 0.0
+        self._frames = 0
+        self._finish: FinishReason = "stop"
+
+    @property
+    def more(self) -> bool:
+        """Whether `take` has another sequence to give."""
+        return self._next is not None
+
+    @property
+    def done(self) -> bool:
+        return self._next is None and self.running == 0
+
+    def take(self, slot: int) -> Sequence:
+        """The next sequence, in `slot`. Its text is split and normalised now, not before it is needed."""
+        if self._next is None:
+            raise IndexError("no sequence left")
+        source, self._next = self._next, next(self._texts, None)
+        request = self.request
+        sequence = Sequence(
+            request=request,
+            index=self._index,
+            source=source,
+            text=source if request.raw else normalise(source, request.language or self.voice.language),
+            voice=self.voice,
+            seed=(self.seed + self._index * _GOLDEN) % 2**63,
+            max_frames=request.max_frames or self._plan.max_frames,
+            slot=slot,
+        )
+        self._index += 1
+        self.running += 1
+        self._started = self._started or time.monotonic()
+        return sequence
+
+    def put(self, chunk: AudioChunk) -> None:
+        if len(chunk.samples):
+            self._first_audio = self._first_audio or time.monotonic()
+            self._audio_s += len(chunk.samples) / chunk.sample_rate
+        self.outlet.put(chunk)
+
+    def leave(self, sequence: Sequence, finish: FinishReason) -> None:
+        """A sequence has ended by itself."""
+        self.running -= 1
+        self._frames += sequence.frames
+        if finish != "stop":
+            self._finish = finish
+
+    def summary(self) -> Summary:
+        now = time.monotonic()
+        return Summary(
+            finish_reason=self._finish,
+            sequences=self._index,
+            frames=self._frames,
+            audio_s=self._audio_s,
+            queued_s=(self._started or now) - self._submitted,
+            first_audio_s=(self._first_audio or now) - self._submitted,
+            total_s=now - self._submitted,
+            seed=self.seed,
+        )
+
+
+def _texts(request: Request, plan: Plan) -> Iterator[str]:
+    """The chunks to be spoken, one sequence each. A chunk with nothing to say (a line of dashes) makes no sequence."""
+    if request.raw:
+        yield request.text
+        return
+    for chunk in chunks(request.text, plan.first_chunk_chars, plan.chunk_chars):
+        if speakable(chunk):
+            yield chunk
+
+
+@dataclass(slots=True, eq=False)
+class Track:
+    """The way of one sequence from frames to chunks: decoded in portions, judged, stitched."""
+
+    job: Job
+    sequence: Sequence
+    verdict: Verdict = field(init=False)
+    stitcher: Stitcher | None = field(init=False)
+    finish: FinishReason | None = None
+    _pending: list[Frame] = field(default_factory=list)
+    _portion: int = 0
+    _named: bool = False
+
+    def __post_init__(self) -> None:
+        sequence = self.sequence
+        rate, request = sequence.voice.sample_rate, sequence.request
+        self.verdict = Verdict(sequence.text, rate, request.speed)
+        self.stitcher = None if request.raw else Stitcher(rate)
+
+    def add(self, frame: Frame, plan: Plan) -> None:
+        if frame.data is not None:
+            self.sequence.frames += 1
+            self._pending.append(frame)
+        self.finish = frame.finish
+        if self.finish is None and self.sequence.frames >= self.sequence.max_frames:
+            self.finish = "length"
+        self._portion = self._portion or plan.first_frames
+
+    @property
+    def due(self) -> bool:
+        """Whether there is enough to decode. Portions do not change the sound, only when it is heard."""
+        return self.finish is not None or len(self._pending) >= self._portion
+
+    def decode_job(self, plan: Plan) -> DecodeJob:
+        frames, self._pending = self._pending, []
+        # From a first few frames to the steady portion by doubling: early sound, then fewer calls.
+        self._portion = min(plan.chunk_frames, self._portion * 2)
+        return DecodeJob(self.sequence, frames, last=self.finish is not None)
+
+    def chunk(self, samples: Samples) -> AudioChunk:
+        """What may be sent. Raises BadAudio."""
+        last = self.finish is not None
+        self.verdict.add(samples)
+        if last and self.finish == "stop" and not self.sequence.request.raw:
+            self.verdict.finish()
+        if self.stitcher is not None:
+            samples = self.stitcher.feed(samples, last)
+        text = "" if self._named else self.sequence.source
+        self._named = True
+        return AudioChunk(
+            request_id=self.sequence.request.id,
+            index=self.sequence.index,
+            samples=samples,
+            sample_rate=self.sequence.voice.sample_rate,
+            final=last,
+            text=text,
+        )

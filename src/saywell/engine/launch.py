@@ -1,0 +1,104 @@
+"""From wishes to a running engine: settings → hardware → spec → plan → engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from saywell.engine import SpeechEngine
+from saywell.engine.client import EngineClient
+from saywell.engine.engine import Engine
+from saywell.engine.stream import Stream
+from saywell.hardware import Hardware, detect
+from saywell.models.base import find_spec
+from saywell.plan import Plan, make_plan
+from saywell.settings import Settings, load_settings
+from saywell.types import Audio, ModelSpec, Request, SamplingParams, Voice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was found and what was decided, before anything is loaded."""
+
+    settings: Settings
+    hardware: Hardware
+    spec: ModelSpec
+    plan: Plan
+
+
+def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
+    """Make the plan for these wishes on this machine (or on `hardware`). Loads no weights."""
+    found = hardware or detect()
+    spec = find_spec(settings.model, settings.model_path)
+    return Decision(settings=settings, hardware=found, spec=spec, plan=make_plan(settings, found, spec))
+
+
+def build(decision: Decision, *, worker: bool) -> SpeechEngine:
+    """The engine for a decision, not yet started: in a worker process, or in this one."""
+    if worker:
+        return EngineClient(decision.spec, decision.plan, python=decision.settings.worker_python)
+    return Engine(decision.spec, decision.plan)
+
+
+class Speaker:
+    """A running engine for Python programs.
+
+    >>> with saywell.open() as tts:
+    ...     tts.say("Hello there.").save("hello.wav")
+    """
+
+    def __init__(self, decision: Decision, engine: SpeechEngine) -> None:
+        self.settings = decision.settings
+        self.hardware = decision.hardware
+        self.spec = decision.spec
+        self.plan = decision.plan
+        self.engine = engine
+
+    def voices(self) -> tuple[Voice, ...]:
+        """All voices, the default first."""
+        return self.engine.voices()
+
+    def stream(self, text: str | Request, **fields: Any) -> Stream:
+        """Speak as it is synthesised: iterate the result for AudioChunks. `fields`: those of Request and SamplingParams."""
+        request = text if isinstance(text, Request) else make_request(text, self.settings, **fields)
+        return self.engine.submit(request)
+
+    def say(self, text: str | Request, **fields: Any) -> Audio:
+        """Speak, and wait for all of it."""
+        return self.stream(text, **fields).collect()
+
+    def close(self, drain_s: float = 0.0) -> None:
+        self.engine.close(drain_s)
+
+    def __enter__(self) -> Speaker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+_SAMPLING = frozenset(SamplingParams.__dataclass_fields__)
+
+
+def make_request(text: str, settings: Settings, **fields: Any) -> Request:
+    """A Request from flat fields; those of SamplingParams are put where they belong."""
+    sampling = SamplingParams(**{name: fields.pop(name) for name in list(fields) if name in _SAMPLING})
+    fields.setdefault("voice", settings.voice)
+    return Request(text=text, sampling=sampling, **fields)
+
+
+def open(  # noqa: A001 - read as saywell.open
+    model: str | None = None, *, worker: bool = False, settings: Settings | None = None, **wishes: Any
+) -> Speaker:
+    """Find out what the machine is, decide, load, and return what speaks. `wishes`: fields of Settings.
+
+    `worker`: run the model in a process of its own. Raises PlanError for an impossible wish, and what loading raises.
+    """
+    chosen = settings or load_settings({"model": model, **wishes})
+    decision = decide(chosen)
+    engine = build(decision, worker=worker)
+    engine.start()
+    return Speaker(decision, engine)

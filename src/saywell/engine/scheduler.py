@@ -1,0 +1,69 @@
+"""Which sequences share the next step: queues and slots, and not one tensor."""
+
+from __future__ import annotations
+
+from saywell.engine.job import Job
+from saywell.types import Sequence
+
+
+class Scheduler:
+    """Gives `slots` slots to the sequences of the jobs it holds; at most `lookahead` to one job."""
+
+    def __init__(self, slots: int, lookahead: int) -> None:
+        self.slots = slots
+        self._lookahead = lookahead
+        self._free = list(range(slots - 1, -1, -1))
+        self._jobs: dict[str, Job] = {}
+        self._running: dict[Sequence, Job] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._jobs)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        return sum(1 for job in self._jobs.values() if not job.running)
+
+    def jobs(self) -> list[Job]:
+        return list(self._jobs.values())
+
+    def job(self, request_id: str) -> Job | None:
+        return self._jobs.get(request_id)
+
+    def add(self, job: Job) -> None:
+        self._jobs[job.request.id] = job
+
+    def start(self) -> list[tuple[Sequence, Job]]:
+        """Fill the free slots: higher priority first, then who has fewest running, then who came first."""
+        started: list[tuple[Sequence, Job]] = []
+        while self._free and (job := self._neediest()) is not None:
+            sequence = job.take(self._free.pop())
+            self._running[sequence] = job
+            started.append((sequence, job))
+        return started
+
+    def _neediest(self) -> Job | None:
+        able = [job for job in self._jobs.values() if job.more and job.running < self._lookahead]
+        # min() keeps the first of equals, and a dict keeps the order of arrival.
+        return min(able, key=lambda job: (-job.request.priority, job.running), default=None)
+
+    def batch(self) -> list[Sequence]:
+        """The running sequences whose readers keep up, by slot."""
+        wanted = [sequence for sequence, job in self._running.items() if job.outlet.wants(sequence.index)]
+        return sorted(wanted, key=lambda sequence: sequence.slot)
+
+    def finish(self, sequence: Sequence) -> None:
+        """Take a sequence's slot back."""
+        if self._running.pop(sequence, None) is not None:
+            self._free.append(sequence.slot)
+
+    def remove(self, job: Job) -> list[Sequence]:
+        """Forget a job; its sequences that still hold slots, which are now free."""
+        self._jobs.pop(job.request.id, None)
+        held = [sequence for sequence, owner in self._running.items() if owner is job]
+        for sequence in held:
+            self.finish(sequence)
+        return held
