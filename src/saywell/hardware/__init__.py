@@ -1,0 +1,102 @@
+"""What this machine is. `detect()` looks once and returns frozen facts; limits of a container count, not the host's."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+from typing import Literal
+
+from saywell.hardware.facts import GIB, Cache, Cpu, Gpu, Hardware, Limits, Runtime
+
+__all__ = ["GIB", "Cache", "Cpu", "Gpu", "Hardware", "Limits", "Runtime", "detect"]
+
+ARCHES = {"AMD64": "x86_64", "x86_64": "x86_64", "aarch64": "arm64", "ARM64": "arm64", "arm64": "arm64"}
+
+
+def detect(root: Path = Path("/")) -> Hardware:
+    """Look at this machine, or at a recorded Linux tree of files below another root (which shows no GPU)."""
+    if root != Path("/"):
+        return _linux(root)
+    if sys.platform == "darwin":
+        return _macos()
+    if sys.platform == "win32":
+        return _windows()
+    return _linux(root)
+
+
+def _linux(root: Path) -> Hardware:
+    from saywell.hardware import devices, linux
+
+    live = root == Path("/")
+    gpus, note = devices.read_gpus() if live else ((), "")
+    return Hardware(
+        os="linux" if not live or sys.platform.startswith("linux") else "other",
+        arch=_arch() if live else _recorded_arch(root),
+        python=platform.python_version(),
+        product=linux.read_product(root),
+        cpu=linux.read_cpu(root),
+        memory=linux.read_memory(root) or _memory(),
+        limits=linux.read_limits(root),
+        gpus=gpus,
+        gpu_note=note,
+        runtimes=devices.read_runtimes(),
+        thermal=linux.read_thermal(root),
+    )
+
+
+def _macos() -> Hardware:
+    from saywell.hardware import devices, macos
+
+    facts = macos.sysctl()
+    return Hardware(
+        os="darwin",
+        arch=_arch(),
+        python=platform.python_version(),
+        product=macos.read_product(facts),
+        cpu=macos.read_cpu(facts),
+        memory=macos.read_memory(facts) or _memory(),
+        gpu_note="macOS has no NVIDIA driver",
+        mps=_arch() == "arm64",
+        runtimes=devices.read_runtimes(),
+    )
+
+
+def _windows() -> Hardware:
+    from saywell.hardware import devices, windows
+
+    gpus, note = devices.read_gpus()
+    return Hardware(
+        os="windows",
+        arch=_arch(),
+        python=platform.python_version(),
+        product=windows.read_product(),
+        cpu=windows.read_cpu(),
+        memory=_memory(),
+        limits=Limits(cpus=_affinity()),
+        gpus=gpus,
+        gpu_note=note,
+        runtimes=devices.read_runtimes(),
+    )
+
+
+def _arch() -> str:
+    return ARCHES.get(platform.machine(), platform.machine())
+
+
+def _recorded_arch(root: Path) -> Literal["x86_64", "arm64"]:
+    """A recorded tree tells its architecture by how its processors describe themselves."""
+    text = (root / "proc/cpuinfo").read_text(encoding="utf-8") if (root / "proc/cpuinfo").exists() else ""
+    return "arm64" if "CPU implementer" in text else "x86_64"
+
+
+def _memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+def _affinity() -> tuple[int, ...]:
+    import psutil
+
+    return tuple(psutil.Process().cpu_affinity() or ())

@@ -1,0 +1,94 @@
+"""GPUs through NVML and the installed runtimes. Nothing here imports torch; an absent driver is a fact, not an error."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib import import_module, metadata, util
+from pathlib import Path
+from typing import Any
+
+from saywell.hardware.facts import Gpu, Runtime
+
+NO_PACKAGE = "the Python package nvidia-ml-py is not installed (pip install 'saywell[nvidia]')"
+PROVIDERS = {
+    "CPUExecutionProvider": "cpu",
+    "CUDAExecutionProvider": "cuda",
+    "TensorrtExecutionProvider": "tensorrt",
+    "ROCMExecutionProvider": "rocm",
+    "MIGraphXExecutionProvider": "rocm",
+    "DmlExecutionProvider": "directml",
+    "CoreMLExecutionProvider": "coreml",
+    "OpenVINOExecutionProvider": "openvino",
+    "QNNExecutionProvider": "qnn",
+    "XnnpackExecutionProvider": "xnnpack",
+}
+
+
+def read_gpus() -> tuple[tuple[Gpu, ...], str]:
+    """NVIDIA GPUs, and why there are none."""
+    if util.find_spec("pynvml") is None:
+        return (), NO_PACKAGE
+    nvml = import_module("pynvml")
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        return (), f"no NVIDIA driver answers ({error})"
+    try:
+        gpus = tuple(_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
+        return gpus, "" if gpus else "the NVIDIA driver lists no GPU"
+    except nvml.NVMLError as error:
+        return (), f"the NVIDIA driver failed ({error})"
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _gpu(nvml: Any, index: int) -> Gpu:
+    device = nvml.nvmlDeviceGetHandleByIndex(index)
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(device)
+    return Gpu(
+        name=_text(nvml.nvmlDeviceGetName(device)),
+        memory=int(nvml.nvmlDeviceGetMemoryInfo(device).total),
+        capability=(int(major), int(minor)),
+        driver=_text(nvml.nvmlSystemGetDriverVersion()),
+    )
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def read_runtimes() -> dict[str, Runtime]:
+    """What is installed beside this interpreter and which devices each build can use."""
+    found = {"onnxruntime": _onnxruntime(), "torch": _torch(), "openvino": _plain("openvino")}
+    return {name: runtime for name, runtime in found.items() if runtime}
+
+
+def _onnxruntime() -> Runtime | None:
+    if util.find_spec("onnxruntime") is None:
+        return None
+    ort = import_module("onnxruntime")  # only the build itself knows its providers; about 30 ms
+    devices = [PROVIDERS[name] for name in ort.get_available_providers() if name in PROVIDERS]
+    return Runtime(version=ort.__version__, devices=tuple(dict.fromkeys(devices)))
+
+
+def _torch() -> Runtime | None:
+    """From the package's own text: importing it takes seconds and hundreds of megabytes."""
+    found = _plain("torch")
+    spec = util.find_spec("torch") if found else None
+    if found is None or spec is None or spec.origin is None:
+        return None
+    build = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    devices = ["cpu"]
+    devices += [
+        name for name, key in (("cuda", "cuda"), ("rocm", "hip")) if re.search(rf"^{key}\b[^=]*= '", build, re.M)
+    ]
+    devices += ["mps"] if sys.platform == "darwin" else []
+    return Runtime(version=found.version, devices=tuple(devices))
+
+
+def _plain(package: str) -> Runtime | None:
+    try:
+        return Runtime(version=metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return None
