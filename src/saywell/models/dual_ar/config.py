@@ -13,17 +13,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from saywell.errors import InvalidRequest
+from saywell.models.dual_ar.errors import BadConfig
 
 CONFIG_FILE = "config.json"
 CODEC_CONFIG_FILE = "codec_config.json"
 MAX_CONFIG_BYTES = 1 << 20
-
-
-class BadConfig(InvalidRequest):
-    """A configuration that cannot be meant; the message names the file and the key."""
-
-    status, code = 400, "bad_model_config"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,228 @@
+"""Random checkpoints in the exact published layout: tiny ones for tests, full-size ones for speed."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from saywell.models.dual_ar.checkpoint import State, read_codec, read_model
+from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CONFIG_FILE, CodecConfig, Config
+from saywell.models.dual_ar.layout import Shape, model_tensors, published_codec_tensors
+from saywell.models.dual_ar.tokenizer import RANKS_FILE, SPECIALS_FILE, special_names
+
+Size = Literal["tiny", "full"]
+MODEL_FILE = "model.pth"
+CODEC_FILE = "codec.pth"
+
+FULL: dict[str, Any] = {
+    "model_type": "dual_ar",
+    "vocab_size": 155776,
+    "dim": 1024,
+    "n_layer": 28,
+    "n_head": 16,
+    "n_local_heads": 8,
+    "head_dim": 128,
+    "intermediate_size": 3072,
+    "rope_base": 1000000,
+    "norm_eps": 1e-6,
+    "max_seq_len": 8192,
+    "attention_qk_norm": True,
+    "attention_qkv_bias": False,
+    "attention_o_bias": False,
+    "codebook_size": 4096,
+    "num_codebooks": 10,
+    "n_fast_layer": 4,
+    "fast_dim": 1024,
+    "fast_n_head": 16,
+    "fast_n_local_heads": 8,
+    "fast_head_dim": 64,
+    "fast_intermediate_size": 3072,
+    "fast_attention_qk_norm": False,
+    "tie_word_embeddings": False,
+    "scale_codebook_embeddings": False,
+}
+TINY: dict[str, Any] = {
+    **FULL,
+    "vocab_size": 512,
+    "dim": 64,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_local_heads": 2,
+    "head_dim": 32,
+    "intermediate_size": 128,
+    "max_seq_len": 1024,
+    "codebook_size": 64,
+    "num_codebooks": 4,
+    "n_fast_layer": 2,
+    "fast_dim": 64,
+    "fast_n_head": 4,
+    "fast_n_local_heads": 2,
+    "fast_head_dim": 16,
+    "fast_intermediate_size": 128,
+}
+TINY_CODEC = CodecConfig(
+    encoder_dim=4,
+    latent_dim=48,
+    decoder_dim=64,
+    semantic_codebook_size=64,
+    residual_codebook_size=32,
+    n_residual=3,
+    head_dim=16,
+    encoder_layers=2,
+    encoder_window=16,
+    module_layers=2,
+    module_window=8,
+)
+_RANKS = {"tiny": 400, "full": 151643}
+_TABLES = {"tiny": (256, 64), "full": (16384, 4096)}
+"""Positions of the rotary tables and masks of the encoder's transformer and of the two modules."""
+
+
+def write(
+    directory: str | Path,
+    size: Size = "tiny",
+    seed: int = 0,
+    config: Mapping[str, Any] | None = None,
+    codec: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write config, weights and tokeniser files; the same arguments give the same tensors.
+
+    `config` and `codec` override single sizes. Activations stay near unit RMS, logits have a spread of a few units.
+    """
+    out = Path(directory)
+    out.mkdir(parents=True, exist_ok=True)
+    raw = {**(FULL if size == "full" else TINY), **(config or {})}
+    codec_config = replace(CodecConfig() if size == "full" else TINY_CODEC, **(codec or {}))
+    parsed = Config.parse(raw, codec_config)
+    (out / CONFIG_FILE).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+    if codec_config != CodecConfig():
+        (out / CODEC_CONFIG_FILE).write_text(json.dumps(asdict(codec_config), indent=2) + "\n", encoding="utf-8")
+    im_end = _write_tokenizer(out, _RANKS[size], parsed.codebook_size, parsed.vocab_size)
+    torch.save(_model_state(parsed, seed, im_end, ends=size == "tiny"), out / MODEL_FILE)
+    torch.save(_codec_state(codec_config, seed, _TABLES[size]), out / CODEC_FILE)
+    return out
+
+
+def weights(directory: str | Path) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, npt.NDArray[np.float32]]]:
+    """All tensors of a published checkpoint as fp32 arrays: (transformers, codec with weight norm folded)."""
+    path = Path(directory)
+    config = Config.read(path)
+    model, codec = read_model(path / MODEL_FILE, config), read_codec(path / CODEC_FILE, config.codec)
+    return _arrays(model), _arrays(codec)
+
+
+def _arrays(state: State) -> dict[str, npt.NDArray[np.float32]]:
+    return {name: tensor.float().numpy() for name, tensor in state.items()}
+
+
+def _model_state(config: Config, seed: int, im_end: int, ends: bool) -> State:
+    random = torch.Generator().manual_seed(seed)
+    state = {
+        name: (torch.randn(shape, generator=random) * _spread(name, shape) + _centre(name)).bfloat16()
+        for name, shape in model_tensors(config).items()
+    }
+    if ends:  # a small codebook and a louder end token: sequences end by themselves after some frames
+        head = state["output.weight" if "output.weight" in state else "embeddings.weight"]
+        head[im_end] *= 1.7
+    return state
+
+
+def _centre(name: str) -> float:
+    return 1.0 if name.endswith("norm.weight") else 0.0
+
+
+def _spread(name: str, shape: Shape) -> float:
+    """Standard deviation that keeps the RMS of what flows through."""
+    if len(shape) == 1:
+        return 0.1
+    if name.endswith("codebook_embeddings.weight"):
+        return 0.3
+    if name.endswith("embeddings.weight"):
+        return 0.7
+    return (3.0 if name.endswith("output.weight") else 1.0) / math.sqrt(shape[1])
+
+
+def _codec_state(codec: CodecConfig, seed: int, tables: tuple[int, int]) -> State:
+    random = torch.Generator().manual_seed(seed + 1)
+    state = {name: _codec_tensor(name, shape, random, codec) for name, shape in published_codec_tensors(codec).items()}
+    last = f"encoder.block.{len(codec.encoder_rates)}.block.{len(codec.dilations) + 2}."
+    for at, positions in (
+        (last, tables[0]),
+        ("quantizer.pre_module.", tables[1]),
+        ("quantizer.post_module.", tables[1]),
+    ):
+        state[f"{at}freqs_cis"] = rotary_table(positions, codec.head_dim, codec.rope_base)
+        state[f"{at}causal_mask"] = torch.ones(positions, positions, dtype=torch.bool).tril()
+    return state
+
+
+def rotary_table(positions: int, head_dim: int, base: float) -> torch.Tensor:
+    """cos and sin of position · base^(-2i/head_dim), shape [positions, head_dim / 2, 2], bf16 as published."""
+    turn = base ** -(torch.arange(0, head_dim, 2).float() / head_dim)
+    angle = torch.outer(torch.arange(positions).float(), turn)
+    return torch.stack([angle.cos(), angle.sin()], dim=-1).bfloat16()
+
+
+def _codec_tensor(name: str, shape: Shape, random: torch.Generator, codec: CodecConfig) -> torch.Tensor:
+    noise = torch.randn(shape, generator=random)
+    if name.endswith("alpha"):
+        return noise.mul(0.3).exp()
+    if name.endswith("gamma"):
+        return 0.3 + 0.1 * noise
+    if name.endswith(("original0", "weight_g")):
+        return _magnitude(name, codec) * (1 + 0.1 * noise)
+    if name.endswith("norm.weight"):
+        return 1 + 0.1 * noise
+    if len(shape) == 1:
+        return 0.05 * noise
+    return noise if name.endswith("codebook.weight") else noise / math.sqrt(_fan_in(name, shape))
+
+
+def _fan_in(name: str, shape: Shape) -> int:
+    # Of a stride-2 transposed convolution only one tap reaches each output.
+    return shape[0] if ".upsample." in name and name.endswith("0.conv.weight") else math.prod(shape[1:])
+
+
+def _magnitude(name: str, codec: CodecConfig) -> float:
+    """‖w‖ of each filter: 1 keeps the RMS; less on the branch that is added to its own input."""
+    if name.startswith("decoder.model.") and ".block.1.conv.param" in name and name.count(".block.") == 1:
+        rate = codec.decoder_rates[int(name.split(".")[2]) - 1]
+        return math.sqrt(rate / 2)  # transposed: the norm runs over outputs, two inputs' taps reach each sample
+    if ".block.3.conv.param" in name:
+        return 0.4
+    if name.startswith(f"decoder.model.{len(codec.decoder_rates) + 2}."):
+        return 0.25
+    return 1.0 if "out_proj" not in name else 0.3
+
+
+def _write_tokenizer(out: Path, ranks: int, semantic: int, vocab_size: int) -> int:
+    """Both tokeniser files; the id of `<|im_end|>`."""
+    lines = (f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(_tokens(ranks)))
+    (out / RANKS_FILE).write_text("".join(lines), encoding="ascii")
+    ids = {name: ranks + offset for offset, name in enumerate(special_names(semantic))}
+    if ranks + len(ids) > vocab_size:
+        raise ValueError(f"vocab_size {vocab_size} is below the {ranks + len(ids)} tokens there are")
+    (out / SPECIALS_FILE).write_text(json.dumps(ids, indent=1) + "\n", encoding="utf-8")
+    return ids["<|im_end|>"]
+
+
+def _tokens(count: int) -> Iterator[bytes]:
+    """All bytes, then letter groups with and without a leading space, short ones first."""
+    groups = (
+        (space + "".join(letters)).encode()
+        for length in itertools.count(1)
+        for space in ("", " ")
+        for letters in itertools.product("etaoinshrdlucmfwypvbgkjqxz", repeat=length)
+        if length > 1 or space
+    )
+    return itertools.islice(itertools.chain((bytes([each]) for each in range(256)), groups), count)
