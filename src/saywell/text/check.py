@@ -1,0 +1,64 @@
+"""Is this text fit to be spoken? Refusals say where the trouble is and how to get rid of it, never what the text says."""
+
+from __future__ import annotations
+
+import re
+
+from saywell.errors import InvalidText, TooLarge
+
+# Symbols that are read out wherever they stand. Others (=, #, /, *, …) are read only between operands.
+SPOKEN_SYMBOLS = "&%@+°§©×÷±∞√‰$€£¥₹₩₽₿¢"
+# Letters by category that nobody can see or say: the Hangul fillers.
+FILLERS = "\u115f\u1160\u3164\uffa0"
+
+SPEAKABLE = re.compile(rf"[{re.escape(SPOKEN_SYMBOLS)}]|[^\W_{FILLERS}]")
+"""One character that makes a sound: a letter or a digit of any script, or a symbol with a name."""
+
+# Tab, newline, vertical tab, form feed and carriage return are white space; all else below U+0020, and DEL, is not text.
+_C0 = bytes({*range(0x20), 0x7F} - {9, 10, 11, 12, 13})
+# U+0085 is a line break. Its neighbours appear when Windows-1252 was decoded as Latin-1.
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
+_C1_UTF8 = re.compile(rb"\xc2[\x80-\x84\x86-\x9f]")
+
+
+def check(text: str, limit: int) -> None:
+    """Raise InvalidText or TooLarge unless `text` can be spoken. `limit`: characters (code points)."""
+    if not isinstance(text, str):
+        raise InvalidText(f"text must be a string, not {type(text).__name__}", param="text")
+    if len(text) > limit:
+        raise TooLarge(
+            f"text has {len(text)} characters, the limit is {limit}; send it in several requests", param="text"
+        )
+    _refuse_controls(text, _utf8(text))
+    if not speakable(text):
+        raise InvalidText("text has nothing to speak; it needs at least one letter or digit", param="text")
+
+
+def speakable(text: str) -> bool:
+    """True if the text has at least one letter, digit or symbol that is read out."""
+    return SPEAKABLE.search(text) is not None
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        found = ord(text[error.start])
+        raise InvalidText(
+            f"text has half a surrogate pair (U+{found:04X}) at position {error.start}; "
+            "remove it, or decode the source as UTF-16 before sending",
+            param="text",
+        ) from None
+
+
+def _refuse_controls(text: str, data: bytes) -> None:
+    """Works on UTF-8, where deleting bytes runs at memory speed; the slow search only finds the position."""
+    if len(data.translate(None, _C0)) == len(data) and not (b"\xc2" in data and _C1_UTF8.search(data)):
+        return
+    found = _CONTROL.search(text)
+    assert found is not None
+    code = ord(found[0])
+    hint = "; the text looks like Windows-1252 decoded as Latin-1" if code > 0x7F else ""
+    raise InvalidText(
+        f"text has the control character U+{code:04X} at position {found.start()}; remove it{hint}", param="text"
+    )

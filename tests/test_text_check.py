@@ -1,0 +1,91 @@
+"""Checking: what is refused, how the refusal reads, and how long it takes."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saywell.errors import InvalidText, TooLarge
+from saywell.text.check import SPOKEN_SYMBOLS, check, speakable
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a", "7", "½", "你好", "مرحبا", "٣", "%", "$", "Hello\r\n\tthere\x0b\x0c", "a\x85b", "a\u2028b", "👍 ok", "ﷺ", "é", "क"],
+)
+def test_accepts_what_can_be_spoken(text: str) -> None:
+    check(text, 100)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "\n\t \u3000", "...", "?!", "—", "👍🎉", "🇩🇪", "\u200b\u200d\ufeff", "\u0301\u0301", "___", "\u3164", "****", "=====", "\u2800"],
+)
+def test_refuses_what_makes_no_sound(text: str) -> None:
+    with pytest.raises(InvalidText, match="at least one letter or digit") as caught:
+        check(text, 100)
+    assert caught.value.param == "text"
+    assert caught.value.status == 422
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "position"),
+    [("ab\x00", "U+0000", 2), ("\x1b[31mred", "U+001B", 0), ("é\x7f", "U+007F", 1), ("你a\x92s", "U+0092", 2), ("Â\x9f", "U+009F", 1)],
+)
+def test_names_the_control_character_and_its_position(text: str, code: str, position: int) -> None:
+    with pytest.raises(InvalidText) as caught:
+        check(text, 100)
+    assert code in caught.value.message
+    assert f"position {position}" in caught.value.message
+    assert "remove it" in caught.value.message
+
+
+@pytest.mark.parametrize(("text", "position"), [("\ud800", 0), ("abc\udfff", 3), ("x\ud83dy", 1)])
+def test_refuses_half_a_surrogate_pair(text: str, position: int) -> None:
+    with pytest.raises(InvalidText, match=f"at position {position};") as caught:
+        check(text, 100)
+    caught.value.message.encode()
+
+
+def test_limit_is_inclusive_and_named() -> None:
+    check("a" * 10, 10)
+    with pytest.raises(TooLarge, match="11 characters, the limit is 10") as caught:
+        check("a" * 11, 10)
+    assert (caught.value.status, caught.value.param) == (413, "text")
+
+
+@pytest.mark.parametrize("text", [None, b"bytes", 5, ["a"], {"a": 1}])
+def test_refuses_other_types(text: object) -> None:
+    with pytest.raises(InvalidText, match="must be a string, not"):
+        check(text, 100)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("symbol", SPOKEN_SYMBOLS)
+def test_every_spoken_symbol_is_speakable(symbol: str) -> None:
+    assert speakable(f" {symbol} ")
+
+
+@given(st.text(alphabet=st.characters(codec=None)))
+def test_only_ever_raises_its_own_errors(text: str) -> None:
+    try:
+        check(text, 50)
+    except InvalidText as error:
+        assert not speakable(text) or "position" in error.message
+    except TooLarge:
+        assert len(text) > 50
+    else:
+        assert speakable(text)
+
+
+@pytest.mark.parametrize("text", ["a" * 10_000_000, "é" * 5_000_000, " " * 2_500_000 + "a"], ids=["ascii", "latin", "blank"])
+def test_is_quick_on_ten_megabytes(text: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(TooLarge):
+        check(text, 5000)
+    refused = time.perf_counter() - start
+    check(text, 10_000_000)
+    assert refused < 0.005
+    assert time.perf_counter() - start < 1.0  # tens of milliseconds; slack for a busy machine
