@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from saywell.hardware.facts import GIB, Cache, Cpu, Gpu, Hardware, Limits, Runtime
 
@@ -16,13 +16,10 @@ ARCHES = {"AMD64": "x86_64", "x86_64": "x86_64", "aarch64": "arm64", "ARM64": "a
 
 def detect(root: Path = Path("/")) -> Hardware:
     """Look at this machine, or at a recorded Linux tree of files below another root (which shows no GPU)."""
-    if root != Path("/"):
-        return _linux(root)
-    if sys.platform == "darwin":
+    here = platform.system() if root == Path("/") else "Linux"
+    if here == "Darwin":
         return _macos()
-    if sys.platform == "win32":
-        return _windows()
-    return _linux(root)
+    return _windows() if here == "Windows" else _linux(root)
 
 
 def _linux(root: Path) -> Hardware:
@@ -99,4 +96,5 @@ def _memory() -> int:
 def _affinity() -> tuple[int, ...]:
     import psutil
 
-    return tuple(psutil.Process().cpu_affinity() or ())
+    process: Any = psutil.Process()  # macOS has no affinity, so its stubs lack the method
+    return tuple(process.cpu_affinity())

@@ -1,4 +1,4 @@
-"""GPUs through NVML and the installed runtimes. Nothing here imports torch; an absent driver is a fact, not an error."""
+"""GPUs through NVML and the installed runtimes. Torch is never imported here; an absent driver is a fact."""
 
 from __future__ import annotations
 
@@ -79,10 +79,9 @@ def _torch() -> Runtime | None:
     if found is None or spec is None or spec.origin is None:
         return None
     build = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    built_for = {"cuda": "cuda", "hip": "rocm"}
     devices = ["cpu"]
-    devices += [
-        name for name, key in (("cuda", "cuda"), ("rocm", "hip")) if re.search(rf"^{key}\b[^=]*= '", build, re.M)
-    ]
+    devices += [name for key, name in built_for.items() if re.search(rf"^{key}\b[^=]*= '", build, re.MULTILINE)]
     devices += ["mps"] if sys.platform == "darwin" else []
     return Runtime(version=found.version, devices=tuple(devices))
 

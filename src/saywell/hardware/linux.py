@@ -9,11 +9,14 @@ from saywell.hardware import cgroup
 from saywell.hardware.cgroup import parse_cpus, read_int, read_text
 from saywell.hardware.facts import Cache, Cpu, Limits
 
-X86_FEATURES = frozenset(
-    "sse4_1 sse4_2 avx f16c fma avx2 avx512f avx512bw avx512_vnni avx512_bf16 avx512_fp16 avx_vnni avx_vnni_int8 "
-    "amx_tile amx_int8 amx_bf16".split()
-)
-ARM_FEATURES = frozenset("asimd neon asimdhp asimddp asimdfhm i8mm bf16 sve sve2 svei8mm svebf16 sme sme2".split())
+X86_FEATURES = {
+    "sse4_1", "sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16",
+    "avx512_fp16", "avx_vnni", "avx_vnni_int8", "amx_tile", "amx_int8", "amx_bf16",
+}  # fmt: skip
+ARM_FEATURES = {
+    "neon", "asimd", "asimdhp", "asimddp", "asimdfhm", "i8mm", "bf16", "sve", "sve2", "svei8mm", "svebf16",
+    "sme", "sme2",
+}  # fmt: skip
 ARM_MAKERS = {
     0x41: "ARM",
     0x46: "Fujitsu",
@@ -29,8 +32,9 @@ ARM_CORES = {
     0xD41: "Cortex-A78", 0xD44: "Cortex-X1", 0xD46: "Cortex-A510", 0xD47: "Cortex-A710", 0xD49: "Neoverse-N2",
     0xD4F: "Neoverse-V2", 0xD84: "Neoverse-V3", 0xD8E: "Neoverse-N3",
 }  # fmt: skip
+CACHE_KINDS = {"Data": "d", "Instruction": "i"}
 SLOW_CORE = 0.7
-"""A core below this share of the fastest one's capacity or clock is an efficiency core; favoured cores differ by less."""
+"""Below this share of the fastest core's capacity or clock a core is an efficiency core; turbo differs by less."""
 
 
 def read_cpu(root: Path) -> Cpu:

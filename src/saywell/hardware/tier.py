@@ -44,9 +44,8 @@ def _intel(name: str, hardware: Hardware) -> str:
         return LOW
     found = re.search(r"\bi([579])-(\d{3,5})", name)
     if found:
-        return (
-            LOW if _generation(found[2]) < 8 and hardware.cpu.physical <= 4 else (I5 if found[1] == "5" else INTEL_HIGH)
-        )
+        old = _generation(found[2]) < 8 and hardware.cpu.physical <= 4
+        return LOW if old else {"5": I5}.get(found[1], INTEL_HIGH)
     found = re.search(r"Core (?:Ultra )?(?:X)?([579])\b", name)
     if found:
         return I5 if found[1] == "5" else INTEL_HIGH
@@ -60,7 +59,7 @@ def _generation(digits: str) -> int:
     return int(digits[:2]) if len(digits) == 5 or digits[0] == "1" else int(digits[0])
 
 
-def _amd(name: str, hardware: Hardware) -> str:
+def _amd(name: str, _hardware: Hardware) -> str:
     if "EPYC" in name:
         return SERVER
     if "Threadripper" in name:

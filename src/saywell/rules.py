@@ -1,0 +1,220 @@
+"""Starting values: what a machine and a model suggest before anything is measured. Pure: facts → (value, why)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from saywell import memory
+from saywell.memory import mb
+
+if TYPE_CHECKING:
+    from saywell.hardware import Gpu, Hardware
+    from saywell.types import ModelSpec
+
+T = TypeVar("T")
+Decided = tuple[T, str]
+"""A value and why."""
+
+GIB = 1 << 30
+SMALL_MEMORY = 6 * GIB
+"""Below this, four-bit weights where a model has them."""
+MAX_PROCESSES = 8
+MAX_THREADS = 16
+MAX_BATCH = {"cpu": 4, "mps": 8, "cuda": 16}
+"""Sequences that share a step: beyond it a wider batch is not expected to pay."""
+OLDEST_CUDA = (7, 0)
+RUNTIME_OF = {"onnx": "onnxruntime", "torch": "torch", "openvino": "openvino"}
+"""Executor → package; an executor not named here needs none."""
+DEVICES_OF = {"torch": ("cuda", "mps", "cpu")}
+"""Executor → devices it drives; others run on the CPU."""
+EXECUTOR_WHY = {
+    "process": "system synthesisers, each in a process of its own",
+    "onnx": "ONNX Runtime: fast on every CPU, and small",
+    "torch": "PyTorch is what drives this model here",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """A machine, a model, and whether its worker lives in another Python environment."""
+
+    hardware: Hardware
+    spec: ModelSpec
+    foreign: bool = False
+
+    # -- what is possible
+
+    @property
+    def single(self) -> bool:
+        return self.spec.kind == "single-shot"
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The NVIDIA GPU with the most memory."""
+        return max(self.hardware.gpus, key=lambda gpu: gpu.memory, default=None)
+
+    def has(self, device: str) -> bool:
+        return self.gpu is not None if device == "cuda" else self.hardware.mps
+
+    def lacks(self, device: str) -> str:
+        """What keeps a GPU from running this model; empty: nothing."""
+        if not self.has(device):
+            nvidia = self.hardware.gpu_note or "this machine has no NVIDIA GPU"
+            return nvidia if device == "cuda" else "this machine has no Apple GPU"
+        if not any(device in DEVICES_OF.get(name, ()) for name in self.spec.executors):
+            return f"{self.spec.name} has no executor for it (it has {', '.join(self.spec.executors)})"
+        if not self.installed("torch", device):
+            return f"the torch package for {device} is not installed (pip install 'saywell[torch]')"
+        if device == "cuda" and self.gpu and self.gpu.capability < OLDEST_CUDA:
+            return f"its compute capability {dotted(self.gpu)} is below {OLDEST_CUDA[0]}.{OLDEST_CUDA[1]}"
+        need, have = memory.fixed_bytes(self.spec, self.lightest()) * 5 // 4, self.device_memory(device)
+        return "" if need <= have else f"the model needs {mb(need)} and it has {mb(have)}"
+
+    def device_memory(self, device: str) -> int:
+        return self.gpu.memory if device == "cuda" and self.gpu else self.hardware.usable_memory
+
+    def executors(self, device: str) -> list[str]:
+        """Those that run the model on a device and are installed, the model's favourite first."""
+        runs = [name for name in self.spec.executors if device in DEVICES_OF.get(name, ("cpu",))]
+        return [name for name in runs if self.installed(name, device)]
+
+    def installed(self, executor: str, device: str) -> bool:
+        package = RUNTIME_OF.get(executor)
+        if package is None or self.foreign:
+            return True  # another interpreter's packages are not known here; its worker says so if one is missing
+        runtime = self.hardware.runtimes.get(package)
+        return runtime is not None and (device == "cpu" or device in runtime.devices)
+
+    def missing(self, executors: tuple[str, ...] = ()) -> str:
+        """Which packages to install so that the executors (all of the model's) can run."""
+        names = executors or self.spec.executors
+        packages = [RUNTIME_OF[name] for name in names if name in RUNTIME_OF and not self.installed(name, "cpu")]
+        return f"install the Python package {' or '.join(packages)}" if packages else ""
+
+    def need(self, precision: str, slots: int, max_frames: int) -> int:
+        """Bytes with so many slots."""
+        each = memory.per_slot_bytes(self.spec, precision, max_frames)
+        return memory.fixed_bytes(self.spec, precision) + slots * each
+
+    def lightest(self) -> str:
+        """The precision with the smallest weights."""
+        return min(self.spec.precisions, key=lambda name: self.spec.weight_bytes.get(name, 0))
+
+    # -- where and by what
+
+    def device(self) -> Decided[str]:
+        notes = []
+        for device in ("cuda", "mps"):
+            missing = self.lacks(device)
+            if not missing:
+                return device, self._about(device)
+            if self.has(device):
+                notes.append(f"{self._about(device)} is not used: {missing}")
+        return "cpu", "; ".join(notes) or "no GPU that this program can use"
+
+    def _about(self, device: str) -> str:
+        if device == "cuda" and self.gpu:
+            return f"{self.gpu.name} (compute capability {dotted(self.gpu)}, {mb(self.gpu.memory)})"
+        return f"the GPU of the {self.hardware.cpu.model}"
+
+    def executor(self, device: str) -> Decided[str]:
+        first = self.executors(device)[0]
+        return first, EXECUTOR_WHY.get(first, "the model's first choice")
+
+    # -- memory and precision
+
+    def budget(self, device: str) -> Decided[int]:
+        if device == "cuda" and self.gpu:
+            return self.gpu.memory * 9 // 10, f"nine tenths of the {mb(self.gpu.memory)} on the {self.gpu.name}"
+        total = self.hardware.usable_memory
+        if total < self.hardware.memory:
+            return total * 9 // 10, f"nine tenths of the container's limit of {mb(total)}"
+        rest = min(4 * GIB, total // 4) + min(3 * GIB, total // 8)
+        return total - rest, f"{mb(total)} of memory less {mb(rest)} for the system and other programs"
+
+    def precision(self, device: str, budget: int, max_frames: int) -> Decided[str]:
+        fitting = [name for name in self.spec.precisions if self.need(name, 1, max_frames) <= budget]
+        if not fitting:
+            return self.lightest(), "the lightest there is"
+        for name, why in self._preferred(device):
+            if name in fitting:
+                return name, why
+        only = len(self.spec.precisions) == 1
+        return fitting[0], "the only one there is" if only else "the model's best that fits"
+
+    def _preferred(self, device: str) -> list[Decided[str]]:
+        if device == "cuda" and self.gpu:
+            native = self.gpu.capability >= (8, 0)
+            bf16 = [("bf16", f"compute capability {dotted(self.gpu)} has bf16 in hardware")] if native else []
+            return [*bf16, ("fp16", "half the memory traffic of fp32")]
+        if device == "mps":
+            return [("fp16", "half the memory traffic of fp32")]
+        if self.single:
+            return []
+        int8 = ("int8", "memory traffic limits a CPU, and int8 weights are a quarter of fp32")
+        if self.hardware.usable_memory < SMALL_MEMORY:
+            return [("int4", f"less than {mb(SMALL_MEMORY)} of memory"), int8]
+        return [int8]
+
+    # -- how many
+
+    def threads(self, device: str, executor: str) -> Decided[int]:
+        cores, limits = self.hardware.usable_cores, self.hardware.limits
+        if executor == "process":
+            return 1, "each synthesiser is a process with one thread"
+        if device != "cpu":
+            return min(4, cores), "the GPU computes; the CPU prepares text and encodes audio"
+        if limits.quota is not None and cores == max(1, int(limits.quota)):
+            return min(cores, MAX_THREADS), f"the container's quota of {limits.quota:g} CPUs, rounded down"
+        kind = "performance cores" if self.hardware.cpu.efficiency else "cores"
+        return min(cores, MAX_THREADS), f"{cores} usable {kind}; a second thread on a core adds little to arithmetic"
+
+    def slots(self, device: str, executor: str, fit: int) -> Decided[int]:
+        cpus = self.hardware.usable_cpus
+        if executor == "process":
+            want, why = min(cpus, MAX_PROCESSES), f"one synthesiser for each usable CPU, {MAX_PROCESSES} at most"
+        elif device == "cpu":
+            want, why = (
+                min(MAX_BATCH["cpu"], max(1, cpus // 2)),
+                "sequences that step together share each read of weights",
+            )
+        else:
+            want, why = MAX_BATCH[device], "a GPU steps a batch in nearly the time of one"
+        return (want, why) if want <= fit else (fit, "as many as the memory budget holds")
+
+    def lookahead(self, slots: int) -> Decided[int]:
+        return min(2, slots), "the next chunk is ready when the last one ends" if slots > 1 else "there is one slot"
+
+    def queue(self, slots: int) -> Decided[int]:
+        if self.single:
+            return max(16, 2 * slots), "twice the slots, at least 16: an answer takes a fraction of a second"
+        return max(4, 2 * slots), "twice the slots, at least 4: who would wait longer is better told so"
+
+    # -- lengths
+
+    def chunk_chars(self, device: str) -> Decided[int]:
+        if not self.single and device == "cpu":
+            return 200, "about 13 s of speech: a short KV cache and fair shares of a CPU"
+        return 300, "about 20 s of speech: long enough for natural melody"
+
+    def first_chunk_chars(self, chunk_chars: int) -> Decided[int]:
+        return min(100 if self.single else 80, chunk_chars), "a short first chunk is heard early"
+
+    def max_frames(self, chunk_chars: int) -> Decided[int]:
+        if self.single:
+            return 1_000_000, "a single-shot voice ends by itself"
+        seconds = 2 + chunk_chars * memory.SECONDS_PER_CHAR
+        frames = round(seconds * self.spec.frame_rate)
+        why = f"{seconds:.0f} s of speech, three times what {chunk_chars} characters take: longer is a loop"
+        return min(frames, self.spec.max_context or frames), why
+
+    def frames(self, seconds: float, what: str) -> Decided[int]:
+        if self.single:
+            return 1, "a single-shot voice hands over sound as it comes"
+        return max(1, round(seconds * self.spec.frame_rate)), f"{seconds:g} s of sound for {what}"
+
+
+def dotted(gpu: Gpu) -> str:
+    """A compute capability as people write it: 8.9."""
+    return f"{gpu.capability[0]}.{gpu.capability[1]}"

@@ -1,0 +1,288 @@
+"""Wishes: what a person asked for, by keyword, environment or file. None means "decide for me".
+
+The only reader of `os.environ`. Every Settings that exists is valid: a wrong type or an unknown name is a PlanError
+that names the field, where the value came from, and the way out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from saywell.errors import PlanError
+
+PREFIX = "SAYWELL_"
+CONFIG = PREFIX + "CONFIG"
+"""Names the settings file; empty: read none."""
+
+Text = Annotated[str, Meta(min_length=1, max_length=4096)]
+Count = Annotated[int, Meta(ge=1, le=1024)]
+Size = Annotated[int, Meta(ge=1, le=10_000_000)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every wish there is."""
+
+    model: Text | None = None
+    """Which model speaks."""
+    model_path: Path | None = None
+    """Directory of the model's files."""
+    voice: Text | None = None
+    """The voice of requests that name none."""
+    device: Literal["cpu", "cuda", "mps"] | None = None
+    """Where the model runs."""
+    precision: Text | None = None
+    """fp32, fp16, bf16, int8 or int4, as far as the model has it."""
+    executor: Text | None = None
+    """What runs the model: process, onnx, torch, …"""
+    compile: Literal["inductor", "eager", "disabled"] | None = None
+    """How the torch executor compiles; others have nothing to compile."""
+    threads: Count | None = None
+    """Arithmetic threads of one engine."""
+    slots: Count | None = None
+    """Sequences that share a step."""
+    lookahead: Count | None = None
+    """Sequences of one request that may run side by side."""
+    queue: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    """Requests that may wait beside the running ones; 0: refuse what cannot start at once."""
+    max_text_chars: Size | None = None
+    """Longest text of one request."""
+    chunk_chars: Annotated[int, Meta(ge=20, le=100_000)] | None = None
+    """Upper bound of a text chunk."""
+    first_chunk_chars: Annotated[int, Meta(ge=20, le=100_000)] | None = None
+    """Upper bound of the first text chunk: shorter is an earlier first sound."""
+    max_frames: Size | None = None
+    """Frames a sequence may have before it ends with finish reason `length`."""
+    timeout_s: Seconds | None = None
+    """Deadline of a request that names none."""
+    buffer_s: Seconds | None = None
+    """Seconds of audio a stream holds for a slow reader."""
+    stall_s: Seconds | None = None
+    """Seconds a full stream waits for its reader before it is aborted."""
+    memory_budget_mb: Size | None = None
+    """Mebibytes the engine may use."""
+    cache_entries: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    """Entries of each in-memory cache."""
+    host: Text | None = None
+    """Address the server listens on; 127.0.0.1 if none is named."""
+    port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
+    """Port the server listens on; 0: any free one."""
+    api_keys: tuple[Annotated[str, Meta(min_length=8, max_length=512)], ...] | None = field(default=None, repr=False)
+    """Keys that open the server; in the environment separated by commas. Never printed."""
+    allow_public: bool | None = None
+    """Listen on a public address without a key."""
+    cors_origins: tuple[Text, ...] | None = None
+    """Web origins that may call the server; none unless named."""
+    drain_s: Annotated[float, Meta(ge=0, le=86_400)] | None = None
+    """Seconds running requests get to finish when the server stops."""
+    log_level: Literal["debug", "info", "warning", "error"] | None = None
+    """The least severe messages that are logged."""
+    log_json: bool | None = None
+    """One JSON object a log line."""
+    cache_dir: Path | None = None
+    """Where converted models, voices and measurements are kept."""
+    worker_python: Path | None = None
+    """Interpreter of the engine's worker process, for a model that needs an environment of its own."""
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Field → where its value came from, for messages: `SAYWELL_THREADS`, a file, `keyword`."""
+
+    def __post_init__(self) -> None:
+        for name, value in self.wishes().items():
+            object.__setattr__(self, name, _convert(name, value, self.origin(name), strict=True))
+
+    def wishes(self) -> dict[str, Any]:
+        """The fields that are set."""
+        return {name: value for name in field_names() if (value := getattr(self, name)) is not None}
+
+    def origin(self, name: str) -> str:
+        """Where a field's value came from."""
+        return self.origins.get(name, "keyword")
+
+
+OLD_NAMES: dict[str, tuple[str, Mapping[str, str | None]]] = {
+    "S1_MINI_CHECKPOINT_PATH": ("model_path", {}),
+    "S1_MINI_DEVICE": ("device", {"auto": None}),
+    "S1_MINI_PRECISION": ("precision", {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "auto": None}),
+    "S1_MINI_COMPILE_BACKEND": ("compile", {"auto": None}),
+    "S1_MINI_COMPILE": ("compile", {"true": None, "1": None, "false": "disabled", "0": "disabled"}),
+    "S1_MINI_REQUEST_TIMEOUT": ("timeout_s", {}),
+    "MODEL_DIR": ("model_path", {}),
+    "DEVICE": ("device", {"auto": None}),
+    "MIXED_PRECISION": ("precision", {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "auto": None}),
+    "ENABLE_TORCH_COMPILE": ("compile", {"true": "inductor", "1": "inductor", "false": "disabled", "0": "disabled"}),
+    "USE_ONNX": ("executor", {"true": "onnx", "1": "onnx", "false": "torch", "0": "torch"}),
+    "CACHE_LIMIT": ("cache_entries", {}),
+    "MAX_SEQ_LEN": ("max_frames", {}),
+}
+"""Variables of earlier programs: field, and what their values mean here (None: decide for me). A later row wins."""
+
+
+def load_settings(
+    overrides: Mapping[str, Any] | None = None,
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    old_names: bool = False,
+) -> Settings:
+    """Keywords before environment before file. None in `overrides` leaves the choice to the next source.
+
+    `file` None: the one SAYWELL_CONFIG names, else the user's own if it exists. `old_names` also reads the variables of
+    OLD_NAMES, which SAYWELL_* override. Raises PlanError.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    sources = [_from_file(_place(file, environ)), _from_environ(environ), _from_overrides(overrides or {})]
+    if old_names:
+        sources.insert(1, _from_old_names(environ))
+    for source in sources:
+        for name, value, origin in source:
+            values[name], origins[name] = value, origin
+    return Settings(**{name: value for name, value in values.items() if value is not None}, origins=origins)
+
+
+def default_file() -> Path:
+    """Where a person keeps settings: `saywell.toml` in the user's configuration directory."""
+    from platformdirs import user_config_path
+
+    return user_config_path("saywell", appauthor=False) / "saywell.toml"
+
+
+@cache
+def field_names() -> tuple[str, ...]:
+    """Every wish, in order."""
+    return tuple(item.name for item in fields(Settings) if item.name != "origins")
+
+
+@cache
+def _types() -> dict[str, Any]:
+    return get_type_hints(Settings, include_extras=True)
+
+
+Found = Iterator[tuple[str, Any, str]]
+
+
+def _from_overrides(overrides: Mapping[str, Any]) -> Found:
+    for name, value in overrides.items():
+        _known(name, "keyword")
+        if value is not None:
+            yield name, _convert(name, value, "keyword", strict=True), "keyword"
+
+
+def _from_environ(environ: Mapping[str, str]) -> Found:
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(PREFIX) or variable == CONFIG or not text or _service_link(variable, text):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        _known(name, f"environment variable {variable}")
+        yield name, _from_text(name, text, f"environment variable {variable}"), variable
+
+
+def _from_old_names(environ: Mapping[str, str]) -> Found:
+    for variable, (name, meanings) in OLD_NAMES.items():
+        text = environ.get(variable, "").strip()
+        meaning = meanings.get(text.lower(), text)
+        if meaning:
+            yield name, _from_text(name, meaning, f"environment variable {variable}"), variable
+
+
+def _from_file(file: Path | None) -> Found:
+    if file is None:
+        return
+    for name, value in _read_toml(file).items():
+        _known(name, str(file))
+        # TOML has numbers, booleans and lists of its own; only a path has to be made from a string.
+        value = None if value == "auto" else value
+        yield name, None if value is None else _convert(name, value, str(file), strict=True), str(file)
+
+
+def _place(file: Path | None, environ: Mapping[str, str]) -> Path | None:
+    if file is not None:
+        return file
+    if CONFIG in environ:
+        return Path(environ[CONFIG]) if environ[CONFIG] else None
+    return default_file() if default_file().is_file() else None
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"cannot read the settings file {file}: {error.strerror}", param="config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PlanError(f"the settings file {file} is not valid TOML: {error}", param="config") from error
+
+
+def _from_text(name: str, text: str, origin: str) -> Any:
+    if text.strip().lower() == "auto":
+        return None
+    value: Any = text.strip()
+    if name in ("api_keys", "cors_origins"):
+        value = [part.strip() for part in text.split(",") if part.strip()]
+    elif name in ("allow_public", "log_json"):
+        value = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(value.lower(), value.lower())
+    elif name == "log_level":
+        value = value.lower()
+    return _convert(name, value, origin, strict=False)
+
+
+def _convert(name: str, value: Any, origin: str, *, strict: bool) -> Any:
+    if isinstance(value, Path):
+        value = str(value)
+    try:
+        return msgspec.convert(value, _types()[name], strict=strict, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        shown = "" if name == "api_keys" else f" not {value!r}:"
+        message = f"setting {name!r} ({origin}) must be {_wanted(name)},{shown} {_plain(str(error))}"
+        raise PlanError(f"{message}; change it or leave it out to let the program decide", param=name) from error
+
+
+def _path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str) and value:
+        return Path(value).expanduser()
+    raise msgspec.ValidationError("Expected a path")
+
+
+def _wanted(name: str) -> str:
+    """What a field takes, in words."""
+    text = str(Settings.__dataclass_fields__[name].type).removesuffix(" | None")
+    if text.startswith("Literal["):
+        return "one of " + text.removeprefix("Literal[").removesuffix("]").replace('"', "")
+    words = {"int": "a whole number", "Co": "a whole number", "Si": "a whole number", "Se": "a number of seconds"}
+    words |= {"Annotated[int": "a whole number", "Annotated[float": "a number", "bool": "true or false"}
+    words |= {"tuple": "a list of texts", "Path": "a path", "Text": "a text"}
+    return next((word for start, word in words.items() if text.startswith(start)), text)
+
+
+def _plain(message: str) -> str:
+    return message.partition(" - at `")[0].replace("`", "").lower()
+
+
+def _known(name: str, origin: str) -> None:
+    if name in field_names():
+        return
+    near = get_close_matches(name, field_names(), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; there is {', '.join(field_names())}"
+    raise PlanError(f"unknown setting {name!r} ({origin}){hint}", param=name)
+
+
+def _service_link(variable: str, text: str) -> bool:
+    """Kubernetes announces a service called saywell in variables that look like ours but are not wishes."""
+    linked = re.fullmatch(r"SAYWELL_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)", variable)
+    return linked is not None or (variable == PREFIX + "PORT" and "://" in text)
