@@ -15,7 +15,7 @@ from importlib import import_module, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from saywell.errors import MissingDependency, UnknownModel
+from saywell.errors import MissingDependency, SaywellError, UnknownModel
 from saywell.types import Frame, ModelSpec, Samples, Sequence, Voice
 
 if TYPE_CHECKING:
@@ -25,6 +25,16 @@ HOME = "saywell.models"
 DEFAULT_MODEL = "builtin"
 FAMILY_OF = {"builtin": "builtin"}
 """Model name → family."""
+
+
+class SequenceError(Exception):
+    """One sequence failed, the model did not. `prefill`, `step` and `decode` may raise it, before they lose a result
+    of another sequence; the engine ends that sequence's request with `cause`, releases it and calls again."""
+
+    def __init__(self, sequence: Sequence, cause: SaywellError) -> None:
+        super().__init__(cause.message)
+        self.sequence = sequence
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True, eq=False)
