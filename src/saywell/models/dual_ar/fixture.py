@@ -18,6 +18,7 @@ import torch
 from saywell.models.dual_ar.checkpoint import State, read_codec, read_model
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CONFIG_FILE, CodecConfig, Config
 from saywell.models.dual_ar.layout import Shape, model_tensors, published_codec_tensors
+from saywell.models.dual_ar.nets import rotary_table
 from saywell.models.dual_ar.tokenizer import RANKS_FILE, SPECIALS_FILE, special_names
 
 Size = Literal["tiny", "full"]
@@ -97,7 +98,8 @@ def write(
 ) -> Path:
     """Write config, weights and tokeniser files; the same arguments give the same tensors.
 
-    `config` and `codec` override single sizes. Activations stay near unit RMS, logits have a spread of a few units.
+    `config` and `codec` override single sizes. Activations stay near unit RMS, logits have a spread of a few units; a
+    tiny model, with few tokens to choose from, ends most sequences by itself, a full-size one hardly any.
     """
     out = Path(directory)
     out.mkdir(parents=True, exist_ok=True)
@@ -107,8 +109,8 @@ def write(
     (out / CONFIG_FILE).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
     if codec_config != CodecConfig():
         (out / CODEC_CONFIG_FILE).write_text(json.dumps(asdict(codec_config), indent=2) + "\n", encoding="utf-8")
-    im_end = _write_tokenizer(out, _RANKS[size], parsed.codebook_size, parsed.vocab_size)
-    torch.save(_model_state(parsed, seed, im_end, ends=size == "tiny"), out / MODEL_FILE)
+    _write_tokenizer(out, _RANKS[size], parsed.codebook_size, parsed.vocab_size)
+    torch.save(_model_state(parsed, seed), out / MODEL_FILE)
     torch.save(_codec_state(codec_config, seed, _TABLES[size]), out / CODEC_FILE)
     return out
 
@@ -125,16 +127,12 @@ def _arrays(state: State) -> dict[str, npt.NDArray[np.float32]]:
     return {name: tensor.float().numpy() for name, tensor in state.items()}
 
 
-def _model_state(config: Config, seed: int, im_end: int, ends: bool) -> State:
+def _model_state(config: Config, seed: int) -> State:
     random = torch.Generator().manual_seed(seed)
-    state = {
+    return {
         name: (torch.randn(shape, generator=random) * _spread(name, shape) + _centre(name)).bfloat16()
         for name, shape in model_tensors(config).items()
     }
-    if ends:  # a small codebook and a louder end token: sequences end by themselves after some frames
-        head = state["output.weight" if "output.weight" in state else "embeddings.weight"]
-        head[im_end] *= 1.7
-    return state
 
 
 def _centre(name: str) -> float:
@@ -166,13 +164,6 @@ def _codec_state(codec: CodecConfig, seed: int, tables: tuple[int, int]) -> Stat
     return state
 
 
-def rotary_table(positions: int, head_dim: int, base: float) -> torch.Tensor:
-    """cos and sin of position · base^(-2i/head_dim), shape [positions, head_dim / 2, 2], bf16 as published."""
-    turn = base ** -(torch.arange(0, head_dim, 2).float() / head_dim)
-    angle = torch.outer(torch.arange(positions).float(), turn)
-    return torch.stack([angle.cos(), angle.sin()], dim=-1).bfloat16()
-
-
 def _codec_tensor(name: str, shape: Shape, random: torch.Generator, codec: CodecConfig) -> torch.Tensor:
     noise = torch.randn(shape, generator=random)
     if name.endswith("alpha"):
@@ -201,19 +192,17 @@ def _magnitude(name: str, codec: CodecConfig) -> float:
     if ".block.3.conv.param" in name:
         return 0.4
     if name.startswith(f"decoder.model.{len(codec.decoder_rates) + 2}."):
-        return 0.25
+        return 0.1
     return 1.0 if "out_proj" not in name else 0.3
 
 
-def _write_tokenizer(out: Path, ranks: int, semantic: int, vocab_size: int) -> int:
-    """Both tokeniser files; the id of `<|im_end|>`."""
+def _write_tokenizer(out: Path, ranks: int, semantic: int, vocab_size: int) -> None:
     lines = (f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(_tokens(ranks)))
     (out / RANKS_FILE).write_text("".join(lines), encoding="ascii")
     ids = {name: ranks + offset for offset, name in enumerate(special_names(semantic))}
     if ranks + len(ids) > vocab_size:
         raise ValueError(f"vocab_size {vocab_size} is below the {ranks + len(ids)} tokens there are")
     (out / SPECIALS_FILE).write_text(json.dumps(ids, indent=1) + "\n", encoding="utf-8")
-    return ids["<|im_end|>"]
 
 
 def _tokens(count: int) -> Iterator[bytes]:

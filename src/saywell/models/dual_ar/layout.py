@@ -141,7 +141,7 @@ def _quantizer(codec: CodecConfig) -> Iterator[tuple[str, Shape]]:
     for book in range(codec.n_residual):
         yield from _book(f"quantizer.quantizer.quantizers.{book}.", codec, codec.residual_codebook_size)
     for way in ("downsample", "upsample"):
-        for stage, rate in enumerate(codec.downsample):
+        for stage, rate in enumerate(codec.downsample if way == "downsample" else codec.downsample[::-1]):
             yield from _conv(f"quantizer.{way}.{stage}.0.conv.", codec.latent_dim, codec.latent_dim, rate)
             yield from _convnext(f"quantizer.{way}.{stage}.1.", codec.latent_dim)
     for module in ("pre_module", "post_module"):
