@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Device = Literal["cpu", "cuda", "mps"]
 Source = Literal["wish", "measurement", "rule"]
+_WISH: Source = "wish"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +157,7 @@ class _Decision:
         """The wish if there is one, else what was measured, else the rule."""
         wish: T | None = getattr(self.settings, name)
         if wish is not None:
-            value, why, source = wish, f"asked for by {self.settings.origin(name)}", "wish"
+            value, why, source = wish, f"asked for by {self.settings.origin(name)}", _WISH
         elif name in self.measurements:
             value, why, source = self.measurements[name].value, self.measurements[name].why, "measurement"
         else:
