@@ -38,28 +38,33 @@ class Metrics:
 
     def __init__(self, *, s1_mini: bool = False) -> None:
         self.registry = CollectorRegistry()
-        registry = {"registry": self.registry}
         self.requests = Counter(
-            "saywell_requests", "Requests answered, by HTTP status.", ["route", "model", "code"], **registry
+            "saywell_requests", "Requests answered, by HTTP status.", ["route", "model", "code"], registry=self.registry
         )
         self.duration = Histogram(
-            "saywell_request_duration_seconds", "Arrival to the last byte.", ["route"], buckets=SECONDS, **registry
+            "saywell_request_duration_seconds",
+            "Arrival to the last byte.",
+            ["route"],
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self.ttfa = Histogram(
-            "saywell_ttfa_seconds", "Submission to the first audio.", ["model"], buckets=SECONDS, **registry
+            "saywell_ttfa_seconds", "Submission to the first audio.", ["model"], buckets=SECONDS, registry=self.registry
         )
         self.rtf = Histogram(
             "saywell_rtf", "Seconds from submission to end per second of audio; lower is better.", ["model"],
-            buckets=RTF, **registry,
+            buckets=RTF, registry=self.registry,
         )  # fmt: skip
-        self.audio = Counter("saywell_audio_seconds", "Seconds of audio produced.", ["model"], **registry)
-        self.in_flight = Gauge("saywell_in_flight_requests", "Requests being answered.", **registry)
-        self.queue_depth = Gauge("saywell_queue_depth", "Requests waiting for a slot.", **registry)
-        self.active = Gauge("saywell_active_sequences", "Sequences in a slot.", **registry)
-        self.slots = Gauge("saywell_slots", "Slots of the engine.", **registry)
-        self.ready = Gauge("saywell_ready", "1 while the engine can speak.", **registry)
-        self.restarts = Counter("saywell_worker_restarts", "Worker processes replaced.", **registry)
-        self.memory = Gauge("saywell_process_memory_bytes", "Resident memory of the answering process.", **registry)
+        self.audio = Counter("saywell_audio_seconds", "Seconds of audio produced.", ["model"], registry=self.registry)
+        self.in_flight = Gauge("saywell_in_flight_requests", "Requests being answered.", registry=self.registry)
+        self.queue_depth = Gauge("saywell_queue_depth", "Requests waiting for a slot.", registry=self.registry)
+        self.active = Gauge("saywell_active_sequences", "Sequences in a slot.", registry=self.registry)
+        self.slots = Gauge("saywell_slots", "Slots of the engine.", registry=self.registry)
+        self.ready = Gauge("saywell_ready", "1 while the engine can speak.", registry=self.registry)
+        self.restarts = Counter("saywell_worker_restarts", "Worker processes replaced.", registry=self.registry)
+        self.memory = Gauge(
+            "saywell_process_memory_bytes", "Resident memory of the answering process.", registry=self.registry
+        )
         self.memory.set_function(process_memory)
         self._labels: dict[str, set[str]] = {}
         self._lock = Lock()
