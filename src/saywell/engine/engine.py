@@ -242,15 +242,8 @@ class Engine:
         for job in self._scheduler.jobs():
             if now >= job.deadline:
                 self._end(job, DeadlineExceeded("the deadline passed before the speech was finished"))
-            elif job.running and not any(job.outlet.wants(index) for index in self._indices(job)):
-                job.full_since = job.full_since or now
-                if now - job.full_since > self.plan.stall_s:
-                    self._end(job, Cancelled(f"nothing was read for {self.plan.stall_s:g} s"))
-            else:
-                job.full_since = None
-
-    def _indices(self, job: Job) -> list[int]:
-        return [sequence.index for sequence, track in self._tracks.items() if track.job is job]
+            elif job.outlet.window.idle_s(now) > self.plan.stall_s:
+                self._end(job, Cancelled(f"nothing was read for {self.plan.stall_s:g} s"))
 
     def _start(self) -> None:
         for sequence, job in self._scheduler.start():
@@ -278,7 +271,7 @@ class Engine:
         except BadAudio as error:
             self._end(job, error)
             return
-        job.put(chunk)
+        job.put(track.sequence, chunk)
         if track.finish is None:
             return
         self._forget(track.sequence)

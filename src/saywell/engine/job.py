@@ -16,6 +16,8 @@ from saywell.text.normalise import normalise
 from saywell.text.split import chunks
 from saywell.types import AudioChunk, FinishReason, Frame, Request, Samples, Sequence, Summary, Voice
 
+_CHARS_PER_S = 15.0
+"""Typical speaking rate; only to guess how much audio a running sequence will still give."""
 _GOLDEN = 0x9E3779B97F4A7C15
 """Odd and far from round: seeds of neighbouring sequences share no pattern."""
 
@@ -29,8 +31,7 @@ class Job:
         self.outlet = outlet
         self.seed = seed
         self.deadline = deadline
-        self.running = 0
-        self.full_since: float | None = None
+        self._running: dict[Sequence, float] = {}
         self._plan = plan
         self._texts = _texts(request, plan)
         self._next = next(self._texts, None)
@@ -48,8 +49,23 @@ class Job:
         return self._next is not None
 
     @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
     def done(self) -> bool:
-        return self._next is None and self.running == 0
+        return self._next is None and not self._running
+
+    @property
+    def eager(self) -> bool:
+        """Whether another sequence is worth a slot now: there is one, and the reader keeps up."""
+        if self._next is None:
+            return False
+        expected = sum(
+            max(0.0, len(sequence.text) / _CHARS_PER_S / self.request.speed - produced)
+            for sequence, produced in self._running.items()
+        )
+        return self.outlet.window.wants_more(expected)
 
     def take(self, slot: int) -> Sequence:
         """The next sequence, in `slot`. Its text is split and normalised now, not before it is needed."""
@@ -68,19 +84,21 @@ class Job:
             slot=slot,
         )
         self._index += 1
-        self.running += 1
+        self._running[sequence] = 0.0
         self._started = self._started or time.monotonic()
         return sequence
 
-    def put(self, chunk: AudioChunk) -> None:
+    def put(self, sequence: Sequence, chunk: AudioChunk) -> None:
         if len(chunk.samples):
+            seconds = len(chunk.samples) / chunk.sample_rate
             self._first_audio = self._first_audio or time.monotonic()
-            self._audio_s += len(chunk.samples) / chunk.sample_rate
+            self._audio_s += seconds
+            self._running[sequence] += seconds
         self.outlet.put(chunk)
 
     def leave(self, sequence: Sequence, finish: FinishReason) -> None:
         """A sequence has ended by itself."""
-        self.running -= 1
+        del self._running[sequence]
         self._frames += sequence.frames
         if finish != "stop":
             self._finish = finish

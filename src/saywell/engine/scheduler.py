@@ -46,13 +46,13 @@ class Scheduler:
         return started
 
     def _neediest(self) -> Job | None:
-        able = [job for job in self._jobs.values() if job.more and job.running < self._lookahead]
+        able = [job for job in self._jobs.values() if job.running < self._lookahead and job.eager]
         # min() keeps the first of equals, and a dict keeps the order of arrival.
         return min(able, key=lambda job: (-job.request.priority, job.running), default=None)
 
     def batch(self) -> list[Sequence]:
-        """The running sequences whose readers keep up, by slot."""
-        wanted = [sequence for sequence, job in self._running.items() if job.outlet.wants(sequence.index)]
+        """The running sequences that should go on, by slot."""
+        wanted = [sequence for sequence, job in self._running.items() if job.outlet.window.wants(sequence.index)]
         return sorted(wanted, key=lambda sequence: sequence.slot)
 
     def finish(self, sequence: Sequence) -> None:

@@ -18,21 +18,33 @@ from saywell.types import Audio, AudioChunk, Request, Summary
 
 
 class Window:
-    """How far the sequences of one stream may run ahead of its reader.
+    """How far a stream's audio is ahead of its reader, and what follows from that.
 
-    The sequence being read may be `seconds` ahead. Those behind it share three times that, so that a long text's
-    sentences can run side by side while none can block the one in front.
+    A slot is never held for a slow reader: sequences that are running run on, up to `_PAUSE` windows of unread audio,
+    and further ones are not started beyond `_START` windows, those still running counted by what they are expected to
+    give. The sequence being read is judged by its own audio alone, so nothing behind it can block it.
     """
+
+    _START = 3.0
+    _PAUSE = 6.0
 
     def __init__(self, seconds: float) -> None:
         self.head = 0
+        self.read_at = time.monotonic()
         self._seconds = seconds
         self._unread: dict[int, float] = {}
 
+    @property
+    def unread_s(self) -> float:
+        return sum(self._unread.values())
+
     def put(self, index: int, seconds: float) -> None:
+        if not self._unread:
+            self.read_at = time.monotonic()  # until now the reader had nothing to read
         self._unread[index] = self._unread.get(index, 0.0) + seconds
 
     def read(self, index: int, seconds: float) -> None:
+        self.read_at = time.monotonic()
         left = self._unread.get(index, 0.0) - seconds
         if left > 1e-9:
             self._unread[index] = left
@@ -40,17 +52,24 @@ class Window:
             self._unread.pop(index, None)
 
     def wants(self, index: int) -> bool:
-        if index <= self.head:
-            return self._unread.get(index, 0.0) < self._seconds
-        return sum(self._unread.values()) < 3 * self._seconds
+        """Whether running sequence `index` should go on."""
+        unread = self._unread.get(index, 0.0) if index <= self.head else self.unread_s
+        return unread < self._PAUSE * self._seconds
+
+    def wants_more(self, expected_s: float) -> bool:
+        """Whether another sequence should start, while the running ones are expected to give `expected_s` more."""
+        return self.unread_s + expected_s < self._START * self._seconds
+
+    def idle_s(self, now: float) -> float:
+        """How long there has been something to read and nobody read it."""
+        return now - self.read_at if self._unread else 0.0
 
 
 class Outlet(Protocol):
     """Where the engine puts a request's audio. Called from the engine's thread only; never blocks."""
 
-    def wants(self, index: int) -> bool:
-        """Whether sequence `index` should go on, or pause because its reader is behind."""
-        ...
+    @property
+    def window(self) -> Window: ...
 
     def put(self, chunk: AudioChunk) -> None: ...
 
@@ -82,7 +101,7 @@ class Stream:
         self._deadline = deadline
         self._on_close = on_close
         self._on_read = on_read
-        self._window = Window(window_s)
+        self.window = Window(window_s)
         self._ready: dict[int, deque[AudioChunk]] = {}
         self._changed = threading.Condition()
         self._waker: Callable[[], None] | None = None
@@ -92,17 +111,13 @@ class Stream:
 
     # The engine's side
 
-    def wants(self, index: int) -> bool:
-        with self._changed:
-            return self._window.wants(index)
-
     def put(self, chunk: AudioChunk) -> None:
         with self._changed:
             if self._closed:
                 return
             self._ready.setdefault(chunk.index, deque()).append(chunk)
-            self._window.put(chunk.index, len(chunk.samples) / chunk.sample_rate)
-            if chunk.index == self._window.head:
+            self.window.put(chunk.index, len(chunk.samples) / chunk.sample_rate)
+            if chunk.index == self.window.head:
                 self._wake()
 
     def finish(self, summary: Summary) -> None:
@@ -129,12 +144,12 @@ class Stream:
         """The next chunk if there is one. Raises at the end. Under the lock."""
         if self._closed:
             raise self._error or Cancelled("the stream was closed")
-        while queue := self._ready.get(self._window.head):
+        while queue := self._ready.get(self.window.head):
             chunk = queue.popleft()
-            self._window.read(chunk.index, len(chunk.samples) / chunk.sample_rate)
+            self.window.read(chunk.index, len(chunk.samples) / chunk.sample_rate)
             if chunk.final:
                 del self._ready[chunk.index]
-                self._window.head += 1
+                self.window.head += 1
             if len(chunk.samples):
                 return chunk
         if self._error is not None:
@@ -149,7 +164,7 @@ class Stream:
 
     def _took(self, chunk: AudioChunk) -> AudioChunk:
         if self._on_read is not None:
-            self._on_read(chunk.index, len(chunk.samples) / chunk.sample_rate, self._window.head)
+            self._on_read(chunk.index, len(chunk.samples) / chunk.sample_rate, self.window.head)
         return chunk
 
     def __iter__(self) -> Iterator[AudioChunk]:

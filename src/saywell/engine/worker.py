@@ -65,9 +65,6 @@ class RemoteOutlet:
         self._line = line
         self._id = request_id
 
-    def wants(self, index: int) -> bool:
-        return self.window.wants(index)
-
     def put(self, chunk: AudioChunk) -> None:
         self.window.put(chunk.index, len(chunk.samples) / chunk.sample_rate)
         self._line.send(sound(chunk))

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from tiny_ar import family as tiny_ar
+
+from saywell.engine.engine import Engine
+from saywell.plan import Plan
+
+TINY_PLAN = Plan(
+    model="tiny",
+    device="cpu",
+    executor="onnx",
+    precision="fp32",
+    threads=1,
+    affinity=(),
+    slots=4,
+    lookahead=4,
+    queue=32,
+    first_chunk_chars=60,
+    chunk_chars=120,
+    first_frames=2,
+    chunk_frames=8,
+    max_frames=2_000,
+    max_text_chars=5_000,
+    timeout_s=30.0,
+    buffer_s=1_000.0,
+    stall_s=30.0,
+    hang_s=30.0,
+    memory_budget=1 << 40,
+)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def tiny_engine() -> Iterator[Callable[..., Engine]]:
+    """Starts engines on the tiny autoregressive family; fields of the plan and the model class can be given."""
+    made: list[Engine] = []
+
+    def start(model: type[tiny_ar.TinyModel] = tiny_ar.TinyModel, **fields: object) -> Engine:
+        plan = replace(TINY_PLAN, **fields)
+        spec = tiny_ar.spec("tiny", None)
+        engine = Engine(spec, plan, lambda: model(spec, plan))
+        made.append(engine)
+        engine.start()
+        return engine
+
+    yield start
+    for engine in made:
+        engine.close()

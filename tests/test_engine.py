@@ -1,0 +1,402 @@
+"""The engine on a tiny autoregressive model: speed never changes sound, and nothing is lost, leaked or mixed up."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import psutil
+import pytest
+from tiny_ar import family as tiny_ar
+
+from saywell.engine.engine import Engine
+from saywell.engine.stream import Stream, Window
+from saywell.errors import (
+    BadAudio,
+    Cancelled,
+    DeadlineExceeded,
+    EngineClosed,
+    InvalidRequest,
+    InvalidText,
+    ModelFailure,
+    SaywellError,
+    TooLarge,
+    TooManyRequests,
+    UnknownVoice,
+)
+from saywell.models.base import DecodeJob
+from saywell.types import Frame, Request, Samples, SamplingParams, Sequence
+
+Start = Callable[..., Engine]
+
+LONG = (
+    "The first sentence is short. Then comes another one, which is somewhat longer than the first! "
+    "Does a third follow? It does, and it brings a friend; the friend is quiet. "
+    "Numbers such as twenty-three are welcome here. The rain in Spain falls mainly on the plain. "
+) * 3
+
+
+def ask(text: str = "Good morning to you all.", seed: int = 1, **fields: object) -> Request:
+    return Request(text=text, sampling=SamplingParams(seed=seed), **fields)
+
+
+def until(true: Callable[[], bool], seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.002)
+
+
+# Sound
+
+
+def test_streamed_equals_whole_for_any_portions(tiny_engine: Start) -> None:
+    whole = tiny_engine(first_frames=10_000, chunk_frames=10_000).submit(ask(LONG)).collect()
+    for first, rest in [(1, 1), (1, 7), (3, 3), (5, 64)]:
+        streamed = tiny_engine(first_frames=first, chunk_frames=rest).submit(ask(LONG)).collect()
+        np.testing.assert_array_equal(streamed.samples, whole.samples)
+
+
+def test_batched_equals_alone(tiny_engine: Start) -> None:
+    texts = [f"This is the text with number {n}, and it is {'very ' * n}long." for n in range(12)]
+    engine = tiny_engine()
+    voices = itertools.cycle(voice.id for voice in tiny_ar.VOICES)
+    requests = [ask(text, seed=n, voice=next(voices)) for n, text in enumerate(texts)]
+    alone = [engine.submit(ask(r.text, seed=n, voice=r.voice)).collect() for n, r in enumerate(requests)]
+    together = [stream.collect() for stream in [engine.submit(request) for request in requests]]
+    assert len({audio.samples.tobytes() for audio in alone}) == len(texts), "the texts must sound different"
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.samples, other.samples)
+
+
+def test_sentences_side_by_side_equal_one_after_the_other(tiny_engine: Start) -> None:
+    one_by_one = tiny_engine(slots=1, lookahead=1).submit(ask(LONG)).collect()
+    side_by_side = tiny_engine(slots=4, lookahead=4).submit(ask(LONG)).collect()
+    np.testing.assert_array_equal(one_by_one.samples, side_by_side.samples)
+
+
+def test_seed_decides(tiny_engine: Start) -> None:
+    engine = tiny_engine()
+    first, again, other = (engine.submit(ask(seed=seed)).collect().samples for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_drawn_seed_is_reported_and_repeats_the_audio(tiny_engine: Start) -> None:
+    engine = tiny_engine()
+    drawn = engine.submit(Request(text="Surprise me.")).collect()
+    again = engine.submit(ask("Surprise me.", seed=drawn.summary.seed)).collect()
+    np.testing.assert_array_equal(drawn.samples, again.samples)
+
+
+def test_chunks_come_in_text_order_and_carry_the_text(tiny_engine: Start) -> None:
+    chunks = list(tiny_engine().submit(ask(LONG)))
+    indices = [chunk.index for chunk in chunks]
+    assert indices == sorted(indices)
+    assert "".join(chunk.text for chunk in chunks) == LONG
+    assert sum(chunk.final for chunk in chunks) == max(indices) + 1 > 4
+
+
+def test_first_audio_comes_early(tiny_engine: Start) -> None:
+    stream = tiny_engine(buffer_s=0.2).submit(ask(LONG * 4))
+    first = next(stream)
+    assert len(first.samples) <= 2 * tiny_ar.SAMPLES
+    stream.close()
+
+
+@pytest.mark.anyio
+async def test_async_reading_equals_sync(tiny_engine: Start) -> None:
+    engine = tiny_engine()
+    sync = engine.submit(ask(LONG)).collect()
+    assert np.array_equal((await engine.submit(ask(LONG)).acollect()).samples, sync.samples)
+
+
+def test_summary_states_what_happened(tiny_engine: Start) -> None:
+    audio = tiny_engine().submit(ask(LONG)).collect()
+    summary = audio.summary
+    assert summary.finish_reason == "stop"
+    assert summary.sequences > 4
+    assert summary.audio_s == pytest.approx(audio.duration_s)
+    assert 0 <= summary.queued_s <= summary.first_audio_s <= summary.total_s
+    assert summary.rtf == pytest.approx(summary.total_s / summary.audio_s)
+
+
+def test_raw_is_one_sequence_unchanged(tiny_engine: Start) -> None:
+    seen: list[str] = []
+
+    class Listening(tiny_ar.TinyModel):
+        def prefill(self, started: list[Sequence]) -> None:
+            seen.extend(sequence.text for sequence in started)
+            super().prefill(started)
+
+    tiny_engine(Listening).submit(ask("Dr. No owes $5. Really.", raw=True)).collect()
+    assert seen[-1:] == ["Dr. No owes $5. Really."]
+
+
+# Slots, fairness, cancel, deadline
+
+
+def test_a_short_request_passes_a_long_one(tiny_engine: Start) -> None:
+    engine = tiny_engine(slots=2, lookahead=2)
+    long, short = engine.submit(ask(LONG * 5)), engine.submit(ask("Quick."))
+    short.collect()
+    assert long.summary is None
+    assert engine.health().waiting + engine.health().running > 0
+    long.close()
+
+
+def test_priority_goes_first(tiny_engine: Start) -> None:
+    order: list[str] = []
+
+    class Listening(tiny_ar.TinyModel):
+        def prefill(self, started: list[Sequence]) -> None:
+            order.extend(sequence.request.id for sequence in started)
+            super().prefill(started)
+
+    engine = tiny_engine(Listening, slots=1)
+    blocker = engine.submit(ask("One. Two. Three. " * 10))
+    next(blocker)
+    low = engine.submit(ask("Low.", priority=-1))
+    high = engine.submit(ask("High.", priority=5))
+    low.collect(), high.collect(), blocker.close()
+    assert order.index(high.request.id) < order.index(low.request.id)
+
+
+def test_close_frees_the_slots_at_once(tiny_engine: Start) -> None:
+    engine = tiny_engine()
+    streams = [engine.submit(ask(LONG * 5)) for _ in range(4)]
+    for stream in streams:
+        next(stream)
+    closed = time.monotonic()
+    for stream in streams:
+        stream.close()
+    until(lambda: engine.health().running == 0 and engine.health().waiting == 0)
+    assert time.monotonic() - closed < 0.5
+    with pytest.raises(Cancelled):
+        next(streams[0])
+
+
+def test_a_thousand_cancelled_streams_leak_nothing(tiny_engine: Start) -> None:
+    model: list[tiny_ar.TinyModel] = []
+
+    class Kept(tiny_ar.TinyModel):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args)
+            model.append(self)
+
+    engine = tiny_engine(Kept, queue=100)
+    process = psutil.Process()
+    golden = engine.submit(ask()).collect().samples
+    threads, files = threading.active_count(), process.num_fds()
+    draw = np.random.default_rng(3)
+    for turn in range(1_000):
+        stream = engine.submit(ask(LONG, seed=turn))
+        for _ in range(int(draw.integers(0, 3))):
+            next(stream)
+        stream.close()
+    until(lambda: engine.health().running == engine.health().waiting == 0)
+    gc.collect()
+    assert model[0].live == 0
+    assert (threading.active_count(), process.num_fds(), process.children()) == (threads, files, [])
+    assert not [thing for thing in gc.get_objects() if isinstance(thing, Stream) and not thing._closed]
+    np.testing.assert_array_equal(engine.submit(ask()).collect().samples, golden)
+
+
+def test_deadline_stops_the_work(tiny_engine: Start) -> None:
+    engine = tiny_engine(_slow(0.02))
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        engine.submit(ask(LONG, timeout_s=0.2)).collect()
+    assert time.monotonic() - started < 0.45
+    until(lambda: engine.health().running == 0, 0.5)
+
+
+def test_deadline_is_kept_while_waiting_for_a_slot(tiny_engine: Start) -> None:
+    engine = tiny_engine(_slow(0.01), slots=1)
+    blocker = engine.submit(ask(LONG))
+    next(blocker)
+    with pytest.raises(DeadlineExceeded):
+        engine.submit(ask(LONG, timeout_s=0.1, priority=-5)).collect()
+    blocker.close()
+
+
+def test_a_slow_reader_pauses_only_itself(tiny_engine: Start) -> None:
+    engine = tiny_engine(buffer_s=0.5)
+    slow = engine.submit(ask(LONG))
+    next(slow)
+    other = engine.submit(ask("Somebody else."))
+    assert other.collect().duration_s > 0.2
+    held = sum(len(c.samples) for queue in slow._ready.values() for c in queue) / tiny_ar.RATE
+    # Three windows, and what the last sequence to start gave on top: no sentence here is longer than 8 s.
+    assert held <= 3 * 0.5 + 8.0
+    assert slow.collect().summary.finish_reason == "stop"
+
+
+def test_a_reader_that_never_comes_back_is_dropped(tiny_engine: Start) -> None:
+    engine = tiny_engine(buffer_s=0.1, stall_s=0.2)
+    stream = engine.submit(ask(LONG))
+    next(stream)
+    until(lambda: engine.health().running == 0, 2.0)
+    with pytest.raises(Cancelled, match="nothing was read"):
+        list(stream)
+
+
+def _slow(seconds: float) -> type[tiny_ar.TinyModel]:
+    class Slow(tiny_ar.TinyModel):
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            time.sleep(seconds)
+            return super().step(batch)
+
+    return Slow
+
+
+# What goes wrong
+
+
+def test_refusals_come_before_any_work(tiny_engine: Start) -> None:
+    engine = tiny_engine(queue=1, slots=1, max_text_chars=1_000, buffer_s=0.1)
+    for request, error in [
+        (ask("   "), InvalidText),
+        (ask("x" * 1_001), TooLarge),
+        (ask(voice="nobody"), UnknownVoice),
+        (ask(max_frames=100_000), InvalidRequest),
+    ]:
+        with pytest.raises(error):
+            engine.submit(request)
+    held = [engine.submit(ask(LONG[:900])) for _ in range(2)]
+    with pytest.raises(TooManyRequests) as refused:
+        engine.submit(ask())
+    assert refused.value.retry_after is not None
+    assert refused.value.retry_after >= 1
+    for stream in held:
+        stream.close()
+
+
+def test_one_bad_sequence_fails_its_own_request_only(tiny_engine: Start) -> None:
+    engine = tiny_engine()
+    golden = engine.submit(ask(LONG)).collect()
+    good = engine.submit(ask(LONG))
+    bad = engine.submit(ask(f"All is well. {LONG} And a {tiny_ar.UNSPEAKABLE} here."))
+    with pytest.raises(InvalidText, match="snowman"):
+        bad.collect()
+    np.testing.assert_array_equal(good.collect().samples, golden.samples)
+
+
+@pytest.mark.parametrize("where", ["prefill", "step", "decode"])
+def test_a_failing_model_fails_what_it_ran_and_goes_on(tiny_engine: Start, where: str) -> None:
+    broken = threading.Event()
+
+    def fail(self: tiny_ar.TinyModel, *args: object) -> object:
+        if broken.is_set():
+            raise RuntimeError("out of cheese")
+        return getattr(tiny_ar.TinyModel, where)(self, *args)
+
+    engine = tiny_engine(type("Failing", (tiny_ar.TinyModel,), {where: fail}))
+    golden = engine.submit(ask()).collect().samples
+    broken.set()
+    with pytest.raises(ModelFailure, match="RuntimeError") as caught:
+        engine.submit(ask(LONG)).collect()
+    assert "cheese" not in caught.value.message
+    broken.clear()
+    until(lambda: engine.health().running == 0)
+    np.testing.assert_array_equal(engine.submit(ask()).collect().samples, golden)
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [np.nan, np.inf, -np.inf, 7.0],
+)
+def test_bad_audio_never_gets_out(tiny_engine: Start, poison: float) -> None:
+    spoil = threading.Event()
+
+    class Spoiled(tiny_ar.TinyModel):
+        def decode(self, jobs: list[DecodeJob]) -> list[Samples]:
+            sounds = super().decode(jobs)
+            if spoil.is_set():
+                sounds[-1][-300:] = poison
+            return sounds
+
+    engine = tiny_engine(Spoiled)
+    golden = engine.submit(ask()).collect().samples
+    spoil.set()
+    stream = engine.submit(ask(LONG))
+    heard = []
+    with pytest.raises(BadAudio):
+        heard.extend(stream)
+    assert all(np.isfinite(chunk.samples).all() and abs(chunk.samples).max() <= 1 for chunk in heard)
+    spoil.clear()
+    np.testing.assert_array_equal(engine.submit(ask()).collect().samples, golden)
+
+
+def test_a_limit_nobody_asked_for_is_an_error(tiny_engine: Start) -> None:
+    with pytest.raises(BadAudio, match="length"):
+        tiny_engine(max_frames=9).submit(ask()).collect()
+
+
+def test_a_limit_that_was_asked_for_is_reported(tiny_engine: Start) -> None:
+    audio = tiny_engine().submit(ask(max_frames=9)).collect()
+    assert (audio.summary.finish_reason, audio.summary.frames) == ("length", 9)
+
+
+def test_a_model_that_does_not_load_says_why() -> None:
+    spec = tiny_ar.spec("tiny", None)
+    from conftest import TINY_PLAN
+
+    def load() -> tiny_ar.TinyModel:
+        raise SaywellError("the weights are made of cheese")
+
+    engine = Engine(spec, TINY_PLAN, load)
+    with pytest.raises(SaywellError, match="cheese"):
+        engine.start()
+    assert engine.health().state == "failed"
+    with pytest.raises(SaywellError, match="cheese"):
+        engine.submit(ask())
+    engine.close()
+
+
+def test_close_drains_then_ends(tiny_engine: Start) -> None:
+    engine = tiny_engine()
+    expected = engine.submit(ask(LONG)).collect().samples
+    stream = engine.submit(ask(LONG))
+    closing = threading.Thread(target=engine.close, args=(10.0,))
+    closing.start()
+    np.testing.assert_array_equal(stream.collect().samples, expected)
+    closing.join()
+    with pytest.raises(EngineClosed):
+        engine.submit(ask())
+
+
+def test_close_without_drain_tells_everybody(tiny_engine: Start) -> None:
+    engine = tiny_engine(_slow(0.02))
+    streams = [engine.submit(ask(LONG)) for _ in range(6)]
+    engine.close()
+    for stream in streams:
+        with pytest.raises(EngineClosed):
+            list(stream)
+
+
+def test_window_lets_the_head_go_on_whatever_the_others_hold() -> None:
+    window = Window(1.0)
+    for index in range(1, 5):
+        window.put(index, 5.0)
+    assert window.wants(0)
+    assert not window.wants(2)
+    assert not window.wants_more(0.0)
+    window.put(0, 6.0)
+    assert not window.wants(0)
+    window.read(0, 0.5)
+    assert window.wants(0)
+
+
+def test_window_counts_what_is_still_expected() -> None:
+    window = Window(1.0)
+    assert window.wants_more(2.9)
+    window.put(0, 0.2)
+    assert not window.wants_more(2.9)
+    window.read(0, 0.2)
+    assert window.wants_more(2.9)
+    assert window.idle_s(1e12) == 0.0

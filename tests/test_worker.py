@@ -1,0 +1,279 @@
+"""The engine in a worker process: the same sound, and whatever happens to the worker, everybody gets an answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import psutil
+import pytest
+from conftest import TINY_PLAN
+from test_engine import LONG, ask, until
+from tiny_ar import family as tiny_ar
+
+from saywell.engine import client as client_module
+from saywell.engine import messages
+from saywell.engine.client import EngineClient
+from saywell.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    EngineClosed,
+    InvalidText,
+    MissingDependency,
+    SaywellError,
+    TooManyRequests,
+    Unavailable,
+    UnknownVoice,
+    WorkerDied,
+    by_code,
+)
+from saywell.types import AudioChunk, Request
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., EngineClient]]:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    made: list[EngineClient] = []
+
+    def _start(family: str = "tiny_ar.family", python: str | None = None, **fields: object) -> EngineClient:
+        spec = replace(tiny_ar.spec("tiny", None), family=family)
+        client = EngineClient(spec, replace(TINY_PLAN, **fields), python=python)
+        made.append(client)
+        client.start()
+        return client
+
+    yield _start
+    for client in made:
+        client.close()
+
+
+def pid(client: EngineClient) -> int:
+    assert client._child is not None
+    return client._child.process.pid
+
+
+def test_same_sound_as_in_process(start: Callable[..., EngineClient], tiny_engine: Callable[..., object]) -> None:
+    here = tiny_engine().submit(ask(LONG)).collect()
+    there = start().submit(ask(LONG)).collect()
+    np.testing.assert_array_equal(here.samples, there.samples)
+    assert there.summary.seed == here.summary.seed
+
+
+def test_refusals_and_failures_keep_their_kind(start: Callable[..., EngineClient]) -> None:
+    client = start(slots=1, queue=1, buffer_s=0.1)
+    with pytest.raises(UnknownVoice):
+        client.submit(ask(voice="nobody"))
+    with pytest.raises(InvalidText, match="snowman") as caught:
+        client.submit(ask(f"A {tiny_ar.UNSPEAKABLE} here.")).collect()
+    assert caught.value.param == "text"
+    held = [client.submit(ask(LONG)) for _ in range(2)]
+    with pytest.raises(TooManyRequests):
+        client.submit(ask())
+    for stream in held:
+        stream.close()
+    until(lambda: client.health().waiting == 0)
+    assert client.submit(ask()).collect().duration_s > 0.3
+
+
+def test_backpressure_crosses_the_process_border(start: Callable[..., EngineClient]) -> None:
+    client = start(buffer_s=0.5)
+    slow = client.submit(ask(LONG))
+    next(slow)
+    time.sleep(0.3)
+    held = sum(len(c.samples) for queue in slow._ready.values() for c in queue) / tiny_ar.RATE
+    assert held <= 3 * 0.5 + 8.0
+    assert slow.collect().summary.finish_reason == "stop"
+
+
+def test_close_of_a_stream_stops_the_worker_too(start: Callable[..., EngineClient]) -> None:
+    client = start()
+    stream = client.submit(ask(LONG * 5))
+    next(stream)
+    stream.close()
+    until(lambda: client.health().running == 0, 2.0)
+    with pytest.raises(Cancelled):
+        next(stream)
+
+
+def test_a_killed_worker_is_replaced(start: Callable[..., EngineClient]) -> None:
+    client = start()
+    golden = client.submit(ask()).collect().samples
+    killed = time.monotonic()
+    os.kill(pid(client), signal.SIGKILL)
+    until(lambda: client.health().restarts == 1, 5.0)
+    np.testing.assert_array_equal(client.submit(ask()).collect().samples, golden)
+    assert time.monotonic() - killed < 5.0
+    assert client.health().state == "ready"
+
+
+def test_unheard_requests_are_tried_again_and_streaming_ones_told(start: Callable[..., EngineClient]) -> None:
+    client = start(slots=1, lookahead=1, buffer_s=0.2)
+    streaming = client.submit(ask(LONG))
+    next(streaming)
+    waiting = [client.submit(ask(seed=seed)) for seed in range(3)]
+    os.kill(pid(client), signal.SIGKILL)
+    with pytest.raises(WorkerDied):
+        list(streaming)
+    again = [stream.collect().samples for stream in waiting]
+    for seed, samples in enumerate(again):
+        np.testing.assert_array_equal(samples, client.submit(ask(seed=seed)).collect().samples)
+
+
+def test_a_request_that_kills_twice_is_not_tried_a_third_time(
+    start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_BACKOFF_S", (0.0,))
+    client = start(family="tiny_ar.deadly")
+    with pytest.raises(WorkerDied):
+        client.submit(ask("Please die.")).collect()
+    assert client.health().restarts == 2
+    assert client.submit(ask()).collect().duration_s > 0.3
+
+
+def test_a_hung_worker_is_replaced(start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_SILENT_S", 1.0)
+    client = start()
+    os.kill(pid(client), signal.SIGSTOP)
+    stream = client.submit(ask())
+    assert stream.collect().duration_s > 0.3
+    assert client.health().restarts == 1
+
+
+def test_a_step_without_end_is_killed(start: Callable[..., EngineClient]) -> None:
+    client = start(family="tiny_ar.deadly", hang_s=0.6)
+    with pytest.raises((WorkerDied, DeadlineExceeded)):
+        client.submit(ask("Please hang.", timeout_s=8.0)).collect()
+    until(lambda: client.health().restarts >= 1, 5.0)
+    until(lambda: client.health().state == "ready", 10.0)
+
+
+def test_deadline_holds_though_the_worker_is_stopped(start: Callable[..., EngineClient]) -> None:
+    client = start()
+    os.kill(pid(client), signal.SIGSTOP)
+    begun = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        client.submit(ask(timeout_s=0.3)).collect()
+    assert time.monotonic() - begun < 0.6
+    os.kill(pid(client), signal.SIGCONT)
+
+
+def test_a_model_that_cannot_load_is_said_at_once(start: Callable[..., EngineClient]) -> None:
+    with pytest.raises(MissingDependency, match="no_such_package_anywhere"):
+        start(family="tiny_ar.incomplete")
+
+
+def test_an_interpreter_that_is_not_there(start: Callable[..., EngineClient]) -> None:
+    with pytest.raises(Unavailable, match="no/such/python"):
+        start(python="no/such/python")
+
+
+def test_the_worker_may_run_in_another_environment(start: Callable[..., EngineClient], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--system-site-packages", str(other)], check=True)
+    python = other / "bin" / "python"
+    site = subprocess.check_output([str(python), "-c", "import site; print(site.getsitepackages()[0])"], text=True)
+    (Path(site.strip()) / "borrowed.pth").write_text("\n".join(p for p in sys.path if p.startswith("/")))
+    client = start(python=str(python))
+    running = Path(f"/proc/{pid(client)}/cmdline").read_text().split("\0")[0]
+    assert running == str(python)
+    assert client.submit(ask()).collect().duration_s > 0.3
+
+
+def test_close_answers_everybody_and_leaves_no_process(start: Callable[..., EngineClient]) -> None:
+    client = start(buffer_s=0.1)
+    worker = psutil.Process(pid(client))
+    streams = [client.submit(ask(LONG)) for _ in range(6)]
+    client.close()
+    for stream in streams:
+        with pytest.raises(EngineClosed):
+            list(stream)
+    assert not worker.is_running()
+    with pytest.raises(EngineClosed):
+        client.submit(ask())
+
+
+def test_the_worker_dies_with_its_parent(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from conftest import TINY_PLAN; from tiny_ar import family;"
+        "from saywell.engine.client import EngineClient;"
+        "c = EngineClient(family.spec('tiny', None), TINY_PLAN); c.start();"
+        "print(c._child.process.pid, flush=True); time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
+    assert parent.stdout is not None
+    worker = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert worker.wait(5.0) in (0, None)
+
+
+def test_many_readers_many_threads_no_cross_talk(start: Callable[..., EngineClient]) -> None:
+    client = start(queue=100)
+    expected = {seed: client.submit(ask(seed=seed)).collect().samples.tobytes() for seed in range(8)}
+    wrong: list[int] = []
+
+    def read(seed: int) -> None:
+        for _ in range(10):
+            if client.submit(ask(seed=seed)).collect().samples.tobytes() != expected[seed]:
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in expected]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+# Messages
+
+
+def test_messages_come_back_as_they_were() -> None:
+    spec = replace(tiny_ar.spec("tiny", None), path=Path("/some/where"))
+    chunk = AudioChunk(
+        request_id="r", index=3, samples=np.arange(5, dtype=np.float32), sample_rate=16_000, final=True, text="Hé\x85"
+    )
+    load = messages.unpack_to_worker(messages.pack(messages.Load(spec=spec, plan=TINY_PLAN)))
+    assert load == messages.Load(spec=spec, plan=TINY_PLAN)
+    submit = messages.Submit(request=Request(text="Ünïcode 🙂", speed=1.5))
+    assert messages.unpack_to_worker(messages.pack(submit)) == submit
+    sound = messages.unpack_from_worker(messages.pack(messages.sound(chunk)))
+    assert isinstance(sound, messages.Sound)
+    back = messages.chunk(sound)
+    np.testing.assert_array_equal(back.samples, chunk.samples)
+    assert (back.text, back.final, back.index) == (chunk.text, True, 3)
+
+
+@pytest.mark.parametrize("code", sorted(by_code()))
+def test_every_error_keeps_its_kind_on_the_wire(code: str) -> None:
+    error = by_code()[code]("what to do", param="field", retry_after=2.0)
+    back = messages.Fault.of(error).error()
+    assert type(back) is type(error)
+    assert (back.message, back.param, back.retry_after, back.status) == ("what to do", "field", 2.0, error.status)
+
+
+@pytest.mark.parametrize("junk", [b"", b"\x80", b"\xc1", json.dumps({"type": "Submit"}).encode(), b"\x81\xa4type\xa3Foo"])
+def test_junk_on_the_wire_is_refused(junk: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        messages.unpack_to_worker(junk)
+
+
+def test_error_codes_are_unique() -> None:
+    def walk(kind: type[SaywellError]) -> list[type[SaywellError]]:
+        return [kind, *(found for child in kind.__subclasses__() for found in walk(child))]
+
+    assert len({kind.code for kind in walk(SaywellError)}) == len(walk(SaywellError))

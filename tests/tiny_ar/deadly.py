@@ -1,0 +1,31 @@
+"""The tiny family, except that some texts kill or hang the process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from tiny_ar import family
+
+from saywell.plan import Plan
+from saywell.types import Frame, ModelSpec, Sequence
+
+
+def spec(name: str, path: Path | None) -> ModelSpec:
+    return family.spec(name, path)
+
+
+def load(spec: ModelSpec, plan: Plan) -> family.TinyModel:
+    return _Deadly(spec, plan)
+
+
+class _Deadly(family.TinyModel):
+    def step(self, batch: list[Sequence]) -> list[Frame]:
+        text = batch[0].text
+        if "die" in text:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "hang" in text:
+            time.sleep(60)
+        return super().step(batch)

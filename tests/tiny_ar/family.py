@@ -1,0 +1,148 @@
+"""A tiny autoregressive family with random weights, to test the engine's shape: batching, order, cancel, streaming.
+
+A recurrent step over byte tokens draws one token a frame for every slot; a causal decoder with one frame of look-behind
+turns tokens into 40 ms of sound. It says nothing, but its audio depends on every byte of the text and on the seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tiny_ar.graphs import BYTES, HIDDEN, SAMPLES, TOKENS, build
+
+from saywell.models.base import DecodeJob, SequenceError
+from saywell.errors import InvalidText
+from saywell.plan import Plan
+from saywell.types import Frame, ModelSpec, Samples, Sequence, Voice
+
+RATE = 16_000
+FRAME_RATE = RATE / SAMPLES
+VOICES = tuple(Voice(id=f"tiny-{n}", name=f"Tiny {n}", language="en", sample_rate=RATE) for n in range(4))
+UNSPEAKABLE = "\u2603"
+"""A character this model cannot say: for testing that one bad sequence does not hurt the others."""
+
+
+def spec(name: str, path: Path | None) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        family="tiny_ar.family",
+        kind="autoregressive",
+        sample_rate=RATE,
+        frame_rate=FRAME_RATE,
+        executors=("onnx",),
+        precisions=("fp32",),
+        weight_bytes={"fp32": 100_000},
+        kv_bytes_per_frame=0,
+        overhead_bytes=30_000_000,
+        slot_bytes=4 * HIDDEN,
+        max_context=10_000,
+        default_voice=VOICES[0].id,
+        path=path,
+    )
+
+
+def load(spec: ModelSpec, plan: Plan) -> TinyModel:
+    return TinyModel(spec, plan)
+
+
+@dataclass(slots=True, eq=False)
+class _State:
+    """What one sequence carries from step to step."""
+
+    draws: np.random.Generator
+    token: int
+    left: int
+    """Frames until it has said everything."""
+    before: np.ndarray
+    """The decoder's look-behind: the embedding of the last token, [1, HIDDEN]."""
+
+
+class TinyModel:
+    def __init__(self, spec: ModelSpec, plan: Plan) -> None:
+        self.spec = spec
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        step, decode = build()
+        self._step = onnxruntime.InferenceSession(step, options, providers=["CPUExecutionProvider"])
+        self._decode = onnxruntime.InferenceSession(decode, options, providers=["CPUExecutionProvider"])
+        # Always all the slots in one step, busy or not: the arithmetic of a row is the same in any company.
+        self._hidden = np.zeros((plan.slots, HIDDEN), np.float32)
+        self._live = 0
+        self.closed = False
+
+    def voices(self) -> tuple[Voice, ...]:
+        return VOICES
+
+    def prefill(self, started: list[Sequence]) -> None:
+        for sequence in started:
+            if UNSPEAKABLE in sequence.text:
+                raise SequenceError(sequence, InvalidText("this model has no word for a snowman", param="text"))
+            self._live += 1
+            self._hidden[sequence.slot] = self._read(sequence)
+            sequence.state = _State(
+                draws=np.random.Generator(np.random.Philox(sequence.seed)),
+                token=TOKENS - 1,
+                left=max(2, round(len(sequence.text) * 0.06 * FRAME_RATE / sequence.request.speed)),
+                before=np.zeros((1, HIDDEN), np.float32),
+            )
+
+    def _read(self, sequence: Sequence) -> np.ndarray:
+        """The prompt, byte by byte, through the same step as everything else."""
+        hidden = np.zeros_like(self._hidden)
+        hidden[:] = VOICES.index(sequence.voice) * 0.1
+        for byte in sequence.text.encode():
+            hidden = self._run(hidden, np.full(len(hidden), TOKENS + byte % BYTES))[0]
+        return hidden[sequence.slot]
+
+    def _run(self, hidden: np.ndarray, tokens: np.ndarray) -> Any:
+        return self._step.run(None, {"hidden": hidden, "token": tokens.astype(np.int64)})
+
+    def step(self, batch: list[Sequence]) -> list[Frame]:
+        tokens = np.zeros(len(self._hidden), np.int64)
+        for sequence in batch:
+            tokens[sequence.slot] = sequence.state.token
+        hidden, logits = self._run(self._hidden, tokens)
+        frames = []
+        for sequence in batch:
+            self._hidden[sequence.slot] = hidden[sequence.slot]
+            frames.append(self._draw(sequence, logits[sequence.slot]))
+        return frames
+
+    def _draw(self, sequence: Sequence, logits: np.ndarray) -> Frame:
+        state: _State = sequence.state
+        temperature = sequence.request.sampling.temperature
+        if temperature == 0.0:
+            state.token = int(logits.argmax())
+        else:
+            gumbel = -np.log(-np.log(state.draws.random(len(logits))))
+            state.token = int((logits / (temperature or 1.0) + gumbel).argmax())
+        state.left -= 1
+        data = np.array([state.token])
+        return Frame(sequence, data, finish="stop" if state.left <= 0 else None)
+
+    def decode(self, jobs: list[DecodeJob]) -> list[Samples]:
+        return [self._sound(job) for job in jobs]
+
+    def _sound(self, job: DecodeJob) -> Samples:
+        state: _State = job.sequence.state
+        pieces = [np.zeros(0, np.float32)]
+        for frame in job.frames:
+            samples, state.before = self._decode.run(None, {"token": frame.data, "before": state.before})
+            pieces.append(samples)
+        return np.concatenate(pieces)
+
+    def release(self, sequence: Sequence) -> None:
+        if sequence.state is not None:
+            self._live -= 1
+
+    @property
+    def live(self) -> int:
+        """Sequences prefilled and not yet released."""
+        return self._live
+
+    def close(self) -> None:
+        self.closed = True
