@@ -14,7 +14,23 @@ from saywell.text.check import SPOKEN_SYMBOLS, check, speakable
 
 @pytest.mark.parametrize(
     "text",
-    ["a", "7", "½", "你好", "مرحبا", "٣", "%", "$", "Hello\r\n\tthere\x0b\x0c", "a\x85b", "a\u2028b", "👍 ok", "ﷺ", "é", "क"],
+    [
+        "a",
+        "7",
+        "½",
+        "你好",
+        "مرحبا",
+        "٣",
+        "%",
+        "$",
+        "Hello\r\n\tthere\x0b\x0c",
+        "a\x85b",
+        "a\u2028b",
+        "👍 ok",
+        "ﷺ",
+        "é",
+        "क",
+    ],
 )
 def test_accepts_what_can_be_spoken(text: str) -> None:
     check(text, 100)
@@ -22,7 +38,23 @@ def test_accepts_what_can_be_spoken(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "\n\t \u3000", "...", "?!", "—", "👍🎉", "🇩🇪", "\u200b\u200d\ufeff", "\u0301\u0301", "___", "\u3164", "****", "=====", "\u2800"],
+    [
+        "",
+        " ",
+        "\n\t \u3000",
+        "...",
+        "?!",
+        "—",
+        "👍🎉",
+        "🇩🇪",
+        "\u200b\u200d\ufeff",
+        "\u0301\u0301",
+        "___",
+        "\u3164",
+        "****",
+        "=====",
+        "\u2800",
+    ],
 )
 def test_refuses_what_makes_no_sound(text: str) -> None:
     with pytest.raises(InvalidText, match="at least one letter or digit") as caught:
@@ -33,7 +65,13 @@ def test_refuses_what_makes_no_sound(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "code", "position"),
-    [("ab\x00", "U+0000", 2), ("\x1b[31mred", "U+001B", 0), ("é\x7f", "U+007F", 1), ("你a\x92s", "U+0092", 2), ("Â\x9f", "U+009F", 1)],
+    [
+        ("ab\x00", "U+0000", 2),
+        ("\x1b[31mred", "U+001B", 0),
+        ("é\x7f", "U+007F", 1),
+        ("你a\x92s", "U+0092", 2),
+        ("Â\x9f", "U+009F", 1),
+    ],
 )
 def test_names_the_control_character_and_its_position(text: str, code: str, position: int) -> None:
     with pytest.raises(InvalidText) as caught:
@@ -80,7 +118,9 @@ def test_only_ever_raises_its_own_errors(text: str) -> None:
         assert speakable(text)
 
 
-@pytest.mark.parametrize("text", ["a" * 10_000_000, "é" * 5_000_000, " " * 2_500_000 + "a"], ids=["ascii", "latin", "blank"])
+@pytest.mark.parametrize(
+    "text", ["a" * 10_000_000, "é" * 5_000_000, " " * 2_500_000 + "a"], ids=["ascii", "latin", "blank"]
+)
 def test_is_quick_on_ten_megabytes(text: str) -> None:
     start = time.perf_counter()
     with pytest.raises(TooLarge):

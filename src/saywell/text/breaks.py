@@ -1,0 +1,151 @@
+"""Where a text may be cut: every gap between two words, and how natural a pause there sounds.
+
+A gap is judged from the text before it and from the word after it, never from anything further on. That makes the
+judgement final the moment that word is known, so a text cut while it still arrives is cut like the whole text.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+
+
+class Break(IntEnum):
+    """How natural a pause is; higher is better."""
+
+    GLUE = 0
+    """A space inside one thing: `Dr. Smith`, `5 km`, `J. R. Tolkien`."""
+    SPACE = 1
+    PHRASE = 2
+    """Before a conjunction or a relative pronoun."""
+    CLAUSE = 3
+    """Comma, semicolon, colon, dash, line end."""
+    SENTENCE = 4
+    PARAGRAPH = 5
+
+
+ENDERS = ".!?…。！？｡．؟۔।॥။።፧⁇⁈⁉‼։꓿។៕"
+# These end a sentence with or without a space after them.
+WIDE_ENDERS = "。！？｡؟۔।॥။።፧⁇⁈⁉‼։꓿។៕"
+CLAUSE_MARKS = ",;:、，；：､،؛፣፤፥፦၊"
+WIDE_CLAUSE_MARKS = "、，；：､،؛፣፤፥፦၊"
+DASHES = "-–—―"
+CLOSERS = ")]}\"'”’“»«›‹」』】〉》）］｝＂＇*_`"
+
+GAP = re.compile(rf"[{re.escape(ENDERS + CLAUSE_MARKS + DASHES + CLOSERS)}]+\s*|\s+")
+"""Marks with the white space after them, or white space alone. Most hits inside a word are no gap: `don't`, `3.14`."""
+
+_NEXT_WORD = re.compile(r"[^\W\d_]+")
+_LAST_WORD = re.compile(r"[\w.&]+\Z")
+_PARAGRAPH = re.compile(r"\n\s*\n|\r\s*\r(?!\n)|\u2029")
+_LINE = re.compile(r"[\n\r\x0b\x0c\x85\u2028]")
+_FIXED_SPACE = re.compile(r"[\u00a0\u2007\u202f]+")
+_INITIALS = re.compile(r"[^\W\d_](?:\.[^\W\d_])*")
+_REACH = 12
+"""Characters of the next word that may decide; the longest word in the lists below is shorter."""
+
+# Never the end of a sentence: something follows.
+_LEADING = frozenset(
+    ["dr", "mr", "mrs", "ms", "mx", "messrs", "prof", "rev", "hon", "gen", "col", "maj", "capt", "cmdr", "lt", "sgt", "cpl", "pvt", "adm", "gov", "sen", "rep", "pres", "supt", "st", "ste", "mt", "e.g", "i.e", "eg", "ie", "cf", "viz", "vs", "v", "approx", "ca", "esp", "incl", "excl", "resp", "dept", "est", "hr", "fr", "sr.", "bros", "ing", "dipl"]
+)
+# Followed by a number, not the end of a sentence: "No. 5", "Jan. 3", "p. 12".
+_NUMBERED = frozenset(
+    ["no", "nos", "nr", "p", "pp", "fig", "figs", "eq", "vol", "vols", "ch", "chap", "sec", "sect", "art", "par", "para", "op", "cap", "ex", "ser", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "tel", "ext"]
+)
+# May end a sentence or stand inside one; the next word tells.
+_EITHER = frozenset(
+    ["etc", "inc", "ltd", "co", "corp", "jr", "sr", "esq", "a.m", "p.m", "am", "pm", "u.s", "u.k", "u.n", "e.u", "d.c", "b.c", "a.d", "ph.d", "m.d", "b.a", "m.a", "ave", "rd", "blvd", "ln", "hwy", "mon", "tue", "tues", "wed", "thu", "thur", "thurs", "fri", "sat", "sun", "ed", "eds", "trans", "assn", "univ", "govt"]
+)
+_STARTERS = frozenset(
+    ["a", "an", "the", "this", "that", "these", "those", "he", "she", "it", "they", "we", "i", "you", "who", "what", "when", "where", "why", "how", "there", "here", "his", "her", "its", "their", "our", "my", "your", "in", "on", "at", "for", "from", "with", "by", "if", "as", "but", "and", "or", "so", "yet", "then", "now", "after", "before", "while", "although", "though", "because", "since", "however", "once", "one", "all", "some", "many", "most", "no", "not", "is", "are", "was", "do", "did", "does", "can"]
+)
+_CONJUNCTIONS = frozenset(
+    ["and", "but", "or", "nor", "because", "which", "who", "whose", "where", "when", "while", "if", "although", "though", "unless", "until", "since", "than", "whereas"]
+)
+
+
+def next_word(text: str, at: int, end: int, final: bool) -> str | None:
+    """The letters that begin at `at`, lower case, empty if none do. None while the text so far does not show their end."""
+    found = _NEXT_WORD.match(text, at, min(end, at + _REACH))
+    stop = found.end() if found else at
+    if stop == len(text) and stop < min(end, at + _REACH) and not final:
+        return None
+    return found[0].lower() if found else ""
+
+
+def judge(text: str, start: int, mark_end: int, gap_end: int, voiced: int, word: str) -> Break | None:
+    """The break at the gap `text[start:gap_end]`, or None if it is none.
+
+    `mark_end`: where its white space begins. `voiced`: the next character that makes a sound. `word`: see next_word.
+    """
+    marks = text[start:mark_end]
+    space = text[mark_end:gap_end]
+    if _PARAGRAPH.search(space):
+        return Break.PARAGRAPH
+    kind = _judge_marks(text, start, marks, space, voiced, word) if marks else None
+    if kind is None and not space:
+        return None
+    if _LINE.search(space):
+        return max(kind or Break.CLAUSE, Break.CLAUSE)
+    return _judge_space(text, start, marks, space, gap_end, word) if kind is None else kind
+
+
+def _judge_space(text: str, start: int, marks: str, space: str, gap_end: int, word: str) -> Break:
+    before, after = text[start - 1 : start], text[gap_end : gap_end + 1]
+    lonely_mark = marks and (not before or before.isspace())
+    if lonely_mark or _FIXED_SPACE.fullmatch(space) or (after and after in DASHES):
+        return Break.GLUE
+    if not marks and (before.isdigit() or after.isdigit()):
+        return Break.GLUE
+    return Break.PHRASE if word in _CONJUNCTIONS else Break.SPACE
+
+
+def _judge_marks(text: str, start: int, marks: str, space: str, voiced: int, word: str) -> Break | None:
+    core = marks.rstrip(CLOSERS) or marks
+    last = core[-1]
+    before = text[start - 1 : start]
+    if last in WIDE_ENDERS or (last in "!?" and not space and text[voiced : voiced + 1] > "\u2e80"):
+        return Break.SENTENCE
+    if last in WIDE_CLAUSE_MARKS:
+        return None if before.isdigit() and text[voiced : voiced + 1].isdigit() else Break.CLAUSE
+    if core.endswith(("—", "―", "--")) and not before.isspace():
+        return None if before.isdigit() or not before else Break.CLAUSE
+    if not space:
+        return None
+    if last in ENDERS:
+        return _judge_end(text, start, core, marks, voiced, word)
+    if last in CLAUSE_MARKS or core.endswith(")") or (last in DASHES and before.isspace()):
+        return Break.CLAUSE
+    return None
+
+
+def _judge_end(text: str, start: int, core: str, marks: str, voiced: int, word: str) -> Break:
+    """A full stop, question mark or the like with white space after it."""
+    lower = text[voiced : voiced + 1].islower()
+    if core != "." or (len(marks) > 1 and lower):
+        quoted = len(marks) > len(core)
+        return Break.CLAUSE if lower and (quoted or core[-1] in ".…") else Break.SENTENCE
+    return _judge_stop(text, start, text[voiced : voiced + 1], word)
+
+
+def _judge_stop(text: str, start: int, after: str, word: str) -> Break:
+    """A single full stop: the end of a sentence, of an abbreviation, of an initial or of a list number."""
+    found = _LAST_WORD.search(text, max(0, start - 24), start)
+    token = found[0] if found else ""
+    last = token.lower()
+    if last in _LEADING or (last in _NUMBERED and after.isdigit()):
+        return Break.GLUE
+    if last.isdigit() and len(last) <= 3 and _starts_line(text, start - len(last)):
+        return Break.GLUE
+    if last in _EITHER or (_INITIALS.fullmatch(token) and token[:1].isupper()):
+        return Break.SENTENCE if word in _STARTERS and not after.islower() else Break.GLUE
+    if after.islower():
+        return Break.GLUE if last in _NUMBERED else Break.CLAUSE
+    return Break.SENTENCE
+
+
+def _starts_line(text: str, at: int) -> bool:
+    """True if nothing but white space stands between `at` and the end of a sentence or line before it."""
+    before = text[max(0, at - 8) : at]
+    bare = before.rstrip()
+    return not bare or "\n" in before[len(bare) :] or (bare != before and bare[-1] in ".!?:;")
