@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from tiny_ar import family as tiny_ar
 
 from saywell.engine.engine import Engine
 from saywell.plan import Plan
+from tiny_ar import family as tiny_ar
 
 TINY_PLAN = Plan(
     model="tiny",

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import numpy as np
 import psutil
 import pytest
-from tiny_ar import family as tiny_ar
 
 from saywell.engine.engine import Engine
 from saywell.engine.stream import Stream, Window
@@ -30,6 +29,7 @@ from saywell.errors import (
 )
 from saywell.models.base import DecodeJob
 from saywell.types import Frame, Request, Samples, SamplingParams, Sequence
+from tiny_ar import family as tiny_ar
 
 Start = Callable[..., Engine]
 

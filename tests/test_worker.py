@@ -17,10 +17,8 @@ import msgspec
 import numpy as np
 import psutil
 import pytest
-from conftest import TINY_PLAN
-from test_engine import LONG, ask, until
-from tiny_ar import family as tiny_ar
 
+from conftest import TINY_PLAN
 from saywell.engine import client as client_module
 from saywell.engine import messages
 from saywell.engine.client import EngineClient
@@ -38,6 +36,8 @@ from saywell.errors import (
     by_code,
 )
 from saywell.types import AudioChunk, Request
+from test_engine import LONG, ask, until
+from tiny_ar import family as tiny_ar
 
 TESTS = Path(__file__).parent
 
@@ -47,7 +47,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., EngineClien
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
     made: list[EngineClient] = []
 
-    def _start(family: str = "tiny_ar.family", python: str | None = None, **fields: object) -> EngineClient:
+    def _start(family: str = "tiny_ar.family", python: Path | None = None, **fields: object) -> EngineClient:
         spec = replace(tiny_ar.spec("tiny", None), family=family)
         client = EngineClient(spec, replace(TINY_PLAN, **fields), python=python)
         made.append(client)
@@ -174,9 +174,14 @@ def test_a_model_that_cannot_load_is_said_at_once(start: Callable[..., EngineCli
         start(family="tiny_ar.incomplete")
 
 
+def test_a_worker_that_only_dies_is_given_up(start: Callable[..., EngineClient]) -> None:
+    with pytest.raises(WorkerDied, match="3 times while loading"):
+        start(family="tiny_ar.stillborn")
+
+
 def test_an_interpreter_that_is_not_there(start: Callable[..., EngineClient]) -> None:
     with pytest.raises(Unavailable, match="no/such/python"):
-        start(python="no/such/python")
+        start(python=Path("no/such/python"))
 
 
 def test_the_worker_may_run_in_another_environment(start: Callable[..., EngineClient], tmp_path: Path) -> None:
@@ -185,7 +190,7 @@ def test_the_worker_may_run_in_another_environment(start: Callable[..., EngineCl
     python = other / "bin" / "python"
     site = subprocess.check_output([str(python), "-c", "import site; print(site.getsitepackages()[0])"], text=True)
     (Path(site.strip()) / "borrowed.pth").write_text("\n".join(p for p in sys.path if p.startswith("/")))
-    client = start(python=str(python))
+    client = start(python=python)
     running = Path(f"/proc/{pid(client)}/cmdline").read_text().split("\0")[0]
     assert running == str(python)
     assert client.submit(ask()).collect().duration_s > 0.3
@@ -266,7 +271,9 @@ def test_every_error_keeps_its_kind_on_the_wire(code: str) -> None:
     assert (back.message, back.param, back.retry_after, back.status) == ("what to do", "field", 2.0, error.status)
 
 
-@pytest.mark.parametrize("junk", [b"", b"\x80", b"\xc1", json.dumps({"type": "Submit"}).encode(), b"\x81\xa4type\xa3Foo"])
+@pytest.mark.parametrize(
+    "junk", [b"", b"\x80", b"\xc1", json.dumps({"type": "Submit"}).encode(), b"\x81\xa4type\xa3Foo"]
+)
 def test_junk_on_the_wire_is_refused(junk: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
         messages.unpack_to_worker(junk)

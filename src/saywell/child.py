@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from saywell.errors import Unavailable
 
@@ -39,14 +40,14 @@ class Child:
             return self.kill()
 
 
-def spawn(module: str, *, python: str | None = None) -> Child:
+def spawn(module: str, *, python: Path | None = None) -> Child:
     """Start `python -m module` holding one end of a new pipe. The module gets it by `parent()`.
 
     `python`: another interpreter, in whose environment the module can be imported. Raises Unavailable.
     """
     ours, theirs = multiprocessing.Pipe(duplex=True)
     handle = theirs.fileno()
-    command = [python or sys.executable, "-m", module, str(handle)]
+    command = [str(python or sys.executable), "-m", module, str(handle)]
     try:
         process = _popen(command, handle)
     except OSError as error:

@@ -7,10 +7,9 @@ import signal
 import time
 from pathlib import Path
 
-from tiny_ar import family
-
 from saywell.plan import Plan
 from saywell.types import Frame, ModelSpec, Sequence
+from tiny_ar import family
 
 
 def spec(name: str, path: Path | None) -> ModelSpec:

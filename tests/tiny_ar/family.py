@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from tiny_ar.graphs import BYTES, HIDDEN, SAMPLES, TOKENS, build
 
-from saywell.models.base import DecodeJob, SequenceError
 from saywell.errors import InvalidText
+from saywell.models.base import DecodeJob, SequenceError
 from saywell.plan import Plan
 from saywell.types import Frame, ModelSpec, Samples, Sequence, Voice
+from tiny_ar.graphs import BYTES, HIDDEN, SAMPLES, TOKENS, build
 
 RATE = 16_000
 FRAME_RATE = RATE / SAMPLES

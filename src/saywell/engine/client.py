@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from saywell.child import Child, spawn
 from saywell.engine import EngineHealth, State
@@ -39,6 +40,8 @@ _WORKER = "saywell.engine.worker"
 _SILENT_S = 10.0
 """A worker that has sent no pulse for so long is hung. (It sends two a second.)"""
 _WATCH_S = 0.25
+_FIRST_TRIES = 3
+"""Workers that may die before the first one has ever been ready; then the start has failed."""
 _BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Pause before the n-th start in a row that did not get ready."""
 
@@ -57,7 +60,7 @@ class _Active:
 class EngineClient:
     """Runs one engine worker. Thread-safe; its own threads read from the worker and watch it."""
 
-    def __init__(self, spec: ModelSpec, plan: Plan, *, python: str | None = None) -> None:
+    def __init__(self, spec: ModelSpec, plan: Plan, *, python: Path | None = None) -> None:
         """`python`: the interpreter of another environment to run the worker in."""
         self.spec = spec
         self.plan = plan
@@ -278,7 +281,10 @@ class EngineClient:
         _log.warning("the engine worker ended with status %s; starting another", status)
         for active in doomed:
             active.stream.fail(WorkerDied("the engine worker died while it was speaking; send the request again"))
-        self._relaunch()
+        if self._admission is None and self._misses >= _FIRST_TRIES:
+            self._broken(WorkerDied(f"the engine worker died {self._misses} times while loading (status {status})"))
+        else:
+            self._relaunch()
 
     def _condemn(self) -> list[_Active]:
         """Those the dead worker cannot be forgiven for: already streaming, or tried once before. Under the lock."""

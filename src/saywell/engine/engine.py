@@ -28,7 +28,7 @@ from saywell.errors import (
 )
 from saywell.models.base import Model, SequenceError, load_family
 from saywell.plan import Plan
-from saywell.types import Frame, ModelSpec, Request, SamplingParams, Samples, Sequence, Voice
+from saywell.types import Frame, ModelSpec, Request, Samples, SamplingParams, Sequence, Voice
 
 _log = logging.getLogger(__name__)
 

@@ -60,7 +60,7 @@ class Speaker:
         return self.engine.voices()
 
     def stream(self, text: str | Request, **fields: Any) -> Stream:
-        """Speak as it is synthesised: iterate the result for AudioChunks. `fields`: those of Request and SamplingParams."""
+        """Speak as it is synthesised: iterate over AudioChunks. `fields`: those of Request and SamplingParams."""
         request = text if isinstance(text, Request) else make_request(text, self.settings, **fields)
         return self.engine.submit(request)
 
@@ -90,9 +90,7 @@ def make_request(text: str, settings: Settings, **fields: Any) -> Request:
     return Request(text=text, sampling=sampling, **fields)
 
 
-def open(  # noqa: A001 - read as saywell.open
-    model: str | None = None, *, worker: bool = False, settings: Settings | None = None, **wishes: Any
-) -> Speaker:
+def open(model: str | None = None, *, worker: bool = False, settings: Settings | None = None, **wishes: Any) -> Speaker:
     """Find out what the machine is, decide, load, and return what speaks. `wishes`: fields of Settings.
 
     `worker`: run the model in a process of its own. Raises PlanError for an impossible wish, and what loading raises.

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Protocol
 
@@ -104,7 +105,7 @@ class Stream:
         self.window = Window(window_s)
         self._ready: dict[int, deque[AudioChunk]] = {}
         self._changed = threading.Condition()
-        self._waker: Callable[[], None] | None = None
+        self._waker: Callable[[], object] | None = None
         self._finished: Summary | None = None
         self._error: SaywellError | None = None
         self._closed = False
@@ -192,7 +193,7 @@ class Stream:
                     if chunk is not None:
                         break
                     changed = loop.create_future()
-                    self._waker = lambda: loop.call_soon_threadsafe(_resolve, changed)
+                    self._waker = partial(loop.call_soon_threadsafe, _resolve, changed)
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(changed, max(0.0, self._deadline - time.monotonic()))
         except StopIteration:
