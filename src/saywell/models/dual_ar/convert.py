@@ -1,0 +1,288 @@
+"""Published checkpoint → the directory an engine maps at start. Needs torch, in a process of its own; running does not.
+
+    model.safetensors     both transformers, published names without prefixes, in the stored precision (bf16), so that
+                          embedding rows can be gathered from the map
+    codec.safetensors     encoder, quantiser, decoder, weight norm folded, fp32
+    config.json, codec_config.json, tokenizer.tiktoken, special_tokens.json, LICENSE…   copied
+    *.onnx                written from the two files above by the graph builders
+    saywell.json          the manifest: what was made from what, digests and sizes
+
+Each step is recorded in the manifest when it is done, so that a second run does only what is missing or has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from filelock import FileLock
+
+from saywell.errors import MissingDependency
+from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CONFIG_FILE, Config
+from saywell.models.dual_ar.convert_child import FILES
+from saywell.models.dual_ar.errors import BadCheckpoint
+from saywell.models.dual_ar.layout import codec_tensors, model_tensors
+from saywell.models.dual_ar.tensors import TensorFile
+from saywell.models.dual_ar.tokenizer import RANKS_FILE, SPECIALS_FILE, Tokenizer
+
+FORMAT = 1
+MANIFEST = "saywell.json"
+MODEL, CODEC = "model.safetensors", "codec.safetensors"
+_COPIED = (
+    CONFIG_FILE,
+    CODEC_CONFIG_FILE,
+    RANKS_FILE,
+    SPECIALS_FILE,
+    "LICENSE",
+    "LICENSE.md",
+    "LICENSE.txt",
+    "README.md",
+)
+_CHUNK = 4 << 20
+_UNFINISHED = ".unfinished"
+_MAX_MANIFEST = 4 << 20
+
+Progress = Callable[[str, int, int], None]
+"""Called with (step, done, total)."""
+
+
+class GraphBuilder(Protocol):
+    """Writes graphs next to the tensors of a converted model; returns the names of the files."""
+
+    def __call__(self, directory: Path, config: Config) -> Sequence[str]: ...
+
+
+@dataclass(slots=True)
+class _Work:
+    """One conversion: where from, where to, what the manifest knows already."""
+
+    source: Path
+    out: Path
+    manifest: dict[str, Any]
+    progress: Progress
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def digest(self, path: Path) -> str:
+        """sha256 of a file, computed once a run."""
+        key = str(path)
+        if key not in self.digests:
+            self.digests[key] = _digest(path, self.progress)
+        return self.digests[key]
+
+    def is_done(self, name: str, made_from: dict[str, str]) -> bool:
+        """True if `name` was made from the same inputs and is still what it was."""
+        entry, path = self.manifest["files"].get(name), self.out / name
+        return bool(
+            entry
+            and entry["from"] == made_from
+            and path.is_file()
+            and path.stat().st_size == entry["bytes"]
+            and self.digest(path) == entry["sha256"]
+        )
+
+    def record(self, name: str, made_from: dict[str, str]) -> None:
+        path = self.out / name
+        self.digests.pop(str(path), None)
+        entry = {"bytes": path.stat().st_size, "sha256": self.digest(path), "from": made_from}
+        self.manifest["files"][name] = entry
+        write_atomically(self.out / MANIFEST, json.dumps(self.manifest, indent=1) + "\n")
+
+
+def convert(
+    directory: str | Path,
+    out: str | Path,
+    *,
+    progress: Progress | None = None,
+    builders: dict[str, GraphBuilder] | None = None,
+    licence: str | None = None,
+) -> Path:
+    """Convert a published checkpoint; the directory `out`. Does only what a former run has not done.
+
+    `builders`: graph builders by name, default those of this package. `licence`: of the weights, kept in the manifest.
+    Raises BadConfig and BadCheckpoint naming the file at fault, MissingDependency without torch.
+    """
+    source, target = Path(directory), Path(out)
+    if not source.is_dir():
+        raise BadCheckpoint(f"{source} is not a directory; name the one that holds {CONFIG_FILE}")
+    config = Config.read(source)
+    Tokenizer.read(source, config)
+    _check_sources(source, config)
+    target.mkdir(parents=True, exist_ok=True)
+    with FileLock(target / ".lock"):
+        for leftover in target.glob(f".*{_UNFINISHED}"):
+            leftover.unlink()
+        work = _Work(source, target, _manifest(target, licence), progress or _silent)
+        for name in _COPIED:
+            _copy(work, name)
+        _tensors(work, config, "model", MODEL)
+        _tensors(work, config, "codec", CODEC)
+        for name, build in (_builders() if builders is None else builders).items():
+            _graphs(work, config, name, build)
+    return target
+
+
+def _silent(_step: str, _done: int, _total: int) -> None:
+    """No progress wanted."""
+
+
+def _check_sources(source: Path, config: Config) -> None:
+    missing = [name for name in FILES.values() if not (source / name).is_file()]
+    if missing:
+        raise BadCheckpoint(f"{source} lacks {' and '.join(missing)}")
+    if config.codec.num_codebooks != config.num_codebooks:
+        raise BadCheckpoint(
+            f"{CONFIG_FILE} has num_codebooks {config.num_codebooks}, the codec {config.codec.num_codebooks}; "
+            f"a codec of other sizes than S1-mini's needs a {CODEC_CONFIG_FILE}"
+        )
+
+
+def _manifest(out: Path, licence: str | None) -> dict[str, Any]:
+    fresh = {"format": FORMAT, "family": "dual_ar", "licence": licence, "files": {}}
+    path = out / MANIFEST
+    if not path.exists():
+        return fresh
+    known = read_manifest(out)
+    if known["format"] != FORMAT or known["family"] != "dual_ar":
+        return fresh
+    return {**known, "licence": licence or known.get("licence")}
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of a converted model. Raises BadCheckpoint if there is none or it is damaged."""
+    path = directory / MANIFEST
+    try:
+        if path.stat().st_size > _MAX_MANIFEST:
+            raise BadCheckpoint(f"{path} is larger than any manifest is")
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        files = manifest["files"]
+        for entry in files.values():
+            entry["sha256"], entry["bytes"], entry["from"]
+        manifest["format"], manifest["family"]
+    except FileNotFoundError:
+        raise BadCheckpoint(f"{path} is missing; `saywell convert` makes it") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, KeyError, TypeError, AttributeError):
+        raise BadCheckpoint(f"{path} is damaged; delete it and convert again") from None
+    return manifest  # type: ignore[no-any-return]
+
+
+def verify(directory: Path, progress: Progress | None = None) -> None:
+    """Raises BadCheckpoint naming the first file that is not what the manifest says, by size and digest."""
+    for name, entry in read_manifest(directory)["files"].items():
+        path = directory / name
+        if Path(name).name != name or not path.is_file() or path.stat().st_size != entry["bytes"]:
+            raise BadCheckpoint(f"{path} is missing or has another size than {MANIFEST} says; convert again")
+        if _digest(path, progress or _silent) != entry["sha256"]:
+            raise BadCheckpoint(f"{path} is damaged: its digest is not the one in {MANIFEST}; convert again")
+
+
+def _copy(work: _Work, name: str) -> None:
+    if not (work.source / name).is_file():
+        return
+    made_from = {name: work.digest(work.source / name)}
+    if work.is_done(name, made_from):
+        return
+    temporary = _temporary(work.out / name)
+    shutil.copyfile(work.source / name, temporary)
+    temporary.replace(work.out / name)
+    work.record(name, made_from)
+
+
+def _tensors(work: _Work, config: Config, kind: str, name: str) -> None:
+    inputs = (FILES[kind], CONFIG_FILE, CODEC_CONFIG_FILE)
+    made_from = {each: work.digest(work.source / each) for each in inputs if (work.source / each).is_file()}
+    if work.is_done(name, made_from):
+        return
+    temporary = _temporary(work.out / name)
+    try:
+        _run_child(kind, work.source, temporary, lambda done, total: work.progress(f"convert {name}", done, total))
+        shapes = model_tensors(config) if kind == "model" else codec_tensors(config.codec)
+        TensorFile(temporary).check(shapes)
+        temporary.replace(work.out / name)
+    finally:
+        temporary.unlink(missing_ok=True)
+    work.record(name, made_from)
+
+
+def _run_child(kind: str, source: Path, out: Path, progress: Callable[[int, int], None]) -> None:
+    command = [sys.executable, "-m", "saywell.models.dual_ar.convert_child", kind, str(source), str(out)]
+    with tempfile.TemporaryFile() as errors:
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as child:
+            try:
+                last = _follow(child, progress)
+            except BaseException:
+                child.kill()
+                raise
+        errors.seek(0)
+        trouble = errors.read(1 << 20).decode(errors="replace").strip().splitlines()
+    if "missing" in last:
+        raise MissingDependency(
+            f"reading {FILES[kind]} needs {last['missing']}, which is not installed: pip install 'saywell[convert]'"
+        )
+    if "refused" in last:
+        raise BadCheckpoint(last["refused"])
+    if child.returncode:
+        why = trouble[-1][:300] if trouble else f"exit status {child.returncode}"
+        raise BadCheckpoint(f"{FILES[kind]} could not be read: the process reading it ended with {why}")
+
+
+def _follow(child: subprocess.Popen[bytes], progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """Report the child's progress; the last thing it said."""
+    last: dict[str, Any] = {}
+    assert child.stdout
+    for line in child.stdout:
+        last = json.loads(line)
+        if "done" in last:
+            progress(last["done"], last["total"])
+    return last
+
+
+def _builders() -> dict[str, GraphBuilder]:
+    """The graph builders of this package."""
+    return {}
+
+
+def _graphs(work: _Work, config: Config, name: str, build: GraphBuilder) -> None:
+    """Graphs of one builder, made again when tensors, sizes or the builder's version change."""
+    made_from = {each: work.manifest["files"][each]["sha256"] for each in (MODEL, CODEC, CONFIG_FILE)}
+    made_from["builder"] = f"{name} {getattr(build, 'VERSION', FORMAT)}"
+    done = [each for each, entry in work.manifest["files"].items() if entry["from"].get("builder", "").startswith(name)]
+    if done and all(work.is_done(each, made_from) for each in done):
+        return
+    work.progress(f"build {name}", 0, 1)
+    for file in build(work.out, config):
+        work.record(file, made_from)
+    work.progress(f"build {name}", 1, 1)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_UNFINISHED}")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write all of `text` or nothing."""
+    temporary = _temporary(path)
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _digest(path: Path, progress: Progress) -> str:
+    return sha256(path, lambda done, total: progress(f"verify {path.name}", done, total))
+
+
+def sha256(path: Path, progress: Callable[[int, int], None] = lambda _done, _total: None) -> str:
+    """Hex digest of a file."""
+    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            progress(done, total)
+    return digest.hexdigest()
