@@ -135,16 +135,17 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     *,
     old_names: bool = False,
+    origin: str = "keyword",
 ) -> Settings:
     """Keywords before environment before file. None in `overrides` leaves the choice to the next source.
 
     `file` None: the one SAYWELL_CONFIG names, else the user's own if it exists. `old_names` also reads the variables of
-    OLD_NAMES, which SAYWELL_* override. Raises PlanError.
+    OLD_NAMES, which SAYWELL_* override. `origin`: what to call the overrides in messages. Raises PlanError.
     """
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    sources = [_from_file(_place(file, environ)), _from_environ(environ), _from_overrides(overrides or {})]
+    sources = [_from_file(_place(file, environ)), _from_environ(environ), _from_overrides(overrides or {}, origin)]
     if old_names:
         sources.insert(1, _from_old_names(environ))
     for source in sources:
@@ -174,11 +175,17 @@ def _types() -> dict[str, Any]:
 Found = Iterator[tuple[str, Any, str]]
 
 
-def _from_overrides(overrides: Mapping[str, Any]) -> Found:
+def parse(name: str, text: str, origin: str) -> Any:
+    """A setting's value from text, as the environment gives it. Raises PlanError."""
+    _known(name, origin)
+    return _from_text(name, text, origin)
+
+
+def _from_overrides(overrides: Mapping[str, Any], origin: str) -> Found:
     for name, value in overrides.items():
-        _known(name, "keyword")
+        _known(name, origin)
         if value is not None:
-            yield name, _convert(name, value, "keyword", strict=True), "keyword"
+            yield name, _convert(name, value, origin, strict=True), origin
 
 
 def _from_environ(environ: Mapping[str, str]) -> Found:

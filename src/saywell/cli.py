@@ -1,0 +1,209 @@
+"""The command line: say · serve · plan · doctor · voices · bench. Only the option tables; the work is in `commands`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from saywell import __version__
+
+# Plain help: rich would double the time until it shows.
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+state = {"debug": False}
+
+BROKEN_PIPE, INTERRUPTED = 141, 130
+"""128 + the signal, as shells report them."""
+
+Model = Annotated[str | None, typer.Option("--model", "-m", help="Which model speaks.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, e.g. threads=2. May repeat.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def main() -> None:
+    """The `saywell` program."""
+    try:
+        app(prog_name="saywell")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"saywell {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
+
+
+@app.callback()
+def program(version: Version = False, debug: Debug = False) -> None:  # noqa: ARG001 - its callback acts
+    """Text-to-speech that finds out what this machine is and makes the most of it."""
+    state["debug"] = debug
+
+
+@app.command()
+def say(
+    text: Annotated[str | None, typer.Argument(help="What to say; - or nothing reads standard input.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the text from a file.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Write to a file (.wav .mp3 .flac .opus .aac .pcm), - for stdout."),
+    ] = None,
+    voice: Annotated[str | None, typer.Option("--voice", "-v", help="Which voice; see `saywell voices`.")] = None,
+    model: Model = None,
+    language: Annotated[str | None, typer.Option("--language", "-l", help="Language tag such as en or de.")] = None,
+    speed: Annotated[float, typer.Option("--speed", "-s", help="0.25 to 4.")] = 1.0,
+    format: Annotated[str | None, typer.Option("--format", help="Output format; else by the file's name.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="The same seed gives the same audio.")] = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", help="Give up after so many seconds.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Write the file as the sound comes.")] = False,
+    json: Json = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the machine, the plan and the figures.")] = False,
+    set_: Set = None,
+) -> None:
+    """Speak: aloud, into a file, or into a pipe."""
+    with _guard():
+        from saywell.commands.say import Job, run
+
+        fields = {"voice": voice, "language": language, "speed": speed, "seed": seed, "timeout_s": timeout}
+        run(
+            Job(text=text, file=file, output=output, format=format, stream=stream, json=json, verbose=verbose),
+            _settings(set_, model=model),
+            {name: value for name, value in fields.items() if value is not None},
+        )
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on; 127.0.0.1 by default.")] = None,
+    port: Annotated[int | None, typer.Option("--port", "-p", help="Port to listen on.")] = None,
+    model: Model = None,
+    voice: Annotated[str | None, typer.Option("--voice", "-v", help="Voice of requests that name none.")] = None,
+    api_key: Annotated[
+        list[str] | None, typer.Option("--api-key", help="Key that opens the server; better in SAYWELL_API_KEYS.")
+    ] = None,
+    allow_public: Annotated[
+        bool | None, typer.Option("--allow-public", help="Listen on a public address without a key.")
+    ] = None,
+    cors_origin: Annotated[list[str] | None, typer.Option("--cors-origin", help="Web origin that may call.")] = None,
+    log_level: Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")] = None,
+    log_json: Annotated[bool | None, typer.Option("--log-json", help="One JSON object a log line.")] = None,
+    set_: Set = None,
+) -> None:
+    """Serve speech over HTTP: the OpenAI speech API and more."""
+    with _guard():
+        settings = _settings(
+            set_, host=host, port=port, model=model, voice=voice, allow_public=allow_public, log_level=log_level,
+            log_json=log_json, api_keys=api_key or None, cors_origins=cors_origin or None,
+        )  # fmt: skip
+        from importlib import import_module
+
+        import_module("saywell.server.app").run(settings)
+
+
+@app.command()
+def plan(
+    model: Model = None,
+    machine: Annotated[Path | None, typer.Option("--machine", help="Plan for a recorded machine (JSON).")] = None,
+    json: Json = False,
+    set_: Set = None,
+) -> None:
+    """Show what was found, what was decided, and why."""
+    with _guard():
+        from saywell.commands.plan import run
+
+        run(_settings(set_, model=model), machine, as_json=json)
+
+
+@app.command()
+def doctor(json: Json = False, set_: Set = None) -> None:
+    """Show what is here, what is missing, and what would help."""
+    with _guard():
+        from saywell.commands.doctor import run
+
+        raise typer.Exit(run(_settings(set_), as_json=json))
+
+
+@app.command()
+def voices(model: Model = None, json: Json = False, set_: Set = None) -> None:
+    """List the voices."""
+    with _guard():
+        from saywell.commands.voices import run
+
+        run(_settings(set_, model=model), as_json=json)
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    options_metavar="",
+)
+def bench(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[NAME] [OPTIONS]...", help="Which one.")] = None,
+) -> None:
+    """Measure: `saywell bench` lists what there is, `saywell bench NAME --help` its options."""
+    with _guard():
+        from saywell.commands.bench import run
+
+        raise typer.Exit(run(arguments or []))
+
+
+def _settings(pairs: list[str] | None, **wishes: Any) -> Any:
+    """Settings from a command's options; `pairs` are those of --set."""
+    from saywell.errors import PlanError
+    from saywell.settings import load_settings, parse
+
+    for pair in pairs or []:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise PlanError(f"--set takes NAME=VALUE, not {pair!r}; for example --set threads=2", param="set")
+        wishes[name] = parse(name, text, "the command line")
+    return load_settings(wishes, origin="the command line")
+
+
+@contextmanager
+def _guard() -> Iterator[None]:
+    """One clear line for an error: exit code 2 for a user's mistake, 1 for everything else."""
+    from saywell.errors import SaywellError
+
+    try:
+        yield
+        sys.stdout.flush()
+    except typer.Exit:
+        raise
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # Whoever read has had enough. Nothing may be flushed into the closed pipe at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(BROKEN_PIPE) from None
+    except SaywellError as error:
+        _complain(error.message)
+        raise typer.Exit(2 if 400 <= error.status < 500 else 1) from error
+    except OSError as error:
+        _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        raise typer.Exit(1) from error
+    except Exception as error:  # a person gets one line; --debug shows the rest
+        _complain(f"internal error: {type(error).__name__}: {error} (saywell --debug … shows where)")
+        raise typer.Exit(1) from error
+
+
+def _complain(message: str) -> None:
+    if state["debug"]:
+        import traceback
+
+        traceback.print_exc()
+    typer.secho(f"saywell: {message}", fg=typer.colors.RED, err=True)
+
+
+if __name__ == "__main__":
+    main()

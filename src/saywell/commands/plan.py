@@ -1,0 +1,43 @@
+"""`saywell plan`: the decision with its reasons, for this machine or a recorded one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from saywell.commands import show
+from saywell.errors import InvalidRequest
+from saywell.hardware import Hardware, detect
+from saywell.models.base import find_spec
+from saywell.plan import make_plan
+from saywell.settings import Settings
+
+
+def run(settings: Settings, machine: Path | None, *, as_json: bool) -> None:
+    """Print the plan. Raises PlanError for an impossible wish."""
+    hardware = _recorded(machine) if machine else detect()
+    spec = find_spec(settings.model, settings.model_path)
+    plan = make_plan(settings, hardware, spec)
+    if as_json:
+        facts = {
+            "fingerprint": hardware.fingerprint(),
+            "cpu_tier": hardware.cpu_tier,
+            "hardware": hardware,
+            "plan": plan,
+        }
+        print(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())  # noqa: T201
+        return
+    console = show.console()
+    console.print(show.hardware_panel(hardware))
+    console.print(show.plan_panel(plan, full=True))
+
+
+def _recorded(file: Path) -> Hardware:
+    try:
+        return Hardware.from_json(file.read_bytes())
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise InvalidRequest(
+            f'{file} does not describe a machine: {error}; `saywell plan --json` shows the form under "hardware"',
+            param="machine",
+        ) from error

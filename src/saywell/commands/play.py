@@ -1,0 +1,167 @@
+"""Sound to the loudspeaker: the sounddevice package where it is installed, else a player of the system."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module, util
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from saywell.audio.encode import save, to_int16
+from saywell.errors import MissingDependency, Unavailable
+from saywell.types import Samples
+
+WAY_OUT = "write a file instead: -o hello.wav"
+Command = Callable[[int], list[str]]
+"""Sample rate → arguments of a program that plays signed 16-bit mono from its standard input."""
+
+PIPED: dict[str, Command] = {
+    "paplay": lambda rate: ["--raw", "--format=s16le", "--channels=1", f"--rate={rate}"],
+    "aplay": lambda rate: ["-q", "-t", "raw", "-f", "S16_LE", "-c", "1", "-r", str(rate), "-"],
+    "ffplay": lambda rate: ["-nodisp", "-autoexit", "-loglevel", "error", "-f", "s16le", "-ar", str(rate), "-i", "-"],
+}
+WHOLE = ("pw-play", "afplay")
+"""Programs that want a finished file."""
+
+
+class Player(Protocol):
+    """Somewhere sound is heard. `write` blocks while the device is busy; `close` waits until all has been heard."""
+
+    def write(self, samples: Samples, sample_rate: int) -> None: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+def find() -> str:
+    """The best player here, by name; empty when there is none."""
+    if util.find_spec("sounddevice") is not None:
+        return "sounddevice"
+    programs = [name for name in (*PIPED, *WHOLE) if shutil.which(name)]
+    return programs[0] if programs else ("winsound" if sys.platform == "win32" else "")
+
+
+def open_player() -> Player:
+    """Raises MissingDependency naming the way out."""
+    name = find()
+    if not name:
+        raise MissingDependency(
+            f"nothing here can play sound: pip install 'saywell[play]', install alsa-utils or ffmpeg, or {WAY_OUT}"
+        )
+    if name == "sounddevice":
+        return _Device()
+    return _Piped(name) if name in PIPED else _Whole(name)
+
+
+class _Device:
+    """PortAudio through sounddevice."""
+
+    def __init__(self) -> None:
+        try:
+            self._sound: Any = import_module("sounddevice")
+        except OSError as error:  # the package is there, the PortAudio library it wraps is not
+            raise MissingDependency(f"sounddevice cannot load PortAudio ({error}); {WAY_OUT}") from error
+        self._stream: Any = None
+
+    def write(self, samples: Samples, sample_rate: int) -> None:
+        try:
+            if self._stream is None:
+                self._stream = self._sound.OutputStream(samplerate=sample_rate, channels=1, dtype="float32")
+                self._stream.start()
+            self._stream.write(samples.reshape(-1, 1))
+        except self._sound.PortAudioError as error:
+            raise Unavailable(f"the sound device cannot be used ({error}); {WAY_OUT}") from error
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.stop()
+            self._stream.close()
+
+    def abort(self) -> None:
+        if self._stream is not None:
+            self._stream.abort()
+            self._stream.close()
+
+
+@dataclass
+class _Piped:
+    """A program that plays what comes through its standard input."""
+
+    name: str
+    process: subprocess.Popen[bytes] | None = None
+
+    def write(self, samples: Samples, sample_rate: int) -> None:
+        if self.process is None:
+            command = [self.name, *PIPED[self.name](sample_rate)]
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            _stdin(self.process).write(to_int16(samples).tobytes())
+        except BrokenPipeError as error:
+            raise self._failed(self.process) from error
+
+    def close(self) -> None:
+        if self.process is None:
+            return
+        try:
+            _stdin(self.process).close()
+        except BrokenPipeError as error:
+            raise self._failed(self.process) from error
+        if self.process.wait() != 0:
+            raise self._failed(self.process)
+
+    def abort(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def _failed(self, process: subprocess.Popen[bytes]) -> Unavailable:
+        said = process.stderr.read().decode(errors="replace").strip() if process.stderr else ""
+        process.wait()
+        return Unavailable(
+            f"{self.name} cannot play ({said.splitlines()[-1] if said else 'it ended early'}); {WAY_OUT}"
+        )
+
+
+class _Whole:
+    """A program, or Windows itself, that plays a finished file."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._pieces: list[Samples] = []
+        self._rate = 0
+
+    def write(self, samples: Samples, sample_rate: int) -> None:
+        self._pieces.append(samples)
+        self._rate = sample_rate
+
+    def close(self) -> None:
+        if not self._pieces:
+            return
+        with tempfile.TemporaryDirectory() as place:
+            file = save(Path(place) / "speech.wav", np.concatenate(self._pieces), self._rate)
+            self._play(file)
+
+    def abort(self) -> None:
+        self._pieces.clear()
+
+    def _play(self, file: Path) -> None:
+        if self._name == "winsound":
+            sound: Any = import_module("winsound")
+            sound.PlaySound(str(file), sound.SND_FILENAME)
+            return
+        done = subprocess.run([self._name, str(file)], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            said = done.stderr.strip().splitlines()
+            raise Unavailable(f"{self._name} cannot play ({said[-1] if said else done.returncode}); {WAY_OUT}")
+
+
+def _stdin(process: subprocess.Popen[bytes]) -> Any:
+    return process.stdin

@@ -1,0 +1,277 @@
+"""`saywell say`: text from anywhere, speech to a file, a pipe or the loudspeaker."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+import msgspec
+import numpy as np
+
+from saywell.audio.encode import FORMATS, Encoder, encode, format_of, save
+from saywell.commands import play
+from saywell.engine import launch
+from saywell.errors import InvalidRequest, InvalidText, TooLarge
+from saywell.settings import Settings
+from saywell.types import Samples
+
+if TYPE_CHECKING:
+    from saywell.engine.launch import Speaker
+    from saywell.types import Summary
+
+LONG = 300
+"""Characters from which a progress bar is worth showing."""
+MAX_CHARS = 10_000_000
+PATIENT_S = 86_400.0
+"""Nobody else waits for the engine of a command, so it has all day unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What the options of `say` ask for."""
+
+    text: str | None
+    file: Path | None
+    output: str | None
+    format: str | None
+    stream: bool
+    json: bool
+    verbose: bool
+
+
+class Sink(Protocol):
+    """Where samples go. `close` completes; `abort` leaves nothing half done where that is possible."""
+
+    def write(self, samples: Samples, sample_rate: int) -> None: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
+    """Speak. `fields`: those of a request. Raises SaywellError and OSError."""
+    text = _text(job)
+    sink, where = _sink(job)
+    from saywell.commands import show
+
+    screen = show.console(stderr=job.json or where == "-")
+    with launch.open(settings=_patient(settings, text)) as speaker:
+        if job.verbose:
+            screen.print(show.hardware_panel(speaker.hardware))
+            screen.print(show.plan_panel(speaker.plan, full=False))
+        fields.setdefault("timeout_s", settings.timeout_s or PATIENT_S)
+        summary = _speak(speaker, text, fields, sink)
+        voice = fields.get("voice") or settings.voice or speaker.spec.default_voice
+        if job.json:
+            print(_json(speaker, summary, where, voice))  # noqa: T201
+        elif job.verbose:
+            screen.print(show.result_panel(summary, _told(where), voice))
+        elif where not in ("-", "") and sys.stderr.isatty():
+            note = f"{where}: {summary.audio_s:.1f} s, first audio after {1000 * summary.first_audio_s:.0f} ms"
+            print(f"{note}, RTF {summary.rtf:.3f}", file=sys.stderr)  # noqa: T201
+
+
+def _speak(speaker: Speaker, text: str, fields: dict[str, Any], sink: Sink) -> Summary:
+    """Carry every chunk to the sink while the progress bar follows the text."""
+    stream = speaker.stream(text, **fields)
+    with ExitStack() as stack:
+        stack.callback(stream.close)
+        advance = stack.enter_context(_progress(len(text)))
+        try:
+            said = 0
+            for chunk in stream:
+                sink.write(chunk.samples, chunk.sample_rate)
+                said += len(chunk.text)
+                if chunk.final:
+                    advance(said)
+            sink.close()
+        except BaseException:
+            sink.abort()
+            raise
+    if stream.summary is None:
+        raise InvalidText("there was nothing to say", param="text")
+    return stream.summary
+
+
+def _patient(settings: Settings, text: str) -> Settings:
+    """What the server needs to protect itself from many readers is in the way of a single one."""
+    wishes: dict[str, Any] = {"stall_s": settings.stall_s or PATIENT_S}
+    if settings.max_text_chars is None and len(text) > 5000:
+        wishes["max_text_chars"] = len(text)
+    origins = {**settings.origins, **{name: settings.origins.get(name, "the say command") for name in wishes}}
+    return replace(settings, **wishes, origins=origins)
+
+
+# -- the text
+
+
+def _text(job: Job) -> str:
+    if job.text not in (None, "-") and job.file is not None:
+        raise InvalidRequest("give the text or --file, not both", param="text")
+    if job.file is not None and str(job.file) != "-":
+        return _decoded(job.file.read_bytes(), str(job.file))
+    if job.text not in (None, "-"):
+        return str(job.text)
+    if job.text is None and job.file is None and sys.stdin.isatty():
+        raise InvalidRequest('nothing to say: saywell say "Hello there.", or pipe a text in, or --file', param="text")
+    return _decoded(sys.stdin.buffer.read(4 * MAX_CHARS + 1), "standard input")
+
+
+def _decoded(data: bytes, origin: str) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidText(f"{origin} is not UTF-8 text (byte {error.start}); convert it first", param="text") from error
+    if len(text) > MAX_CHARS:
+        raise TooLarge(f"{origin} has more than {MAX_CHARS} characters; split it", param="text")
+    return text
+
+
+# -- where the sound goes
+
+
+def _sink(job: Job) -> tuple[Sink, str]:
+    """The sink and its name: a path, `-` for standard output, empty for the loudspeaker. Checked before any work."""
+    piped = not sys.stdout.isatty() and not job.json
+    if job.output == "-" or (job.output is None and piped):
+        return _standard_output(job), "-"
+    if job.output is None:
+        return play.open_player(), ""
+    path = Path(job.output).expanduser()
+    format = _format(job.format or format_of(path))
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        problem = "is a directory" if path.is_dir() else "lies in a directory that does not exist"
+        raise InvalidRequest(f"{path} {problem}; choose another place for -o", param="output")
+    return (_ToFile(path, format) if job.stream else _AtOnce(path, format)), str(path)
+
+
+def _standard_output(job: Job) -> Sink:
+    format = _format(job.format or "wav")
+    if job.json:
+        raise InvalidRequest("--json and the sound cannot share standard output; add -o FILE", param="json")
+    if sys.stdout.isatty():
+        raise InvalidRequest("sound bytes would garble the terminal; add -o hello.wav or pipe them on", param="output")
+    whole = stat.S_ISREG(Path("/dev/stdout").stat().st_mode) if Path("/dev/stdout").exists() else False
+    if whole and not job.stream:
+        return _AtOnce(sys.stdout.buffer, format)  # a file can have a header with the right length
+    return _Piece(sys.stdout.buffer, format)
+
+
+def _format(name: str) -> str:
+    if name not in FORMATS:
+        raise InvalidRequest(f"no format {name!r}; there is {', '.join(FORMATS)}", param="format")
+    return name
+
+
+class _AtOnce:
+    """A complete file at the end, its header with the right length."""
+
+    def __init__(self, target: Path | BinaryIO, format: str) -> None:
+        self._target, self._format = target, format
+        self._pieces: list[Samples] = []
+        self._rate = 0
+
+    def write(self, samples: Samples, sample_rate: int) -> None:
+        self._pieces.append(samples)
+        self._rate = sample_rate
+
+    def close(self) -> None:
+        samples = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.float32)
+        if isinstance(self._target, Path):
+            save(self._target, samples, self._rate, self._format)
+        else:
+            self._target.write(encode(samples, self._rate, self._format))
+            self._target.flush()
+
+    def abort(self) -> None:
+        self._pieces.clear()
+
+
+class _Piece:
+    """Bytes as they come."""
+
+    def __init__(self, target: BinaryIO, format: str) -> None:
+        self._target, self._format = target, format
+        self._encoder: Encoder | None = None
+
+    def write(self, samples: Samples, sample_rate: int) -> None:
+        if self._encoder is None:
+            self._encoder = Encoder(self._format, sample_rate)
+        self._target.write(self._encoder.feed(samples))
+        self._target.flush()
+
+    def close(self) -> None:
+        if self._encoder is not None:
+            self._target.write(self._encoder.finish())
+        self._target.flush()
+
+    def abort(self) -> None:
+        """What has been written stays: a reader may already have it."""
+
+
+class _ToFile(_Piece):
+    """A file that grows as the sound comes; one that cannot be completed is removed."""
+
+    def __init__(self, path: Path, format: str) -> None:
+        super().__init__(path.open("wb"), format)
+        self._path = path
+
+    def close(self) -> None:
+        super().close()
+        self._target.close()
+
+    def abort(self) -> None:
+        self._target.close()
+        self._path.unlink(missing_ok=True)
+
+
+# -- what is shown
+
+
+class Advance(Protocol):
+    def __call__(self, characters: int, /) -> None: ...
+
+
+@contextmanager
+def _progress(characters: int) -> Iterator[Advance]:
+    """A bar on standard error, for long texts on a terminal."""
+    if characters < LONG or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from saywell.commands.show import console
+
+    columns = (TextColumn("speaking"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("speaking", total=characters)
+        yield lambda characters: bar.update(task, completed=characters)
+
+
+def _told(where: str) -> str:
+    return {"": "played", "-": "standard output"}.get(where, str(Path(where).absolute()))
+
+
+def _json(speaker: Speaker, summary: Summary, where: str, voice: str) -> str:
+    plan = speaker.plan
+    told = {
+        "path": where or None,
+        "model": plan.model,
+        "voice": voice,
+        "finish_reason": summary.finish_reason,
+        "duration_s": round(summary.audio_s, 6),
+        "ttfa_s": round(summary.first_audio_s, 6),
+        "total_s": round(summary.total_s, 6),
+        "rtf": round(summary.rtf, 6),
+        "seed": summary.seed,
+        "plan": {
+            name: getattr(plan, name) for name in ("device", "executor", "precision", "threads", "slots", "chunk_chars")
+        },
+    }
+    return msgspec.json.encode(told).decode()

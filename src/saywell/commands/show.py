@@ -1,0 +1,114 @@
+"""How facts, plans and figures look on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from saywell.memory import mb
+
+if TYPE_CHECKING:
+    from saywell.hardware import Hardware
+    from saywell.plan import Plan
+    from saywell.types import Summary
+
+SOURCE_STYLE = {"wish": "magenta", "measurement": "green", "rule": "dim"}
+QUIET = {"model", "affinity", "max_frames", "hang_s", "stall_s", "buffer_s", "first_frames", "chunk_frames"}
+"""Fields of a plan that only the full table shows."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+
+
+def hardware_panel(hardware: Hardware) -> RenderableType:
+    """The machine in a few lines."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in hardware_lines(hardware):
+        grid.add_row(name, Text(text))
+    return Panel(grid, title="Hardware", title_align="left", border_style="cyan")
+
+
+def hardware_lines(hardware: Hardware) -> list[tuple[str, str]]:
+    """(what, words) for people."""
+    cpu = hardware.cpu
+    kinds = f" ({cpu.performance} performance, {cpu.efficiency} efficiency)" if cpu.efficiency else ""
+    lines = [
+        ("System", f"{hardware.os} {hardware.arch}, Python {hardware.python}"),
+        ("Processor", f"{cpu.model} [{hardware.cpu_tier}]"),
+        ("Cores", f"{cpu.physical} physical{kinds}, {cpu.logical} logical, {hardware.usable_cpus} usable"),
+        ("Instructions", ", ".join(cpu.features) or "none that matter here"),
+        ("Caches", ", ".join(f"{item.count} × {mb_small(item.size)} {item.name}" for item in cpu.caches) or "not told"),
+        ("Memory", mb(hardware.memory)),
+    ]
+    if hardware.product:
+        lines.insert(0, ("Machine", hardware.product))
+    if hardware.contained:
+        lines.append(("Container", _container(hardware)))
+    lines.append(("GPU", _gpus(hardware)))
+    runtimes = [f"{name} {item.version} ({', '.join(item.devices)})" for name, item in hardware.runtimes.items()]
+    lines.append(("Runtimes", ", ".join(runtimes) or "none"))
+    lines.append(("Sensors", ", ".join(hardware.thermal) or "no temperature sensor"))
+    return lines
+
+
+def mb_small(size: int) -> str:
+    """Cache sizes: 48 KB, 2 MB."""
+    return f"{size >> 10} KB" if size < 1 << 20 else f"{size / (1 << 20):g} MB"
+
+
+def plan_panel(plan: Plan, *, full: bool) -> RenderableType:
+    """The decision as a table with reasons."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=full)
+    table.add_column("Field", style="bold", no_wrap=True)
+    table.add_column("Value", no_wrap=True, style="cyan")
+    table.add_column("Why")
+    for reason in plan.reasons:
+        if full or reason.source != "rule" or reason.field not in QUIET:
+            why = Text(reason.why)
+            if reason.source != "rule":
+                why.append(f"  [{reason.source}]", style=SOURCE_STYLE[reason.source])
+            table.add_row(reason.field, Text(reason.value), why)
+    return Panel(table, title=f"Plan for {plan.model}", title_align="left", border_style="cyan")
+
+
+def result_panel(summary: Summary, where: str, voice: str) -> RenderableType:
+    """What came out and what it cost."""
+    speed = f"{1 / summary.rtf:.0f} times faster than speech" if 0 < summary.rtf < 1 else "slower than speech"
+    rows = [
+        ("First audio", f"{1000 * summary.first_audio_s:.0f} ms after the request (TTFA)"),
+        ("RTF", f"{summary.rtf:.3f} seconds of work per second of audio: {speed}"),
+        ("Audio", f"{summary.audio_s:.2f} s spoken by {voice} in {summary.total_s:.2f} s"),
+        ("File", where),
+    ]
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in rows:
+        grid.add_row(name, Text(text))
+    return Panel(grid, title="Result", title_align="left", border_style="green")
+
+
+def _container(hardware: Hardware) -> str:
+    parts = []
+    if hardware.usable_memory < hardware.memory:
+        parts.append(f"{mb(hardware.usable_memory)} of memory")
+    if hardware.limits.quota is not None:
+        parts.append(f"{hardware.limits.quota:g} CPUs of time")
+    return f"limited to {' and '.join(parts)} (control groups {hardware.limits.cgroup})"
+
+
+def _gpus(hardware: Hardware) -> str:
+    names = [
+        f"{gpu.name}, {mb(gpu.memory)}, compute capability {gpu.capability[0]}.{gpu.capability[1]}, driver {gpu.driver}"
+        for gpu in hardware.gpus
+    ]
+    if hardware.mps:
+        names.append("Apple GPU (Metal)")
+    return "; ".join(names) or f"none: {hardware.gpu_note or 'not looked for'}"
