@@ -1,0 +1,168 @@
+"""The child: `python -m saywell.models.builtin.process`, with the pipe to the engine as its standard input.
+
+A thread reads the pipe beside the synthesis, so that a Stop and the end of the engine are noticed whatever the
+synthesiser is doing. Sending blocks while the pipe is full: that is how a slow listener slows the synthesis.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, NoReturn
+
+from saywell.errors import ModelFailure, SaywellError
+from saywell.models.builtin import espeak, flite
+from saywell.models.builtin.messages import (
+    Answer,
+    Failed,
+    ListVoices,
+    Piece,
+    Ready,
+    Speak,
+    Stop,
+    Stopped,
+    Voices,
+    decode_order,
+    encode,
+)
+
+PIECES_PER_SECOND = 10
+FIRST_PIECE = 0.5
+"""Length of the first piece beside the others, for an early first sound."""
+
+
+class Pipe:
+    """The way to the engine. When it breaks, the engine is gone, and so is the reason to live."""
+
+    def __init__(self) -> None:
+        self.connection = _standard_input()
+        self.jobs: SimpleQueue[Speak | ListVoices] = SimpleQueue()
+        self.stopped = -1
+        """The number of the last utterance that was told to stop."""
+        Thread(target=self._read, daemon=True).start()
+
+    def send(self, answer: Answer) -> None:
+        try:
+            self.connection.send_bytes(encode(answer))
+        except OSError:
+            os._exit(0)
+
+    def _read(self) -> NoReturn:
+        while True:
+            try:
+                order = decode_order(self.connection.recv_bytes())
+            except (EOFError, OSError):
+                os._exit(0)
+            if isinstance(order, Stop):
+                self.stopped = order.number
+            else:
+                self.jobs.put(order)
+
+
+class Cutter:
+    """Cuts samples into pieces of equal length, whatever the synthesiser hands over at once."""
+
+    def __init__(self, pipe: Pipe, number: int, rate: int) -> None:
+        self._pipe = pipe
+        self._number = number
+        self._size = 2 * (rate // PIECES_PER_SECOND)
+        self._due = 2 * int(FIRST_PIECE * rate / PIECES_PER_SECOND)
+        self._kept = bytearray()
+
+    def feed(self, pcm: bytes) -> bool:
+        """False: stop."""
+        self._kept += pcm
+        while len(self._kept) > self._due and not self.stopped:  # what is kept makes the last piece
+            self._send(self._due, last=False)
+            self._due = self._size
+        return not self.stopped
+
+    def finish(self) -> None:
+        self._send(len(self._kept), last=True)
+
+    @property
+    def stopped(self) -> bool:
+        return self._pipe.stopped == self._number
+
+    def _send(self, size: int, *, last: bool) -> None:
+        piece = bytes(self._kept[:size])
+        del self._kept[:size]
+        self._pipe.send(Piece(self._number, piece, last))
+
+
+class Speaker:
+    """The synthesisers, each loaded when it is first needed."""
+
+    def __init__(self) -> None:
+        self._flite: flite.Flite | None = None
+        self._espeak = espeak.Espeak()
+
+    def speak(self, job: Speak, cutter: Cutter) -> None:
+        if job.synthesiser == "espeak":
+            self._espeak.speak(job.text, job.source, job.speed, cutter.feed)
+            return
+        if self._flite is None:
+            self._flite = flite.Flite()
+        self._flite.speak(job.text, job.source, job.speed, cutter.feed)
+
+
+def answer(job: Speak, speaker: Speaker, pipe: Pipe) -> None:
+    """Speak one job and end it with exactly one message."""
+    cutter = Cutter(pipe, job.number, job.sample_rate)
+    try:
+        speaker.speak(job, cutter)
+    except SaywellError as error:
+        pipe.send(Failed(job.number, error.code, error.message))
+    except OSError as error:  # a library that is there but does not load
+        pipe.send(Failed(job.number, ModelFailure.code, f"the synthesiser does not load: {error}"))
+    else:
+        if cutter.stopped:
+            pipe.send(Stopped(job.number))
+        else:
+            cutter.finish()
+
+
+def main() -> None:
+    _prepare()
+    pipe, speaker = Pipe(), Speaker()
+    pipe.send(Ready())
+    while True:
+        job = pipe.jobs.get()
+        if isinstance(job, Speak):
+            answer(job, speaker, pipe)
+        else:
+            pipe.send(Voices(flite.voices() + espeak.voices()))
+
+
+def _standard_input() -> Connection:
+    if sys.platform == "win32":
+        import msvcrt
+        from multiprocessing.connection import PipeConnection
+
+        return PipeConnection(msvcrt.get_osfhandle(0))
+    return Connection(0)
+
+
+def _prepare() -> None:
+    # Ctrl-C reaches the whole terminal group; the engine decides when a child ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The C libraries may complain about a text by quoting it; only Python keeps the way to the log.
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    sys.unraisablehook = _die
+
+
+def _die(unraisable: Any) -> NoReturn:
+    """A bug in a callback would otherwise be printed and forgotten, and the audio would have a hole."""
+    sys.__unraisablehook__(unraisable)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

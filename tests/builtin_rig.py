@@ -1,0 +1,83 @@
+"""Drives the builtin Model without an engine."""
+
+from __future__ import annotations
+
+import time
+
+from saywell.models import builtin
+from saywell.models.base import DecodeJob
+from saywell.models.builtin.model import BuiltinModel
+from saywell.plan import Plan
+from saywell.types import Frame, Request, Samples, Sequence
+
+TEXT = "The weather is very nice today and the children are playing in the garden."
+LONG = " ".join([TEXT] * 20)
+
+
+def plan(slots: int = 2, hang_s: float = 30.0) -> Plan:
+    return Plan(
+        model="builtin",
+        device="cpu",
+        executor="process",
+        precision="fp32",
+        threads=1,
+        affinity=(),
+        slots=slots,
+        lookahead=slots,
+        queue=8,
+        first_chunk_chars=60,
+        chunk_chars=200,
+        first_frames=1,
+        chunk_frames=1,
+        max_frames=10_000,
+        max_text_chars=20_000,
+        timeout_s=60.0,
+        buffer_s=5.0,
+        stall_s=30.0,
+        hang_s=hang_s,
+        memory_budget=1 << 32,
+    )
+
+
+def load(slots: int = 2, hang_s: float = 30.0) -> BuiltinModel:
+    model = builtin.load(builtin.spec("builtin", None), plan(slots, hang_s))
+    assert isinstance(model, BuiltinModel)
+    return model
+
+
+def sequence(model: BuiltinModel, text: str = TEXT, voice: str = "slt", speed: float = 1.0) -> Sequence:
+    known = {known.id: known for known in model.voices()}
+    return Sequence(
+        request=Request(text=text, voice=voice, speed=speed),
+        index=0,
+        source=text,
+        text=text,
+        voice=known[voice],
+        seed=0,
+        max_frames=10_000,
+    )
+
+
+def run(model: BuiltinModel, *sequences: Sequence, limit_s: float = 60.0) -> list[list[Frame]]:
+    """The frames of all, run side by side to their ends. Releases them."""
+    frames: dict[Sequence, list[Frame]] = {one: [] for one in sequences}
+    model.prefill(list(sequences))
+    running = list(sequences)
+    until = time.monotonic() + limit_s
+    try:
+        while running:
+            assert time.monotonic() < until, "no end in sight"
+            for frame in model.step(running):
+                frames[frame.sequence].append(frame)
+                if frame.finish:
+                    running.remove(frame.sequence)
+    finally:
+        for one in sequences:
+            model.release(one)
+    return list(frames.values())
+
+
+def say(model: BuiltinModel, text: str = TEXT, voice: str = "slt", speed: float = 1.0) -> Samples:
+    one = sequence(model, text, voice, speed)
+    (frames,) = run(model, one)
+    return model.decode([DecodeJob(one, frames, True)])[0]
