@@ -43,7 +43,7 @@ class Player(Protocol):
 
 def find() -> str:
     """The best player here, by name; empty when there is none."""
-    if util.find_spec("sounddevice") is not None:
+    if _has_sounddevice():
         return "sounddevice"
     programs = [name for name in (*PIPED, *WHOLE) if shutil.which(name)]
     return programs[0] if programs else ("winsound" if sys.platform == "win32" else "")
@@ -61,14 +61,22 @@ def open_player() -> Player:
     return _Piped(name) if name in PIPED else _Whole(name)
 
 
+def _has_sounddevice() -> bool:
+    """The package may be there without the PortAudio library it wraps."""
+    if util.find_spec("sounddevice") is None:
+        return False
+    try:
+        import_module("sounddevice")
+    except OSError:
+        return False
+    return True
+
+
 class _Device:
     """PortAudio through sounddevice."""
 
     def __init__(self) -> None:
-        try:
-            self._sound: Any = import_module("sounddevice")
-        except OSError as error:  # the package is there, the PortAudio library it wraps is not
-            raise MissingDependency(f"sounddevice cannot load PortAudio ({error}); {WAY_OUT}") from error
+        self._sound: Any = import_module("sounddevice")
         self._stream: Any = None
 
     def write(self, samples: Samples, sample_rate: int) -> None:

@@ -70,7 +70,7 @@ def plan_panel(plan: Plan, *, full: bool) -> RenderableType:
     table.add_column("Value", no_wrap=True, style="cyan")
     table.add_column("Why")
     for reason in plan.reasons:
-        if full or reason.source != "rule" or reason.field not in QUIET:
+        if full or reason.field not in QUIET:
             why = Text(reason.why)
             if reason.source != "rule":
                 why.append(f"  [{reason.source}]", style=SOURCE_STYLE[reason.source])

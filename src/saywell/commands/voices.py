@@ -17,10 +17,11 @@ def run(settings: Settings, *, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.format(msgspec.json.encode({"model": model, "voices": voices}), indent=2).decode())  # noqa: T201
         return
-    table = Table(title=f"Voices of {model}", title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("Id", "Name", "Language", "Rate", "About"):
-        table.add_column(name, no_wrap=name == "Id")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("Voice", style="bold", no_wrap=True)
+    table.add_column("Language", no_wrap=True)
+    table.add_column("Who")
     for index, voice in enumerate(voices):
-        about = f"{voice.description} (default)".strip() if index == 0 else voice.description
-        table.add_row(voice.id, voice.name, voice.language, f"{voice.sample_rate} Hz", about)
+        who = ", ".join(part for part in (voice.name, voice.description) if part)
+        table.add_row(voice.id, voice.language, f"{who} (default)" if index == 0 else who)
     show.console().print(table)

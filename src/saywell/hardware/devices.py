@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from importlib import import_module, metadata, util
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 from saywell.hardware.facts import Gpu, Runtime
 
-NO_PACKAGE = "the Python package nvidia-ml-py is not installed (pip install 'saywell[nvidia]')"
+NO_PACKAGE = "an NVIDIA driver is here but not the package that asks it (pip install 'saywell[nvidia]')"
+NO_DRIVER = "no NVIDIA driver"
 PROVIDERS = {
     "CPUExecutionProvider": "cpu",
     "CUDAExecutionProvider": "cuda",
@@ -28,12 +30,12 @@ PROVIDERS = {
 def read_gpus() -> tuple[tuple[Gpu, ...], str]:
     """NVIDIA GPUs, and why there are none."""
     if util.find_spec("pynvml") is None:
-        return (), NO_PACKAGE
+        return (), NO_PACKAGE if _driver_files() else NO_DRIVER
     nvml = import_module("pynvml")
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
-        return (), f"no NVIDIA driver answers ({error})"
+        return (), f"{NO_DRIVER} answers ({error})" if _driver_files() else NO_DRIVER
     try:
         gpus = tuple(_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
         return gpus, "" if gpus else "the NVIDIA driver lists no GPU"
@@ -41,6 +43,10 @@ def read_gpus() -> tuple[tuple[Gpu, ...], str]:
         return (), f"the NVIDIA driver failed ({error})"
     finally:
         nvml.nvmlShutdown()
+
+
+def _driver_files() -> bool:
+    return Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi") is not None
 
 
 def _gpu(nvml: Any, index: int) -> Gpu:

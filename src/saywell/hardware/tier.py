@@ -17,7 +17,7 @@ FANLESS_MACS = {"Mac14,2", "Mac14,15", "Mac15,12", "Mac15,13", "Mac16,12", "Mac1
 
 def cpu_tier(hardware: Hardware) -> str:
     """i3 and old i5 → low_end, i5_baseline, intel_high_end, ryzen_5, ryzen_high_end, m1_air, m1_pro, arm_server, …"""
-    name = re.sub(r"\((R|TM|r|tm)\)", "", hardware.cpu.model)
+    name = re.sub(r"\((R|TM)\)", "", hardware.cpu.model, flags=re.IGNORECASE)
     for rule in (_apple, _intel, _amd, _arm):
         if label := rule(name, hardware):
             return label
@@ -42,7 +42,7 @@ def _intel(name: str, hardware: Hardware) -> str:
         return SERVER
     if re.search(r"\bi3\b|Celeron|Pentium|Atom|Intel N\d+|Processor N\d+|Core 3\b|Core2|Core 2", name):
         return LOW
-    found = re.search(r"\bi([579])-(\d{3,5})", name)
+    found = re.search(r"\bi([579])(?:-|\s+CPU\s+(?:[A-Z]\s+)?)(\d{3,5})", name)
     if found:
         old = _generation(found[2]) < 8 and hardware.cpu.physical <= 4
         return LOW if old else {"5": I5}.get(found[1], INTEL_HIGH)
@@ -64,7 +64,7 @@ def _amd(name: str, _hardware: Hardware) -> str:
         return SERVER
     if "Threadripper" in name:
         return RYZEN_HIGH
-    found = re.search(r"Ryzen (?:AI )?(?:Max\+? |(\d))", name)
+    found = re.search(r"Ryzen (?:AI )?(?:Max\+? |(\d))", name, re.IGNORECASE)
     if not found:
         return LOW if "Athlon" in name or re.search(r"AMD A\d+-", name) else ""
     return {"3": LOW, "5": RYZEN5}.get(found[1] or "", RYZEN_HIGH)
