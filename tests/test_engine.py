@@ -281,7 +281,7 @@ def test_one_bad_sequence_fails_its_own_request_only(tiny_engine: Start) -> None
     golden = engine.submit(ask(LONG)).collect()
     good = engine.submit(ask(LONG))
     bad = engine.submit(ask(f"All is well. {LONG} And a {tiny_ar.UNSPEAKABLE} here."))
-    with pytest.raises(InvalidText, match="snowman"):
+    with pytest.raises(InvalidText, match="zyzzyva"):
         bad.collect()
     np.testing.assert_array_equal(good.collect().samples, golden.samples)
 

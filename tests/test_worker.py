@@ -75,7 +75,7 @@ def test_refusals_and_failures_keep_their_kind(start: Callable[..., EngineClient
     client = start(slots=1, queue=1, buffer_s=0.1)
     with pytest.raises(UnknownVoice):
         client.submit(ask(voice="nobody"))
-    with pytest.raises(InvalidText, match="snowman") as caught:
+    with pytest.raises(InvalidText, match="zyzzyva") as caught:
         client.submit(ask(f"A {tiny_ar.UNSPEAKABLE} here.")).collect()
     assert caught.value.param == "text"
     held = [client.submit(ask(LONG)) for _ in range(2)]

@@ -22,8 +22,8 @@ from tiny_ar.graphs import BYTES, HIDDEN, SAMPLES, TOKENS, build
 RATE = 16_000
 FRAME_RATE = RATE / SAMPLES
 VOICES = tuple(Voice(id=f"tiny-{n}", name=f"Tiny {n}", language="en", sample_rate=RATE) for n in range(4))
-UNSPEAKABLE = "\u2603"
-"""A character this model cannot say: for testing that one bad sequence does not hurt the others."""
+UNSPEAKABLE = "zyzzyva"
+"""A word this model cannot say: for testing that one bad sequence does not hurt the others."""
 
 
 def spec(name: str, path: Path | None) -> ModelSpec:
@@ -80,7 +80,7 @@ class TinyModel:
     def prefill(self, started: list[Sequence]) -> None:
         for sequence in started:
             if UNSPEAKABLE in sequence.text:
-                raise SequenceError(sequence, InvalidText("this model has no word for a snowman", param="text"))
+                raise SequenceError(sequence, InvalidText("this model cannot say zyzzyva", param="text"))
             self._live += 1
             self._hidden[sequence.slot] = self._read(sequence)
             sequence.state = _State(

@@ -135,6 +135,7 @@ class Engine:
             if (job := self._scheduler.job(request_id)) is not None:
                 self._end(job, Cancelled("the request was cancelled"))
 
+        self._in_flight.discard(request_id)  # at once: whoever cancels may send the next request in the same breath
         self.wake(stop)
 
     def wake(self, action: Callable[[], None]) -> None:
