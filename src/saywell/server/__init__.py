@@ -1,0 +1,1 @@
+"""The API process: HTTP in, a Request to the engine, encoded audio out. Never touches a model."""

@@ -1,0 +1,117 @@
+"""The server: the routes around one engine, and the process that serves them until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+from fastapi import FastAPI
+from rich.console import Console
+
+from saywell import __version__
+from saywell.engine import SpeechEngine
+from saywell.engine.launch import Decision, build, decide
+from saywell.errors import PlanError
+from saywell.metrics import Metrics
+from saywell.server import errors, middleware
+from saywell.server.log import set_up_logging
+from saywell.server.process import Server
+from saywell.server.routes import catalogue, health, metrics, speech, tts
+from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT, Service, check_bind
+from saywell.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(
+    engine: SpeechEngine,
+    decision: Decision,
+    *,
+    figures: Metrics | None = None,
+    on_ready: Callable[[Service], None] = lambda _: None,
+) -> FastAPI:
+    """The ASGI application around an engine not yet started. Its lifespan starts and closes the engine.
+
+    `app.state.service` is what the routes speak to. Raises PlanError for a public bind without a key.
+    """
+    check_bind(decision.settings)
+    service = Service(engine, decision, figures)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start(lambda: on_ready(service))
+        yield
+        service.draining = True
+        await anyio.to_thread.run_sync(engine.close)
+
+    # No pages for people at /docs: they load scripts from elsewhere. The document itself is at /openapi.json.
+    app = FastAPI(title="Saywell", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.service = service
+    for room in (speech, tts, catalogue, health, metrics):
+        app.include_router(room.router)
+    errors.install(app)
+    middleware.install(app, service)
+    return app
+
+
+def run(settings: Settings, *, figures: Metrics | None = None) -> int:
+    """Decide, load in a worker process, serve until told to stop. The exit code, as of `serve`; raises SaywellError."""
+    check_bind(settings)
+    decision = decide(settings)
+    return serve(build(decision, worker=True), decision, figures=figures)
+
+
+def serve(engine: SpeechEngine, decision: Decision, *, figures: Metrics | None = None) -> int:
+    """Serve an engine not yet started. 0 after an orderly end, 1 if the engine could not be started.
+
+    SIGTERM or SIGINT: running requests may finish for `drain_s`, new ones are refused; a second one ends at once.
+    """
+    settings = decision.settings
+    set_up_logging(settings.log_level or "info", settings.log_json or False)
+    sock = listen(settings.host or DEFAULT_HOST, DEFAULT_PORT if settings.port is None else settings.port)
+    url = url_of(sock)
+    console = Console(highlight=False)
+    console.print(f"[bold]Saywell[/bold] {__version__} listens on [bold]{url}[/bold], loading {engine.spec.name} …")
+    app = create_app(engine, decision, figures=figures, on_ready=lambda service: _welcome(console, url, service))
+    server = Server(app)
+    asyncio.run(server.serve(sockets=[sock]))
+    return server.exit_code
+
+
+def _welcome(console: Console, url: str, service: Service) -> None:
+    voices = service.engine.voices()
+    some = ", ".join(voice.id for voice in voices[:6]) + (f" and {len(voices) - 6} more" if len(voices) > 6 else "")
+    plan = service.engine.plan
+    console.print(f"Ready: {plan.model} on {plan.device}, {plan.slots} at once. Voices: {some}", markup=False)
+    key = " -H 'Authorization: Bearer KEY'" if service.keys else ""
+    body = """-H 'Content-Type: application/json' -d '{"input": "Hello there."}'"""
+    console.print(f"Try:   curl {url}/v1/audio/speech{key} {body} -o hello.mp3", markup=False, soft_wrap=True)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket, before anything slow begins. Raises PlanError naming the way out."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise PlanError(f"there is no address {host!r} to listen on ({error.strerror})", param="host") from error
+    sock = socket.socket(family, kind, proto)
+    try:
+        if hasattr(socket, "SO_REUSEADDR") and not hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        way = "stop what uses it, or choose another port (0: any free one)"
+        raise PlanError(f"cannot listen on {host} port {port}: {error.strerror}; {way}", param="port") from error
+    return sock
+
+
+def url_of(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if sock.family == socket.AF_INET6 else f"http://{host}:{port}"

@@ -1,0 +1,72 @@
+"""How audio bytes lie in a response body: bare, or as OpenAI's server-sent events."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, Protocol
+
+from saywell.audio.encode import FORMATS
+from saywell.errors import SaywellError
+from saywell.server.errors import body_of
+from saywell.types import Request, Summary
+
+
+class Framing(Protocol):
+    content_type: str
+
+    def data(self, data: bytes, /) -> bytes: ...
+
+    def end(self, request: Request, summary: Summary | None, /) -> bytes: ...
+
+    def failure(self, error: SaywellError, /) -> bytes:
+        """What tells the client; nothing where the body cannot say it."""
+        ...
+
+
+class Bare:
+    """The file itself, in chunks."""
+
+    def __init__(self, format: str) -> None:
+        self.content_type = FORMATS[format].content_type
+
+    def data(self, data: bytes) -> bytes:
+        return data
+
+    def end(self, _request: Request, _summary: Summary | None) -> bytes:
+        return b""
+
+    def failure(self, _error: SaywellError) -> bytes:
+        return b""
+
+
+class Events:
+    """`speech.audio.delta` …, then `speech.audio.done` or `error`."""
+
+    content_type = "text/event-stream"
+
+    def data(self, data: bytes) -> bytes:
+        return _event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
+
+    def end(self, request: Request, summary: Summary | None) -> bytes:
+        """Usage counts characters in and frames out; `timing` is what the engine itself measured."""
+        done: dict[str, Any] = {"type": "speech.audio.done", "usage": _usage(request, summary)}
+        if summary is not None:
+            done["timing"] = {
+                "first_audio_s": round(summary.first_audio_s, 6),
+                "total_s": round(summary.total_s, 6),
+                "audio_s": round(summary.audio_s, 6),
+            }
+        return _event(done)
+
+    def failure(self, error: SaywellError) -> bytes:
+        return _event({"type": "error", **body_of(error)})
+
+
+def _usage(request: Request, summary: Summary | None) -> dict[str, int]:
+    frames = summary.frames if summary else 0
+    return {"input_tokens": len(request.text), "output_tokens": frames, "total_tokens": len(request.text) + frames}
+
+
+def _event(fields: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(fields, separators=(",", ":")).encode() + b"\n\n"

@@ -1,0 +1,272 @@
+"""What every request passes through, outermost first: Envelope, HostGuard, KeyGuard, BodyGuard. Plain ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import re
+import time
+import uuid
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from saywell.errors import Cancelled, EngineClosed, SaywellError, Unauthorized
+from saywell.server.errors import error_response
+from saywell.server.service import Service, is_loopback
+
+_log = logging.getLogger("saywell.access")
+
+PROBES = frozenset({"/livez", "/readyz", "/health", "/ready", "/ping"})
+"""Answered without a key and while the server stops."""
+SPEECH = frozenset({"/v1/audio/speech", "/v1/tts", "/v1/tts/stream", "/tts"})
+"""Where speech is asked for: what the request metrics count."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+BODY_S = 10.0
+"""Seconds a request's body may take …"""
+BODY_BYTES_PER_S = 50_000
+"""… and a second more for each of these it has brought."""
+
+
+class Envelope:
+    """Gives each request an id, counts it, logs it without its content, and turns it away while the server stops."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._mark(message, request_id)
+            await send(message)
+
+        began = time.monotonic()
+        try:
+            await self._pass(scope, receive, answer)
+        finally:
+            self._account(scope, status, time.monotonic() - began)
+
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        """`ended` is set where a response ended otherwise than its status promised."""
+        path, state = scope["path"], scope["state"]
+        code = state.get("ended") or status or Cancelled.status
+        if path not in PROBES:
+            _log.info("%s %s %s %d %.3f s", state["request_id"], scope["method"], route_of(scope), code, seconds)
+        if path in SPEECH and scope["method"] == "POST":
+            self._service.metrics.answered(path, self._service.engine.spec.name, code, seconds)
+
+    def _mark(self, message: Message, request_id: str) -> None:
+        headers = MutableHeaders(scope=message)
+        headers["x-request-id"] = request_id
+        if self._service.draining:
+            headers["connection"] = "close"
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in PROBES:
+            await self._app(scope, receive, send)
+            return
+        if self._service.draining:
+            error = EngineClosed("the server is shutting down; send the request elsewhere", retry_after=5.0)
+            await error_response(error)(scope, receive, send)
+            return
+        self._service.active += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._service.active -= 1
+
+
+def route_of(scope: Scope) -> str:
+    """The template of the route a request matched: never the path as sent."""
+    return getattr(scope.get("route"), "path", "(none)")
+
+
+class HostGuard:
+    """On a loopback bind, answers only to this machine's own names, and to web pages it or its owner's origins served.
+
+    Any page a browser has open can reach 127.0.0.1, directly or under a name of its own that it points there.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._loopback = service.loopback
+        self._origins = service.settings.cors_origins or ()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope) if scope["type"] in ("http", "websocket") and self._loopback else None
+        if refusal is None or scope["type"] == "websocket":
+            if refusal is None:
+                await self._app(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": 1008, "reason": "foreign host or origin"})
+            return
+        await error_response(refusal)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> SaywellError | None:
+        headers = Headers(scope=scope)
+        if not _local(f"//{headers.get('host', '')}"):
+            return _Misdirected("listening on loopback, this server answers to localhost only", param="Host")
+        origin = headers.get("origin")
+        foreign = origin is not None and not _local(origin) and origin not in self._origins and "*" not in self._origins
+        if foreign and (scope["type"] == "websocket" or scope["method"] in _UNSAFE):
+            return _ForeignOrigin(
+                "pages of other origins may not use this server; allow one with SAYWELL_CORS_ORIGINS", param="Origin"
+            )
+        return None
+
+
+class _Misdirected(SaywellError):
+    status, code = 421, "foreign_host"
+
+
+class _ForeignOrigin(SaywellError):
+    status, code = 403, "foreign_origin"
+
+
+def _local(url: str) -> bool:
+    """Whether a URL's host is this machine itself."""
+    try:
+        return is_loopback(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
+
+
+class KeyGuard:
+    """With keys configured, everything but the probes needs one: `Authorization: Bearer KEY`."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        known = self._known(Headers(scope=scope))
+        # Who may see the machine's details: whoever has a key; without keys, whoever is on this machine.
+        scope.setdefault("state", {})["trusted"] = known or (not self._service.keys and self._service.loopback)
+        if known or not self._service.keys or scope["path"] in PROBES:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": "an API key is needed"})
+        else:
+            message = "send one of this server's API keys: Authorization: Bearer KEY"
+            await error_response(Unauthorized(message))(scope, receive, send)
+
+    def _known(self, headers: Headers) -> bool:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        key = given.strip().encode()
+        # All are compared, whichever fits: the time taken tells nothing.
+        fits = [hmac.compare_digest(key, known) for known in self._service.keys]
+        return scheme.lower() == "bearer" and any(fits)
+
+
+class BodyGuard:
+    """Refuses a body that is too long, whatever its length header says, or that trickles in."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = _Body(scope, receive, self._limit)
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start" and body.unread:
+                # What is still to come of the body must not be taken for the next request.
+                MutableHeaders(scope=message)["connection"] = "close"
+            await send(message)
+
+        if body.announced > self._limit:
+            await error_response(_TooLong(self._limit))(scope, receive, answer)
+            return
+        await self._app(scope, body.receive, answer)
+
+
+class _TooLong(SaywellError):
+    status, code = 413, "too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"the body is longer than {limit} bytes, the limit here; send the text in pieces", param="body"
+        )
+
+
+class _Body:
+    """Counts and times one request's body on its way in."""
+
+    def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "0")
+        self.announced = int(length) if length.isdecimal() else 0
+        self.unread = self.announced > 0 or "transfer-encoding" in headers
+        self._receive = receive
+        self._limit = limit
+        self._count = 0
+        self._began: float | None = None
+        self._over = False
+
+    async def receive(self) -> Message:
+        if self._over:
+            return await self._receive()  # nothing but the end of the connection can come
+        message = await self._in_time()
+        self._count += len(message.get("body", b""))
+        self._over = not message.get("more_body", False)
+        if message["type"] == "http.request" and self._over:
+            self.unread = False
+        if self._count > self._limit:
+            # An HTTPException, because FastAPI turns whatever else is raised while it reads a body into a 400.
+            raise HTTPException(413, f"the body is longer than {self._limit} bytes, the limit here")
+        return message
+
+    async def _in_time(self) -> Message:
+        now = time.monotonic()
+        self._began = self._began or now
+        left = self._began + BODY_S + self._count / BODY_BYTES_PER_S - now
+        try:
+            return await asyncio.wait_for(self._receive(), max(0.0, left))
+        except asyncio.TimeoutError:
+            raise HTTPException(408, "the body of the request arrived too slowly") from None
+
+
+def body_limit(max_text_chars: int) -> int:
+    """Bytes of the longest body that can hold a text within the limit: 12 for a character written as two escapes."""
+    return 12 * max_text_chars + (64 << 10)
+
+
+def install(app: Any, service: Service) -> None:
+    """Wrap `app`; the one added last is outermost."""
+    app.add_middleware(BodyGuard, limit=body_limit(service.engine.plan.max_text_chars))
+    app.add_middleware(KeyGuard, service=service)
+    if service.settings.cors_origins:
+        from starlette.middleware.cors import CORSMiddleware
+
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(service.settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+            expose_headers=["X-Request-Id", "X-Saywell-Voice", "X-Saywell-Ignored", "Retry-After"],
+        )
+    app.add_middleware(HostGuard, service=service)
+    app.add_middleware(Envelope, service=service)

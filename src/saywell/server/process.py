@@ -1,0 +1,96 @@
+"""The uvicorn server as it runs here: how it answers signals, when it stops, and with which exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+import anyio.to_thread
+import uvicorn
+from fastapi import FastAPI
+
+from saywell.server.protocol import Protocol
+from saywell.server.service import Service
+
+_log = logging.getLogger(__name__)
+
+_SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if sys.platform == "win32":
+    _SIGNALS.append(signal.SIGBREAK)
+_LAST_WORDS_S = 1
+"""Seconds connections get to close once everything on them is over."""
+
+
+class Server(uvicorn.Server):
+    """Serves one application. Keeps listening while it drains, so that whoever comes is told to go elsewhere."""
+
+    def __init__(self, app: FastAPI) -> None:
+        config = uvicorn.Config(
+            app,
+            http=Protocol,
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=2048,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=_LAST_WORDS_S,
+        )
+        super().__init__(config)
+        self.exit_code = 0
+        self._service: Service = app.state.service
+        self._until: float | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals while serving. Unlike uvicorn, does not raise them again: an orderly end is exit code 0."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the shape of a handler
+        """First: refuse newcomers, let the others finish. Second: go."""
+        if self._service.draining:
+            self.exit_code = 128 + sig
+            self.should_exit = self.force_exit = True
+            return
+        self._service.draining = True
+        self._until = time.monotonic() + self._service.drain_s
+
+    async def on_tick(self, counter: int) -> bool:
+        if await super().on_tick(counter):
+            return True
+        if self._service.failure is not None:
+            self.exit_code = 1
+            return True
+        if self._until is None or (self._service.active and time.monotonic() < self._until):
+            return False
+        if self._service.active:
+            _log.warning("%d requests were not finished in time; they are cut off", self._service.active)
+            # Ends their streams with an error, which breaks their connections: nobody takes a part for the whole.
+            await anyio.to_thread.run_sync(self._service.engine.close)
+        return True
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await super().shutdown(sockets)  # type: ignore[arg-type]
+        if self.force_exit:
+            self._close_briefly()
+
+    def _close_briefly(self) -> None:
+        """uvicorn skips the lifespan's end when forced. The engine gets a second; its worker ends with us anyway."""
+        closing = threading.Thread(target=self._service.engine.close, daemon=True)
+        closing.start()
+        closing.join(1.0)

@@ -1,0 +1,78 @@
+"""HTTP/1.1 as uvicorn speaks it, without its patience: who does not send or take bytes is hung up on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_S = 10.0
+"""Seconds a request's head may take, from the connection or from its first byte."""
+HEAD_BYTES = 64 << 10
+LINGER_S = 30.0
+"""Seconds a client may take to fetch the end of a finished response."""
+HANG_UP = "saywell.hang_up"
+"""Extension of the ASGI scope: `hang_up(grace_s)` closes the connection, dropping what is unsent after the grace."""
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    _deadline: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.get_protocol() is not self:
+            return  # the connection has become a WebSocket
+        if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
+            self._expect_head()  # of the next request on this connection
+        if self._deadline is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("the head of the request is too long")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # a TypedDict that knows no extension of ours
+        scope["extensions"] = {**(scope.get("extensions") or {}), HANG_UP: self.hang_up}
+
+    def on_headers_complete(self) -> None:
+        self._forget_deadline()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
+            self._abort_later(LINGER_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_deadline()
+        super().connection_lost(exc)
+
+    def hang_up(self, grace_s: float) -> None:
+        self.transport.close()
+        self._abort_later(grace_s)
+
+    def _abort_later(self, seconds: float) -> None:
+        transport = self.transport
+
+        def abort() -> None:
+            if transport.is_closing() and transport.get_write_buffer_size():
+                transport.abort()
+
+        self.loop.call_later(seconds, abort)
+
+    def _expect_head(self) -> None:
+        self._head_bytes = 0
+        self._deadline = self.loop.call_later(HEAD_S, self.transport.abort)
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

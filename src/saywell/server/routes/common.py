@@ -1,0 +1,68 @@
+"""What the routes share: the service they speak to, and what every answer says about itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Depends
+from pydantic import BaseModel
+from starlette.requests import Request as HttpRequest
+
+from saywell.server.service import Service
+from saywell.types import Request
+
+
+async def _service(http: HttpRequest) -> Service:
+    service: Service = http.app.state.service
+    return service
+
+
+ServiceOf = Annotated[Service, Depends(_service)]
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    error: ErrorDetail
+
+
+_REFUSALS = {
+    400: "Not valid JSON, or a value that does not fit",
+    401: "An API key is needed",
+    404: "No such voice or model",
+    408: "The body arrived too slowly",
+    413: "Text or body too long",
+    415: "This format is not installed here",
+    422: "A field has the wrong type or value, or the text cannot be spoken",
+    429: "The queue is full; see Retry-After",
+    500: "The engine failed",
+    503: "Loading or shutting down; see Retry-After",
+    504: "The deadline passed",
+    507: "Would not fit into memory",
+}
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": text} for status, text in _REFUSALS.items()
+}
+_SOUND = {"schema": {"type": "string", "format": "binary"}}
+_KINDS = ("audio/mpeg", "audio/ogg", "audio/aac", "audio/flac", "audio/wav", "audio/pcm")
+AUDIO: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The audio", "content": dict.fromkeys((*_KINDS, "text/event-stream"), _SOUND)},
+    **ERRORS,
+}
+
+
+def said(service: Service, wanted: Request, ignored: list[str]) -> dict[str, str]:
+    """Headers that name who speaks, and the fields sent that change nothing."""
+    voices = service.engine.voices()
+    voice = wanted.voice or (voices[0].id if voices else "")
+    headers = {"x-saywell-model": service.engine.spec.name}
+    if voice.isascii() and voice.isprintable():
+        headers["x-saywell-voice"] = voice
+    if ignored:
+        headers["x-saywell-ignored"] = ", ".join(ignored)
+    return headers

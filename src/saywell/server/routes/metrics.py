@@ -1,0 +1,46 @@
+"""`GET /metrics`: Prometheus text; JSON for `Accept: application/json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+
+from saywell.metrics import CONTENT_TYPE
+from saywell.server.routes.common import ERRORS, ServiceOf
+from saywell.server.routes.health import current
+from saywell.server.service import Service
+
+router = APIRouter()
+
+_BOTH: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"text/plain": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}}
+    },
+    401: ERRORS[401],
+}
+
+
+@router.get("/metrics", response_class=Response, responses=_BOTH)
+async def metrics(http: HttpRequest, service: ServiceOf) -> Response:
+    if _wants_json(http.headers.get("accept", "")):
+        return JSONResponse(_figures(service))
+    return Response(service.metrics.render(), headers={"content-type": CONTENT_TYPE})
+
+
+def _wants_json(accept: str) -> bool:
+    """Whether JSON is asked for by name; a browser's or a scraper's `*/*` is not."""
+    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    return "application/json" in kinds and "text/plain" not in kinds
+
+
+def _figures(service: Service) -> dict[str, Any]:
+    health = service.engine.health()
+    return {
+        "rolling_aggregates": service.metrics.aggregates(),
+        "current_gpu_util": None if service.decision.hardware.gpus else 0.0,
+        "current_resources": current(service.resources()),
+        "engine": {"state": health.state, "running": health.running, "waiting": health.waiting, "steps": health.steps},
+    }

@@ -1,0 +1,31 @@
+"""`POST /v1/audio/speech`, as OpenAI's clients call it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from saywell.errors import SaywellError
+from saywell.server.errors import renamed
+from saywell.server.framing import Bare, Events
+from saywell.server.names import check_model
+from saywell.server.routes.common import AUDIO, ServiceOf, said
+from saywell.server.schemas import SpeechBody
+from saywell.server.speech import stream_speech
+
+router = APIRouter()
+
+
+@router.post("/v1/audio/speech", response_class=Response, responses=AUDIO)
+async def speech(http: HttpRequest, body: SpeechBody, service: ServiceOf) -> Response:
+    """Speak `input`. The first bytes leave as soon as there is sound; a failure after them breaks the connection."""
+    check_model(body.model, service.engine.spec)
+    wanted = body.request(body.input, service.voice(body.voice_name))
+    format = body.response_format or "mp3"
+    framing = Events() if body.stream_format == "sse" else Bare(format)
+    headers = said(service, wanted, body.ignored(service.engine.spec))
+    try:
+        return await stream_speech(http, service, wanted, format, framing, headers)
+    except SaywellError as error:
+        raise renamed(error, text="input", format="response_format", timeout_s="timeout") from error

@@ -1,0 +1,104 @@
+"""What clients may send. Fields that mean nothing here are taken and named in the `x-saywell-ignored` header."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from saywell.types import ModelSpec, Request, SamplingParams
+
+FormatName = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Text = Annotated[str, Field(description="What is to be spoken.")]
+
+_SAMPLING = ("temperature", "top_p", "repetition_penalty", "seed")
+_PRINTABLE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MOST_NAMES = 16
+
+
+class Speaking(BaseModel):
+    """The fields every way to ask for speech has in common."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    speed: float | None = Field(None, ge=0.25, le=4.0, description="1 is normal; the pitch is kept.")
+    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="The same seed gives the same audio.")
+    temperature: float | None = Field(None, ge=0.0, le=2.0)
+    top_p: float | None = Field(None, gt=0.0, le=1.0)
+    repetition_penalty: float | None = Field(None, gt=0.0, le=2.0)
+    language: Annotated[str, Field(max_length=35)] | None = Field(None, description="BCP-47 tag.")
+    max_frames: int | None = Field(None, ge=1, le=1_000_000)
+    timeout: float | None = Field(None, gt=0.001, le=3_600, description="Seconds until all work on this stops.")
+    priority: int | None = Field(None, ge=-10, le=10)
+
+    def request(self, text: str, voice: str | None) -> Request:
+        """What the engine is asked."""
+        return Request(
+            text=text,
+            voice=voice,
+            language=self.language,
+            speed=1.0 if self.speed is None else float(self.speed),
+            sampling=SamplingParams(**{name: getattr(self, name) for name in _SAMPLING}),
+            max_frames=self.max_frames,
+            timeout_s=self.timeout,
+            priority=self.priority or 0,
+        )
+
+    def ignored(self, spec: ModelSpec) -> list[str]:
+        """Names of the fields sent that change nothing."""
+        names = [name for name in self.model_extra or {} if _PRINTABLE.fullmatch(name)]
+        if spec.kind == "single-shot":
+            names += [name for name in _SAMPLING if getattr(self, name) is not None]
+        return names[:_MOST_NAMES]
+
+
+class VoiceChoice(BaseModel):
+    """A voice as an object, the way OpenAI's clients send one of their own making."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    id: Name
+
+
+class SpeechBody(Speaking):
+    """`POST /v1/audio/speech`."""
+
+    model: Name | None = Field(None, description="Left out: the model that is loaded.")
+    input: Text
+    voice: Name | VoiceChoice | None = Field(None, description="Left out: the default voice.")
+    response_format: FormatName | None = Field(None, description="mp3 unless named.")
+    stream_format: Literal["audio", "sse"] | None = None
+    instructions: Annotated[str, Field(max_length=4096)] | None = Field(
+        None, description="Taken for the sake of clients; the voices here cannot follow them."
+    )
+
+    @property
+    def voice_name(self) -> str | None:
+        return self.voice.id if isinstance(self.voice, VoiceChoice) else self.voice
+
+    def ignored(self, spec: ModelSpec) -> list[str]:
+        names = super().ignored(spec)
+        return ["instructions", *names] if self.instructions else names
+
+
+class TtsBody(Speaking):
+    """`POST /v1/tts` and `/v1/tts/stream`."""
+
+    text: Text
+    voice: Name | None = Field(None, description="Left out: the default voice.")
+    format: FormatName | None = Field(None, description="wav unless named.")
+
+
+class TtsForm(TtsBody):
+    """`POST /tts`: the same as form fields, which are all text."""
+
+    model_config = ConfigDict(strict=False, extra="allow", allow_inf_nan=False)
+
+
+def form_schema() -> dict[str, Any]:
+    """How the form is described in the OpenAPI document."""
+    schema = TtsForm.model_json_schema()
+    kinds = ("application/x-www-form-urlencoded", "multipart/form-data")
+    return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind in kinds}}}

@@ -1,0 +1,112 @@
+"""What the routes speak to: the engine, what was decided about it, and the state of this server."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from saywell.engine import SpeechEngine
+from saywell.engine.launch import Decision
+from saywell.errors import EngineClosed, PlanError, SaywellError
+from saywell.metrics import Metrics
+from saywell.monitor import Resources, resources
+from saywell.server.names import resolve_voice
+from saywell.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
+DEFAULT_DRAIN_S = 30.0
+_LOOK_S = 1.0
+"""How long one look at the machine serves everybody who asks."""
+
+
+class Service:
+    """One server's state. Used from the event loop, except where said."""
+
+    def __init__(self, engine: SpeechEngine, decision: Decision, metrics: Metrics | None = None) -> None:
+        self.engine = engine
+        self.decision = decision
+        self.settings = decision.settings
+        self.metrics = metrics or Metrics()
+        self.keys = tuple(key.encode() for key in self.settings.api_keys or ())
+        self.loopback = is_loopback(self.settings.host or DEFAULT_HOST)
+        self.draining = False
+        self.failure: SaywellError | None = None
+        """Why the engine could not be started."""
+        self.active = 0
+        """Requests being answered, probes not counted."""
+        self.started = time.monotonic()
+        self._look: tuple[float, Resources] | None = None
+        self._watch()
+
+    def _watch(self) -> None:
+        health = self.engine.health
+        self.metrics.in_flight.set_function(lambda: self.active)
+        self.metrics.watch(
+            queue_depth=lambda: health().waiting,
+            active=lambda: health().running,
+            slots=lambda: health().slots,
+            ready=lambda: float(self.ready),
+            restarts=lambda: health().restarts,
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be spoken now."""
+        return not self.draining and self.engine.health().state == "ready"
+
+    @property
+    def drain_s(self) -> float:
+        return DEFAULT_DRAIN_S if self.settings.drain_s is None else self.settings.drain_s
+
+    def voice(self, name: str | None) -> str | None:
+        """The id of the voice a client means by `name`."""
+        return resolve_voice(name, self.engine.voices(), self.settings.voice)
+
+    def resources(self) -> Resources:
+        """The state of the machine, at most a second old."""
+        now = time.monotonic()
+        if self._look is None or now - self._look[0] > _LOOK_S:
+            self._look = (now, resources())
+        return self._look[1]
+
+    def start(self, then: Callable[[], None] = lambda: None) -> None:
+        """Start the engine in a thread of its own, so that probes are answered while it loads; `then` runs there."""
+        threading.Thread(target=self._start, args=(then,), name="saywell-load", daemon=True).start()
+
+    def _start(self, then: Callable[[], None]) -> None:
+        try:
+            self.engine.start()
+        except EngineClosed:
+            return  # the server is stopping
+        except SaywellError as error:
+            _log.error("the engine could not be started: %s", error.message)
+            self.failure = error
+        else:
+            then()
+
+
+def is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check_bind(settings: Settings) -> None:
+    """Raise PlanError for a server that anybody on the network could use without a key."""
+    host = settings.host or DEFAULT_HOST
+    if is_loopback(host) or settings.api_keys or settings.allow_public:
+        return
+    raise PlanError(
+        f"listening on {host} would let anybody on the network use this machine; set SAYWELL_API_KEYS to a key of at "
+        "least 8 characters, or listen on 127.0.0.1, or, if something in front of it asks for a key, set "
+        "SAYWELL_ALLOW_PUBLIC=true",
+        param="host",
+    )

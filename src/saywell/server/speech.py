@@ -1,0 +1,189 @@
+"""One stream on its way to one client: waits for sound, encodes it, and stops the work when nobody listens any more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from saywell.audio.encode import FORMATS, Encoder, encode
+from saywell.engine.stream import Stream
+from saywell.errors import SaywellError
+from saywell.server.errors import BrokenResponse
+from saywell.server.framing import Framing
+from saywell.server.protocol import HANG_UP
+from saywell.server.service import Service
+from saywell.types import Request, Samples
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+INLINE_S = {"wav": 5.0, "pcm": 5.0, "flac": 2.0, "mp3": 0.2, "opus": 0.1}
+"""Seconds of audio a format encodes in under about 1.5 ms, measured. More goes to a thread, off the event loop."""
+_FAIL_GRACE_S = 5.0
+"""Seconds a client gets to fetch what was sent before its stream failed."""
+
+
+async def stream_speech(
+    http: HttpRequest, service: Service, wanted: Request, format: str, framing: Framing, headers: dict[str, str]
+) -> Response:
+    """Answer as soon as there is sound; what fails before that is raised and becomes a proper status."""
+    began = time.monotonic()
+    talk = Talk(service.engine.submit(wanted), format, http.receive)
+    try:
+        first = await talk.read()
+    except BaseException:
+        talk.close()
+        raise
+    headers["server-timing"] = f"first-audio;dur={(talk.first_sound - began) * 1000:.2f}"
+    return _Spoken(service, talk, first, framing, headers)
+
+
+async def whole_speech(
+    http: HttpRequest, service: Service, wanted: Request, format: str, headers: dict[str, str]
+) -> Response:
+    """Answer with a complete file, sizes in its header, once all of it is spoken."""
+    stream = service.engine.submit(wanted)
+    watch = _close_when_gone(stream, http.receive)
+    try:
+        audio = await stream.acollect()
+    finally:
+        watch.cancel()
+        stream.close()
+    service.metrics.spoke(service.engine.spec.name, audio.summary)
+    data = await _off_loop(lambda: encode(audio.samples, audio.sample_rate, format))
+    headers["x-audio-seconds"] = f"{audio.duration_s:.3f}"
+    headers["x-finish-reason"] = audio.summary.finish_reason
+    return Response(data, media_type=FORMATS[format].content_type, headers=headers)
+
+
+def _close_when_gone(stream: Stream, receive: Receive) -> asyncio.Task[None]:
+    """A task that stops the work the moment the client hangs up, whatever is being waited for. Done: it did."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        stream.close()  # wakes whoever waits for its next chunk
+
+    return asyncio.create_task(watch())
+
+
+async def _off_loop(work: Callable[[], T]) -> T:
+    return await anyio.to_thread.run_sync(work)
+
+
+class Talk:
+    """Reads a Stream as encoded bytes."""
+
+    def __init__(self, stream: Stream, format: str, receive: Receive) -> None:
+        self.stream = stream
+        self.first_sound = 0.0
+        """When the first samples came, on the monotonic clock."""
+        self._format = format
+        self._inline_s = INLINE_S.get(format, 0.0)
+        self._encoder: Encoder | None = None
+        self._over = False
+        self._watch = _close_when_gone(stream, receive)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has hung up."""
+        return self._watch.done() and not self._watch.cancelled()
+
+    async def read(self) -> bytes:
+        """The next bytes, none at the end. Raises the SaywellError that ended the stream."""
+        while not self._over:
+            chunk = await anext(self.stream, None)
+            if chunk is None:
+                self._over = True
+                return await _off_loop(self._encoder.finish) if self._encoder else b""
+            self.first_sound = self.first_sound or time.monotonic()
+            if data := await self._encode(chunk.samples, chunk.sample_rate):
+                return data
+        return b""
+
+    async def _encode(self, samples: Samples, rate: int) -> bytes:
+        def work() -> bytes:
+            self._encoder = self._encoder or Encoder(self._format, rate)
+            return self._encoder.feed(samples)
+
+        return work() if len(samples) / rate <= self._inline_s else await _off_loop(work)
+
+    def close(self) -> None:
+        """Stop the work if it is not done. Idempotent."""
+        self._watch.cancel()
+        self.stream.close()
+
+
+class _Spoken(Response):
+    """A response whose body is being spoken.
+
+    It pulls: while the client does not take bytes nothing is read from the stream, and what makes them pauses.
+    """
+
+    def __init__(self, service: Service, talk: Talk, first: bytes, framing: Framing, headers: dict[str, str]) -> None:
+        self.status_code = 200
+        self.background = None
+        self.media_type = framing.content_type
+        self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no", **headers})
+        self._service = service
+        self._talk = talk
+        self._first = first
+        self._framing = framing
+
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        try:
+            await self._speak(send)
+        except SaywellError as error:
+            await self._fail(error, scope, send)
+        except TimeoutError:
+            scope["state"]["ended"] = 408
+            _log.info("%s: the client stopped reading", scope["state"]["request_id"])
+            _hang_up(scope, 0.0)
+            raise BrokenResponse from None
+        finally:
+            self._talk.close()
+
+    async def _speak(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        data = self._first
+        while data:
+            await self._put(send, self._framing.data(data))
+            data = await self._talk.read()
+        summary = self._talk.stream.summary
+        if summary is not None:
+            self._service.metrics.spoke(self._service.engine.spec.name, summary)
+        await self._put(send, self._framing.end(self._talk.stream.request, summary), more=False)
+
+    async def _put(self, send: Callable[[dict[str, object]], Awaitable[None]], body: bytes, more: bool = True) -> None:
+        with anyio.fail_after(self._service.engine.plan.stall_s):
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _fail(self, error: SaywellError, scope: Scope, send: Send) -> None:
+        """Tell the client where the framing can; else break the connection, so that it cannot take this for the end."""
+        if self._talk.gone:
+            scope["state"]["ended"] = 499
+            return
+        scope["state"]["ended"] = error.status
+        _log.warning("%s: failed while speaking: %s", scope["state"]["request_id"], error.code)
+        told = self._framing.failure(error)
+        if told:
+            await self._put(send, told, more=False)
+            return
+        _hang_up(scope, _FAIL_GRACE_S)
+        raise BrokenResponse from error
+
+
+def _hang_up(scope: Scope, grace_s: float) -> None:
+    """Close the connection where the server lets us; elsewhere raising BrokenResponse has to do."""
+    hang_up = scope.get("extensions", {}).get(HANG_UP)
+    if hang_up is not None:
+        hang_up(grace_s)
