@@ -1,0 +1,441 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from saywell.audio import decode as room
+from saywell.audio import sandbox
+from saywell.audio.decode import decode, looks_like_audio
+from saywell.audio.encode import Encoder, encode
+from saywell.audio.sandbox import Exit
+from saywell.errors import EngineFailure, InvalidRequest, TooLarge, UnsupportedMedia
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="resource limits are a POSIX thing")
+
+
+def tone(seconds: float = 0.5, hz: int = 24000, channels: int = 1) -> np.ndarray:
+    t = np.arange(round(seconds * hz)) / hz
+    mono = (0.3 * np.sin(2 * np.pi * 330 * t)).astype(np.float32)
+    return mono if channels == 1 else np.stack([mono] * channels, axis=1)
+
+
+def written(container: str, subtype: str, audio: np.ndarray, hz: int = 24000) -> bytes:
+    file = io.BytesIO()
+    sf.write(file, audio, hz, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+def wav(
+    rate: int = 24000,
+    channels: int = 1,
+    tag: int = 1,
+    bits: int = 16,
+    data: bytes = bytes(4800),
+    size: int | None = None,
+) -> bytes:
+    """A WAV whose header says whatever it is told to."""
+    align = channels * bits // 8
+    fmt = struct.pack("<HHIIHH", tag, channels, rate, rate * align & 0xFFFFFFFF, align & 0xFFFF, bits)
+    length = len(data) if size is None else size
+    return (
+        b"RIFF"
+        + struct.pack("<I", 36 + len(data))
+        + b"WAVEfmt "
+        + struct.pack("<I", 16)
+        + fmt
+        + b"data"
+        + struct.pack("<I", length)
+        + data
+    )
+
+
+# What is read.
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype", "hz", "tolerance"),
+    [
+        ("WAV", "PCM_16", 24000, 1e-4),
+        ("WAV", "PCM_U8", 8000, 1e-2),
+        ("WAV", "PCM_24", 192000, 1e-4),
+        ("WAV", "FLOAT", 44100, 1e-6),
+        ("WAV", "ULAW", 16000, 2e-2),
+        ("AIFF", "PCM_16", 22050, 1e-4),
+        ("FLAC", "PCM_16", 24000, 1e-4),
+        ("OGG", "VORBIS", 44100, 5e-2),
+        ("OGG", "OPUS", 48000, 5e-2),
+        ("MP3", "MPEG_LAYER_III", 24000, 5e-2),
+    ],
+)
+def test_each_format_gives_back_its_sound(container: str, subtype: str, hz: int, tolerance: float) -> None:
+    audio, rate = decode(written(container, subtype, tone(hz=hz), hz))
+    assert (rate, len(audio), audio.dtype) == (hz, hz // 2, np.float32)
+    middle = slice(hz // 20, -hz // 20)
+    assert np.abs(audio - tone(hz=hz))[middle].max() < tolerance
+
+
+@pytest.mark.parametrize("format", ["wav", "flac", "mp3", "opus"])
+def test_what_we_stream_we_can_read(format: str) -> None:
+    encoder = Encoder(format, 24000)
+    audio, rate = decode(encoder.feed(tone()) + encoder.finish(), to_hz=24000)
+    assert rate == 24000
+    assert 12000 <= len(audio) <= 12000 + (1105 + 1152 if format == "mp3" else 0)
+
+
+def test_stereo_is_averaged() -> None:
+    both = np.stack([tone(), -0.5 * tone()], axis=1)
+    audio, _ = decode(written("WAV", "FLOAT", both))
+    assert np.allclose(audio, 0.25 * tone(), atol=1e-6)
+
+
+def test_it_is_resampled_to_the_rate_asked_for() -> None:
+    audio, rate = decode(encode(tone(hz=44100), 44100, "wav"), to_hz=24000)
+    assert (rate, len(audio)) == (24000, 12000)
+    assert np.abs(audio - tone())[1200:-1200].max() < 1e-3
+
+
+def test_over_full_scale_is_clamped() -> None:
+    audio, _ = decode(written("WAV", "FLOAT", 4 * tone()))
+    assert np.abs(audio).max() == 1
+
+
+def test_a_file_of_exactly_the_longest_length_is_read() -> None:
+    assert len(decode(encode(tone(1.0), 24000, "wav"), max_seconds=1)[0]) == 24000
+
+
+# What is refused, each with its own status.
+
+ZIP = io.BytesIO()
+with zipfile.ZipFile(ZIP, "w") as _archive:
+    _archive.writestr("a.wav", encode(tone(), 24000, "wav"))
+
+NOT_AUDIO = {
+    "empty": b"",
+    "text": b"just some words, and no sound",
+    "html": b"<!doctype html><html><body>hello</body></html>",
+    "playlist": b"#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1/a.ts\n",
+    "concat": b"ffconcat version 1.0\nfile /etc/passwd\n",
+    "zip": ZIP.getvalue(),
+    "png": b"\x89PNG\r\n\x1a\n" + bytes(64),
+    "webm": b"\x1a\x45\xdf\xa3" + bytes(64),
+    "mp4": b"\x00\x00\x00\x18ftypmp42" + bytes(64),
+    "wasm": b"\x00asm" + bytes(64),
+    "avi": b"RIFF\x00\x01\x00\x00AVI LIST" + bytes(64),
+    "webp": b"RIFF\x00\x01\x00\x00WEBPVP8 " + bytes(64),
+    "adpcm": written("WAV", "MS_ADPCM", tone()),
+    "gsm": written("WAV", "GSM610", tone(hz=8000), 8000),
+    "zeros": bytes(4096),
+}
+
+
+@pytest.mark.parametrize("name", NOT_AUDIO)
+def test_what_is_not_audio_is_415(name: str) -> None:
+    with pytest.raises(UnsupportedMedia, match="WAV, FLAC, OGG"):
+        decode(NOT_AUDIO[name])
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (wav(rate=0), "damaged|sample rate|no samples"),
+        (wav(rate=1), "sample rate"),
+        (wav(rate=7999), "sample rate"),
+        (wav(rate=192001), "sample rate"),
+        (wav(rate=2**31 - 1), "sample rate|damaged"),
+        (wav(channels=0), "damaged|mono"),
+        (wav(channels=3, data=bytes(6000)), "mono"),
+        (wav(channels=1024, data=bytes(2048 * 10)), "mono|damaged"),
+        (wav(data=b""), "no samples"),
+        (wav()[:30], "damaged"),
+        (written("WAV", "FLOAT", np.array([0, np.nan, 0], np.float32)), "not numbers"),
+        (written("WAV", "FLOAT", np.array([0, np.inf, 0], np.float32)), "not numbers"),
+        (b"fLaC" + bytes(100), "damaged"),
+        (b"OggS" + bytes(100), "damaged"),
+    ],
+)
+def test_a_lying_or_damaged_file_is_400(data: bytes, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words) as refused:
+        decode(data)
+    assert refused.value.status == 400
+
+
+def test_a_header_that_promises_gigabytes_gives_what_is_there() -> None:
+    assert len(decode(wav(size=0xFFFFFFF0))[0]) == 2400
+
+
+def test_too_many_bytes_cost_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room.subprocess, "Popen", None)
+    with pytest.raises(TooLarge, match="allowed"):
+        decode(wav(), max_bytes=100)
+    with pytest.raises(UnsupportedMedia):
+        decode(NOT_AUDIO["html"])
+    assert looks_like_audio(wav())
+
+
+def without_length(flac: bytes) -> bytes:
+    """A FLAC file whose header does not tell its number of samples (36 bits from byte 21) nor its digest."""
+    return flac[:21] + bytes([flac[21] & 0xF0]) + bytes(20) + flac[42:]
+
+
+@cache
+def bomb(kind: str) -> bytes:
+    """Minutes of silence in a few kilobytes."""
+    if kind == "flac without a length":
+        return without_length(bomb("flac"))
+    container, subtype, hz, seconds = {
+        "flac": ("FLAC", "PCM_16", 24000, 600),
+        "opus": ("OGG", "OPUS", 48000, 90),
+        "mp3": ("MP3", "MPEG_LAYER_III", 8000, 300),
+    }[kind]
+    return written(container, subtype, np.zeros(hz * seconds, np.float32), hz)
+
+
+@pytest.mark.parametrize("kind", ["flac", "flac without a length", "opus", "mp3"])
+def test_a_bomb_is_413_and_soon(kind: str) -> None:
+    data = bomb(kind)
+    started = time.monotonic()
+    with pytest.raises(TooLarge, match="longer than 60 s"):
+        decode(data)
+    assert time.monotonic() - started < 5
+
+
+def test_an_impossible_rate_in_a_flac_is_refused() -> None:
+    data = bytearray(written("FLAC", "PCM_16", tone(), 24000))
+    data[18:21] = (655350 << 4 | 7 << 1).to_bytes(3, "big")  # 655,350 Hz, 8 channels
+    with pytest.raises(InvalidRequest):
+        decode(bytes(data))
+
+
+# The child itself.
+
+
+def child_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Put another program in the sandbox's place."""
+    path = tmp_path / "child.py"
+    path.write_text("import os, sys, time, struct\nout = sys.stdout.buffer\n" + code)
+    monkeypatch.setattr(sandbox, "__file__", str(path))
+
+
+def test_a_child_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child_script(tmp_path, monkeypatch, "out.write(b'R'); out.flush(); time.sleep(60)")
+    monkeypatch.setattr(room, "WALL_S", 0.5)
+    started = time.monotonic()
+    with pytest.raises(InvalidRequest, match="damaged"):
+        decode(wav())
+    assert time.monotonic() - started < 5
+
+
+def test_a_child_taken_over_cannot_flood_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flood = "out.write(b'R' + struct.pack('<I', 8000))\nwhile True: out.write(bytes(65536))"
+    child_script(tmp_path, monkeypatch, flood)
+    started = time.monotonic()
+    with pytest.raises((InvalidRequest, EngineFailure)):
+        decode(wav(), max_seconds=1)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("rate", [0, 1, 2**32 - 1])
+def test_a_rate_from_the_child_is_not_believed(rate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child_script(
+        tmp_path, monkeypatch, f"out.write(b'R' + struct.pack('<I', {rate}) + bytes(800)); out.flush(); sys.exit(42)"
+    )
+    with pytest.raises(InvalidRequest, match="damaged"):
+        decode(wav())
+
+
+@pytest.mark.parametrize("code", ["sys.exit(1)", "raise ImportError('no libsndfile')", "out.write(b'R'); sys.exit(1)"])
+def test_a_child_that_fails_for_its_own_reasons_is_our_fault(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child_script(tmp_path, monkeypatch, code)
+    with pytest.raises(EngineFailure):
+        decode(wav())
+
+
+@POSIX
+def test_a_crash_in_the_child_is_the_files_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child_script(tmp_path, monkeypatch, "out.write(b'R'); out.flush(); os.abort()")
+    with pytest.raises(InvalidRequest, match="damaged"):
+        decode(wav())
+
+
+def test_nothing_the_child_says_reaches_our_log(capfd: pytest.CaptureFixture[str]) -> None:
+    for data in (wav()[:30], bomb("mp3"), b"OggS" + bytes(100)):
+        with pytest.raises(InvalidRequest):
+            decode(data)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_child_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAYWELL_API_KEY", "secret")
+    leak = tmp_path / "leak"
+    code = f"open({str(leak)!r}, 'w').write(repr(os.environ)); out.write(b'R'); sys.exit(42)"
+    child_script(tmp_path, monkeypatch, code)
+    with pytest.raises(InvalidRequest):
+        decode(wav())
+    assert "secret" not in leak.read_text()
+
+
+def limited(code: str, limits: bool) -> subprocess.CompletedProcess[bytes]:
+    """Run code after the sandbox's limits were set, or, as a control, without them."""
+    home = str(Path(sandbox.__file__).parent)
+    begin = f"import sys; sys.path.insert(0, {home!r}); import sandbox, socket, os, numpy as np\n"
+    if limits:
+        begin += "sandbox.limit(1, 128 << 20)\n"
+    return subprocess.run([sys.executable, "-I", "-c", begin + code], capture_output=True, timeout=30)
+
+
+@POSIX
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open('/dev/null')",
+        "socket.socket()",
+        "np.ones(64 << 20)",
+        "open(1, 'wb', closefd=False); os.write(os.open('/tmp', os.O_TMPFILE | os.O_RDWR), b'x')",
+    ],
+    ids=["open", "connect", "memory", "write"],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits of other systems differ")
+def test_the_limits_hold_and_without_them_nothing_does(code: str) -> None:
+    assert limited(code, limits=False).returncode == 0
+    refused = limited(code, limits=True)
+    assert refused.returncode == 1
+    assert b"Too many open files" in refused.stderr or b"MemoryError" in refused.stderr
+
+
+@POSIX
+def test_a_child_that_computes_for_ever_is_ended_by_the_system() -> None:
+    started = time.monotonic()
+    assert limited("while True: pass", limits=True).returncode < 0
+    assert time.monotonic() - started < 15
+
+
+def test_three_at_once_do_not_disturb_each_other() -> None:
+    def one(number: int) -> int:
+        if number % 2:
+            with pytest.raises(TooLarge):
+                decode(bomb("opus"))
+            return 0
+        return len(decode(encode(tone(0.1 * (number + 1)), 24000, "flac"))[0])
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(one, range(6))) == [2400, 0, 7200, 0, 12000, 0]
+
+
+# Mutations. Each runs the sandbox's own `main` in a fork of a small process, 3 ms each and not 90.
+
+FORKS = """
+import json, os, resource, struct, sys, time
+sys.path.insert(0, sys.argv[1])
+import sandbox
+seen, blob = [], sys.stdin.buffer
+while head := blob.read(4):
+    data = blob.read(struct.unpack("<I", head)[0])
+    file = os.memfd_create("case"); os.write(file, data); os.lseek(file, 0, 0)
+    read, write = os.pipe()
+    started = time.monotonic()
+    if not (pid := os.fork()):
+        os.dup2(file, 0); os.dup2(write, 1); os.dup2(os.open(os.devnull, os.O_RDWR), 2); os.close(read)
+        code = 1
+        try:
+            code = sandbox.main(60.0, 5, 128 << 20)
+        finally:
+            os._exit(code)
+    os.close(write)
+    sent = 0
+    while piece := os.read(read, 1 << 20):
+        sent += len(piece)
+    _, status, used = os.wait4(pid, 0)
+    os.close(read); os.close(file)
+    seen.append([os.waitstatus_to_exitcode(status), sent, time.monotonic() - started, used.ru_maxrss])
+print(json.dumps(seen))
+"""
+
+
+def seeds() -> list[bytes]:
+    """Small files of every kind, for their headers to be a large part of them."""
+    mono, stereo = tone(0.1), tone(0.1, channels=2)
+    kinds = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("AIFF", "PCM_16"), ("FLAC", "PCM_16"), ("FLAC", "PCM_24")]
+    kinds += [("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"), ("WAV", "MS_ADPCM"), ("WAV", "IMA_ADPCM")]
+    return [written(container, subtype, audio) for container, subtype in kinds for audio in (mono, stereo)]
+
+
+def mutated(seed: bytes, rng: np.random.Generator) -> bytes:
+    """One to eight injuries: flipped bits, hostile integers, cuts, repeats, mostly within the header."""
+    data = bytearray(seed)
+    for _ in range(rng.integers(1, 9)):
+        reach = min(len(data), 64 if rng.random() < 0.6 else len(data))
+        at, kind = int(rng.integers(0, max(reach, 1))), rng.integers(0, 5)
+        if kind == 0 and data:
+            data[at] ^= 1 << int(rng.integers(0, 8))
+        elif kind == 1:
+            data[at : at + 4] = struct.pack("<I", rng.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 655350, 0x80000000]))
+        elif kind == 2:
+            data[at : at + 4] = struct.pack(">I", rng.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFFF]))
+        elif kind == 3:
+            del data[int(rng.integers(0, len(data) + 1)) :]
+        else:
+            data[at:at] = data[at : at + int(rng.integers(1, 200))]
+    return bytes(data)
+
+
+def forked(cases: list[bytes]) -> list[list[float]]:
+    """For each case: exit status, bytes sent, seconds, peak KiB."""
+    blob = b"".join(struct.pack("<I", len(case)) + case for case in cases)
+    command = [sys.executable, "-I", "-c", FORKS, str(Path(sandbox.__file__).parent)]
+    done = subprocess.run(command, input=blob, capture_output=True, timeout=600, check=True)
+    return json.loads(done.stdout)
+
+
+def check_mutations(number: int, seed: int) -> None:
+    rng, originals = np.random.default_rng(seed), seeds()
+    cases = [mutated(originals[i % len(originals)], rng) for i in range(number)]
+    seen = forked(cases)
+    known = set(Exit)
+    for case, (status, sent, seconds, peak) in zip(cases, seen, strict=True):
+        assert status in known, (status, case[:64])
+        assert sent <= 5 + 60 * 192000 * 4
+        assert seconds < 5
+        assert peak < 256 << 10
+    statuses = [status for status, *_ in seen]
+    assert statuses.count(Exit.DONE) > number / 20, "some survive"
+    assert len(set(statuses)) >= 5, "and the rest fail in many ways"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork and memfd")
+def test_mutated_files_never_crash_hang_or_swell_the_child() -> None:
+    check_mutations(800, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork and memfd")
+def test_twenty_thousand_mutated_files() -> None:
+    check_mutations(20_000, seed=2)
+
+
+def test_mutated_files_are_answered_with_4xx_or_sound() -> None:
+    rng, answers = np.random.default_rng(3), []
+    for seed in seeds():
+        try:
+            audio, rate = decode(mutated(seed, rng), to_hz=24000)
+        except InvalidRequest as refused:
+            answers.append(refused.status)
+        else:
+            answers.append(200 if rate == 24000 and np.isfinite(audio).all() else 500)
+    assert set(answers) <= {200, 400, 413, 415}
+    assert len(set(answers)) > 1
