@@ -146,7 +146,7 @@ class Flite:
 
 def effort(speed: float) -> float:
     """The speed to ask of a CLUSTERGEN voice, so that it is `speed`: their shortest states get no shorter. Measured."""
-    return speed * (1.0 + 0.16 * max(0.0, speed - 2.0))
+    return speed * (1.0 + 0.13 * max(0.0, speed - 2.0))
 
 
 def _library(stem: str) -> c.CDLL:
