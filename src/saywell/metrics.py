@@ -61,7 +61,7 @@ class Metrics:
         self.active = Gauge("saywell_active_sequences", "Sequences in a slot.", registry=self.registry)
         self.slots = Gauge("saywell_slots", "Slots of the engine.", registry=self.registry)
         self.ready = Gauge("saywell_ready", "1 while the engine can speak.", registry=self.registry)
-        self.restarts = Counter("saywell_worker_restarts", "Worker processes replaced.", registry=self.registry)
+        self._restarts = _Total("saywell_worker_restarts", "Worker processes replaced.", self.registry)
         self.memory = Gauge(
             "saywell_process_memory_bytes", "Resident memory of the answering process.", registry=self.registry
         )
@@ -106,8 +106,7 @@ class Metrics:
             if reading is not None:
                 gauge.set_function(reading)
         if restarts is not None:
-            self.registry.unregister(self.restarts)
-            self.registry.register(_Total("saywell_worker_restarts", "Worker processes replaced.", restarts))
+            self._restarts.reading = restarts
         if vram is not None and self._s1_mini:
             self._s1_mini.vram.set_function(vram)
 
@@ -157,12 +156,14 @@ class _S1Mini:
 class _Total(Collector):
     """A counter somebody else keeps."""
 
-    def __init__(self, name: str, text: str, reading: Reading) -> None:
-        self._name, self._text, self._reading = name, text, reading
+    def __init__(self, name: str, text: str, registry: CollectorRegistry) -> None:
+        self._name, self._text = name, text
+        self.reading: Reading = lambda: 0.0
+        registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
         metric = Metric(self._name, self._text, "counter")
-        metric.add_sample(f"{self._name}_total", {}, self._reading())
+        metric.add_sample(f"{self._name}_total", {}, self.reading())
         yield metric
 
 

@@ -175,15 +175,14 @@ class Situation:
         if executor == "process":
             want, why = min(cpus, MAX_PROCESSES), f"one synthesiser for each usable CPU, {MAX_PROCESSES} at most"
         elif device == "cpu":
-            want, why = (
-                min(MAX_BATCH["cpu"], max(1, cpus // 2)),
-                "sequences that step together share each read of weights",
-            )
+            want, why = min(MAX_BATCH["cpu"], max(2, cpus // 2)), "sequences that step together read the weights once"
         else:
             want, why = MAX_BATCH[device], "a GPU steps a batch in nearly the time of one"
         return (want, why) if want <= fit else (fit, "as many as the memory budget holds")
 
-    def lookahead(self, slots: int) -> Decided[int]:
+    def lookahead(self, device: str, slots: int) -> Decided[int]:
+        if not self.single and device == "cpu":
+            return 1, "a CPU gives all its speed to the chunk being heard"
         return min(2, slots), "the next chunk is ready when the last one ends" if slots > 1 else "there is one slot"
 
     def queue(self, slots: int) -> Decided[int]:

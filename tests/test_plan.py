@@ -1,0 +1,224 @@
+"""The decision. `python tests/test_plan.py` rewrites the snapshots in tests/plans: read the difference, then keep it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saywell.errors import PlanError
+from saywell.hardware import GIB, Hardware, Limits
+from saywell.plan import Measurement, Plan, make_plan
+from saywell.settings import Settings, load_settings
+from saywell.types import ModelSpec
+
+HERE = Path(__file__).parent
+MACHINES = sorted((HERE / "hardware").glob("*.json"))
+MIB = 1 << 20
+
+BUILTIN = ModelSpec(
+    name="builtin", family="builtin", kind="single-shot", sample_rate=16000, frame_rate=10.0,
+    executors=("process",), precisions=("fp32",), weight_bytes={"fp32": 4 * MIB}, overhead_bytes=12 * MIB,
+    slot_bytes=20 * MIB,
+)  # fmt: skip
+AUTOREGRESSIVE = ModelSpec(
+    name="made-up", family="made_up", kind="autoregressive", sample_rate=44100, frame_rate=21.5,
+    executors=("onnx", "torch"), precisions=("fp32", "bf16", "fp16", "int8", "int4"),
+    weight_bytes={"fp32": 3200 * MIB, "bf16": 1600 * MIB, "fp16": 1600 * MIB, "int8": 900 * MIB, "int4": 520 * MIB},
+    kv_bytes_per_frame=230_000, overhead_bytes=420 * MIB, slot_bytes=24 * MIB, max_context=4096,
+)  # fmt: skip
+SPECS = (BUILTIN, AUTOREGRESSIVE)
+
+
+def machine(name: str) -> Hardware:
+    return Hardware.from_json((HERE / "hardware" / f"{name}.json").read_bytes())
+
+
+SERVER, LAPTOP, CONTAINER = "xeon-vm-2cpu-24gb", "i5-1334u-8gb", "container-2cpu-4gb-on-64-cores"
+GAMER, MAC, NO_TORCH = "rtx-4090-desktop", "m1-pro-16gb-torch", "rtx-3060-without-torch"
+
+
+def snapshot(file: Path) -> dict[str, Any]:
+    hardware = Hardware.from_json(file.read_bytes())
+    plans = {spec.name: make_plan(Settings(), hardware, spec) for spec in SPECS}
+    return {
+        name: {reason.field: f"{reason.value} · {reason.why}" for reason in plan.reasons}
+        for name, plan in plans.items()
+    }
+
+
+@pytest.mark.parametrize("file", MACHINES, ids=lambda file: file.stem)
+def test_plans_of_recorded_machines(file: Path) -> None:
+    kept = HERE / "plans" / file.name
+    assert snapshot(file) == json.loads(kept.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("file", MACHINES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_every_field_has_one_reason_that_states_its_value(file: Path, spec: ModelSpec) -> None:
+    plan = make_plan(Settings(), Hardware.from_json(file.read_bytes()), spec)
+    names = [reason.field for reason in plan.reasons]
+    assert sorted(names) == sorted({item.name for item in fields(Plan)} - {"reasons"})
+    for reason in plan.reasons:
+        assert reason.why
+        assert reason.source == "rule"
+        assert reason.field == "memory_budget" or reason.value == str(getattr(plan, reason.field))
+
+
+def test_the_same_facts_give_the_same_plan() -> None:
+    assert make_plan(Settings(), machine(LAPTOP), AUTOREGRESSIVE) == make_plan(
+        Settings(), machine(LAPTOP), AUTOREGRESSIVE
+    )
+
+
+def test_builtin_uses_one_process_a_cpu_within_bounds() -> None:
+    assert [make_plan(Settings(), machine(name), BUILTIN).slots for name in (SERVER, CONTAINER, GAMER)] == [2, 2, 8]
+    plan = make_plan(Settings(), machine(GAMER), BUILTIN)
+    assert (plan.executor, plan.threads, plan.device, plan.queue) == ("process", 1, "cpu", 16)
+
+
+def test_quota_is_rounded_down_to_at_least_one() -> None:
+    for quota, threads in ((1.5, 1), (0.3, 1), (3.9, 3)):
+        hardware = replace(machine(GAMER), gpus=(), limits=Limits(cgroup="v2", quota=quota))
+        assert make_plan(Settings(), hardware, AUTOREGRESSIVE).threads == threads
+
+
+def test_a_gpu_is_used_where_torch_can_drive_it() -> None:
+    plan = make_plan(Settings(), machine(GAMER), AUTOREGRESSIVE)
+    assert (plan.device, plan.executor, plan.precision, plan.chunk_chars) == ("cuda", "torch", "bf16", 300)
+    assert plan.memory_budget < machine(GAMER).gpus[0].memory
+    mac = make_plan(Settings(), machine(MAC), AUTOREGRESSIVE)
+    assert (mac.device, mac.precision) == ("mps", "fp16")
+
+
+@pytest.mark.parametrize(
+    ("capability", "memory", "device", "precision"),
+    [
+        ((12, 0), 16, "cuda", "bf16"),
+        ((7, 5), 16, "cuda", "fp16"),
+        ((6, 1), 16, "cpu", "int8"),
+        ((8, 9), 1, "cpu", "int8"),
+    ],
+)
+def test_gpus_are_judged_by_capability_and_memory(
+    capability: tuple[int, int], memory: int, device: str, precision: str
+) -> None:
+    hardware = machine(GAMER)
+    gpu = replace(hardware.gpus[0], capability=capability, memory=memory * GIB, name="whatever")
+    plan = make_plan(Settings(), replace(hardware, gpus=(gpu,)), AUTOREGRESSIVE)
+    assert (plan.device, plan.precision) == (device, precision)
+
+
+def why(plan: Plan, field: str) -> str:
+    return next(reason.why for reason in plan.reasons if reason.field == field)
+
+
+def test_an_unused_gpu_is_explained() -> None:
+    plan = make_plan(Settings(), machine(NO_TORCH), AUTOREGRESSIVE)
+    assert plan.device == "cpu"
+    assert "RTX 3060" in why(plan, "device")
+    assert "pip install 'saywell[torch]'" in why(plan, "device")
+
+
+def test_a_worker_in_another_environment_may_have_torch() -> None:
+    settings = Settings(worker_python=Path("/opt/other/bin/python"))
+    assert make_plan(settings, machine(NO_TORCH), AUTOREGRESSIVE).device == "cuda"
+
+
+def test_small_memory_takes_lighter_weights() -> None:
+    assert make_plan(Settings(), machine(CONTAINER), AUTOREGRESSIVE).precision == "int4"
+    no_int4 = replace(AUTOREGRESSIVE, precisions=("fp32", "int8"))
+    assert make_plan(Settings(), machine(CONTAINER), no_int4).precision == "int8"
+    only_fp32 = replace(AUTOREGRESSIVE, precisions=("fp32",))
+    with pytest.raises(PlanError, match=r"needs .* smaller model") as error:
+        make_plan(Settings(), machine(CONTAINER), only_fp32)
+    assert error.value.param == "model"
+
+
+def test_slots_fit_into_the_budget() -> None:
+    settings = Settings(memory_budget_mb=2000)
+    plan = make_plan(settings, machine(GAMER), replace(AUTOREGRESSIVE, executors=("onnx",)))
+    assert plan.slots < 4
+    assert plan.precision == "int8"
+    assert "memory budget" in why(plan, "slots")
+
+
+# -- wishes
+
+
+def test_wishes_win_and_say_where_they_came_from() -> None:
+    settings = load_settings({"threads": 2, "slots": 3}, environ={"SAYWELL_CONFIG": "", "SAYWELL_QUEUE": "5"})
+    measured = {"threads": Measurement(value=1, why="1 thread: RTF 0.4")}
+    plan = make_plan(settings, machine(GAMER), AUTOREGRESSIVE, measured)
+    assert (plan.threads, plan.slots, plan.queue) == (2, 3, 5)
+    told = {reason.field: (reason.source, reason.why) for reason in plan.reasons}
+    assert told["threads"] == ("wish", "asked for by keyword")
+    assert told["queue"] == ("wish", "asked for by SAYWELL_QUEUE")
+    assert told["timeout_s"][0] == "rule"
+
+
+def test_measurements_win_over_rules() -> None:
+    measured = {"threads": Measurement(value=1, why="RTF 0.41 with 1, 0.52 with 2")}
+    plan = make_plan(Settings(), machine(LAPTOP), AUTOREGRESSIVE, measured)
+    assert plan.threads == 1
+    reason = next(reason for reason in plan.reasons if reason.field == "threads")
+    assert (reason.source, reason.why) == ("measurement", "RTF 0.41 with 1, 0.52 with 2")
+
+
+def test_more_threads_than_cpus_is_granted_with_a_warning() -> None:
+    plan = make_plan(Settings(threads=8), machine(SERVER), AUTOREGRESSIVE)
+    assert plan.threads == 8
+    assert "more than the 2 usable CPUs" in why(plan, "threads")
+    assert len([reason for reason in plan.reasons if reason.field == "threads"]) == 1
+
+
+def test_a_wish_to_compile_without_a_compiler_is_answered() -> None:
+    plan = make_plan(Settings(compile="inductor"), machine(SERVER), BUILTIN)
+    assert "nothing to compile" in why(plan, "compile")
+
+
+@pytest.mark.parametrize(
+    ("name", "wishes", "spec", "param", "way_out"),
+    [
+        (SERVER, {"device": "cuda"}, AUTOREGRESSIVE, "device", "set device=cpu"),
+        (SERVER, {"device": "mps"}, AUTOREGRESSIVE, "device", "no Apple GPU"),
+        (GAMER, {"device": "cuda"}, BUILTIN, "device", "has no executor for it"),
+        (NO_TORCH, {"device": "cuda"}, AUTOREGRESSIVE, "device", "pip install"),
+        (LAPTOP, {"executor": "torch"}, AUTOREGRESSIVE, "executor", "install the Python package torch"),
+        (SERVER, {"executor": "warp"}, AUTOREGRESSIVE, "executor", "it has onnx, torch"),
+        (GAMER, {"executor": "onnx", "device": "cuda"}, AUTOREGRESSIVE, "executor", "another device"),
+        (SERVER, {"precision": "fp8"}, AUTOREGRESSIVE, "precision", "it has fp32, bf16"),
+        (SERVER, {"precision": "int8"}, BUILTIN, "precision", "it has fp32"),
+        (CONTAINER, {"precision": "fp32"}, AUTOREGRESSIVE, "precision", "set precision=int4"),
+        (CONTAINER, {"memory_budget_mb": 5000}, BUILTIN, "memory_budget_mb", "set at most 4096"),
+        (SERVER, {"memory_budget_mb": 500}, AUTOREGRESSIVE, "memory_budget_mb", "smaller model"),
+        (CONTAINER, {"slots": 900}, BUILTIN, "slots", "set at most 183"),
+        (SERVER, {"slots": 2, "lookahead": 3}, BUILTIN, "lookahead", "set at most 2"),
+        (SERVER, {"chunk_chars": 50, "first_chunk_chars": 60}, BUILTIN, "first_chunk_chars", "set at most 50"),
+        (SERVER, {"max_frames": 5000}, AUTOREGRESSIVE, "max_frames", "set at most 4096"),
+    ],
+)  # fmt: skip
+def test_impossible_wishes(name: str, wishes: dict[str, Any], spec: ModelSpec, param: str, way_out: str) -> None:
+    with pytest.raises(PlanError, match=way_out) as error:
+        make_plan(Settings(**wishes), machine(name), spec)
+    assert error.value.param == param
+
+
+def test_a_model_nothing_here_runs() -> None:
+    only_torch = replace(AUTOREGRESSIVE, executors=("torch",))
+    with pytest.raises(PlanError, match="install the Python package torch"):
+        make_plan(Settings(), machine(LAPTOP), only_torch)
+
+
+def test_a_small_chunk_shrinks_the_first_one() -> None:
+    plan = make_plan(Settings(chunk_chars=40), machine(SERVER), BUILTIN)
+    assert (plan.chunk_chars, plan.first_chunk_chars) == (40, 40)
+
+
+if __name__ == "__main__":
+    for found in MACHINES:
+        text = json.dumps(snapshot(found), indent=1, ensure_ascii=False)
+        (HERE / "plans" / found.name).write_text(text + "\n", encoding="utf-8")
