@@ -111,11 +111,12 @@ def test_only_ever_raises_its_own_errors(text: str) -> None:
     try:
         check(text, 50)
     except InvalidText as error:
-        assert not speakable(text) or "position" in error.message
+        refused = "position" in error.message or not speakable(text)
     except TooLarge:
-        assert len(text) > 50
+        refused = len(text) > 50
     else:
-        assert speakable(text)
+        refused = speakable(text)
+    assert refused
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given, settings
@@ -44,7 +45,7 @@ def fed(pieces: list[str], first: int, rest: int) -> list[str]:
 
 def cut(text: str, places: list[int]) -> list[str]:
     edges = [0, *sorted(place % (len(text) + 1) for place in places), len(text)]
-    return [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(edges)]
 
 
 @settings(max_examples=600, deadline=None)
@@ -84,6 +85,7 @@ def test_prose_fed_by_the_character(first: int, rest: int) -> None:
     assert all(map(speakable, whole))
 
 
+# ruff: noqa: E501
 CASES = [
     # Sentences, with what belongs to them.
     (
@@ -212,7 +214,7 @@ def test_chunks_are_lazy() -> None:
 def test_keeps_characters_and_numbers_whole_when_there_is_no_space() -> None:
     assert "".join(list(chunks("e\u0301" * 40, 11, 11))[:2]) == "e\u0301" * 10
     assert all(chunk[0] != "\u0301" for chunk in chunks("e\u0301" * 40, 11, 11))
-    assert list(chunks("我们有一千二百块钱1,000,000块", 14, 20))[0] == "我们有一千二百块钱"
+    assert next(chunks("我们有一千二百块钱1,000,000块", 14, 20)) == "我们有一千二百块钱"
     assert all(chunk[0] not in "\u200d\ufe0f" for chunk in chunks("好👩\u200d👩\u200d👧" * 30, 16, 16))
 
 
@@ -244,9 +246,9 @@ def test_time_is_linear(unit: str) -> None:
             best = min(best, time.process_time() - start)
         return best
 
-    small, large = seconds(25_000), seconds(100_000)
-    assert large < 1.0
-    assert large <= 6 * small + 0.02
+    small, large = seconds(10_000), seconds(40_000)
+    assert large < 0.6
+    assert large <= 6 * small + 0.01
 
 
 def test_a_megabyte_without_a_space() -> None:

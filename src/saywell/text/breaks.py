@@ -44,28 +44,49 @@ _INITIALS = re.compile(r"[^\W\d_](?:\.[^\W\d_])*")
 _REACH = 12
 """Characters of the next word that may decide; the longest word in the lists below is shorter."""
 
+
+def word_set(words: str) -> frozenset[str]:
+    """The words of a string, as a set."""
+    return frozenset(words.split())
+
+
 # Never the end of a sentence: something follows.
-_LEADING = frozenset(
-    ["dr", "mr", "mrs", "ms", "mx", "messrs", "prof", "rev", "hon", "gen", "col", "maj", "capt", "cmdr", "lt", "sgt", "cpl", "pvt", "adm", "gov", "sen", "rep", "pres", "supt", "st", "ste", "mt", "e.g", "i.e", "eg", "ie", "cf", "viz", "vs", "v", "approx", "ca", "esp", "incl", "excl", "resp", "dept", "est", "hr", "fr", "sr.", "bros", "ing", "dipl"]
+_LEADING = word_set(
+    """
+    dr mr mrs ms mx messrs prof rev hon gen col maj capt cmdr lt sgt cpl pvt adm gov sen rep pres supt st ste mt
+    e.g i.e eg ie cf viz vs v approx ca esp incl excl resp dept est hr fr bros ing dipl
+    """
 )
 # Followed by a number, not the end of a sentence: "No. 5", "Jan. 3", "p. 12".
-_NUMBERED = frozenset(
-    ["no", "nos", "nr", "p", "pp", "fig", "figs", "eq", "vol", "vols", "ch", "chap", "sec", "sect", "art", "par", "para", "op", "cap", "ex", "ser", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "tel", "ext"]
+_NUMBERED = word_set(
+    """
+    no nos nr p pp fig figs eq vol vols ch chap sec sect art par para op cap ex ser jan feb mar apr jun jul aug
+    sep sept oct nov dec tel ext
+    """
 )
 # May end a sentence or stand inside one; the next word tells.
-_EITHER = frozenset(
-    ["etc", "inc", "ltd", "co", "corp", "jr", "sr", "esq", "a.m", "p.m", "am", "pm", "u.s", "u.k", "u.n", "e.u", "d.c", "b.c", "a.d", "ph.d", "m.d", "b.a", "m.a", "ave", "rd", "blvd", "ln", "hwy", "mon", "tue", "tues", "wed", "thu", "thur", "thurs", "fri", "sat", "sun", "ed", "eds", "trans", "assn", "univ", "govt"]
+_EITHER = word_set(
+    """
+    etc inc ltd co corp jr sr esq a.m p.m u.s u.k u.n e.u d.c b.c a.d ph.d m.d b.a m.a ave rd blvd ln hwy
+    mon tue tues thu thur thurs fri ed eds trans assn univ govt
+    """
 )
-_STARTERS = frozenset(
-    ["a", "an", "the", "this", "that", "these", "those", "he", "she", "it", "they", "we", "i", "you", "who", "what", "when", "where", "why", "how", "there", "here", "his", "her", "its", "their", "our", "my", "your", "in", "on", "at", "for", "from", "with", "by", "if", "as", "but", "and", "or", "so", "yet", "then", "now", "after", "before", "while", "although", "though", "because", "since", "however", "once", "one", "all", "some", "many", "most", "no", "not", "is", "are", "was", "do", "did", "does", "can"]
+STARTERS = word_set(
+    """
+    a an the this that these those he she it they we i you who what when where why how there here his her its
+    their our my your in on at for from with by if as but and or so yet then now after before while although
+    though because since however once one all some many most no not is are was do did does can
+    """
 )
-_CONJUNCTIONS = frozenset(
-    ["and", "but", "or", "nor", "because", "which", "who", "whose", "where", "when", "while", "if", "although", "though", "unless", "until", "since", "than", "whereas"]
+_CONJUNCTIONS = word_set(
+    """
+    and but or nor because which who whose where when while if although though unless until since than whereas
+    """
 )
 
 
 def next_word(text: str, at: int, end: int, final: bool) -> str | None:
-    """The letters that begin at `at`, lower case, empty if none do. None while the text so far does not show their end."""
+    """The letters that begin at `at`, lower case; empty if none do; None while their end has not arrived."""
     found = _NEXT_WORD.match(text, at, min(end, at + _REACH))
     stop = found.end() if found else at
     if stop == len(text) and stop < min(end, at + _REACH) and not final:
@@ -138,7 +159,7 @@ def _judge_stop(text: str, start: int, after: str, word: str) -> Break:
     if last.isdigit() and len(last) <= 3 and _starts_line(text, start - len(last)):
         return Break.GLUE
     if last in _EITHER or (_INITIALS.fullmatch(token) and token[:1].isupper()):
-        return Break.SENTENCE if word in _STARTERS and not after.islower() else Break.GLUE
+        return Break.SENTENCE if word in STARTERS and not after.islower() else Break.GLUE
     if after.islower():
         return Break.GLUE if last in _NUMBERED else Break.CLAUSE
     return Break.SENTENCE

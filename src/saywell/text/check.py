@@ -1,4 +1,4 @@
-"""Is this text fit to be spoken? Refusals say where the trouble is and how to get rid of it, never what the text says."""
+"""Is this text fit to be spoken? Refusals say where the trouble is and the way out, never what the text says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILLERS = "\u115f\u1160\u3164\uffa0"
 SPEAKABLE = re.compile(rf"[{re.escape(SPOKEN_SYMBOLS)}]|[^\W_{FILLERS}]")
 """One character that makes a sound: a letter or a digit of any script, or a symbol with a name."""
 
-# Tab, newline, vertical tab, form feed and carriage return are white space; all else below U+0020, and DEL, is not text.
+# Tab, newline, vertical tab, form feed and carriage return are white space; all else below U+0020 and DEL are not text.
 _C0 = bytes({*range(0x20), 0x7F} - {9, 10, 11, 12, 13})
 # U+0085 is a line break. Its neighbours appear when Windows-1252 was decoded as Latin-1.
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")

@@ -173,7 +173,7 @@ class Splitter:
         return self._hard_cut()
 
     def _hard_cut(self) -> int | None:
-        """No gap at all: keep characters whole, then numbers and words, and leave something to say for the next chunk."""
+        """No gap at all: keep words whole, or at least characters, and leave the next chunk something to say."""
         limit = self._limit
         voiced = self._voiced_from(limit, -1)
         if voiced < 0 and not self._knows_silence(limit):
@@ -186,7 +186,7 @@ class Splitter:
         return top
 
     def _last_voiced(self, limit: int) -> int:
-        """The last character that makes a sound, if the silence after it is short enough to go with it; else the limit."""
+        """The last character that makes a sound, if the silence after it is short; else the limit."""
         for at in range(limit - 1, max(limit * 3 // 4, 1) - 1, -1):
             if SPEAKABLE.match(self._buffer, at):
                 return at
