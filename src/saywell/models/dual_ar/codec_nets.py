@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
@@ -298,6 +300,11 @@ class Codec(nn.Module):
         ready = {name: each.to(device=device, dtype=dtype) for name, each in state.items()}
         net.load_state_dict(ready, strict=True, assign=True)
         return net.eval().requires_grad_(False)
+
+    @classmethod
+    def read(cls, directory: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Codec:
+        """From a converted model's directory."""
+        return cls.load(CodecConfig.read(directory), load_file(directory / "codec.safetensors"), dtype, device)
 
     @torch.inference_mode()
     def encode(self, audio: Tensor) -> Tensor:

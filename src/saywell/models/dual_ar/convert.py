@@ -20,8 +20,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from filelock import FileLock
 
@@ -35,6 +36,7 @@ from saywell.models.dual_ar.tokenizer import RANKS_FILE, SPECIALS_FILE, Tokenize
 
 FORMAT = 1
 MANIFEST = "saywell.json"
+PRECISIONS = ("fp32", "int8", "int4")
 MODEL, CODEC = "model.safetensors", "codec.safetensors"
 _COPIED = (
     CONFIG_FILE,
@@ -52,12 +54,6 @@ _MAX_MANIFEST = 4 << 20
 
 Progress = Callable[[str, int, int], None]
 """Called with (step, done, total)."""
-
-
-class GraphBuilder(Protocol):
-    """Writes graphs next to the tensors of a converted model; returns the names of the files."""
-
-    def __call__(self, directory: Path, config: Config) -> Sequence[str]: ...
 
 
 @dataclass(slots=True)
@@ -101,31 +97,31 @@ def convert(
     out: str | Path,
     *,
     progress: Progress | None = None,
-    builders: dict[str, GraphBuilder] | None = None,
+    precisions: Sequence[str] = PRECISIONS,
     licence: str | None = None,
 ) -> Path:
     """Convert a published checkpoint; the directory `out`. Does only what a former run has not done.
 
-    `builders`: graph builders by name, default those of this package. `licence`: of the weights, kept in the manifest.
+    `precisions`: of the transformers' graphs; none at all: no graphs. `licence`: of the weights, kept in the manifest.
     Raises BadConfig and BadCheckpoint naming the file at fault, MissingDependency without torch.
     """
     source, target = Path(directory), Path(out)
     if not source.is_dir():
         raise BadCheckpoint(f"{source} is not a directory; name the one that holds {CONFIG_FILE}")
     config = Config.read(source)
-    Tokenizer.read(source, config)
+    tokenizer = Tokenizer.read(source, config)
     _check_sources(source, config)
     target.mkdir(parents=True, exist_ok=True)
     with FileLock(target / ".lock"):
         for leftover in target.glob(f".*{_UNFINISHED}"):
-            leftover.unlink()
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         work = _Work(source, target, _manifest(target, licence), progress or _silent)
         for name in _COPIED:
             _copy(work, name)
         _tensors(work, config, "model", MODEL)
         _tensors(work, config, "codec", CODEC)
-        for name, build in (_builders() if builders is None else builders).items():
-            _graphs(work, config, name, build)
+        if precisions:
+            _graphs(work, config, tokenizer, precisions)
     return target
 
 
@@ -244,22 +240,37 @@ def _follow(child: subprocess.Popen[bytes], progress: Callable[[int, int], None]
     return last
 
 
-def _builders() -> dict[str, GraphBuilder]:
-    """The graph builders of this package."""
-    return {}
+def _graphs(work: _Work, config: Config, tokenizer: Tokenizer, precisions: Sequence[str]) -> None:
+    """Graphs, each group made again when its tensors, the sizes or the code that writes it change."""
+    try:
+        graphs = import_module("saywell.models.dual_ar.graphs")  # by name: only this needs onnx
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"writing graphs needs {error.name}, which is not installed: pip install 'saywell[convert]'"
+        ) from error
+    version = graphs.version()
+    for step in graphs.steps(config, tokenizer, precisions):
+        inputs = {"model": MODEL, "codec": CODEC}[step.tensors], *(CONFIG_FILE, CODEC_CONFIG_FILE)
+        files = work.manifest["files"]
+        made_from = {each: files[each]["sha256"] for each in inputs if each in files}
+        made_from.update(step=step.name, code=version)
+        _graph_group(work, step, made_from)
 
 
-def _graphs(work: _Work, config: Config, name: str, build: GraphBuilder) -> None:
-    """Graphs of one builder, made again when tensors, sizes or the builder's version change."""
-    made_from = {each: work.manifest["files"][each]["sha256"] for each in (MODEL, CODEC, CONFIG_FILE)}
-    made_from["builder"] = f"{name} {getattr(build, 'VERSION', FORMAT)}"
-    done = [each for each, entry in work.manifest["files"].items() if entry["from"].get("builder", "").startswith(name)]
-    if done and all(work.is_done(each, made_from) for each in done):
+def _graph_group(work: _Work, step: Any, made_from: dict[str, str]) -> None:
+    done = [name for name, entry in work.manifest["files"].items() if entry["from"].get("step") == step.name]
+    if done and all(work.is_done(name, made_from) for name in done):
         return
-    work.progress(f"build {name}", 0, 1)
-    for file in build(work.out, config):
-        work.record(file, made_from)
-    work.progress(f"build {name}", 1, 1)
+    work.progress(f"write {step.name}", 0, 1)
+    with tempfile.TemporaryDirectory(dir=work.out, prefix=".graphs", suffix=_UNFINISHED) as folder:
+        tensors = TensorFile(work.out / (MODEL if step.tensors == "model" else CODEC))
+        written = step.build(tensors.arrays(), Path(folder))
+        for path in written:
+            path.chmod((work.out / MANIFEST).stat().st_mode)  # onnx writes for the owner alone
+            path.replace(work.out / path.name)
+        for path in written:
+            work.record(path.name, made_from)
+    work.progress(f"write {step.name}", 1, 1)
 
 
 def _temporary(path: Path) -> Path:

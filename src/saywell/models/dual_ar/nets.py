@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
@@ -203,6 +205,13 @@ class DualAR(nn.Module):
         ):
             setattr(net, name, rotary_table(positions, stack.head_dim, stack.rope_base).to(device))
         return net.eval().requires_grad_(False)
+
+    @classmethod
+    def read(cls, directory: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> DualAR:
+        """From a converted model's directory."""
+        config = Config.read(directory)
+        tokenizer = Tokenizer.read(directory, config)
+        return cls.load(config, tokenizer, load_file(directory / "model.safetensors"), dtype, device)
 
     def new_cache(self, rows: int, positions: int, fast: bool = False) -> Cache:
         """Room for `rows` sequences of `positions` steps."""

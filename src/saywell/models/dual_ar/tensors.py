@@ -141,6 +141,8 @@ def _read_header(file: IO[bytes], size: int) -> dict[str, Entry]:
     if length > min(_MAX_HEADER, size - 8):
         raise ValueError("its header is longer than the file")
     raw = json.loads(file.read(length).decode())
+    if not isinstance(raw, dict):
+        raise ValueError("its header is not an object")
     entries, at = {}, 8 + length
     listed = [(name, each) for name, each in raw.items() if name != "__metadata__"]
     for name, each in sorted(listed, key=lambda item: int(item[1]["data_offsets"][0])):

@@ -1,0 +1,51 @@
+"""The graphs of a converted model, step by step: which files are written from which tensors. Needs onnx, not torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from saywell.models.dual_ar import graphs_ar, graphs_codec
+from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.tokenizer import Tokenizer
+
+Weights = Mapping[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One group of files, made again as one."""
+
+    name: str
+    tensors: str
+    """Which file of tensors it is made from: "model" or "codec"."""
+    build: Callable[[Weights, Path], Sequence[Path]]
+
+
+def steps(config: Config, tokenizer: Tokenizer, precisions: Sequence[str]) -> list[Step]:
+    """Every group of graphs for these precisions; what all precisions share comes first."""
+    ids = {"semantic_begin_id": tokenizer.semantic_begin_id, "im_end_id": tokenizer.im_end_id}
+
+    def transformers(precision: str) -> Step:
+        return Step(f"{precision} graphs", "model", lambda w, out: graphs_ar.build(config, w, out, precision, **ids))
+
+    return [
+        Step("tables", "model", lambda weights, out: graphs_ar.build_tables(config, weights, out, **ids)),
+        *(transformers(precision) for precision in precisions),
+        Step("codec graphs", "codec", lambda weights, out: graphs_codec.write_decoder(weights, config.codec, out)),
+        Step("encoder graph", "codec", lambda weights, out: graphs_codec.write_encoder(weights, config.codec, out)),
+    ]
+
+
+def version() -> str:
+    """Digest of the code that writes graphs: when it changes, graphs are written again."""
+    digest = hashlib.sha256()
+    for name in ("graph*.py", "ar_*.py", "linears.py"):
+        for path in sorted(Path(__file__).parent.glob(name)):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
