@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from saywell.executors.base import Threading
 from saywell.executors.onnx import GraphError
 
 Array = npt.NDArray[Any]
+_MADV_PAGEOUT = 21
 
 
 def native_bf16() -> bool:
@@ -34,14 +36,20 @@ class Graph:
         }
         try:
             core = ov.Core()
-            compiled = core.compile_model(core.read_model(path), "CPU", wishes)
+            model = core.read_model(path)
+            # Compiling moves operators about and adds names: the file's own are read before.
+            names = [[port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)]
+            compiled = core.compile_model(model, "CPU", wishes)
         except RuntimeError as error:
             raise GraphError(f"{path}: OpenVINO {ov.__version__} cannot load this graph: {error}") from error
         self.path = path
+        _page_out(path)
         self._request = compiled.create_infer_request()
-        self.inputs = {each.get_any_name(): np.dtype(each.get_element_type().to_dtype()) for each in compiled.inputs}
-        self.outputs = {each.get_any_name(): np.dtype(each.get_element_type().to_dtype()) for each in compiled.outputs}
-        self.shapes = {each.get_any_name(): tuple(each.get_shape()) for each in (*compiled.inputs, *compiled.outputs)}
+        named_in = dict(zip(names[0], compiled.inputs, strict=True))
+        named_out = dict(zip(names[1], compiled.outputs, strict=True))
+        self.inputs = {name: np.dtype(port.get_element_type().to_dtype()) for name, port in named_in.items()}
+        self.outputs = {name: np.dtype(port.get_element_type().to_dtype()) for name, port in named_out.items()}
+        self.shapes = {name: tuple(port.get_shape()) for name, port in (*named_in.items(), *named_out.items())}
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Every output, in the graph's order, in new arrays. Raises GraphError."""
@@ -50,3 +58,17 @@ class Graph:
         except RuntimeError as error:
             raise GraphError(f"{self.path.name}: {error}") from error
         return [np.array(each) for each in found.to_tuple()]
+
+
+def _page_out(path: Path) -> None:
+    """Let the pages of the weight file go: the runtime keeps it mapped although it works on a copy of its own."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return
+    advise = ctypes.CDLL(None, use_errno=True).madvise
+    for line in maps.read_text(encoding="utf-8").splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) == 6 and fields[5] == f"{path.resolve()}.data":
+            first, last = (int(each, 16) for each in fields[0].split("-"))
+            # Only advice: a kernel that does not know it leaves the pages where they are.
+            advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _MADV_PAGEOUT)

@@ -1,0 +1,78 @@
+"""Keys and values of every running sequence, in memory that is only taken where something was written."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+_PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prefix:
+    """The cache of a prompt's first positions, to begin other sequences with."""
+
+    data: Array
+    """[2 · layer, kv head, length, head_dim]."""
+
+    @property
+    def length(self) -> int:
+        return int(self.data.shape[2])
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.data.nbytes)
+
+
+class KvCache:
+    """[2 · layer, row, kv head, position, head_dim]: keys and values of a layer follow each other.
+
+    Rows of a batch must lie side by side, so a batch is always the first rows. The whole is reserved address space;
+    a page becomes memory when a position on it is written and is given back by `clear`.
+    """
+
+    def __init__(self, layers: int, rows: int, heads: int, positions: int, size: int, dtype: npt.DTypeLike) -> None:
+        positions += -positions % max(1, _PAGE // (size * np.dtype(dtype).itemsize))  # rows begin on page borders
+        shape = (2 * layers, rows, heads, positions, size)
+        count = math.prod(shape)
+        self._memory = _reserve(count * np.dtype(dtype).itemsize)
+        self.data: Array = np.frombuffer(self._memory, dtype=dtype, count=count).reshape(shape)
+
+    @property
+    def positions(self) -> int:
+        return int(self.data.shape[3])
+
+    def part(self, index: int, first: int, last: int) -> Array:
+        """Rows first … last − 1 of one layer's keys (index 2 · layer) or values (2 · layer + 1), in place."""
+        return self.data[index, first:last]  # type: ignore[no-any-return]
+
+    def copy(self, row: int, length: int) -> Prefix:
+        return Prefix(self.data[:, row, :, :length].copy())
+
+    def load(self, row: int, prefix: Prefix) -> None:
+        self.data[:, row, :, : prefix.length] = prefix.data
+
+    def move(self, source: int, target: int, length: int) -> None:
+        self.data[:, target, :, :length] = self.data[:, source, :, :length]
+        self.clear(source)
+
+    def clear(self, row: int) -> None:
+        """Give the memory of a row back to the system."""
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        one = self.data[0, 0].nbytes
+        for index in range(self.data.shape[0]):
+            start = (index * self.data.shape[1] + row) * one
+            self._memory.madvise(mmap.MADV_DONTNEED, start, one)
+
+
+def _reserve(size: int) -> mmap.mmap:
+    if hasattr(mmap, "MAP_PRIVATE") and hasattr(mmap, "MAP_ANONYMOUS"):
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, size)
