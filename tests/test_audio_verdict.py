@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+import pytest
+
+from saywell.audio.verdict import Verdict, bounds
+from saywell.errors import BadAudio
+
+SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0)
+SENTENCE = "The quick brown fox jumps over the lazy dog, and then it sleeps for a while by the river."
+
+LINES = """\
+Hi.
+I
+A
+No!
+Yes?
+Go
+www
+USA
+FBI agents met the CEO of IBM at MIT.
+kg
+5 km
+1
+7
+42
+100
+1000000
+1,000,000,000,000
+3.14159
+1234567890
+12345678901234567890
+007
+2024-01-05
+On 12/05/1999 at 11:45 he paid $1,234.56.
+Call 555-0199 or 1-800-555-1234 now.
+77777 77777
+Chapter XVIII.
+e.g. this, i.e. that, etc.
+5 kg, 6 km, 7 mm, 8 cm, 9 ml, 10 Hz
+60 mph
+100%
+50% off + $5 & free @ home
+a b c d e f g
+A B C D E F G H
+A. B. C.
+Dr. Smith lives on Main St. in St. Louis, MO.
+Hmm...
+Wait... what?
+Oh!!!!!!!!
+Strengths
+Supercalifragilisticexpialidocious
+antidisestablishmentarianism
+rhythm
+queue
+through though thought thorough
+The quick brown fox jumps over the lazy dog.
+She sells sea shells by the sea shore.
+Peter Piper picked a peck of pickled peppers.
+To be, or not to be, that is the question.
+I am
+I am a man
+It is
+An apple a day keeps the doctor away.
+Mississippi
+Massachusetts
+Bzzt
+Shh
+Psst
+xyz
+qwrtp
+http://www.example.com/index.html?x=1&y=2
+user@example.com
+C++ and C# are languages.
+x = y + 2 * z / 4
+(a) one (b) two (c) three
+"Quoted," she said, "like this."
+It's Bob's dog's bone; isn't it?
+Twenty-one, thirty-two, forty-three.
+One. Two. Three. Four. Five.
+Stop. Go. Stop. Go. Stop.
+First line
+Loooooooooong
+HELLO WORLD THIS IS SHOUTING
+NASA, NATO and UNESCO
+10:30 pm
+$5
+£20
+€1,000
+#1
+1st 2nd 3rd 4th
+1/2 cup, 3/4 spoon
+-5 degrees
+H2O and CO2
+mp3, mp4, x86
+IPv6
+v1.2.3
+Room 101
+99 bottles of beer on the wall, 99 bottles of beer.
+The year 1984 came before 2001.
+Ludwig van Beethoven, 1770-1827.
+naive cafe resume
+Ja
+Donaudampfschifffahrtsgesellschaft
+eeeeee
+aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
+the the the the the the the the
+Why?
+Because I said so, and that, as they say, is that.
+"""
+LONG = [
+    "First paragraph ends here.\n\nSecond paragraph, after a pause.\n\n\nThird.",
+    "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, it "
+    "was the epoch of belief, it was the epoch of incredulity, it was the season of Light.",
+    " ".join(["All work and no play makes Jack a dull boy."] * 12),
+    "Numbers: " + ", ".join(str(i * i * 37) for i in range(30)),
+]
+TEXTS = [*LINES.strip().splitlines(), *LONG]
+
+
+@cache
+def speech(text: str, speed: float = 1.0, voice: str = "slt") -> tuple[np.ndarray, int]:
+    """Real speech by flite, which stretches time without touching the pitch, as every engine here does."""
+    command = ["flite", "-voice", voice, "--setf", f"duration_stretch={1 / speed}", "-t", text, "-o", "/dev/stdout"]
+    wav = subprocess.run(command, check=True, capture_output=True).stdout
+    head = wav.index(b"data") + 8
+    rate = int.from_bytes(wav[24:28], "little")
+    return np.frombuffer(wav[head:], "<i2").astype(np.float32) / 32768, rate
+
+
+def judge(audio: np.ndarray, hz: int, text: str = SENTENCE, speed: float = 1.0, piece: int = 480) -> None:
+    verdict = Verdict(text, hz, speed)
+    for start in range(0, len(audio), piece):
+        verdict.add(audio[start : start + piece])
+    verdict.finish()
+
+
+def refused(audio: np.ndarray, hz: int, text: str = SENTENCE, speed: float = 1.0, piece: int = 480) -> bool:
+    try:
+        judge(audio, hz, text, speed, piece)
+    except BadAudio:
+        return True
+    return False
+
+
+# Real speech passes.
+
+
+def alarms(cases: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    with ThreadPoolExecutor(2) as pool:
+        spoken = list(pool.map(lambda case: speech(*case), cases))
+    return [case for case, (audio, hz) in zip(cases, spoken, strict=True) if refused(audio, hz, *case)]
+
+
+def test_no_false_alarm_on_a_hundred_texts() -> None:
+    assert len(TEXTS) >= 100
+    assert alarms([(text, SPEEDS[i % 5]) for i, text in enumerate(TEXTS)]) == []
+
+
+@pytest.mark.slow
+def test_no_false_alarm_on_a_hundred_texts_at_every_speed() -> None:
+    assert alarms([(text, speed) for text in TEXTS for speed in SPEEDS]) == []
+
+
+@pytest.mark.parametrize("voice", ["kal", "awb", "rms"])
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_no_false_alarm_with_other_voices(voice: str, speed: float) -> None:
+    for text in ("Hi.", "FBI", SENTENCE):
+        audio, hz = speech(text, speed, voice)
+        judge(audio, hz, text, speed)
+
+
+@pytest.mark.parametrize("gain_db", [0, 3])
+def test_loud_is_not_broken(gain_db: float) -> None:
+    audio, hz = speech(SENTENCE)
+    judge(np.clip(audio / np.abs(audio).max() * 10 ** (gain_db / 20), -1, 1), hz)
+
+
+@pytest.mark.parametrize("gain", [0.05, 0.3])
+def test_soft_is_not_silent(gain: float) -> None:
+    audio, hz = speech(SENTENCE)
+    judge(audio * np.float32(gain), hz)
+
+
+def test_a_small_overshoot_and_a_small_offset_pass() -> None:
+    audio, hz = speech(SENTENCE)
+    judge(audio / np.abs(audio).max() * np.float32(1.2), hz)
+    judge(audio + np.float32(0.02), hz)
+
+
+def test_speech_with_pauses_and_silent_ends_passes() -> None:
+    audio, hz = speech(SENTENCE)
+    pause = np.zeros(hz, np.float32)
+    judge(np.concatenate((pause, audio, pause)), hz)
+
+
+def test_silence_is_the_right_answer_to_nothing() -> None:
+    judge(np.zeros(12000, np.float32), 24000, "... !")
+
+
+# Broken audio does not.
+
+
+def corruptions(audio: np.ndarray, hz: int) -> dict[str, np.ndarray]:
+    """Sixty and more ways for a model to go wrong."""
+    n, out = len(audio), {}
+    for name, value in [
+        ("nan", np.nan),
+        ("inf", np.inf),
+        ("-inf", -np.inf),
+        ("fp16", 70000),
+        ("-fp16", -65504),
+        ("over", 1.6),
+    ]:
+        for place, at in [("first", 0), ("start", 100), ("middle", n // 2), ("end", n - 100), ("last", n - 1)]:
+            out[f"{name} {place}"] = np.concatenate((audio[:at], np.float32([value]), audio[at + 1 :]))
+    for value in (np.nan, 70000.0):
+        out[f"all {value}"] = np.full(n, value, np.float32)
+    second = slice(n // 2, n // 2 + hz)
+    for level in (0.25, 0.5, 1.0, 1.2, -0.5, -1.0):
+        out[f"offset {level}"] = audio + np.float32(level)
+        patched = audio.copy()
+        patched[second] = level
+        out[f"stuck at {level}"] = patched
+        out[f"constant {level}"] = np.full(n, level, np.float32)
+    for level in (0.0, 1e-4, 0.01, 0.1):
+        out[f"silence at {level}"] = np.full(n, level, np.float32)
+    for level in (1.0, 1.2):
+        for gain in (10, 100, 32768):
+            out[f"clipped at {level} by {gain}"] = np.clip(audio * gain, -level, level).astype(np.float32)
+    out["int16 scale"] = audio * np.float32(32768)
+    out["square"] = np.sign(np.sin(np.arange(n) / 20)).astype(np.float32)
+    for share in (0, 0.001, 0.01, 0.05, 0.1):
+        out[f"cut to {share}"] = audio[: int(n * share)]
+        out[f"fell silent at {share}"] = np.concatenate((audio[: int(n * share)], np.zeros(hz, np.float32)))
+    for seconds in (5, 10, 30):
+        tail = np.zeros(seconds * hz, np.float32)
+        out[f"{seconds} s of silence behind"] = np.concatenate((audio, tail))
+        out[f"{seconds} s of silence before"] = np.concatenate((tail, audio))
+        out[f"{seconds} s of silence within"] = np.concatenate((audio[: n // 2], tail, audio[n // 2 :]))
+    out["loop"] = np.tile(audio, 6)
+    out["babble"] = np.random.default_rng(0).normal(0, 0.1, 60 * hz).astype(np.float32)
+    return out
+
+
+AUDIO, HZ = speech(SENTENCE)
+BROKEN = corruptions(AUDIO, HZ)
+
+
+def test_there_are_more_than_sixty() -> None:
+    assert len(BROKEN) > 60
+    assert not refused(AUDIO, HZ), "the control: what they are made from passes"
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_audio_is_refused_however_it_is_cut(name: str) -> None:
+    for piece in (1600, 97, 12345, 10**9):
+        assert refused(BROKEN[name], HZ, piece=piece), piece
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_runaway_and_instant_end_are_refused_at_any_speed(speed: float) -> None:
+    audio, hz = speech(SENTENCE, speed)
+    assert refused(np.tile(audio, 6), hz, speed=speed)
+    assert refused(audio[: hz // 100], hz, speed=speed)
+    assert refused(audio[:0], hz, speed=speed)
+
+
+def test_what_is_wrong_at_once_is_said_at_once() -> None:
+    verdict = Verdict(SENTENCE, HZ, 1.0)
+    verdict.add(AUDIO[:1000])
+    with pytest.raises(BadAudio, match="out of range"):
+        verdict.add(np.float32([0, np.nan]))
+    endless = Verdict("Hello.", HZ, 1.0)
+    for _ in range(4):
+        endless.add(AUDIO[:HZ])
+    with pytest.raises(BadAudio, match="too long"):
+        endless.add(AUDIO)
+
+
+def test_messages_say_nothing_of_the_text() -> None:
+    for name in ("cut to 0.01", "loop", "constant 0.5", "silence at 0.0"):
+        with pytest.raises(BadAudio) as caught:
+            judge(BROKEN[name], HZ)
+        assert "fox" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("Hello there.", 0.6),
+        ("Bonjour, comment allez-vous ?", 1.4),
+        ("Здравствуйте, как дела?", 1.6),
+        ("你好，世界。", 1.2),
+        ("今天天气很好，我们去公园散步吧。", 3.2),
+        ("ありがとうございます", 1.1),
+        ("안녕하세요", 0.9),
+        ("नमस्ते, आप कैसे हैं?", 1.5),
+        ("السلام عليكم", 1.0),
+        ("12345678901234567890", 9.0),
+        ("1,000,000,000,000", 0.7),
+        ("WWW", 2.1),
+        ("😀", 1.5),
+        ("5 km, 6 kg, 60 mph", 4.0),
+    ],
+)
+def test_the_bounds_hold_natural_speech_of_many_scripts_with_room_on_both_sides(text: str, seconds: float) -> None:
+    found = bounds(text)
+    assert found.shortest * 1.5 < seconds < found.longest + 2.5
+
+
+def test_bounds_add_up_over_words() -> None:
+    one, two = bounds("hello"), bounds("hello hello")
+    assert two.shortest == pytest.approx(2 * one.shortest)
+    assert two.longest == pytest.approx(2 * one.longest)
+    assert bounds("") == bounds("   ")
+    assert bounds("").longest == 0
+
+
+def test_it_costs_less_than_a_thousandth_of_real_time() -> None:
+    audio = np.tile(AUDIO, 4)
+    verdict = Verdict(SENTENCE * 4, HZ, 1.0)
+    pieces = np.array_split(audio, round(len(audio) / HZ * 10))
+    started = time.process_time()
+    for piece in pieces:
+        verdict.add(piece)
+    verdict.finish()
+    assert time.process_time() - started < 0.003 * len(audio) / HZ, "measured 0.0005; room for a busy machine"
