@@ -4,6 +4,7 @@ import base64
 import io
 import json
 
+import av
 import httpx
 import numpy as np
 import pytest
@@ -48,18 +49,13 @@ async def test_every_format_carries_the_whole_sound(client, engine, format):
     if format == "pcm":
         assert answer.content == to_int16(whole(engine)).tobytes()
         return
-    if format == "aac":
-        av = pytest.importorskip("av")
-        with av.open(io.BytesIO(answer.content)) as file:
-            samples = sum(frame.samples for frame in file.decode(audio=0))
-            rate = file.streams.audio[0].rate
-    else:
-        file = sf.SoundFile(io.BytesIO(answer.content))
-        data, rate = file.read(5 * file.samplerate), file.samplerate  # a streamed FLAC does not tell its length
-        samples = len(data)
-    assert samples / rate == pytest.approx(0.5, abs=0.11)
+    # PyAV, because libsndfile does not read a FLAC that cannot tell its length.
+    with av.open(io.BytesIO(answer.content)) as file:
+        sound = np.concatenate([frame.to_ndarray() for frame in file.decode(audio=0)], axis=1)[0]
+        rate = file.streams.audio[0].rate
+    assert len(sound) / rate == pytest.approx(0.5, abs=0.15)
     if format in ("wav", "flac"):
-        np.testing.assert_array_equal(to_int16(whole(engine)), to_int16(data.astype(np.float32)))
+        np.testing.assert_array_equal(to_int16(whole(engine)), sound)
 
 
 async def test_mp3_is_the_default_and_the_engine_gets_what_was_asked_for(client, engine):

@@ -107,7 +107,7 @@ def _field(item: dict[str, Any]) -> str | None:
 
 def _is_branch(part: str) -> bool:
     """The name of one alternative of a union is not part of a field's name."""
-    return part in ("str", "VoiceChoice")
+    return part in ("str", "constrained-str", "VoiceChoice")
 
 
 def _sentence(item: dict[str, Any]) -> str:

@@ -24,11 +24,9 @@ class JsonLines(logging.Formatter):
         return json.dumps(fields)
 
 
-class _NoBrokenResponses(logging.Filter):
-    """uvicorn logs a traceback for what an application raises; a response broken on purpose has been logged already."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], BrokenResponse))
+def not_broken_on_purpose(record: logging.LogRecord) -> bool:
+    """A filter: uvicorn logs a traceback for whatever an application raises, but a BrokenResponse has been logged."""
+    return not (record.exc_info and isinstance(record.exc_info[1], BrokenResponse))
 
 
 def set_up_logging(level: str, as_json: bool) -> None:
@@ -37,8 +35,3 @@ def set_up_logging(level: str, as_json: bool) -> None:
     handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn").setLevel("WARNING")
-    broken = logging.getLogger("uvicorn.error")
-    if not any(isinstance(known, _NoBrokenResponses) for known in broken.filters):
-        broken.addFilter(_NoBrokenResponses())
-    # These say at INFO what every request says already.
-    logging.getLogger("httpx").setLevel("WARNING")

@@ -15,6 +15,7 @@ import anyio.to_thread
 import uvicorn
 from fastapi import FastAPI
 
+from saywell.server.log import not_broken_on_purpose
 from saywell.server.protocol import Protocol
 from saywell.server.service import Service
 
@@ -44,6 +45,7 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=_LAST_WORDS_S,
         )
         super().__init__(config)
+        logging.getLogger("uvicorn.error").addFilter(not_broken_on_purpose)  # the same one twice counts once
         self.exit_code = 0
         self._service: Service = app.state.service
         self._until: float | None = None

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from saywell.errors import SaywellError
 from saywell.server.errors import renamed
 from saywell.server.framing import Bare
+from saywell.server.middleware import body_limit
 from saywell.server.routes.common import AUDIO, ServiceOf, said
 from saywell.server.schemas import TtsBody, TtsForm, form_schema
 from saywell.server.service import Service
@@ -57,7 +58,7 @@ async def _whole(http: HttpRequest, body: TtsBody, service: Service) -> Response
 
 async def _form(http: HttpRequest, service: Service) -> TtsForm:
     """The fields of a form, bounded in number and size. An empty field counts as left out."""
-    limit = 4 * service.engine.plan.max_text_chars + 4096
+    limit = body_limit(service.engine.plan.max_text_chars)
     async with http.form(max_files=0, max_fields=_MOST_FIELDS, max_part_size=limit) as form:
         fields = {name: value for name, value in form.items() if value != "" and not isinstance(value, UploadFile)}
     try:
