@@ -1,4 +1,4 @@
-"""The decision. `python tests/test_plan.py` rewrites the snapshots in tests/plans: read the difference, then keep it."""
+"""The decision. `python tests/test_plan.py` rewrites the snapshots in tests/plans: read the difference first."""
 
 from __future__ import annotations
 

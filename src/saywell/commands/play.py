@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,43 +98,49 @@ class _Device:
             self._stream.close()
 
 
-@dataclass
 class _Piped:
     """A program that plays what comes through its standard input."""
 
-    name: str
-    process: subprocess.Popen[bytes] | None = None
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said = ""
 
     def write(self, samples: Samples, sample_rate: int) -> None:
-        if self.process is None:
-            command = [self.name, *PIPED[self.name](sample_rate)]
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        if self._process is None:
+            command = [self._name, *PIPED[self._name](sample_rate)]
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in _end; a pipe could fill up
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=self._errors, bufsize=0)
         try:
-            _stdin(self.process).write(to_int16(samples).tobytes())
+            _write_all(self._process, to_int16(samples).tobytes())
         except BrokenPipeError as error:
-            raise self._failed(self.process) from error
+            self._end()
+            raise self._failed() from error
 
     def close(self) -> None:
-        if self.process is None:
-            return
-        try:
-            _stdin(self.process).close()
-        except BrokenPipeError as error:
-            raise self._failed(self.process) from error
-        if self.process.wait() != 0:
-            raise self._failed(self.process)
+        if self._process is not None and self._end() != 0:
+            raise self._failed()
 
     def abort(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+        if self._process is not None:
+            self._process.kill()
+            self._end()
 
-    def _failed(self, process: subprocess.Popen[bytes]) -> Unavailable:
-        said = process.stderr.read().decode(errors="replace").strip() if process.stderr else ""
-        process.wait()
-        return Unavailable(
-            f"{self.name} cannot play ({said.splitlines()[-1] if said else 'it ended early'}); {WAY_OUT}"
-        )
+    def _end(self) -> int:
+        """Let it play to the end, and keep the last thing it complained about. Returns its exit code."""
+        if self._process is None:
+            return 0
+        process, self._process = self._process, None
+        if process.stdin is not None:
+            process.stdin.close()
+        code = process.wait()
+        with self._errors as errors:
+            errors.seek(0)
+            self._said = "".join(errors.read().decode(errors="replace").strip().splitlines()[-1:])
+        return code
+
+    def _failed(self) -> Unavailable:
+        return Unavailable(f"{self._name} cannot play ({self._said or 'it ended early'}); {WAY_OUT}")
 
 
 class _Whole:
@@ -171,5 +176,8 @@ class _Whole:
             raise Unavailable(f"{self._name} cannot play ({said[-1] if said else done.returncode}); {WAY_OUT}")
 
 
-def _stdin(process: subprocess.Popen[bytes]) -> Any:
-    return process.stdin
+def _write_all(process: subprocess.Popen[bytes], data: bytes) -> None:
+    """Unbuffered, so that what is written is on its way; a pipe takes it in pieces."""
+    rest = memoryview(data)
+    while rest and process.stdin is not None:
+        rest = rest[process.stdin.write(rest) :]

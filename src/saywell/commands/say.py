@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
 
 import msgspec
 import numpy as np
@@ -144,10 +145,10 @@ def _sink(job: Job) -> tuple[Sink, str]:
     if job.output is None:
         return play.open_player(), ""
     path = Path(job.output).expanduser()
-    format = _format(job.format or format_of(path))
     if path.is_dir() or not path.absolute().parent.is_dir():
         problem = "is a directory" if path.is_dir() else "lies in a directory that does not exist"
         raise InvalidRequest(f"{path} {problem}; choose another place for -o", param="output")
+    format = _format(job.format or format_of(path))
     return (_ToFile(path, format) if job.stream else _AtOnce(path, format)), str(path)
 
 
@@ -157,10 +158,17 @@ def _standard_output(job: Job) -> Sink:
         raise InvalidRequest("--json and the sound cannot share standard output; add -o FILE", param="json")
     if sys.stdout.isatty():
         raise InvalidRequest("sound bytes would garble the terminal; add -o hello.wav or pipe them on", param="output")
-    whole = stat.S_ISREG(Path("/dev/stdout").stat().st_mode) if Path("/dev/stdout").exists() else False
-    if whole and not job.stream:
+    if _is_file(sys.stdout) and not job.stream:
         return _AtOnce(sys.stdout.buffer, format)  # a file can have a header with the right length
     return _Piece(sys.stdout.buffer, format)
+
+
+def _is_file(stream: TextIO) -> bool:
+    """Redirected into a file rather than a pipe. What has no descriptor is no file."""
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _format(name: str) -> str:
