@@ -70,6 +70,7 @@ _REIGN = re.compile(
     rf"\b((?:(?P<crown>King|Queen|Pope|Emperor|Tsar|Kaiser|Czar)\s(?:\w+\s)?)?(?:{_REIGNS}))\s({_ROMAN})\b(?!\.\s?[A-Z])(?!['’](?!s))"
 )
 _LONE_ROMAN = re.compile(r"(?<![\w.'-])(?=[IVX]{3,8}\b)(?!XXX\b)X{0,3}(?:IX|IV|V?I{0,3})(?<=[IVX])\b(?!['’])")
+_ROMAN_HINT = re.compile(r"(?<=\s)[IVXLC]+\b|\b[IVX]{3}")
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 
 
@@ -89,6 +90,8 @@ def speak_abbreviations(text: str) -> str:
 
 def speak_roman(text: str) -> str:
     """Roman numerals where they can be nothing else: Chapter IV, Henry VIII, XIV."""
+    if not _ROMAN_HINT.search(text):
+        return text
     text = _SECTION.sub(lambda match: f"{match[1]} {cardinal(_value(match[2]))}", text)
     text = _REIGN.sub(_reign, text)
     return _LONE_ROMAN.sub(lambda match: cardinal(_value(match[0])), text)

@@ -122,7 +122,7 @@ _PER = re.compile(
 )
 _SPECIAL_FRACTIONS = {"24/7": "twenty-four seven", "9/11": "nine eleven", "50/50": "fifty fifty"}
 _RATIO = re.compile(r"(?<![\w.,:])(\d{1,4}):(\d{1,4})(?![\w:]|[.,]\d)")
-_RANGE = re.compile(rf"{_LEFT}(?<!-)({_NUMBER})(?:\s?[–—]\s?|-)({_NUMBER})(?![\w-]|[.,]\d)")
+_RANGE = re.compile(rf"{_LEFT}(?<![-^])({_NUMBER})(?:\s?[–—]\s?|-)({_NUMBER})(?![\w-]|[.,]\d)")
 _SCIENCE = re.compile(rf"{_LEFT}{_MINUS}({_NUMBER})[eE]([+-]?)(\d{{1,3}})\b")
 _POWER = re.compile(r"(?<=[\w)])\s?(?:\^\s?\(?(?P<caret>[-+]?\d{1,15})\)?|(?P<raised>[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,15}))")
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
@@ -179,7 +179,6 @@ def speak_measures(text: str) -> str:
 def speak_numbers(text: str) -> str:
     """All other numbers. Leaves no ASCII digit behind."""
     text = _SCIENCE.sub(_science, text)
-    text = _POWER.sub(_power, text)
     text = _ORDINAL.sub(lambda match: ordinal(match[1].replace(",", "")), text)
     text = _ARITHMETIC.sub(lambda match: f" {_OPERATORS[match[1] or match[2]]} ", text)
     text = _VULGAR.sub(_vulgar, text)
@@ -189,6 +188,7 @@ def speak_numbers(text: str) -> str:
     text = _RATIO.sub(lambda match: f"{cardinal(match[1])} to {cardinal(match[2])}", text)
     text = _RANGE.sub(lambda match: f"{decimal(match[1])} to {decimal(match[2])}", text)
     text = _SIGNED.sub("minus ", text)
+    text = _POWER.sub(_power, text)
     text = _MIXED_TOKEN.sub(_mixed, text)
     text = _PART_OF_UNIT.sub(_part_of_unit, text)
     return _PLAIN.sub(lambda match: f"{_apart(match, -1)}{decimal(match['number'])}{_apart(match, 1)}", text)
