@@ -24,7 +24,7 @@ each other. tile8: s8 weights scaled by output, u8 activations with one scale fo
 
 _FAR = 1 << 31
 _LN_EPS = 1e-6
-_SNAKE_EPS = 1e-9
+SNAKE_EPS = 1e-9
 _BLOCKS = (128, 64, 32, 16)
 
 
@@ -32,7 +32,8 @@ def sine_squared(degree: int) -> Floats:
     """c with sin²(πr) ≈ Σ c[k] r^(2k+2) for |r| ≤ ½. Worst error 2e-3 for degree 3, 6e-5 for 4, 1.3e-6 for 5."""
     r = np.linspace(0, 0.5, 4001)[1:]
     powers = np.stack([r ** (2 * k + 2) for k in range(degree)], axis=1)
-    return np.linalg.lstsq(powers, np.sin(np.pi * r) ** 2, rcond=None)[0].astype(np.float32)
+    found, *_ = np.linalg.lstsq(powers, np.sin(np.pi * r) ** 2, rcond=None)
+    return np.asarray(found, np.float32)
 
 
 def transposed_as_conv(weight: Floats, stride: int) -> Floats:
@@ -120,7 +121,7 @@ class Layers:
     def snake(self, at: str, x: str) -> str:
         """x + sin²(αx) / α."""
         alpha = self.weights[f"{at}alpha"].reshape(-1)
-        inverse = 1 / (alpha + np.float32(_SNAKE_EPS))
+        inverse = np.reciprocal(alpha + np.float32(SNAKE_EPS))
         if self.products == "tile8":
             return self._quick_snake(x, alpha, inverse)
         wave = self.g.op("Sin", self.g.op("Mul", x, self.g.const(alpha)))

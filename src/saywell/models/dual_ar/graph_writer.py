@@ -35,13 +35,15 @@ class GraphWriter:
         self._seen: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
+        self._renamed: dict[str, str] = {}
 
     def input(self, name: str, shape: Sequence[int], kind: int = FLOAT) -> str:
         self._inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
         return name
 
     def output(self, name: str, value: str, shape: Sequence[int], kind: int = FLOAT) -> None:
-        self._nodes.append(helper.make_node("Identity", [value], [name], name=f"output.{name}"))
+        """Name a value as an output of the graph."""
+        self._renamed[value] = name
         self._outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
 
     def const(self, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
@@ -84,6 +86,9 @@ class GraphWriter:
 
     def save(self, path: Path) -> list[Path]:
         """Write PATH and PATH.data (the constants). Returns both."""
+        for node in self._nodes:
+            node.input[:] = [self._renamed.get(each, each) for each in node.input]
+            node.output[:] = [self._renamed.get(each, each) for each in node.output]
         graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, list(self._constants.values()))
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(FUSED, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR, producer_name="saywell")

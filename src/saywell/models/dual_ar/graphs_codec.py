@@ -15,37 +15,32 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from saywell.models.dual_ar.config import CodecConfig
-from saywell.models.dual_ar.graph_layers import Layers, Weights, sine_squared, transposed_as_conv
+from saywell.models.dual_ar.graph_layers import SNAKE_EPS, Layers, Weights, sine_squared, transposed_as_conv
 from saywell.models.dual_ar.graph_writer import INT64, GraphWriter
+from saywell.models.dual_ar.runtime_codec import ENCODE, LATENTS, PRECISIONS, STACK, STACK_CHANNELS, Precision
 
-Precision = Literal["fp32", "int8"]
-
-LATENTS = {"fp32": "codec_latents.fp32.onnx", "int8": "codec_latents.int8.onnx"}
-STACK = {"fp32": "codec_stack.fp32.onnx", "int8": "codec_stack.int8.onnx", "channels": "codec_stack.channels.onnx"}
-ENCODE = "codec_encode.fp32.onnx"
-
+LATENTS_TILE = 8
+"""Frames of a tile: more would save a little (weights are read once a tile), and make a lone first frame dearer."""
 TILE = 4
-"""Frames of a tile of latents and of the fp32 stack: enough rows for the products, early enough for a first sound."""
+"""Frames of a tile of the stack in fp32 and bf16."""
 INT8_TILE = 1
 """Frames of a tile of the int8 stack, whose activations share one scale a tile: with whole frames only, what a frame
 sounds like never depends on what was decoded with it."""
 ENCODE_TILE = 8
-_TILE_OF = {"fp32": TILE, "int8": INT8_TILE, "channels": TILE}
 _SNAKE_DEGREE = 5
 
 
 def write_decoder(weights: Weights, codec: CodecConfig, directory: Path) -> list[Path]:
     """Every graph of the decoder. Returns the files written."""
     files = []
-    for precision in ("fp32", "int8"):
+    for precision in PRECISIONS:
         files += latents(weights, codec, precision).save(directory / LATENTS[precision])
         files += stack_rows(weights, codec, precision).save(directory / STACK[precision])
-    return files + stack_channels(weights, codec).save(directory / STACK["channels"])
+    return files + stack_channels(weights, codec).save(directory / STACK_CHANNELS)
 
 
 def write_encoder(weights: Weights, codec: CodecConfig, directory: Path) -> list[Path]:
@@ -53,7 +48,7 @@ def write_encoder(weights: Weights, codec: CodecConfig, directory: Path) -> list
     return encode(weights, codec).save(directory / ENCODE)
 
 
-def latents(weights: Weights, codec: CodecConfig, precision: Precision, tile: int = TILE) -> GraphWriter:
+def latents(weights: Weights, codec: CodecConfig, precision: Precision, tile: int = LATENTS_TILE) -> GraphWriter:
     """x: codes [tile, num_codebooks] int64, each within its book → y: latents [tile · steps, latent_dim]."""
     g = GraphWriter("codec_latents")
     layers = Layers(g, weights, codec, "block8" if precision == "int8" else "fp32")
@@ -92,7 +87,7 @@ def _entries(layers: Layers, codes: str, tile: int) -> str:
 def stack_rows(weights: Weights, codec: CodecConfig, precision: Precision, tile: int | None = None) -> GraphWriter:
     """x: latents [tile · steps, latent_dim] → y: samples [tile · frame]."""
     g = GraphWriter("codec_stack")
-    rows = (tile or _TILE_OF[precision]) * math.prod(codec.downsample)
+    rows = (tile or (INT8_TILE if precision == "int8" else TILE)) * math.prod(codec.downsample)
     layers = Layers(g, weights, codec, "tile8" if precision == "int8" else "fp32")
     y = layers.conv("decoder.model.0.", g.input("x", (rows, codec.latent_dim)), rows)
     for number, rate in enumerate(codec.decoder_rates, start=1):
@@ -176,7 +171,7 @@ class _ChannelLayers:
         y = g.op("Mul", square, first)
         for each in rest:
             y = g.op("Mul", g.op("Add", y, each), square)
-        return g.op("Add", x, g.op("Mul", y, g.const(1 / (alpha + np.float32(1e-9)))))
+        return g.op("Add", x, g.op("Mul", y, g.const(np.reciprocal(alpha + np.float32(SNAKE_EPS)))))
 
     def residual_unit(self, at: str, x: str, dilation: int) -> str:
         y = self.conv(f"{at}block.1.", self.snake(f"{at}block.0.", x), dilation)

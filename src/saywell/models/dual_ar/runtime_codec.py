@@ -1,25 +1,36 @@
 """The codec at run time: streaming stages over loaded graphs; codes → samples, samples → codes. numpy only.
 
-Tiles are aligned: frame n is always place n mod tile of tile n div tile, and every tile has the same shape. A tile whose
-frames are not all there yet runs with zeros in their places, gives the samples of those that are, and runs again, from
-the state before it, when more have come. No row of a tile depends on a later one, so a frame's samples are the same, bit
-for bit, however the frames were cut into calls.
+Tiles are aligned: frame n is always place n mod tile of tile n div tile, and every tile has the same shape. A tile
+whose frames are not all there yet runs with zeros in their places, gives the samples of those that are, and runs again,
+from the state before it, when more have come. No row of a tile depends on a later one, so a frame's samples are the
+same, bit for bit, however the frames were cut into calls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from saywell.errors import MissingDependency
+from saywell.executors import onnx
+from saywell.executors.base import Threading
 from saywell.models.dual_ar.config import CodecConfig
 
 Array = npt.NDArray[Any]
 Samples = npt.NDArray[np.float32]
+Precision = Literal["fp32", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+
+LATENTS = {"fp32": "codec_latents.fp32.onnx", "int8": "codec_latents.int8.onnx"}
+STACK = {"fp32": "codec_stack.fp32.onnx", "int8": "codec_stack.int8.onnx"}
+STACK_CHANNELS = "codec_stack.channels.onnx"
+ENCODE = "codec_encode.fp32.onnx"
 
 
 class LoadedGraph(Protocol):
@@ -27,7 +38,7 @@ class LoadedGraph(Protocol):
 
     inputs: dict[str, np.dtype[Any]]
     outputs: dict[str, np.dtype[Any]]
-    shapes: dict[str, tuple[int, ...]]
+    shapes: dict[str, tuple[Any, ...]]
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]: ...
 
@@ -50,49 +61,48 @@ class Stage:
     """A graph that maps `x`, a tile of frames, to `y`, and remembers. Frames are the first axis of both here."""
 
     def __init__(self, graph: LoadedGraph, tile: int) -> None:
-        """Raises ValueError if the graph's shapes do not hold whole frames."""
+        """`tile`: frames in one `x`."""
         self._graph, self.tile = graph, tile
-        self._rows_in, self._rows_out = graph.shapes["x"][0], graph.shapes["y"][0]
-        if self._rows_in % tile or self._rows_out % tile:
-            raise ValueError(f"{self._rows_in} rows do not make {tile} frames")
+        self._x, self._y = (_by_frame(graph.shapes[name], tile) for name in ("x", "y"))
         self._remembered = [name for name in graph.inputs if name.startswith("in.")]
-        self._names = list(graph.outputs)
+        self._names = [name.replace("out.", "in.", 1) for name in graph.outputs]
 
     def start(self) -> StageState:
         """The state before the first frame."""
         shapes, kinds = self._graph.shapes, self._graph.inputs
         past = {name: np.zeros(shapes[name], kinds[name]) for name in self._remembered}
-        return StageState(past, self._frames_of_x(np.zeros((0, *shapes["x"][1:]), kinds["x"]), 0))
+        return StageState(past, np.zeros((0, *self._x), kinds["x"]))
 
     def push(self, state: StageState, frames: Array) -> Array:
-        """[n, …] → [n, …]: what these frames give, after all those pushed before."""
+        """[n, …] → [n, …]: what these frames give, after all those pushed before. Advances `state`."""
         given = len(state.waiting)
-        waiting = np.concatenate([state.waiting, frames])
-        parts = []
-        for first in range(0, len(waiting), self.tile):
-            tile = waiting[first : first + self.tile]
-            found, past = self._run(state.past, tile)
-            parts.append(found[given if first == 0 else 0 : len(tile)])
-            if len(tile) == self.tile:
-                state.past = past
-        state.waiting = waiting[len(waiting) - len(waiting) % self.tile :].copy()
-        return np.concatenate(parts) if parts else self._run_shape(0)
+        waiting = np.concatenate([state.waiting, frames.reshape(-1, *self._x)])
+        found = [np.zeros((0, *self._y), self._graph.outputs["y"])]
+        while len(waiting) > given:
+            tile, rest = waiting[: self.tile], waiting[self.tile :]
+            y, past = self._run(state.past, tile)
+            found.append(y[given : len(tile)])
+            given = 0
+            if len(tile) < self.tile:
+                break
+            state.past, waiting = past, rest
+        state.waiting = waiting.copy()
+        return np.concatenate(found)
 
     def _run(self, past: dict[str, Array], tile: Array) -> tuple[Array, dict[str, Array]]:
-        x = np.zeros(self._graph.shapes["x"], self._graph.inputs["x"])
-        self._frames_of_x(x, self.tile)[: len(tile)] = tile
-        found = dict(zip(self._names, self._graph.run({"x": x, **past}), strict=True))
-        y = found.pop("y")
-        return y.reshape(self.tile, self._rows_out // self.tile, *y.shape[1:]), {
-            f"in.{name.removeprefix('out.')}": value for name, value in found.items()
-        }
+        x = np.zeros((self.tile, *self._x), self._graph.inputs["x"])
+        x[: len(tile)] = tile
+        outputs = self._graph.run({"x": x.reshape(self._graph.shapes["x"]), **past})
+        found = dict(zip(self._names, outputs, strict=True))
+        return found.pop("y").reshape(self.tile, *self._y), found
 
-    def _frames_of_x(self, x: Array, frames: int) -> Array:
-        return x.reshape(frames, self._rows_in // self.tile, *self._graph.shapes["x"][1:])
 
-    def _run_shape(self, frames: int) -> Array:
-        shape = self._graph.shapes["y"]
-        return np.zeros((frames, self._rows_out // self.tile, *shape[1:]), self._graph.outputs["y"])
+def _by_frame(shape: tuple[int, ...], frames: int) -> tuple[int, ...]:
+    """The shape one frame has where `frames` of them have `shape`."""
+    rows, *rest = shape
+    if rows % frames:
+        raise ValueError(f"{rows} rows do not make {frames} frames")
+    return rows // frames, *rest
 
 
 @dataclass(slots=True, eq=False)
@@ -132,7 +142,7 @@ class CodecDecoder:
         Indices beyond a book are clamped to it. Advances `state`.
         """
         frames = np.clip(codes, 0, self._sizes - 1).T.astype(np.int64)
-        latents = self._latents.push(state.latents, frames[:, None])
+        latents = self._latents.push(state.latents, frames)
         return self._stack.push(state.stack, latents).reshape(-1)
 
 
@@ -148,3 +158,39 @@ class CodecEncoder:
         padded = np.pad(audio, (0, -len(audio) % self._codec.frame)).astype(np.float32)
         codes = self._stage.push(self._stage.start(), padded.reshape(-1, self._codec.frame))
         return np.ascontiguousarray(codes.reshape(-1, self._codec.num_codebooks).T)
+
+
+def load_decoder(
+    directory: Path,
+    codec: CodecConfig,
+    threading: Threading,
+    *,
+    precision: Precision = "int8",
+    executor: Literal["onnx", "openvino"] = "onnx",
+) -> CodecDecoder:
+    """The decoder of a converted model.
+
+    With the executor `openvino` the convolutions run there, in bf16 where the processor has it unless fp32 is wished
+    for; the latents always run in ONNX Runtime. Raises GraphError naming the file, MissingDependency.
+    """
+    latents = onnx.Graph(directory / LATENTS[precision], threading)
+    if executor == "openvino":
+        stack = _openvino_stack(directory / STACK_CHANNELS, threading, precision)
+    else:
+        stack = onnx.Graph(directory / STACK[precision], threading)
+    return CodecDecoder(codec, latents, stack)
+
+
+def _openvino_stack(path: Path, threading: Threading, precision: Precision) -> LoadedGraph:
+    try:
+        runtime = import_module("saywell.executors.openvino")  # by name: an optional extra
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"the executor openvino needs {error.name}, which is not installed: pip install 'saywell[openvino]'"
+        ) from error
+    return cast(LoadedGraph, runtime.Graph(path, threading, bf16=precision != "fp32" and runtime.native_bf16()))
+
+
+def load_encoder(directory: Path, codec: CodecConfig, threading: Threading) -> CodecEncoder:
+    """The encoder of a converted model; about 0.8 GB, so load it for a reference and let it go. Raises GraphError."""
+    return CodecEncoder(codec, onnx.Graph(directory / ENCODE, threading))
