@@ -25,8 +25,8 @@ VOICES = {
 }
 CLUSTERGEN = ("slt", "rms", "awb")
 """Voices in frames of 5 ms, of which no state is left without one."""
-UTTERANCE = 1000
-"""Characters analysed at once; nothing is heard before that is done."""
+UTTERANCE = 400
+"""Characters analysed at once, some 80 ms of work: before that is done nothing is heard and nothing can be stopped."""
 CONTINUE, STOP = 0, -1
 CALLBACK_SAMPLES = RATE // 50
 
