@@ -16,7 +16,8 @@ from saywell.types import ModelSpec
 MIB = 1 << 20
 SPEC = ModelSpec(
     name="made-up", family="made_up", kind="autoregressive", sample_rate=24000, frame_rate=25.0, executors=("plain",),
-    precisions=("fp32", "fp16"), weight_bytes={"fp32": 100 * MIB, "fp16": 50 * MIB}, kv_bytes_per_frame=10_000,
+    precisions=("fp32", "fp16"), weight_bytes={"fp32": 100 * MIB, "fp16": 50 * MIB},
+    kv_bytes_per_frame={"fp32": 10_000, "fp16": 5_000},
     overhead_bytes=30 * MIB, slot_bytes=2 * MIB, max_context=1000,
 )  # fmt: skip
 CPU = Cpu(model="any", vendor="", sockets=1, physical=4, logical=4, performance=4, efficiency=0)
@@ -48,7 +49,7 @@ def test_longer_texts_never_need_less() -> None:
     assert totals == sorted(totals)
 
 
-def test_half_precision_halves_the_cache_and_context_bounds_it() -> None:
+def test_cache_follows_precision_and_context() -> None:
     assert kv_bytes(SPEC, "fp32", 100_000) == 1000 * 10_000
     assert kv_bytes(SPEC, "fp16", 100_000) == 1000 * 5_000
     free = replace(SPEC, max_context=0)

@@ -28,7 +28,8 @@ AUTOREGRESSIVE = ModelSpec(
     name="made-up", family="made_up", kind="autoregressive", sample_rate=44100, frame_rate=21.5,
     executors=("onnx", "torch"), precisions=("fp32", "bf16", "fp16", "int8", "int4"),
     weight_bytes={"fp32": 3200 * MIB, "bf16": 1600 * MIB, "fp16": 1600 * MIB, "int8": 900 * MIB, "int4": 520 * MIB},
-    kv_bytes_per_frame=230_000, overhead_bytes=420 * MIB, slot_bytes=24 * MIB, max_context=4096,
+    kv_bytes_per_frame={"fp32": 230_000, "bf16": 115_000, "fp16": 115_000, "int8": 230_000, "int4": 230_000},
+    overhead_bytes=420 * MIB, slot_bytes=24 * MIB, max_context=4096,
 )  # fmt: skip
 SPECS = (BUILTIN, AUTOREGRESSIVE)
 
@@ -211,6 +212,12 @@ def test_a_model_nothing_here_runs() -> None:
     only_torch = replace(AUTOREGRESSIVE, executors=("torch",))
     with pytest.raises(PlanError, match="install the Python package torch"):
         make_plan(Settings(), machine(LAPTOP), only_torch)
+
+
+def test_pieces_come_in_the_decoders_tiles() -> None:
+    plan = make_plan(Settings(), machine(SERVER), replace(AUTOREGRESSIVE, decode_tile=8))
+    assert (plan.first_frames, plan.chunk_frames) == (8, 24)
+    assert "tiles of 8" in why(plan, "chunk_frames")
 
 
 def test_a_small_chunk_shrinks_the_first_one() -> None:

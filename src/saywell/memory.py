@@ -87,10 +87,10 @@ def per_slot_bytes(spec: ModelSpec, precision: str, max_frames: int) -> int:
 
 
 def kv_bytes(spec: ModelSpec, precision: str, max_frames: int) -> int:
-    """KV cache of one slot: its prompt and frames, half as large where arithmetic is done in 16 bits."""
+    """KV cache of one slot: its prompt and its frames."""
     context = max_frames + PROMPT_TOKENS + int(PROMPT_SECONDS * spec.frame_rate)
     context = min(context, spec.max_context) if spec.max_context else context
-    return spec.kv_bytes_per_frame * context // (2 if precision in ("fp16", "bf16") else 1)
+    return spec.kv_bytes_per_frame.get(precision, 0) * context
 
 
 def mb(size: int) -> str:

@@ -211,7 +211,10 @@ class Situation:
     def frames(self, seconds: float, what: str) -> Decided[int]:
         if self.single:
             return 1, "a single-shot voice hands over sound as it comes"
-        return max(1, round(seconds * self.spec.frame_rate)), f"{seconds:g} s of sound for {what}"
+        tile = self.spec.decode_tile
+        tiles = max(1, round(seconds * self.spec.frame_rate / tile))
+        heard = f"{tiles * tile / self.spec.frame_rate:.2g} s of sound for {what}"
+        return tiles * tile, heard if tile == 1 else f"{heard}, in tiles of {tile} frames as the decoder likes it"
 
 
 def dotted(gpu: Gpu) -> str:
