@@ -33,6 +33,7 @@ from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.layout import codec_tensors, model_tensors
 from saywell.models.dual_ar.tensors import TensorFile
 from saywell.models.dual_ar.tokenizer import RANKS_FILE, SPECIALS_FILE, Tokenizer
+from saywell.weights import read_record
 
 FORMAT = 1
 MANIFEST = "saywell.json"
@@ -102,7 +103,8 @@ def convert(
 ) -> Path:
     """Convert a published checkpoint; the directory `out`. Does only what a former run has not done.
 
-    `precisions`: of the transformers' graphs; none at all: no graphs. `licence`: of the weights, kept in the manifest.
+    `precisions`: of the transformers' graphs; none at all: no graphs. `licence`: of the weights, kept in the manifest;
+    None: the one acknowledged when they were pulled.
     Raises BadConfig and BadCheckpoint naming the file at fault, MissingDependency without torch.
     """
     source, target = Path(directory), Path(out)
@@ -115,7 +117,8 @@ def convert(
     with FileLock(target / ".lock"):
         for leftover in target.glob(f".*{_UNFINISHED}"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        work = _Work(source, target, _manifest(target, licence), progress or _silent)
+        manifest = _manifest(target, licence or read_record(source).get("accepted"))
+        work = _Work(source, target, manifest, progress or _silent)
         for name in _COPIED:
             _copy(work, name)
         _tensors(work, config, "model", MODEL)
