@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -154,3 +156,12 @@ def test_wrong_codec_size_is_refused_by_key(tmp_path: Path, change: dict[str, ob
     (tmp_path / "codec_config.json").write_text(json.dumps(change))
     with pytest.raises(BadConfig, match=named):
         CodecConfig.read(tmp_path)
+
+
+def test_what_runs_imports_no_torch() -> None:
+    rooms = "config errors layout tensors tokenizer prompt sampling convert convert_child offline graphs"
+    modules = ", ".join(f"saywell.models.dual_ar.{room}" for room in rooms.split())
+    program = f"import sys, {modules}; print('torch' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
+    )
