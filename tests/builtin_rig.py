@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from saywell.models import builtin
 from saywell.models.base import DecodeJob
@@ -36,6 +37,7 @@ def plan(slots: int = 2, hang_s: float = 30.0) -> Plan:
         stall_s=30.0,
         hang_s=hang_s,
         memory_budget=1 << 32,
+        cache_dir=Path("cache"),
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,7 @@ TINY_PLAN = Plan(
     stall_s=30.0,
     hang_s=30.0,
     memory_budget=1 << 40,
+    cache_dir=Path("cache"),
 )
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -57,6 +58,7 @@ PLAN = Plan(
     stall_s=20.0,
     hang_s=30.0,
     memory_budget=1 << 30,
+    cache_dir=Path("cache"),
 )
 HARDWARE = Hardware(
     os="linux",

@@ -1,22 +1,22 @@
 """A Python child process at the other end of a duplex message pipe: no pickle, no ports, no files.
 
 Messages are byte strings with a length in front (multiprocessing's Connection), so the child may be another Python
-version. The child sees EOF when its parent is gone, however it went.
+version. The pipe is the child's standard input: it sees EOF when its parent is gone, however it went.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from saywell.errors import Unavailable
-
-_GRACE_S = 2.0
+ROOT = Path(__file__).parents[1]
+"""Where `saywell` lies. The child works there, so that `-m` finds this very package and nothing of the user's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,59 +25,54 @@ class Child:
     connection: Connection
 
     def kill(self) -> int:
-        """End it now, reap it, and return its exit status."""
+        """End it now, whatever it does, reap it, and return its exit status. Safe to call again."""
         self.process.kill()
         status = self.process.wait()
         self.connection.close()
         return status
 
-    def end(self) -> int:
-        """Hang up, give it a moment to leave, then kill it. Its exit status."""
-        self.connection.close()
-        try:
-            return self.process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
-            return self.kill()
-
 
 def spawn(module: str, *, python: Path | None = None) -> Child:
-    """Start `python -m module` holding one end of a new pipe. The module gets it by `parent()`.
+    """Start `python -m module` at the end of a new pipe, which the module gets by `parent()`.
 
-    `python`: another interpreter, in whose environment the module can be imported. Raises Unavailable.
+    `python`: another interpreter, in whose environment the module can be imported. Raises OSError.
     """
-    ours, theirs = multiprocessing.Pipe(duplex=True)
-    handle = theirs.fileno()
-    command = [str(python or sys.executable), "-m", module, str(handle)]
+    ours, theirs = Pipe()
     try:
-        process = _popen(command, handle)
-    except OSError as error:
+        return Child(_launch(module, python, theirs), ours)
+    except OSError:
         ours.close()
-        raise Unavailable(f"the worker could not be started with {command[0]}: {error.strerror}") from error
+        raise
     finally:
         theirs.close()
-    return Child(process, ours)
 
 
-if sys.platform == "win32":
+def _launch(module: str, python: Path | None, theirs: Connection) -> subprocess.Popen[bytes]:
+    command = [str(python or sys.executable), "-m", module]
+    # Another environment has a saywell of its own; this one's packages must not get in its way.
+    place = Path(ROOT.anchor) if python else ROOT
+    standard_input = _descriptor(theirs)
+    try:
+        return subprocess.Popen(command, stdin=standard_input, stdout=subprocess.DEVNULL, cwd=place)
+    finally:
+        os.close(standard_input)
 
-    def _popen(command: list[str], handle: int) -> subprocess.Popen[bytes]:
-        os.set_handle_inheritable(handle, True)
-        info = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, startupinfo=info)
 
-else:
+def _descriptor(end: Connection) -> int:
+    if sys.platform == "win32":
+        import msvcrt
+        from multiprocessing import reduction
 
-    def _popen(command: list[str], handle: int) -> subprocess.Popen[bytes]:
-        # A session of its own: Ctrl-C reaches the parent alone, which then ends its children in order.
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[handle], start_new_session=True)
+        return msvcrt.open_osfhandle(reduction.duplicate(end.fileno()), 0)
+    return os.dup(end.fileno())
 
 
 def parent() -> Connection:
-    """In the child: the connection to the parent."""
-    handle = int(sys.argv[1])
+    """In the child: the connection to the parent. From here on Ctrl-C is the parent's business alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "win32":
+        import msvcrt
         from multiprocessing.connection import PipeConnection
 
-        return PipeConnection(handle)
-    os.set_inheritable(handle, False)
-    return Connection(handle)
+        return PipeConnection(msvcrt.get_osfhandle(0))
+    return Connection(0)

@@ -87,10 +87,14 @@ def per_slot_bytes(spec: ModelSpec, precision: str, max_frames: int) -> int:
 
 
 def kv_bytes(spec: ModelSpec, precision: str, max_frames: int) -> int:
-    """KV cache of one slot: its prompt and its frames."""
-    context = max_frames + PROMPT_TOKENS + int(PROMPT_SECONDS * spec.frame_rate)
-    context = min(context, spec.max_context) if spec.max_context else context
-    return spec.kv_bytes_per_frame.get(precision, 0) * context
+    """KV cache of one slot when it is full."""
+    return spec.kv_bytes_per_frame.get(precision, 0) * context(spec, max_frames)
+
+
+def context(spec: ModelSpec, max_frames: int) -> int:
+    """Positions of one slot's KV cache: a reference, the text and the frames."""
+    wanted = max_frames + PROMPT_TOKENS + int(PROMPT_SECONDS * spec.frame_rate)
+    return min(wanted, spec.max_context) if spec.max_context else wanted
 
 
 def mb(size: int) -> str:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from saywell import memory
 from saywell.errors import PlanError
 from saywell.memory import MIB, mb
 from saywell.rules import Decided, Situation
+from saywell.settings import default_cache_dir
 
 if TYPE_CHECKING:
     from saywell.hardware import Hardware
@@ -75,6 +77,8 @@ class Plan:
     """Seconds a step may take before the worker counts as hung."""
     memory_budget: int
     """Bytes the engine may use."""
+    cache_dir: Path
+    """Where voices and measurements are kept."""
     reasons: tuple[Reason, ...] = ()
 
 
@@ -150,6 +154,7 @@ class _Decision:
             stall_s=take("stall_s", (30.0, "a reader silent for half a minute is gone")),
             hang_s=fact("hang_s", 30.0, "no step of a healthy model takes half a minute"),
             memory_budget=budget,
+            cache_dir=take("cache_dir", (default_cache_dir(), "this system's place for such files")),
             reasons=tuple(self.reasons),
         )
 

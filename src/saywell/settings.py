@@ -154,6 +154,13 @@ def load_settings(
     return Settings(**{name: value for name, value in values.items() if value is not None}, origins=origins)
 
 
+def default_cache_dir() -> Path:
+    """Where this system keeps what a program can make again."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("saywell", appauthor=False)
+
+
 def default_file() -> Path:
     """Where a person keeps settings: `saywell.toml` in the user's configuration directory."""
     from platformdirs import user_config_path

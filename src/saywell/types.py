@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from saywell.errors import InvalidRequest
+from saywell.errors import InvalidRequest, SaywellError
 
 Samples = npt.NDArray[np.float32]
 """Mono audio, shape [n], nominally within [-1, 1]."""
@@ -40,6 +41,24 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A recording of a voice to speak with, decoded, and what is said in it."""
+
+    pcm: bytes
+    """float32 mono, native byte order."""
+    sample_rate: int
+    """Hz."""
+    transcript: str = ""
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of all of it: two references with one key are the same voice."""
+        digest = hashlib.sha256(f"{self.sample_rate}\0{self.transcript}\0".encode())
+        digest.update(self.pcm)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One text to be spoken. `text` is data: it never becomes a control token, a path or a log line."""
 
@@ -58,7 +77,11 @@ class Request:
     priority: int = 0
     """-10 to 10; higher goes first."""
     raw: bool = False
-    """The text as it is, one sequence, no normalisation, no stitching."""
+    """The text as it is, one sequence, no normalisation, no stitching, no opinion on its length."""
+    reference: Reference | None = None
+    """Speak like this recording instead of `voice`."""
+    keep_frames: bool = False
+    """Put the frames' tokens on the chunks, for a reader in the same process."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
@@ -103,14 +126,20 @@ class ModelSpec:
     precisions: tuple[str, ...]
     weight_bytes: dict[str, int]
     """Resident weights by precision."""
-    kv_bytes_per_frame: int = 0
-    """Per sequence and frame of context, at fp32."""
+    kv_bytes_per_frame: dict[str, int] = field(default_factory=dict)
+    """KV cache of one sequence for each frame of context, by precision."""
     overhead_bytes: int = 0
     """Runtime, libraries and activations beside weights and KV cache, once per process."""
     slot_bytes: int = 0
     """Working memory of one running sequence beside its KV cache."""
     max_context: int = 0
     """Frames of prompt and speech together; 0: no limit."""
+    decode_tile: int = 1
+    """Frames a decode call should be a multiple of; any other number sounds the same and costs more."""
+    speeds: tuple[float, float] = (0.25, 4.0)
+    """Slowest and fastest the model can speak."""
+    clones: bool = False
+    """Whether it can speak like a reference recording."""
     default_voice: str = ""
     path: Path | None = None
     """Directory of the model's files, if it has any."""
@@ -145,6 +174,8 @@ class Frame:
     data: npt.NDArray[Any] | None
     """None when the end carries nothing to decode."""
     finish: FinishReason | None = None
+    error: SaywellError | None = None
+    """What ended this sequence's request; the other sequences of the step go on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -160,6 +191,8 @@ class AudioChunk:
     """The last chunk of its sequence."""
     text: str = ""
     """On the first chunk of a sequence: the slice of the request's text it speaks."""
+    frames: tuple[npt.NDArray[Any], ...] = ()
+    """What was decoded into these samples, if the request keeps frames."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

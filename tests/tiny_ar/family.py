@@ -16,7 +16,7 @@ import onnxruntime
 from saywell.errors import InvalidText
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.plan import Plan
-from saywell.types import Frame, ModelSpec, Samples, Sequence, Voice
+from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 from tiny_ar.graphs import BYTES, HIDDEN, SAMPLES, TOKENS, build
 
 RATE = 16_000
@@ -36,7 +36,6 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         executors=("onnx",),
         precisions=("fp32",),
         weight_bytes={"fp32": 100_000},
-        kv_bytes_per_frame=0,
         overhead_bytes=30_000_000,
         slot_bytes=4 * HIDDEN,
         max_context=10_000,
@@ -76,6 +75,9 @@ class TinyModel:
 
     def voices(self) -> tuple[Voice, ...]:
         return VOICES
+
+    def prepare(self, request: Request) -> None:
+        """Nothing: these voices take no reference."""
 
     def prefill(self, started: list[Sequence]) -> None:
         for sequence in started:

@@ -37,6 +37,11 @@ class Admission:
         plan = self._plan
         check_text(request.text, plan.max_text_chars)
         voice = self.voice(request)
+        slowest, fastest = self._spec.speeds
+        if not slowest <= request.speed <= fastest:
+            raise InvalidRequest(f"{self._spec.name} speaks at speeds from {slowest:g} to {fastest:g}", param="speed")
+        if request.reference is not None and not self._spec.clones:
+            raise InvalidRequest(f"{self._spec.name} cannot speak like a recording; name a voice", param="reference")
         if request.max_frames is not None and request.max_frames > plan.max_frames:
             raise InvalidRequest(f"max_frames is at most {plan.max_frames} under this plan", param="max_frames")
         if in_flight >= plan.slots + plan.queue:

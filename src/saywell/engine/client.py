@@ -185,7 +185,10 @@ class EngineClient:
 
     def _launch(self) -> None:
         """Start a worker and a thread that reads from it."""
-        child = spawn(_WORKER, python=self._python)
+        try:
+            child = spawn(_WORKER, python=self._python)
+        except OSError as error:
+            raise Unavailable(f"the worker could not be started with {self._python}: {error.strerror}") from error
         with self._lock:
             if self._state == "closed":
                 child.kill()

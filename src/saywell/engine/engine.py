@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 
@@ -60,6 +61,7 @@ class Engine:
         self._voices: tuple[Voice, ...] = ()
         self._in_flight: set[str] = set()
         self._door = threading.Lock()
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="saywell-prepare")
         self._open_to_jobs = False
         self._seconds_each = 1.0
         self._steps = 0
@@ -126,7 +128,25 @@ class Engine:
                 raise self._error or EngineClosed("the engine has stopped", retry_after=5.0)
             voice = self._admission.check(request, len(self._in_flight), self._seconds_each)
             self._in_flight.add(request.id)
-            self.wake(lambda: self._add(Job(request, voice, self.plan, outlet, seed, deadline)))
+
+        def add() -> None:
+            self._add(Job(request, voice, self.plan, outlet, seed, deadline))
+
+        if request.reference is None:
+            self.wake(add)
+        else:
+            self._preparing.submit(self._prepare, request, outlet, add)
+
+    def _prepare(self, request: Request, outlet: Outlet, add: Callable[[], None]) -> None:
+        """Encode a reference beside the engine's thread, then let the request in."""
+        try:
+            self._model.prepare(request)
+        except Exception as error:  # noqa: BLE001 - on a thread of its own, where nobody else would hear of it
+            self._in_flight.discard(request.id)
+            outlet.fail(_cause(error, "the reference could not be prepared"))
+        else:
+            if request.id in self._in_flight:  # not if it was cancelled meanwhile
+                self.wake(add)
 
     def abort(self, request_id: str) -> None:
         """Stop a request and free its slots before the next step."""
@@ -187,16 +207,13 @@ class Engine:
             self._shut()
 
     def _fail(self, error: Exception, what: str) -> None:
-        if isinstance(error, SaywellError):
-            self._error = error
-        else:
-            _log.error("%s", what, exc_info=error)
-            self._error = ModelFailure(f"{what}: {type(error).__name__}")
+        self._error = _cause(error, what)
         self._state = "failed"
 
     def _shut(self) -> None:
         with self._door:
             self._open_to_jobs = False
+        self._preparing.shutdown(wait=True, cancel_futures=True)
         self._receive(0.0)
         for job in self._scheduler.jobs():
             job.outlet.fail(self._error or EngineClosed("the engine was closed", retry_after=5.0))
@@ -257,11 +274,15 @@ class Engine:
     def _deliver(self, frames: list[Frame]) -> None:
         """Frames to their tracks; what is due is decoded together, judged and sent."""
         for frame in frames:
-            self._tracks[frame.sequence].add(frame, self.plan)
-        due = [track for frame in frames if (track := self._tracks[frame.sequence]).due]
+            track = self._tracks.get(frame.sequence)  # None if a sibling's failure has just ended its job
+            if track is not None and frame.error is not None:
+                self._end(track.job, frame.error)
+            elif track is not None:
+                track.add(frame, self.plan)
+        due = [track for frame in frames if (track := self._tracks.get(frame.sequence)) is not None and track.due]
         decoded = self._model.decode([track.decode_job(self.plan) for track in due]) if due else []
         for track, samples in zip(due, decoded, strict=True):
-            if track.sequence in self._tracks:  # not if a sibling's failure has just ended its job
+            if track.sequence in self._tracks:  # not if the verdict on a sibling has just ended its job
                 self._send(track, samples)
 
     def _send(self, track: Track, samples: Samples) -> None:
@@ -309,13 +330,17 @@ class Engine:
         self._model.release(sequence)
 
     def _fail_running(self, error: Exception) -> None:
-        if isinstance(error, SaywellError):
-            cause = error
-        else:
-            _log.error("a model step failed", exc_info=error)
-            cause = ModelFailure(f"the model failed in this step: {type(error).__name__}")
+        cause = _cause(error, "a model step failed")
         for job in {track.job for track in self._tracks.values()}:
             self._end(job, cause)
+
+
+def _cause(error: Exception, what: str) -> SaywellError:
+    """An error for the reader; what is not meant for readers goes to the log, with its traceback."""
+    if isinstance(error, SaywellError):
+        return error
+    _log.error("%s", what, exc_info=error)
+    return ModelFailure(f"{what}: {type(error).__name__}")
 
 
 def _nothing() -> None:

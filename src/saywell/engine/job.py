@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
 
 from saywell.audio.stitch import Stitcher
 from saywell.audio.verdict import Verdict
@@ -139,6 +142,7 @@ class Track:
     _pending: list[Frame] = field(default_factory=list)
     _portion: int = 0
     _named: bool = False
+    _frames: tuple[npt.NDArray[Any], ...] = ()
 
     def __post_init__(self) -> None:
         sequence = self.sequence
@@ -162,6 +166,8 @@ class Track:
 
     def decode_job(self, plan: Plan) -> DecodeJob:
         frames, self._pending = self._pending, []
+        if self.sequence.request.keep_frames:
+            self._frames = tuple(frame.data for frame in frames if frame.data is not None)
         # From a first few frames to the steady portion by doubling: early sound, then fewer calls.
         self._portion = min(plan.chunk_frames, self._portion * 2)
         return DecodeJob(self.sequence, frames, last=self.finish is not None)
@@ -183,4 +189,5 @@ class Track:
             sample_rate=self.sequence.voice.sample_rate,
             final=last,
             text=text,
+            frames=self._frames,
         )

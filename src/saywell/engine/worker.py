@@ -1,4 +1,4 @@
-"""The engine worker: one process, one model, driven by messages. `python -m saywell.engine.worker HANDLE`."""
+"""The engine worker: one process, one model, driven by messages that come by the pipe on its standard input."""
 
 from __future__ import annotations
 

@@ -5,18 +5,19 @@ A family is a folder of this room whose package has two functions::
     spec(name: str, path: Path | None) -> ModelSpec      cheap: reads a config file at most
     load(spec: ModelSpec, plan: Plan) -> Model           maps weights, starts what it needs
 
-The engine calls every method of a Model from one thread, the one that called `load`.
+The engine calls every method of a Model but `prepare` from one thread, the one that called `load`.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib import import_module, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from saywell.errors import MissingDependency, SaywellError, UnknownModel
-from saywell.types import Frame, ModelSpec, Samples, Sequence, Voice
+from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 
 if TYPE_CHECKING:
     from saywell.plan import Plan
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 HOME = "saywell.models"
 DEFAULT_MODEL = "builtin"
 FAMILY_OF = {"builtin": "builtin"}
-"""Model name → family."""
+"""Model name → family, for models without files."""
+MANIFEST = "saywell.json"
+"""In the directory of a converted model; names its family."""
+_MAX_MANIFEST = 4 << 20
 
 
 class SequenceError(Exception):
@@ -55,10 +59,17 @@ class Model(Protocol):
         """All voices, the default first."""
         ...
 
+    def prepare(self, request: Request) -> None:
+        """Do what is slow and must precede the first prefill of a request with a reference: encode it.
+
+        Called from another thread than the engine's, before the request is scheduled. Raises a SaywellError.
+        """
+        ...
+
     def prefill(self, started: list[Sequence]) -> None:
         """Prepare sequences that have just been given a slot: prompt ids, voice state, KV cache.
 
-        Sets `sequence.state` of each one prepared; one without is handed in again. Raises SequenceError for one at fault.
+        Sets `sequence.state` of each one prepared; one without is handed in again. Raises SequenceError for one.
         """
         ...
 
@@ -93,16 +104,45 @@ class Family(Protocol):
 
 
 def find_spec(model: str | None, path: Path | None = None) -> ModelSpec:
-    """The spec of a model by name. Raises UnknownModel naming what there is."""
+    """The spec of a model: by name, or by the directory of a converted one. Raises UnknownModel naming what there is.
+
+    For settings only: a name that comes with a request never gets here.
+    """
+    if path is None and model is not None and model not in FAMILY_OF and Path(model).is_dir():
+        path, model = Path(model), None
+    if path is not None:
+        place = path.resolve()
+        return load_family(_family_in(place)).spec(model or place.name, place)
     name = model or DEFAULT_MODEL
     family = FAMILY_OF.get(name)
     if family is None:
-        raise UnknownModel(f"no model {name!r}; there is {', '.join(sorted(FAMILY_OF))}", param="model")
-    return load_family(family).spec(name, path)
+        there = ", ".join(sorted(FAMILY_OF))
+        raise UnknownModel(f"no model {name!r}; there is {there}, or the directory of a converted one", param="model")
+    return load_family(family).spec(name, None)
+
+
+def _family_in(directory: Path) -> str:
+    """The family a converted model's manifest names."""
+    manifest = directory / MANIFEST
+    if not directory.is_dir():
+        raise UnknownModel(f"{directory} is not a directory", param="model_path")
+    try:
+        with manifest.open("rb") as file:
+            family = json.loads(file.read(_MAX_MANIFEST))["family"]
+    except FileNotFoundError:
+        raise UnknownModel(
+            f"{directory} holds no converted model ({MANIFEST} is missing); run `saywell convert` on a published one",
+            param="model_path",
+        ) from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UnknownModel(f"{manifest} is damaged; convert the model again", param="model_path") from None
+    if not isinstance(family, str) or not family.isidentifier():
+        raise UnknownModel(f"{manifest} names no model family", param="model_path")
+    return family
 
 
 def load_family(family: str) -> Family:
-    """Import a family by its id, or by a dotted module path. An unknown name and a missing dependency are told apart."""
+    """Import a family by its id or dotted module path. An unknown name and a missing dependency are told apart."""
     module = family if "." in family else f"{HOME}.{family}"
     if not _exists(module):
         raise UnknownModel(f"no model family {family!r}", param="model")

@@ -13,7 +13,7 @@ from saywell.models.base import DecodeJob, SequenceError
 from saywell.models.builtin.messages import Failed, KnownVoice, ListVoices, Piece, Voices
 from saywell.models.builtin.pool import START_S, Child, ChildDiedError, Pool, speak
 from saywell.plan import Plan
-from saywell.types import Frame, ModelSpec, Samples, Sequence, Voice
+from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 
 STEP_S = 0.05
 """The longest a step waits when nobody has anything to say."""
@@ -56,6 +56,9 @@ class BuiltinModel:
             Voice(id=v.id, name=v.name, language=v.language, sample_rate=v.sample_rate, description=v.description)
             for v in self._known.values()
         )
+
+    def prepare(self, request: Request) -> None:
+        """Nothing: these voices take no reference."""
 
     def prefill(self, started: list[Sequence]) -> None:
         """Queue sequences for a child; whoever is free starts at once."""

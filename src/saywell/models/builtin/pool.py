@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
-from pathlib import Path
 from threading import Condition
 from typing import cast
 
+from saywell.child import spawn
 from saywell.errors import ModelFailure
 from saywell.models.builtin.messages import (
     Answer,
@@ -27,8 +23,6 @@ from saywell.models.builtin.messages import (
     encode,
 )
 
-ROOT = Path(__file__).parents[3]
-"""Where `saywell` lies. The child works there, so that `-m` finds this very package and nothing of the user's."""
 START_S = 20.0
 """A loaded machine may need long to start Python; beyond this something is wrong."""
 STOP_S = 0.5
@@ -43,15 +37,10 @@ class Child:
     """One speech process and the engine's end of its pipe."""
 
     def __init__(self) -> None:
-        self.pipe, theirs = Pipe()
+        """Raises OSError."""
+        self._child = spawn("saywell.models.builtin.process")
+        self.process, self.pipe = self._child.process, self._child.connection
         self.number = 0
-        try:
-            self.process = _launch(theirs)
-        except OSError:
-            self.pipe.close()
-            raise
-        finally:
-            theirs.close()
 
     def send(self, order: Order) -> None:
         """Raises ChildDiedError."""
@@ -79,9 +68,7 @@ class Child:
 
     def kill(self) -> None:
         """End the process, whatever it does, and free what it holds here. Safe to call again."""
-        self.process.kill()
-        self.process.wait()
-        self.pipe.close()
+        self._child.kill()
 
 
 class Pool:
@@ -199,21 +186,3 @@ def speak(child: Child, text: str, synthesiser: str, source: str, sample_rate: i
     """Give an idle child its next utterance. Raises ChildDiedError."""
     child.number += 1
     child.send(Speak(child.number, text, synthesiser, source, sample_rate, speed))
-
-
-def _launch(theirs: Connection) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "saywell.models.builtin.process"]
-    standard_input = _descriptor(theirs)
-    try:
-        return subprocess.Popen(command, stdin=standard_input, stdout=subprocess.DEVNULL, cwd=ROOT)
-    finally:
-        os.close(standard_input)
-
-
-def _descriptor(end: Connection) -> int:
-    if sys.platform == "win32":
-        import msvcrt
-        from multiprocessing import reduction
-
-        return msvcrt.open_osfhandle(reduction.duplicate(end.fileno()), 0)
-    return os.dup(end.fileno())

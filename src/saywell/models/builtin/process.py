@@ -7,13 +7,12 @@ synthesiser is doing. Sending blocks while the pipe is full: that is how a slow 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, NoReturn
 
+from saywell.child import parent
 from saywell.errors import ModelFailure, SaywellError
 from saywell.models.builtin import espeak, flite
 from saywell.models.builtin.messages import (
@@ -39,7 +38,7 @@ class Pipe:
     """The way to the engine. When it breaks, the engine is gone, and so is the reason to live."""
 
     def __init__(self) -> None:
-        self.connection = _standard_input()
+        self.connection = parent()
         self.jobs: SimpleQueue[Speak | ListVoices] = SimpleQueue()
         self.stopped = -1
         """The number of the last utterance that was told to stop."""
@@ -138,18 +137,7 @@ def main() -> None:
             pipe.send(Voices(flite.voices() + espeak.voices()))
 
 
-def _standard_input() -> Connection:
-    if sys.platform == "win32":
-        import msvcrt
-        from multiprocessing.connection import PipeConnection
-
-        return PipeConnection(msvcrt.get_osfhandle(0))
-    return Connection(0)
-
-
 def _prepare() -> None:
-    # Ctrl-C reaches the whole terminal group; the engine decides when a child ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The C libraries may complain about a text by quoting it; only Python keeps the way to the log.
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,1 +1,29 @@
 """DualAR: a slow transformer over frames, a fast one over a frame's codebooks, a causal codec (S1-mini and kin)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from saywell.errors import UnknownModel
+from saywell.types import ModelSpec
+
+if TYPE_CHECKING:
+    from saywell.models.base import Model
+    from saywell.plan import Plan
+
+
+def spec(name: str, path: Path | None) -> ModelSpec:
+    """The facts of a converted checkpoint. Raises UnknownModel, BadConfig, BadCheckpoint."""
+    if path is None:
+        raise UnknownModel(f"{name} needs the directory `saywell convert` wrote; give it as the model", param="model")
+    from saywell.models.dual_ar.facts import facts
+
+    return facts(name, path)
+
+
+def load(spec: ModelSpec, plan: Plan) -> Model:
+    """Map the weights and start the graphs. Raises GraphError, BadConfig, BadCheckpoint."""
+    from saywell.models.dual_ar.model import DualArModel
+
+    return DualArModel(spec, plan)

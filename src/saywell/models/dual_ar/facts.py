@@ -1,0 +1,76 @@
+"""What planning needs to know of a converted checkpoint: read from its configuration and manifest, no weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from saywell.models.dual_ar.ar_files import CODES_FILE, EMBEDDINGS_FILE, data_file, slow_file
+from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.convert import PRECISIONS, read_manifest
+from saywell.models.dual_ar.errors import BadCheckpoint
+from saywell.models.dual_ar.speakers import DEFAULT
+from saywell.types import ModelSpec
+
+_LIBRARIES = 120 << 20
+"""Python, NumPy, ONNX Runtime and the tokeniser in one process, measured."""
+_DECODING = 90 << 20
+"""Activations of the codec's tiles and of a prompt's chunk, measured at full size."""
+_KV_BYTES = {"fp32": 4, "int8": 1, "int4": 1}
+"""Bytes of one element of the KV cache."""
+
+
+def facts(name: str, path: Path) -> ModelSpec:
+    """Raises BadConfig and BadCheckpoint naming the file at fault."""
+    config = Config.read(path)
+    files = {file: int(entry["bytes"]) for file, entry in read_manifest(path)["files"].items()}
+    _check_sizes(path, files)
+    precisions = tuple(each for each in PRECISIONS if _has(each, files))
+    if not precisions:
+        raise BadCheckpoint(f"{path} holds no graphs; run `saywell convert` on the published checkpoint again")
+    return ModelSpec(
+        name=name,
+        family="dual_ar",
+        kind="autoregressive",
+        sample_rate=config.codec.sample_rate,
+        frame_rate=config.codec.frame_rate,
+        executors=("onnx", "openvino"),
+        precisions=precisions,
+        weight_bytes={each: _weights(each, files) for each in precisions},
+        kv_bytes_per_frame={each: _kv(config, each) for each in precisions},
+        overhead_bytes=_LIBRARIES + _DECODING,
+        slot_bytes=4 << 20,
+        max_context=config.max_seq_len,
+        decode_tile=_TILE,
+        speeds=(1.0, 1.0),
+        clones=True,
+        default_voice=DEFAULT,
+        path=path,
+    )
+
+
+_TILE = 4
+
+
+def _has(precision: str, files: dict[str, int]) -> bool:
+    cache = "fp32" if precision == "fp32" else "int8"
+    return slow_file(precision, cache) in files and data_file(precision) in files
+
+
+def _weights(precision: str, files: dict[str, int]) -> int:
+    """Graph data that becomes resident. The embedding tables stay on disk, but for the rows in use."""
+    codec = "fp32" if precision == "fp32" else "int8"
+    wanted = (data_file(precision), f"codec_latents.{codec}.onnx.data", f"codec_stack.{codec}.onnx.data")
+    rows = files.get(EMBEDDINGS_FILE, 0) // 50 + files.get(CODES_FILE, 0)
+    return sum(size for file, size in files.items() if file in wanted) + rows
+
+
+def _kv(config: Config, precision: str) -> int:
+    return 2 * config.n_layer * config.n_local_heads * config.head_dim * _KV_BYTES[precision]
+
+
+def _check_sizes(path: Path, files: dict[str, int]) -> None:
+    """A cut-off or replaced file is found before it is mapped; `saywell convert` checks digests as well."""
+    for file, size in files.items():
+        place = path / file
+        if Path(file).name != file or not place.is_file() or place.stat().st_size != size:
+            raise BadCheckpoint(f"{place} is missing or not as long as it was when it was written; convert again")

@@ -1,0 +1,136 @@
+"""The family behind the contract of `models.base`: text in, frames a step, samples from a streaming codec."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from saywell import memory
+from saywell.errors import ModelFailure, SaywellError
+from saywell.executors.base import Threading
+from saywell.models.base import DecodeJob, SequenceError
+from saywell.models.dual_ar import prompt
+from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.guards import Guard
+from saywell.models.dual_ar.kv_cache import Prefix
+from saywell.models.dual_ar.runtime_ar import BROKEN, ArRuntime, Running
+from saywell.models.dual_ar.runtime_codec import DecoderState, load_decoder
+from saywell.models.dual_ar.sampling import Sampling
+from saywell.models.dual_ar.speakers import Speakers
+from saywell.models.dual_ar.tokenizer import Tokenizer
+from saywell.plan import Plan
+from saywell.types import FinishReason, Frame, ModelSpec, Request, Samples, Sequence, Voice
+
+_PREFIX_BYTES = 256 << 20
+"""Memory for the KV of voices' prompts."""
+
+
+@dataclass(slots=True, eq=False)
+class _State:
+    running: Running
+    guard: Guard | None
+    decoder: DecoderState
+
+
+class DualArModel:
+    """Transformers and codec on one executor."""
+
+    def __init__(self, spec: ModelSpec, plan: Plan) -> None:
+        if spec.path is None:
+            raise ModelFailure("this model needs the directory of a converted checkpoint")
+        self.spec = spec
+        self.config = Config.read(spec.path)
+        self.tokenizer = Tokenizer.read(spec.path, self.config)
+        threading = Threading(threads=plan.threads, affinity=plan.affinity)
+        exact = plan.precision == "fp32"
+        self._ar = ArRuntime(
+            spec.path,
+            plan.precision,
+            threading,
+            slots=plan.slots,
+            max_len=memory.context(spec, plan.max_frames),
+            cache="fp32" if exact else "int8",
+        )
+        self._codec = load_decoder(
+            spec.path,
+            self.config.codec,
+            threading,
+            precision="fp32" if exact else "int8",
+            executor="openvino" if plan.executor == "openvino" else "onnx",
+        )
+        self._speakers = Speakers(spec, self.config, threading, plan.cache_dir / "voices")
+        self._prefixes: OrderedDict[str, Prefix] = OrderedDict()
+
+    def voices(self) -> tuple[Voice, ...]:
+        return self._speakers.voices()
+
+    def prepare(self, request: Request) -> None:
+        if request.reference is not None:
+            self._speakers.encode(request.reference)
+
+    def prefill(self, started: list[Sequence]) -> None:
+        for sequence in started:
+            try:
+                sequence.state = self._begin(sequence)
+            except SaywellError as error:
+                raise SequenceError(sequence, error) from error
+
+    def _begin(self, sequence: Sequence) -> _State:
+        request = sequence.request
+        text = prompt.text_part(self.tokenizer, self.config, sequence.text)
+        sampling = Sampling.of(request.sampling, sequence.seed)
+        running = self._ar.prefill(text, sampling, self._prefix(sequence))
+        guard = None if request.raw else Guard(sequence.text, self.spec.frame_rate)
+        return _State(running, guard, self._codec.start())
+
+    def _prefix(self, sequence: Sequence) -> Prefix:
+        """The KV of what comes before the text, computed once for each voice."""
+        reference = sequence.request.reference
+        key = reference.key if reference is not None else sequence.voice.id
+        if key in self._prefixes:
+            self._prefixes.move_to_end(key)
+            return self._prefixes[key]
+        spoken = self._speakers.references(sequence.voice.id, reference)
+        prefix = self._ar.prefix(prompt.voice_part(self.tokenizer, self.config, spoken))
+        self._prefixes[key] = prefix
+        while len(self._prefixes) > 1 and sum(each.nbytes for each in self._prefixes.values()) > _PREFIX_BYTES:
+            self._prefixes.popitem(last=False)
+        return prefix
+
+    def step(self, batch: list[Sequence]) -> list[Frame]:
+        codes = self._ar.step([sequence.state.running for sequence in batch])
+        return [self._frame(sequence, row) for sequence, row in zip(batch, codes, strict=True)]
+
+    def _frame(self, sequence: Sequence, row: np.ndarray) -> Frame:
+        """One row of a step, [1 + num_codebooks]: the token, then the codes."""
+        if row[0] == BROKEN:
+            broken = ModelFailure(f"the model gave numbers that are not finite in frame {sequence.frames}")
+            return Frame(sequence, None, error=broken)
+        if row[0] == self._ar.im_end:
+            return Frame(sequence, None, finish="stop" if sequence.frames else "empty")
+        return Frame(sequence, row, finish=self._end(sequence, row))
+
+    def _end(self, sequence: Sequence, row: np.ndarray) -> FinishReason | None:
+        state: _State = sequence.state
+        if self._ar.room(state.running) < 1:
+            return "length"
+        return state.guard.add(row[1:]) if state.guard is not None else None
+
+    def decode(self, jobs: list[DecodeJob]) -> list[Samples]:
+        return [self._sound(job) for job in jobs]
+
+    def _sound(self, job: DecodeJob) -> Samples:
+        codes = [frame.data[1:] for frame in job.frames if frame.data is not None]
+        if not codes:
+            return np.zeros(0, np.float32)
+        state: _State = job.sequence.state
+        return self._codec.decode(state.decoder, np.stack(codes, axis=1))
+
+    def release(self, sequence: Sequence) -> None:
+        if sequence.state is not None:
+            self._ar.release(sequence.state.running)
+
+    def close(self) -> None:
+        self._prefixes.clear()
