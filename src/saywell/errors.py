@@ -6,6 +6,7 @@ SaywellError                      500
 │   ├── TooLarge                  413   text, upload or duration over the limit
 │   ├── UnknownVoice              404
 │   ├── UnknownModel              404
+│   ├── AlreadyExists             409   a voice of this name is there; replace it or choose another
 │   └── UnsupportedMedia          415   not audio, or an output format that is not there
 ├── PlanError                     400   an impossible wish; `param` names the setting
 ├── Unauthorized                  401
@@ -15,6 +16,7 @@ SaywellError                      500
 │   ├── MissingDependency         503   an optional package or program is not installed
 │   └── EngineClosed              503
 ├── OutOfMemory                   507   would not fit, refused before it starts
+├── StorageFailure                507   the disk is full, read-only or failing; what should be kept was not
 ├── DeadlineExceeded              504
 ├── Cancelled                     499   the client went away
 └── EngineFailure                 500
@@ -59,6 +61,10 @@ class UnknownModel(InvalidRequest):
     status, code = 404, "model_not_found"
 
 
+class AlreadyExists(InvalidRequest):
+    status, code = 409, "already_exists"
+
+
 class UnsupportedMedia(InvalidRequest):
     status, code = 415, "unsupported_media"
 
@@ -93,6 +99,10 @@ class EngineClosed(Unavailable):
 
 class OutOfMemory(SaywellError):
     status, code = 507, "out_of_memory"
+
+
+class StorageFailure(SaywellError):
+    status, code = 507, "storage_failure"
 
 
 class DeadlineExceeded(SaywellError):

@@ -1,0 +1,116 @@
+"""Who a model can speak as: the voice without a reference, saved voices, and any recording sent with a request."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from platformdirs import user_data_path
+
+from saywell.audio.resample import resample
+from saywell.errors import ModelFailure
+from saywell.executors.base import Threading
+from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.convert import CODEC, MODEL, read_manifest
+from saywell.models.dual_ar.errors import BadCheckpoint
+from saywell.models.dual_ar.runtime_codec import CodecEncoder, load_encoder
+from saywell.types import ModelSpec, Reference, Samples, Voice
+from saywell.voices import Codes, VoiceStore
+
+DEFAULT = "default"
+"""The voice without a reference: the model's own choice."""
+LANGUAGE = "und"
+"""The model speaks any of its languages with any voice, so a voice has none of its own."""
+PRECISION = "fp32"
+"""Of the codec's encoder."""
+
+
+class Speakers:
+    """Safe from any thread. Encoding a recording takes seconds; call it beside the engine's thread."""
+
+    def __init__(self, spec: ModelSpec, config: Config, threading: Threading, directory: Path | None = None) -> None:
+        """`directory`: where codes and saved voices are kept; None: with the user's data. Raises BadCheckpoint."""
+        if spec.path is None:
+            raise ModelFailure("this model needs the directory of a converted checkpoint")
+        path, digest = spec.path, model_digest(spec.path)
+        self._config = config
+        self.store = VoiceStore(directory or default_directory(digest), digest, PRECISION)
+        # Between its runs the encoder must leave the cores to the engine.
+        self._encoder = _Encoder(lambda: load_encoder(path, config.codec, replace(threading, spin=False)))
+
+    def voices(self) -> tuple[Voice, ...]:
+        """The default first, then the saved ones by id."""
+        default = self._voice(DEFAULT, "as the model speaks without a reference")
+        return (default, *(self._voice(each.id, "made of a recording") for each in self.store.named()))
+
+    def _voice(self, voice: str, description: str) -> Voice:
+        rate = self._config.codec.sample_rate
+        return Voice(id=voice, name=voice, language=LANGUAGE, sample_rate=rate, description=description)
+
+    def encode(self, reference: Reference) -> Codes:
+        """Codes [num_codebooks, T] of a recording, kept for the next time.
+
+        Raises InvalidRequest and TooLarge for what is no recording of speech, GraphError.
+        """
+        return self.store.codes(reference, self._encode)
+
+    def _encode(self, reference: Reference) -> Codes:
+        samples = np.frombuffer(reference.pcm, np.float32)
+        return self._encoder(resample(samples, reference.sample_rate, self._config.codec.sample_rate))
+
+    def references(self, voice: str, reference: Reference | None = None) -> tuple[tuple[str, Codes], ...]:
+        """Transcript and codes of what to speak like, `reference` before `voice`; () for the default voice.
+
+        Raises UnknownVoice, and what `encode` raises.
+        """
+        if reference is not None:
+            return ((reference.transcript, self.encode(reference)),)
+        return () if voice == DEFAULT else (self.store.load(voice),)
+
+    def key(self, voice: str, reference: Reference | None = None) -> str:
+        """Tells apart whatever `references` gives: a voice saved anew has another key. Raises UnknownVoice."""
+        if reference is not None:
+            return self.store.key(reference)
+        return DEFAULT if voice == DEFAULT else self.store.find(voice).digest
+
+
+class _Encoder:
+    """The codec's encoder, 0.8 GB at full size: there while somebody uses it or waits for it, one at a time."""
+
+    def __init__(self, load: Callable[[], CodecEncoder]) -> None:
+        self._load = load
+        self._turn, self._counting = Lock(), Lock()
+        self._wanted = 0
+        self._loaded: CodecEncoder | None = None
+
+    def __call__(self, samples: Samples) -> Codes:
+        with self._counting:
+            self._wanted += 1
+        try:
+            with self._turn:
+                if self._loaded is None:
+                    self._loaded = self._load()
+                return self._loaded.encode(samples)
+        finally:
+            with self._counting:
+                self._wanted -= 1
+                if not self._wanted:
+                    self._loaded = None
+
+
+def model_digest(directory: Path) -> str:
+    """SHA-256 of all weights of a converted model, as its manifest names them. Raises BadCheckpoint."""
+    files = read_manifest(directory)["files"]
+    missing = [name for name in (MODEL, CODEC) if name not in files]
+    if missing:
+        raise BadCheckpoint(f"{directory} was not converted to the end, it lacks {missing[0]}; convert it again")
+    return hashlib.sha256("\0".join(files[name]["sha256"] for name in (MODEL, CODEC)).encode()).hexdigest()
+
+
+def default_directory(digest: str) -> Path:
+    """Where the voices of one model are kept if nothing else is asked for."""
+    return user_data_path("saywell") / "voices" / digest[:16]
