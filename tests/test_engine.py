@@ -332,6 +332,70 @@ def test_bad_audio_never_gets_out(tiny_engine: Start, poison: float) -> None:
     np.testing.assert_array_equal(engine.submit(ask()).collect().samples, golden)
 
 
+@pytest.mark.parametrize(("bad_draws", "good"), [(1, True), (2, False)])
+def test_an_empty_draw_is_drawn_once_more(tiny_engine: Start, bad_draws: int, good: bool) -> None:
+    left: list[int] = []
+
+    class Moody(tiny_ar.TinyModel):
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            frames = super().step(batch)
+            if left and left[0] and batch[0].frames == 0:
+                left[0] -= 1
+                return [Frame(batch[0], None, finish="empty")]
+            return frames
+
+    engine = tiny_engine(Moody)
+    plain = engine.submit(ask()).collect()
+    left.append(bad_draws)
+    if good:
+        again = engine.submit(ask()).collect()
+        assert again.duration_s == pytest.approx(plain.duration_s, rel=0.2)
+        assert not np.array_equal(again.samples, plain.samples)
+    else:
+        with pytest.raises(BadAudio, match="empty"):
+            engine.submit(ask()).collect()
+    until(lambda: engine.health().running == 0)
+
+
+def test_a_greedy_draw_is_not_repeated(tiny_engine: Start) -> None:
+    prefills: list[int] = []
+
+    class Empty(tiny_ar.TinyModel):
+        def prefill(self, started: list[Sequence]) -> None:
+            prefills.extend(sequence.index for sequence in started)
+            super().prefill(started)
+
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            if batch[0].request.text != "Hello.":
+                return super().step(batch)
+            return [Frame(batch[0], None, finish="empty")]
+
+    engine = tiny_engine(Empty)
+    prefills.clear()
+    with pytest.raises(BadAudio, match="empty"):
+        engine.submit(Request(text="Hello.", sampling=SamplingParams(temperature=0.0))).collect()
+    assert prefills == [0]
+
+
+def test_a_frame_with_an_error_ends_only_its_request(tiny_engine: Start) -> None:
+    class Partly(tiny_ar.TinyModel):
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            return [
+                Frame(frame.sequence, None, error=ModelFailure("not finite")) if bad(frame.sequence) else frame
+                for frame in super().step(batch)
+            ]
+
+    def bad(sequence: Sequence) -> bool:
+        return sequence.frames == 3 and "bad" in sequence.text
+
+    engine = tiny_engine(Partly)
+    golden = engine.submit(ask(LONG)).collect()
+    good, ill = engine.submit(ask(LONG)), engine.submit(ask("This is a bad one."))
+    with pytest.raises(ModelFailure, match="not finite"):
+        ill.collect()
+    np.testing.assert_array_equal(good.collect().samples, golden.samples)
+
+
 def test_a_limit_nobody_asked_for_is_an_error(tiny_engine: Start) -> None:
     with pytest.raises(BadAudio, match="length"):
         tiny_engine(max_frames=9).submit(ask()).collect()

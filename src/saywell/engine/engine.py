@@ -14,7 +14,7 @@ import psutil
 
 from saywell.engine import EngineHealth, State
 from saywell.engine.admission import Admission
-from saywell.engine.job import Job, Track
+from saywell.engine.job import Job, Track, next_seed
 from saywell.engine.scheduler import Scheduler
 from saywell.engine.stream import Outlet, Stream
 from saywell.errors import (
@@ -291,7 +291,10 @@ class Engine:
             chunk = track.chunk(samples)
             self._refuse_bad_end(track)
         except BadAudio as error:
-            self._end(job, error)
+            if self._may_draw_again(track):
+                self._draw_again(track)
+            else:
+                self._end(job, error)
             return
         job.put(track.sequence, chunk)
         if track.finish is None:
@@ -309,6 +312,19 @@ class Engine:
                 f"generation ended with {track.finish!r} instead of by itself; "
                 "try another seed, a lower temperature or a shorter text"
             )
+
+    def _may_draw_again(self, track: Track) -> bool:
+        """Whether another draw may do better: it would be another one, nothing was heard, and it is the first time."""
+        greedy = track.sequence.request.sampling.temperature == 0
+        return self.spec.kind == "autoregressive" and not (greedy or track.heard or track.redrawn)
+
+    def _draw_again(self, track: Track) -> None:
+        sequence = track.sequence
+        _log.info("drawing a sequence again after a bad end")
+        self._model.release(sequence)
+        sequence.state, sequence.frames = None, 0
+        sequence.seed = next_seed(sequence.seed)
+        self._tracks[sequence] = Track(track.job, sequence, redrawn=True)  # prefilled on the next turn
 
     def _finish(self, job: Job) -> None:
         self._scheduler.remove(job)

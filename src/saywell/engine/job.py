@@ -82,7 +82,7 @@ class Job:
             source=source,
             text=source if request.raw else normalise(source, request.language or self.voice.language),
             voice=self.voice,
-            seed=(self.seed + self._index * _GOLDEN) % 2**63,
+            seed=next_seed(self.seed, self._index),
             max_frames=request.max_frames or self._plan.max_frames,
             slot=slot,
         )
@@ -120,6 +120,11 @@ class Job:
         )
 
 
+def next_seed(seed: int, steps: int = 1) -> int:
+    """A seed that has nothing to do with this one, always the same."""
+    return (seed + steps * _GOLDEN) % 2**63
+
+
 def _texts(request: Request, plan: Plan) -> Iterator[str]:
     """The chunks to be spoken, one sequence each. A chunk with nothing to say (a line of dashes) makes no sequence."""
     if request.raw:
@@ -139,6 +144,10 @@ class Track:
     verdict: Verdict = field(init=False)
     stitcher: Stitcher | None = field(init=False)
     finish: FinishReason | None = None
+    redrawn: bool = False
+    """The first draw of this sequence was no good; this is the second."""
+    heard: bool = False
+    """Some of it has left: it can no longer be drawn again."""
     _pending: list[Frame] = field(default_factory=list)
     _portion: int = 0
     _named: bool = False
@@ -180,6 +189,7 @@ class Track:
             self.verdict.finish()
         if self.stitcher is not None:
             samples = self.stitcher.feed(samples, last)
+        self.heard = self.heard or len(samples) > 0
         text = "" if self._named else self.sequence.source
         self._named = True
         return AudioChunk(
