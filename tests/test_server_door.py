@@ -8,11 +8,11 @@ import time
 
 import httpx
 import pytest
-from fake_engine import FakeEngine, decision
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from fake_engine import FakeEngine, decision
 from saywell.errors import PlanError
 from saywell.server.app import create_app
 from saywell.server.middleware import PROBES, body_limit

@@ -20,8 +20,8 @@ import httpx
 import numpy as np
 import openai
 import pytest
-from fake_engine import PLAN, FakeEngine, decision, tagged
 
+from fake_engine import PLAN, FakeEngine, decision, tagged
 from saywell.audio.encode import to_int16
 from saywell.errors import DeadlineExceeded, TooManyRequests
 from saywell.server import middleware, protocol
@@ -303,7 +303,7 @@ def test_openai_client_speaks(serve, client_of, tmp_path):
     assert (tmp_path / "hello.mp3").stat().st_size > 1000
     assert live.engine.requests[1].sampling.seed == 3
     assert streamed.headers["x-saywell-ignored"] == "instructions, seed"
-    assert [model.id for model in client.models.list()][0] == "fake"
+    assert next(model.id for model in client.models.list()) == "fake"
     assert client.models.retrieve("tts-1").id == "tts-1"
 
 

@@ -9,8 +9,8 @@ import httpx
 import numpy as np
 import pytest
 import soundfile as sf
-from fake_engine import FakeEngine, decision, tagged
 
+from fake_engine import FakeEngine, decision, tagged
 from saywell.audio.encode import FORMATS, to_int16
 from saywell.errors import DeadlineExceeded, ModelFailure, OutOfMemory, TooManyRequests
 from saywell.server.app import create_app

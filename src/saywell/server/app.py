@@ -74,7 +74,7 @@ def serve(engine: SpeechEngine, decision: Decision, *, figures: Metrics | None =
     set_up_logging(settings.log_level or "info", settings.log_json or False)
     sock = listen(settings.host or DEFAULT_HOST, DEFAULT_PORT if settings.port is None else settings.port)
     url = url_of(sock)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]Saywell[/bold] {__version__} listens on [bold]{url}[/bold], loading {engine.spec.name} …")
     app = create_app(engine, decision, figures=figures, on_ready=lambda service: _welcome(console, url, service))
     server = Server(app)
@@ -89,7 +89,7 @@ def _welcome(console: Console, url: str, service: Service) -> None:
     console.print(f"Ready: {plan.model} on {plan.device}, {plan.slots} at once. Voices: {some}", markup=False)
     key = " -H 'Authorization: Bearer KEY'" if service.keys else ""
     body = """-H 'Content-Type: application/json' -d '{"input": "Hello there."}'"""
-    console.print(f"Try:   curl {url}/v1/audio/speech{key} {body} -o hello.mp3", markup=False, soft_wrap=True)
+    console.print(f"Try:   curl {url}/v1/audio/speech{key} {body} -o hello.mp3", markup=False)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,0 +1,118 @@
+"""ProductionTTSEngine: the interface of the S1-Mini engine, on Saywell's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from s1_mini.config import EngineConfig, settle
+from s1_mini.utils import empty_cache, get_vram_info
+from saywell.engine.launch import Speaker, build
+from saywell.errors import SaywellError
+from saywell.types import Samples
+
+
+@dataclass(frozen=True)
+class GenerationResponse:
+    """What `generate` gives back: it does not raise."""
+
+    success: bool
+    audio: tuple[int, Samples] | None = None
+    """(sample rate in Hz, mono float32 samples within [-1, 1], shape [n])."""
+    error: str | None = None
+    finish_reason: str | None = None
+    seed: int | None = None
+
+
+class ModelManager:
+    """What was called the model manager: here it only clears memory."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+
+    def clear_cache(self, force: bool = False) -> bool:
+        """Give cached GPU memory back to the system; whether that was done. Without `force`, as the options say."""
+        free = get_vram_info()["free_gb"]
+        wanted = not self._config.vram_clear_on_oom_only and free < self._config.vram_clear_threshold_gb
+        return empty_cache() if force or wanted else False
+
+
+class ProductionTTSEngine:
+    """Loads once, then speaks until it is stopped. Also a context manager that starts and stops it."""
+
+    def __init__(self, config: EngineConfig | None = None) -> None:
+        self.config = config or EngineConfig()
+        self.model_manager = ModelManager(self.config)
+        self._speaker: Speaker | None = None
+
+    def start(self) -> None:
+        """Decide, load and speak a first word. Raises a SaywellError that says what is missing."""
+        if self._speaker is None:
+            self._speaker = self._start(stacklevel=3)
+
+    def _start(self, stacklevel: int) -> Speaker:
+        decision = settle(self.config.wishes(), stacklevel=stacklevel)
+        engine = build(decision, worker=False)
+        engine.start()
+        return Speaker(decision, engine)
+
+    def stop(self) -> None:
+        """Give everything back. May be called more than once."""
+        speaker, self._speaker = self._speaker, None
+        if speaker is not None:
+            speaker.close()
+
+    def __enter__(self) -> ProductionTTSEngine:
+        if self._speaker is None:
+            self._speaker = self._start(stacklevel=3)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def generate(
+        self,
+        text: str,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        repetition_penalty: float | None = None,
+        seed: int | None = None,
+        **fields: Any,
+    ) -> GenerationResponse:
+        """Speak `text`. None: the configuration's default. `fields`: further ones of a Request (voice, speed, …)."""
+        if self._speaker is None:
+            return GenerationResponse(success=False, error="the engine is not running; call start() first")
+        config = self.config
+        sampling = {
+            "temperature": config.default_temperature if temperature is None else temperature,
+            "top_p": config.default_top_p if top_p is None else top_p,
+            "repetition_penalty": config.default_repetition_penalty
+            if repetition_penalty is None
+            else repetition_penalty,
+            "seed": seed,
+        }
+        try:
+            audio = self._speaker.say(text, **sampling, **fields)
+        except SaywellError as error:
+            return GenerationResponse(success=False, error=error.message)
+        self.model_manager.clear_cache()
+        return GenerationResponse(
+            success=True,
+            audio=(audio.sample_rate, audio.samples),
+            finish_reason=audio.summary.finish_reason,
+            seed=audio.summary.seed,
+        )
+
+    def health_check(self) -> dict[str, Any]:
+        """Keys: healthy, models_loaded, device and vram (used_gb, total_gb)."""
+        ready = self._speaker is not None and self._speaker.engine.health().state == "ready"
+        vram = get_vram_info()
+        return {
+            "healthy": ready,
+            "models_loaded": ready,
+            "device": self._speaker.plan.device if self._speaker else None,
+            "vram": {"used_gb": vram["used_gb"], "total_gb": vram["total_gb"]},
+        }

@@ -1,0 +1,63 @@
+"""`python -m s1_mini.server --checkpoint DIR --port 8080`: Saywell's server under the S1-Mini engine's names.
+
+Reads the S1_MINI_* variables; options win over them. /metrics has the s1_mini_* names beside Saywell's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from s1_mini.config import BACKENDS, DEFAULT_CHECKPOINT, PRECISIONS, settle
+from s1_mini.utils import get_vram_info
+from saywell.engine.launch import build
+from saywell.errors import SaywellError
+from saywell.metrics import Metrics
+from saywell.server.app import serve
+
+PORT = 8080
+
+
+def main(args: list[str] | None = None) -> int:
+    """Serve until told to stop; the exit code."""
+    options = _parser().parse_args(args)
+    try:
+        decision = settle(_wishes(options), old_names=True)
+        metrics = Metrics(s1_mini=True)
+        metrics.watch(vram=lambda: get_vram_info()["utilization"])
+        return serve(build(decision, worker=True), decision, figures=metrics)
+    except SaywellError as error:
+        print(f"s1_mini.server: {error.message}", file=sys.stderr)  # noqa: T201 - a program's last words
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m s1_mini.server", description=__doc__)
+    parser.add_argument(
+        "--checkpoint", type=Path, help=f"model directory (default {DEFAULT_CHECKPOINT} if it is there)"
+    )
+    parser.add_argument("--host", help="address to listen on (default 127.0.0.1; others need SAYWELL_API_KEYS)")
+    parser.add_argument("--port", type=int, default=PORT, help=f"default {PORT}")
+    parser.add_argument("--device", choices=("cuda", "cpu", "mps", "auto"))
+    parser.add_argument("--precision", choices=tuple(PRECISIONS))
+    parser.add_argument("--compile-backend", choices=BACKENDS)
+    parser.add_argument("--timeout", type=float, help="seconds a request may take (default 60)")
+    return parser
+
+
+def _wishes(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "model_path": options.checkpoint,
+        "host": options.host,
+        "port": options.port,
+        "device": None if options.device == "auto" else options.device,
+        "precision": PRECISIONS.get(options.precision),
+        "compile": None if options.compile_backend == "auto" else options.compile_backend,
+        "timeout_s": options.timeout,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
