@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from importlib import util
 from typing import Literal
 
-import msgspec
 from rich.table import Table
 from rich.text import Text
 
@@ -40,7 +39,7 @@ def run(settings: Settings, *, as_json: bool) -> int:
     findings = [*_speech(), *_machine(hardware), *_packages(hardware), *_places(settings)]
     if as_json:
         report = {"version": __version__, "hardware": hardware, "findings": findings}
-        print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())  # noqa: T201
+        print(show.as_json(report))  # noqa: T201
     else:
         console = show.console()
         console.print(show.hardware_panel(hardware))

@@ -26,7 +26,7 @@ def run(settings: Settings, machine: Path | None, *, as_json: bool) -> None:
             "hardware": hardware,
             "plan": plan,
         }
-        print(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())  # noqa: T201
+        print(show.as_json(facts))  # noqa: T201
         return
     console = show.console()
     console.print(show.hardware_panel(hardware))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -17,12 +18,27 @@ if TYPE_CHECKING:
     from saywell.types import Summary
 
 SOURCE_STYLE = {"wish": "magenta", "measurement": "green", "rule": "dim"}
-QUIET = {"model", "affinity", "max_frames", "hang_s", "stall_s", "buffer_s", "first_frames", "chunk_frames"}
+QUIET = {
+    "model",
+    "affinity",
+    "max_frames",
+    "hang_s",
+    "stall_s",
+    "buffer_s",
+    "first_frames",
+    "chunk_frames",
+    "cache_dir",
+}
 """Fields of a plan that only the full table shows."""
 
 
 def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=False)
+
+
+def as_json(value: Any) -> str:
+    """Indented JSON of anything the program describes itself with."""
+    return msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode()
 
 
 def hardware_panel(hardware: Hardware) -> RenderableType:
@@ -67,7 +83,7 @@ def plan_panel(plan: Plan, *, full: bool) -> RenderableType:
     """The decision as a table with reasons."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=full)
     table.add_column("Field", style="bold", no_wrap=True)
-    table.add_column("Value", no_wrap=True, style="cyan")
+    table.add_column("Value", style="cyan", overflow="fold", max_width=12)
     table.add_column("Why")
     for reason in plan.reasons:
         if full or reason.field not in QUIET:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from rich.table import Table
 
 from saywell.commands import show
@@ -15,7 +14,7 @@ def run(settings: Settings, *, as_json: bool) -> None:
     with launch.open(settings=settings) as speaker:
         voices, model = speaker.voices(), speaker.spec.name
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode({"model": model, "voices": voices}), indent=2).decode())  # noqa: T201
+        print(show.as_json({"model": model, "voices": voices}))  # noqa: T201
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("Voice", style="bold", no_wrap=True)
