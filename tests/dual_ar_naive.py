@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
+torch.set_num_threads(1)  # tiny networks: threads would cost more than they give
+
 Array = np.ndarray[Any, Any]
 State = dict[str, Array]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -153,10 +155,15 @@ def test_prefixes_wrappers_and_both_weight_norm_spellings(path: Path, codec: Cod
     assert all(torch.equal(each, again[name]) for name, each in read_codec(path / "codec.pth", codec.config).items())
 
 
+@pytest.fixture
+def full_size(tmp_path: Path) -> Iterator[Path]:
+    yield fixture.write(tmp_path, "full")
+    shutil.rmtree(tmp_path)  # 3.6 GB that pytest would keep
+
+
 @pytest.mark.slow
-def test_full_size_round_trip(tmp_path: Path) -> None:
-    fixture.write(tmp_path, "full")
-    net = Codec.load(CodecConfig(), read_codec(tmp_path / "codec.pth", CodecConfig()))
+def test_full_size_round_trip(full_size: Path) -> None:
+    net = Codec.load(CodecConfig(), read_codec(full_size / "codec.pth", CodecConfig()))
     audio = net.decode(some_codes(net, 4))
     assert audio.shape == (4 * 2048,)
     assert net.encode(audio).shape == (10, 4)

@@ -326,7 +326,7 @@ def test_a_dead_child_is_told(published: Path, tmp_path: Path, monkeypatch: pyte
     dead.write_text("#!/bin/sh\necho trouble >&2\nkill -9 $$\n")
     dead.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(dead))
-    with pytest.raises(BadCheckpoint, match=r"model\.pth could not be read: .*trouble"):
+    with pytest.raises(BadCheckpoint, match=r"model\.pth could not be converted: .*trouble"):
         convert(published, tmp_path / "out", precisions=())
 
 

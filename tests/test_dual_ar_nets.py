@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -225,12 +227,17 @@ def test_codes_of_another_model_are_refused(tiny: Loaded, codes: np.ndarray[Any,
         tiny.prompt("b", ("a", codes))
 
 
+@pytest.fixture
+def full_size(tmp_path: Path) -> Iterator[Path]:
+    yield fixture.write(tmp_path, "full")
+    shutil.rmtree(tmp_path)  # 3.6 GB that pytest would keep
+
+
 @pytest.mark.slow
-def test_full_size_speaks(tmp_path: Path) -> None:
-    fixture.write(tmp_path, "full")
-    sizes = Config.read(tmp_path)
-    tokenizer = Tokenizer.read(tmp_path, sizes)
-    net = DualAR.load(sizes, tokenizer, read_model(tmp_path / "model.pth", sizes))
+def test_full_size_speaks(full_size: Path) -> None:
+    sizes = Config.read(full_size)
+    tokenizer = Tokenizer.read(full_size, sizes)
+    net = DualAR.load(sizes, tokenizer, read_model(full_size / "model.pth", sizes))
     frames = generate(net, prompt.build(tokenizer, sizes, "Hello there."), GREEDY, 4)
     assert frames.shape == (11, 4)
     assert len(set(frames[0])) > 1

@@ -229,7 +229,7 @@ def _run_child(kind: str, source: Path, out: Path, progress: Callable[[int, int]
         raise BadCheckpoint(last["refused"])
     if child.returncode:
         why = trouble[-1][:300] if trouble else f"exit status {child.returncode}"
-        raise BadCheckpoint(f"{FILES[kind]} could not be read: the process reading it ended with {why}")
+        raise BadCheckpoint(f"{FILES[kind]} could not be converted: the process doing it ended with {why}")
 
 
 def _follow(child: subprocess.Popen[bytes], progress: Callable[[int, int], None]) -> dict[str, Any]:
