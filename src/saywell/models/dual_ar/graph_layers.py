@@ -25,7 +25,7 @@ each other. tile8: s8 weights scaled by output, u8 activations with one scale fo
 _FAR = 1 << 31
 _LN_EPS = 1e-6
 SNAKE_EPS = 1e-9
-_BLOCKS = (128, 64, 32, 16)
+_BLOCKS = (32, 16)
 
 
 def sine_squared(degree: int) -> Floats:

@@ -59,7 +59,7 @@ def latents(weights: Weights, codec: CodecConfig, precision: Precision, tile: in
         at = f"quantizer.upsample.{stage}."
         weight, bias = weights[f"{at}0.conv.weight"], weights[f"{at}0.conv.bias"]
         flat = weight.transpose(0, 2, 1).reshape(codec.latent_dim, rate * codec.latent_dim)
-        y = layers.product(y, flat, np.tile(bias, rate))
+        y = layers.product(y, flat, np.tile(bias, rate), "fp32")  # small, and all of the signal goes through it
         rows *= rate
         y = g.op("Reshape", y, g.ints(rows, codec.latent_dim))
         y = layers.convnext(f"{at}1.", y, rows)
