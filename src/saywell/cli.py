@@ -1,4 +1,4 @@
-"""The command line: say · serve · plan · doctor · voices · bench. Only the option tables; the work is in `commands`."""
+"""The command line. Only the option tables; the work is in `commands`."""
 
 from __future__ import annotations
 
@@ -66,6 +66,15 @@ def say(
     format: Annotated[str | None, typer.Option("--format", help="Output format; else by the file's name.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="The same seed gives the same audio.")] = None,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Give up after so many seconds.")] = None,
+    reference: Annotated[Path | None, typer.Option("--reference", help="Speak like this recording.")] = None,
+    transcript: Annotated[str, typer.Option("--transcript", help="What is said in the recording.")] = "",
+    precision: Annotated[str | None, typer.Option("--precision", help="fp32, int8 or int4.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", help="0 (greedy) to 2.")] = None,
+    top_p: Annotated[float | None, typer.Option("--top-p", help="Above 0, to 1.")] = None,
+    repetition_penalty: Annotated[float | None, typer.Option("--repetition-penalty", help="1 is none.")] = None,
+    max_frames: Annotated[int | None, typer.Option("--max-frames", help="End every sequence by then.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="The text as it is: one chunk, not normalised.")] = False,
+    codes_out: Annotated[Path | None, typer.Option("--codes-out", help="Write the frames' codes (.npy).")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Write the file as the sound comes.")] = False,
     json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the machine, the plan and the figures.")] = False,
@@ -75,10 +84,18 @@ def say(
     with _guard():
         from saywell.commands.say import Job, run
 
-        fields = {"voice": voice, "language": language, "speed": speed, "seed": seed, "timeout_s": timeout}
+        fields = {
+            "voice": voice, "language": language, "speed": speed, "seed": seed, "timeout_s": timeout,
+            "temperature": temperature, "top_p": top_p, "repetition_penalty": repetition_penalty,
+            "max_frames": max_frames, "raw": raw or None, "keep_frames": codes_out is not None or None,
+        }  # fmt: skip
+        job = Job(
+            text=text, file=file, output=output, format=format, stream=stream, json=json, verbose=verbose,
+            codes_out=codes_out, reference=reference, transcript=transcript,
+        )  # fmt: skip
         run(
-            Job(text=text, file=file, output=output, format=format, stream=stream, json=json, verbose=verbose),
-            _settings(set_, model=model),
+            job,
+            _settings(set_, model=model, precision=precision),
             {name: value for name, value in fields.items() if value is not None},
         )
 
@@ -155,6 +172,76 @@ def bench(
         from saywell.commands.bench import run
 
         raise typer.Exit(run(arguments or []))
+
+
+@app.command()
+def convert(
+    directory: Annotated[Path, typer.Argument(help="A published checkpoint.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Where the converted model goes.")],
+    precision: Annotated[list[str] | None, typer.Option("--precision", help="Only these. May repeat.")] = None,
+) -> None:
+    """Turn a published checkpoint into what the engine maps at start. Needs torch, once."""
+    with _guard():
+        from saywell.commands.models import convert as run
+
+        run(directory, out, precision or [])
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="Which, e.g. s1-mini.")],
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="Directory to fetch into.")] = None,
+    accept_license: Annotated[bool, typer.Option("--accept-license", help="You accept the weights' licence.")] = False,
+    revision: Annotated[str | None, typer.Option("--revision", help="A commit of the publisher's.")] = None,
+    set_: Set = None,
+) -> None:
+    """Fetch published weights from Hugging Face, verified; shows their licence first."""
+    with _guard():
+        from saywell.commands.models import pull as run
+
+        run(name, out, _settings(set_), accept_license=accept_license, revision=revision)
+
+
+@app.command()
+def fixture(
+    directory: Annotated[Path, typer.Argument(help="Where to write it.")],
+    size: Annotated[str, typer.Option("--size", help="tiny or full.")] = "tiny",
+    seed: Annotated[int, typer.Option("--seed", help="Another one gives other weights.")] = 0,
+) -> None:
+    """Write a random checkpoint in the published layout, for tests and for measuring. Needs torch."""
+    with _guard():
+        from saywell.commands.models import fixture as run
+
+        run(directory, size, seed)
+
+
+Codec = Annotated[Path, typer.Option("--model", "-m", help="Directory of a converted model.")]
+
+
+@app.command()
+def encode(
+    audio: Annotated[Path, typer.Argument(help="An audio file.")],
+    model: Codec,
+    out: Annotated[Path, typer.Option("--output", "-o", help="Codes file (.npy).")],
+) -> None:
+    """Turn audio into a model's codes."""
+    with _guard():
+        from saywell.commands.models import encode as run
+
+        run(audio, model, out)
+
+
+@app.command()
+def decode(
+    codes: Annotated[Path, typer.Argument(help="Codes file (.npy).")],
+    model: Codec,
+    out: Annotated[Path, typer.Option("--output", "-o", help="Audio file.")],
+) -> None:
+    """Turn a model's codes into audio, at the codec's own level."""
+    with _guard():
+        from saywell.commands.models import decode as run
+
+        run(codes, model, out)
 
 
 def _settings(pairs: list[str] | None, **wishes: Any) -> Any:

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
+from saywell.audio.decode import decode
 from saywell.audio.encode import FORMATS, Encoder, encode, format_of, save
 from saywell.commands import play
 from saywell.engine import launch
 from saywell.errors import InvalidRequest, InvalidText, TooLarge
 from saywell.settings import Settings
-from saywell.types import Samples
+from saywell.types import Reference, Samples
 
 if TYPE_CHECKING:
     from saywell.engine.launch import Speaker
@@ -43,6 +45,9 @@ class Job:
     stream: bool
     json: bool
     verbose: bool
+    codes_out: Path | None = None
+    reference: Path | None = None
+    transcript: str = ""
 
 
 class Sink(Protocol):
@@ -58,7 +63,11 @@ class Sink(Protocol):
 def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
     """Speak. `fields`: those of a request. Raises SaywellError and OSError."""
     text = _text(job)
+    if job.reference is not None:
+        fields["reference"] = _reference(job.reference, job.transcript)
     sink, where = _sink(job)
+    if job.codes_out is not None:
+        sink = _WithCodes(sink, job.codes_out)
     from saywell.commands import show
 
     screen = show.console(stderr=job.json or where == "-")
@@ -88,6 +97,8 @@ def _speak(speaker: Speaker, text: str, fields: dict[str, Any], sink: Sink) -> S
             said = 0
             for chunk in stream:
                 sink.write(chunk.samples, chunk.sample_rate)
+                if isinstance(sink, _WithCodes):
+                    sink.frames.extend(chunk.frames)
                 said += len(chunk.text)
                 if chunk.final:
                     advance(said)
@@ -132,6 +143,12 @@ def _decoded(data: bytes, origin: str) -> str:
     if len(text) > MAX_CHARS:
         raise TooLarge(f"{origin} has more than {MAX_CHARS} characters; split it", param="text")
     return text
+
+
+def _reference(path: Path, transcript: str) -> Reference:
+    """A recording to speak like, opened where a hostile file can do no harm."""
+    samples, rate = decode(path.read_bytes())
+    return Reference(pcm=samples.tobytes(), sample_rate=rate, transcript=transcript)
 
 
 # -- where the sound goes
@@ -237,6 +254,22 @@ class _ToFile(_Piece):
     def abort(self) -> None:
         self._target.close()
         self._path.unlink(missing_ok=True)
+
+
+class _WithCodes:
+    """Another sink, and beside it the frames' codes: int64 [1 + num_codebooks, T], the token row first."""
+
+    def __init__(self, sink: Sink, path: Path) -> None:
+        self._sink, self._path = sink, path
+        self.frames: list[npt.NDArray[Any]] = []
+        self.write, self.abort = sink.write, sink.abort
+
+    def close(self) -> None:
+        self._sink.close()
+        if not self.frames:
+            raise InvalidRequest("this model has no codes to write; leave --codes-out out", param="codes_out")
+        with self._path.open("wb") as file:
+            np.save(file, np.stack(self.frames, axis=1).astype(np.int64))
 
 
 # -- what is shown

@@ -1,0 +1,88 @@
+"""`saywell convert`, `pull`, `fixture`, `encode`, `decode`: checkpoints and codes from file to file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from saywell.commands.show import console
+from saywell.errors import InvalidRequest, MissingDependency
+from saywell.hardware import detect
+from saywell.models.base import find_spec
+from saywell.settings import Settings, default_cache_dir
+
+Progress = Callable[[str, int, int], None]
+
+
+def convert(directory: Path, out: Path, precisions: list[str]) -> None:
+    """A published checkpoint → what an engine maps at start."""
+    from saywell.models.dual_ar.convert import PRECISIONS
+    from saywell.models.dual_ar.convert import convert as run
+
+    unknown = [name for name in precisions if name not in PRECISIONS]
+    if unknown:
+        raise InvalidRequest(f"no precision {unknown[0]!r}; there is {', '.join(PRECISIONS)}", param="precision")
+    with _bars() as progress:
+        run(directory, out, progress=progress, precisions=precisions or PRECISIONS)
+    _say(f"{out} is ready: saywell say --model {out} …")
+
+
+def pull(name: str, directory: Path | None, settings: Settings, *, accept_license: bool, revision: str | None) -> None:
+    """Fetch a published checkpoint."""
+    from saywell.weights import pull as run
+
+    place = directory or (settings.cache_dir or default_cache_dir()) / "checkpoints"
+    with _bars() as progress:
+        found = run(name, place, accept_licence=accept_license, revision=revision, progress=progress)
+    _say(f"{found} is complete. Next: saywell convert {found} -o {name}")
+
+
+def fixture(directory: Path, size: str, seed: int) -> None:
+    """A random checkpoint in the published layout."""
+    try:
+        made: Any = import_module("saywell.models.dual_ar.fixture")  # by name: needs torch
+    except ModuleNotFoundError as error:
+        raise MissingDependency(f"a fixture needs {error.name}: pip install 'saywell[torch]'") from error
+    made.write(directory, size, seed)
+    _say(f"{directory} holds a random {size} checkpoint: it says nothing, but it runs like the real one")
+
+
+def encode(audio: Path, model: Path, out: Path) -> None:
+    """Audio file → codes."""
+    _say(f"{_offline(model).encode(audio, model, out, threads=detect().usable_cores)}")
+
+
+def decode(codes: Path, model: Path, out: Path) -> None:
+    """Codes → audio file."""
+    _say(f"{_offline(model).decode(codes, model, out, threads=detect().usable_cores)}")
+
+
+def _offline(model: Path) -> Any:
+    spec = find_spec(None, model)
+    return import_module(f"saywell.models.{spec.family}.offline")
+
+
+def _say(message: str) -> None:
+    console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """A bar for each step that reports, on standard error."""
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(step: str, done: int, total: int) -> None:
+            kind = step.split()[0] if step.startswith("verify ") else step  # many, short: one bar for all of them
+            if kind not in tasks:
+                tasks[kind] = bars.add_task(step, total=total)
+            bars.update(tasks[kind], description=step, completed=done, total=total)
+
+        yield progress
