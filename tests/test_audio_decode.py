@@ -272,10 +272,15 @@ def test_a_crash_in_the_child_is_the_files_fault(tmp_path: Path, monkeypatch: py
         decode(wav())
 
 
-def test_nothing_the_child_says_reaches_our_log(capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_the_child_says_reaches_our_log(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for data in (wav()[:30], bomb("mp3"), b"OggS" + bytes(100)):
         with pytest.raises(InvalidRequest):
             decode(data)
+    child_script(tmp_path, monkeypatch, "out.write(b'R'); print('hear me', file=sys.stderr); sys.exit(42)")
+    with pytest.raises(InvalidRequest):
+        decode(wav())
     assert capfd.readouterr() == ("", "")
 
 
@@ -414,6 +419,11 @@ def check_mutations(number: int, seed: int) -> None:
     statuses = [status for status, *_ in seen]
     assert statuses.count(Exit.DONE) > number / 20, "some survive"
     assert len(set(statuses)) >= 5, "and the rest fail in many ways"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork and memfd")
+def test_a_length_over_the_limit_in_the_header_is_refused_before_a_sample_is_decoded() -> None:
+    assert [case[:2] for case in forked([bomb("flac"), bomb("opus")])] == [[Exit.TOO_LONG, 1]] * 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs fork and memfd")

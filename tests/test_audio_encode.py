@@ -137,13 +137,16 @@ def test_any_split_gives_the_identical_opus_sound() -> None:
 @pytest.mark.parametrize("hz", [16000, 24000, 44100])
 @pytest.mark.parametrize("format", FORMATS)
 def test_sound_leaves_early_and_steadily(format: str, hz: int) -> None:
-    """After any 20 ms piece, what was sent decodes to all but the last 250 ms: no encoder sits on a second of audio."""
+    """After any 20 ms piece, what was sent decodes to all but the last 250 ms: no encoder sits on a second of audio.
+
+    FLAC, whose blocks are short on purpose, keeps less.
+    """
     audio, encoder, sent = voice(1.5, hz), Encoder(format, hz), b""
     for number, piece in enumerate(np.array_split(audio, 75), 1):
         sent += encoder.feed(piece)
         if number in (15, 40, 75):
             got, rate = decoded(sent, format)
-            assert len(got) / rate >= number * 0.02 - 0.25, (format, number)
+            assert len(got) / rate >= number * 0.02 - (0.12 if format == "flac" else 0.25), (format, number)
 
 
 def test_a_streamed_wav_has_no_sizes_and_nothing_after_the_data() -> None:

@@ -145,6 +145,7 @@ def main(max_seconds: float, cpu_seconds: int, memory_bytes: int) -> Exit:
     out = sys.stdout.buffer
     limit(cpu_seconds, memory_bytes)
     out.write(READY)
+    out.flush()  # before the file can crash us
     try:
         file = opened()
         check(file, max_seconds)
