@@ -152,10 +152,11 @@ class VoiceStore:
 
         Raises InvalidRequest and TooLarge for what is no recording of speech, and what `encode` raises.
         """
-        check(reference)
+        check_transcript(reference.transcript)
         key = self.key(reference)
         found = self._memory.get(key)
         if found is None:
+            check(reference)
             found = self._disk.compute(key, lambda: self._encode(key, reference, encode))
             self._memory.put(key, found)
         return found

@@ -1,0 +1,574 @@
+"""Caches stay within their bounds and give back what was put in, or nothing."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saywell import cache as cache_module
+from saywell.cache import DiskCache, MemoryCache, SingleFlight
+from saywell.sealed import Array, Damaged, read_plain, seal, unseal, write_atomically
+
+needs_posix = pytest.mark.skipif(os.name != "posix", reason="about POSIX files")
+
+
+def key(name: object) -> str:
+    return hashlib.sha256(str(name).encode()).hexdigest()
+
+
+def codes(seed: int, frames: int = 50) -> Array:
+    return np.random.default_rng(seed).integers(0, 1024, (10, frames))
+
+
+def file_of(cache: DiskCache, name: object) -> Path:
+    return cache.directory / f"{key(name)}.safetensors"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> DiskCache:
+    return DiskCache(tmp_path / "cache", 1 << 20)
+
+
+# -- sealed files
+
+
+@given(
+    st.sampled_from(["<i8", "<f4", "|u1"]),
+    st.lists(st.integers(0, 5), min_size=1, max_size=3),
+    st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), st.text('aé😀\n"\\'), max_size=3),
+)
+def test_sealed_is_unsealed(dtype: str, shape: list[int], metadata: dict[str, str]) -> None:
+    metadata.pop("sha256", None)
+    array = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    found, known = unseal("name", seal("name", array, metadata))
+    assert found.dtype == array.dtype
+    np.testing.assert_array_equal(found, array)
+    assert {**metadata, "sha256": known["sha256"]} == known
+    assert not found.flags.writeable
+
+
+def test_every_single_bit_counts() -> None:
+    data = seal("name", codes(1, 2), {"transcript": "hello"})
+    for bit in range(len(data) * 8):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(Damaged):
+            unseal("name", bytes(flipped))
+
+
+def test_every_byte_counts() -> None:
+    data = seal("name", codes(1, 2))
+    for length in range(len(data)):
+        with pytest.raises(Damaged):
+            unseal("name", data[:length])
+    with pytest.raises(Damaged):
+        unseal("name", data + b"\0")
+
+
+def test_another_name_another_seal() -> None:
+    with pytest.raises(Damaged, match="digest"):
+        unseal("other", seal("name", codes(1)))
+
+
+@needs_posix
+def test_reads_plain_files_only(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"secret")
+    (tmp_path / "link").symlink_to(target)
+    os.mkfifo(tmp_path / "pipe")
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    for name in ("link", "pipe", "."):
+        with pytest.raises(Damaged):
+            read_plain(tmp_path / name, 100)
+    with pytest.raises(Damaged):
+        read_plain(target, 5)
+    assert read_plain(target, 6) == b"secret"
+    assert before == (len(os.listdir("/proc/self/fd")) if before else 0)
+
+
+@needs_posix
+def test_only_the_owner_reads(disk: DiskCache) -> None:
+    disk.put(key(1), codes(1))
+    assert disk.directory.stat().st_mode & 0o777 == 0o700
+    assert file_of(disk, 1).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "no")
+
+    for where in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, where, fail)
+            patch.setattr(Path, "replace", fail)
+            with pytest.raises(OSError, match="no"):
+                write_atomically(path, b"new")
+        assert [each.name for each in tmp_path.iterdir()] == ["file"]
+        assert path.read_bytes() == b"old"
+
+
+# -- in memory
+
+
+def test_memory_keeps_what_was_used_last() -> None:
+    cache: MemoryCache[Array] = MemoryCache(3 * (800 + 256))
+    arrays = [np.zeros(100) + n for n in range(4)]
+    for n in range(3):
+        cache.put(str(n), arrays[n])
+    assert cache.get("0") is arrays[0]
+    cache.put("3", arrays[3])
+    assert [name for name in "0123" if cache.get(name) is not None] == ["0", "2", "3"]
+    stats = cache.stats()
+    assert (stats.hits, stats.misses, stats.entries, stats.nbytes) == (4, 1, 3, 3 * 1056)
+    cache.clear()
+    assert cache.nbytes == 0
+    assert cache.get("0") is None
+
+
+def test_memory_refuses_what_is_larger_than_itself() -> None:
+    cache: MemoryCache[Array] = MemoryCache(1000)
+    cache.put("a", np.zeros(10))
+    cache.put("b", np.zeros(1000))
+    assert cache.get("a") is not None
+    cache.put("a", np.zeros(1000))
+    assert cache.get("a") is None
+    assert cache.nbytes == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 500)), max_size=60))
+def test_memory_stays_within_its_bound(puts: list[tuple[str, int]]) -> None:
+    cache: MemoryCache[Array] = MemoryCache(2000)
+    for name, size in puts:
+        cache.put(name, np.zeros(size, np.uint8))
+        assert cache.nbytes <= 2000
+        assert cache.get(name) is not None
+    held = [cache.get(name) for name in "abcdef"]
+    assert cache.nbytes == sum(each.nbytes + 256 for each in held if each is not None)
+
+
+def test_memory_from_many_threads() -> None:
+    cache: MemoryCache[Array] = MemoryCache(50 * (80 + 256))
+
+    def work(seed: int) -> None:
+        choose = random.Random(seed)
+        for _ in range(500):
+            n = choose.randrange(100)
+            cache.put(str(n), np.full(10, n, np.float64))
+            found = cache.get(str(choose.randrange(100)))
+            assert found is None or found.shape == (10,)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert cache.nbytes == 50 * 336 == cache.stats().entries * 336
+
+
+# -- once
+
+
+def test_one_makes_it_for_all() -> None:
+    flights: SingleFlight[int] = SingleFlight()
+    calls, gate = [], threading.Event()
+
+    def make() -> int:
+        calls.append(1)
+        gate.wait(10)
+        return 7
+
+    with ThreadPoolExecutor(16) as pool:
+        waiting = [pool.submit(flights.do, "key", make) for _ in range(16)]
+        while not calls:
+            time.sleep(0.001)
+        time.sleep(0.05)
+        gate.set()
+        assert {each.result() for each in waiting} == {7}
+    assert len(calls) == 1
+    assert flights.do("key", lambda: 8) == 8
+
+
+def test_all_hear_of_the_failure_and_the_next_tries_again() -> None:
+    flights: SingleFlight[int] = SingleFlight()
+    gate = threading.Event()
+
+    def fail() -> int:
+        gate.wait(10)
+        raise LookupError("no")
+
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(flights.do, "key", fail) for _ in range(4)]
+        gate.set()
+        assert all(isinstance(each.exception(), LookupError) for each in waiting)
+    assert flights.do("key", lambda: 1) == 1
+
+
+def test_an_interruption_is_not_shared() -> None:
+    flights: SingleFlight[int] = SingleFlight()
+    gate, started = threading.Event(), threading.Event()
+
+    def interrupted() -> int:
+        started.set()
+        gate.wait(10)
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(flights.do, "key", interrupted)
+        started.wait(10)
+        second = pool.submit(flights.do, "key", lambda: 5)
+        time.sleep(0.05)
+        gate.set()
+        assert second.result(10) == 5
+        assert isinstance(first.exception(10), KeyboardInterrupt)
+
+
+# -- on disk
+
+
+def test_disk_survives_restart(disk: DiskCache) -> None:
+    assert disk.get(key(1)) is None
+    assert disk.put(key(1), codes(1))
+    again = DiskCache(disk.directory, 1 << 20)
+    found = again.get(key(1))
+    assert found is not None
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, codes(1))
+    assert (again.stats().hits, again.stats().misses, again.stats().entries) == (1, 0, 1)
+    assert disk.stats().misses == 1
+    again.clear()
+    assert disk.get(key(1)) is None
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "x", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "a" * 63 + "\0", "/" + "a" * 63]
+)
+def test_keys_are_digests(disk: DiskCache, bad: str) -> None:
+    for use in (disk.get, lambda each: disk.put(each, codes(1)), lambda each: disk.compute(each, lambda: codes(1))):
+        with pytest.raises(ValueError, match="SHA-256"):
+            use(bad)
+    assert not disk.directory.exists()
+
+
+def test_damage_is_detected_deleted_and_told_once(disk: DiskCache, caplog: pytest.LogCaptureFixture) -> None:
+    choose = random.Random(1)
+    data = seal(key(1), codes(1))
+    path = file_of(disk, 1)
+    disk.directory.mkdir()
+    for n in range(400):
+        harmed = bytearray(data)
+        if n % 2:
+            harmed[choose.randrange(len(data))] ^= 1 << choose.randrange(8)
+        else:
+            del harmed[choose.randrange(len(data)) :]
+        path.write_bytes(harmed)
+        assert disk.get(key(1)) is None
+        assert not path.exists()
+    messages = [each.getMessage() for each in caplog.records]
+    assert len(messages) == 1
+    assert "damaged" in messages[0]
+    assert key(1) not in messages[0]
+
+
+def test_what_lies_under_anothers_name_is_not_taken(disk: DiskCache) -> None:
+    for n in (1, 2):
+        disk.put(key(n), codes(n))
+    one, two = file_of(disk, 1), file_of(disk, 2)
+    swap = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(swap)
+    assert disk.get(key(1)) is None
+    assert disk.get(key(2)) is None
+    assert disk.stats().entries == 0
+
+
+@needs_posix
+def test_links_are_not_followed(disk: DiskCache, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.safetensors"
+    outside.write_bytes(seal(key(1), codes(1)))
+    disk.directory.mkdir()
+    file_of(disk, 1).symlink_to(outside)
+    assert disk.get(key(1)) is None
+    assert outside.exists()
+    assert disk.put(key(1), codes(1))
+    assert not file_of(disk, 1).is_symlink()
+
+
+def test_another_kind_of_array_is_a_miss(tmp_path: Path) -> None:
+    DiskCache(tmp_path, 1 << 20).put(key(1), np.zeros((2, 3), np.float32))
+    strict = DiskCache(tmp_path, 1 << 20, fits=lambda array: array.dtype == np.int64)
+    assert strict.get(key(1)) is None
+    assert not file_of(strict, 1).exists()
+
+
+def test_disk_drops_what_was_used_longest_ago(tmp_path: Path) -> None:
+    disk = DiskCache(tmp_path, 3 * 8192)
+    for n in range(3):
+        disk.put(key(n), codes(n))
+        os.utime(file_of(disk, n), (1000 + n, 1000 + n))
+    assert disk.get(key(0)) is not None
+    disk.put(key(3), codes(3))
+    assert [n for n in range(4) if disk.get(key(n)) is not None] == [0, 2, 3]
+    assert not disk.put(key(4), codes(4, 1000))
+
+
+def test_a_flood_stays_within_both_bounds(tmp_path: Path) -> None:
+    small = np.zeros((1, 1), np.int64)
+    disk = DiskCache(tmp_path, 1 << 20, max_files=64)
+    for n in range(300):
+        disk.compute(key(n), lambda: small)
+        files = [each for each in tmp_path.iterdir() if each.suffix == ".safetensors"]
+        assert len(files) <= 64
+    assert len(list(tmp_path.iterdir())) <= 64 + 256
+    tight = DiskCache(tmp_path, 20 * 8192)
+    for n in range(100):
+        tight.put(key(n), codes(n))
+        assert tight.stats().nbytes <= 20 * 8192
+
+
+def test_foreign_files_are_left_alone_and_unfinished_ones_are_not(tmp_path: Path) -> None:
+    disk = DiskCache(tmp_path, 8192)
+    mine, old, new = (tmp_path / name for name in ("voice.safetensors", ".unfinished-old", ".unfinished-new"))
+    for path in (mine, old, new):
+        path.write_bytes(b"x" * 9000)
+    os.utime(old, (1, 1))
+    disk.put(key(1), codes(1))
+    disk.put(key(2), codes(2))
+    disk.clear()
+    assert mine.exists()
+    assert new.exists()
+    assert not old.exists()
+
+
+def test_computed_once_by_many_threads(disk: DiskCache) -> None:
+    calls: list[int] = []
+
+    def make() -> Array:
+        calls.append(1)
+        time.sleep(0.05)
+        return codes(1)
+
+    with ThreadPoolExecutor(32) as pool:
+        found = list(pool.map(lambda _: disk.compute(key(1), make), range(1000)))
+    assert len(calls) == 1
+    assert all(not each.flags.writeable and np.array_equal(each, codes(1)) for each in found)
+
+
+def test_a_failure_is_not_kept(disk: DiskCache) -> None:
+    def fail() -> Array:
+        raise LookupError("no")
+
+    with pytest.raises(LookupError):
+        disk.compute(key(1), fail)
+    np.testing.assert_array_equal(disk.compute(key(1), lambda: codes(1)), codes(1))
+
+
+def test_whoever_hangs_with_the_lock_is_not_waited_for_forever(tmp_path: Path) -> None:
+    disk = DiskCache(tmp_path, 1 << 20, patience_s=0.1)
+    with FileLock(tmp_path / f".lock-{key(1)[:2]}"):
+        np.testing.assert_array_equal(disk.compute(key(1), lambda: codes(1)), codes(1))
+    assert disk.get(key(1)) is not None
+
+
+# -- a disk that fails
+
+
+@pytest.fixture
+def tmpfs(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "tmpfs"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    if sys.platform != "linux" or os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a file system")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_full_disk(tmpfs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    disk = DiskCache(tmpfs / "cache", 1 << 30)
+    for n in range(200):  # 4 MB
+        np.testing.assert_array_equal(disk.compute(key(n), lambda n=n: codes(n, 250)), codes(n, 250))
+    assert sum("goes unused" in each.getMessage() for each in caplog.records) == 1
+    assert not list(disk.directory.glob(".unfinished*"))
+    assert not disk.put(key("x"), codes(1, 250))
+    for path in list(disk.directory.glob("*.safetensors"))[:10]:
+        path.unlink()
+    assert disk.put(key("x"), codes(1, 250))
+    assert disk.get(key("x")) is not None
+
+
+def test_read_only_disk(tmpfs: Path) -> None:
+    disk = DiskCache(tmpfs / "cache", 1 << 20)
+    disk.put(key(1), codes(1))
+    subprocess.run(["mount", "-o", "remount,ro", str(tmpfs)], check=True)
+    assert disk.get(key(1)) is not None
+    np.testing.assert_array_equal(disk.compute(key(2), lambda: codes(2)), codes(2))
+    assert not disk.put(key(2), codes(2))
+    subprocess.run(["mount", "-o", "remount,rw", str(tmpfs)], check=True)
+    assert disk.put(key(2), codes(2))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EMFILE, errno.EDQUOT])
+@pytest.mark.parametrize("where", ["os.open", "os.scandir", "os.fsync", "pathlib.Path.replace", "pathlib.Path.mkdir"])
+def test_every_call_may_fail(disk: DiskCache, monkeypatch: pytest.MonkeyPatch, where: str, code: int) -> None:
+    disk.put(key(1), codes(1))
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, fail)
+        for n in (1, 2):
+            np.testing.assert_array_equal(disk.compute(key(n), lambda n=n: codes(n)), codes(n))
+        disk.stats()
+        disk.clear()
+    assert disk.put(key(2), codes(2))
+    found = disk.get(key(2))
+    assert found is not None
+    if where != "os.open":  # there, `clear` may already have deleted it
+        assert not list(disk.directory.glob(".unfinished*"))
+
+
+@needs_posix
+def test_no_file_descriptor_left(disk: DiskCache) -> None:
+    import resource
+
+    disk.put(key(1), codes(1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    try:
+        while True:
+            try:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+            except OSError:
+                break
+        assert disk.get(key(1)) is None
+        np.testing.assert_array_equal(disk.compute(key(2), lambda: codes(2)), codes(2))
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert disk.get(key(1)) is not None, "an unreadable moment must not delete anything"
+    assert disk.compute(key(2), lambda: codes(2)) is not None
+    assert disk.get(key(2)) is not None
+
+
+# -- many processes, dying
+
+WORKER = """
+import hashlib, os, random, sys
+from pathlib import Path
+import numpy as np
+from saywell.cache import DiskCache
+
+directory, log, seed, ops = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+disk = DiskCache(directory, int(sys.argv[5]))
+choose = random.Random(seed)
+out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+for _ in range(ops):
+    n = choose.randrange(8)
+    key = hashlib.sha256(str(n).encode()).hexdigest()
+    def make():
+        os.write(out, f"made {n}\\n".encode())
+        return np.full((10, 200), n, np.int64)
+    if choose.random() < 0.9:
+        found = disk.compute(key, make)
+    else:
+        found = disk.get(key)
+    if found is not None and (found.shape != (10, 200) or (found != n).any()):
+        os.write(out, b"WRONG\\n")
+os.write(out, b"done\\n")
+"""
+
+
+def spawn(directory: Path, log: Path, seed: int, ops: int, nbytes: int = 1 << 20) -> subprocess.Popen[bytes]:
+    arguments = [str(each) for each in (directory, log, seed, ops, nbytes)]
+    return subprocess.Popen([sys.executable, "-c", WORKER, *arguments])
+
+
+def test_processes_compute_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    workers = [spawn(tmp_path / "cache", log, seed, 100) for seed in range(8)]
+    assert [each.wait(60) for each in workers] == [0] * 8
+    said = log.read_text().splitlines()
+    assert said.count("done") == 8
+    assert sorted(line for line in said if line.startswith("made")) == [f"made {n}" for n in range(8)]
+    assert "WRONG" not in said
+
+
+@needs_posix
+def test_processes_killed_at_any_moment(tmp_path: Path) -> None:
+    """The bound is so tight that entries are dropped and made again all the time."""
+    log, directory = tmp_path / "log", tmp_path / "cache"
+    choose, started = random.Random(3), 8
+    workers = [spawn(directory, log, seed, 100_000, 5 * 20480) for seed in range(8)]
+    end = time.monotonic() + 6
+    killed = 0
+    while time.monotonic() < end:
+        time.sleep(0.15)
+        victim = choose.randrange(8)
+        workers[victim].send_signal(signal.SIGKILL)
+        workers[victim].wait(10)
+        killed += 1
+        workers[victim] = spawn(directory, log, started, 100_000, 5 * 20480)
+        started += 1
+    for each in workers:
+        each.kill()
+        each.wait(10)
+    assert "WRONG" not in log.read_text()
+    assert killed >= 10
+    survivor = spawn(directory, log, 1000, 100)
+    assert survivor.wait(60) == 0
+    assert log.read_text().endswith("done\n")
+
+
+def test_others_delete_while_we_work(disk: DiskCache) -> None:
+    stop = threading.Event()
+
+    def vandal() -> None:
+        while not stop.is_set():
+            for path in disk.directory.glob("*.safetensors"):
+                path.unlink(missing_ok=True)
+
+    thread = threading.Thread(target=vandal)
+    thread.start()
+    try:
+        for n in range(300):
+            np.testing.assert_array_equal(disk.compute(key(n % 8), lambda n=n: codes(n % 8)), codes(n % 8))
+            disk.stats()
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_logs_trouble_again_after_it_was_over(
+    disk: DiskCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    caplog.set_level(logging.WARNING, cache_module.__name__)
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fail)
+            for _ in range(5):
+                assert not disk.put(key(1), codes(1))
+        assert disk.put(key(1), codes(1))
+    assert len(caplog.records) == 2
