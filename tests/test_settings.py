@@ -183,3 +183,11 @@ def test_old_names_map_to_fields_there_are() -> None:
 def test_the_users_own_file_has_a_place() -> None:
     assert default_file().name == "saywell.toml"
     assert default_file().parent.name == "saywell"
+
+
+def test_the_hub_token_is_never_shown() -> None:
+    settings = load_settings({"hub_token": "hf_verysecret"}, environ={})
+    assert "verysecret" not in repr(settings)
+    with pytest.raises(PlanError) as caught:
+        load_settings({"hub_token": ["hf_verysecret"]}, environ={})
+    assert "verysecret" not in str(caught.value)

@@ -23,6 +23,8 @@ from saywell.errors import PlanError
 
 PREFIX = "SAYWELL_"
 CONFIG = PREFIX + "CONFIG"
+_SECRET = frozenset({"api_keys", "hub_token"})
+"""Never shown, not even when they are wrong."""
 """Names the settings file; empty: read none."""
 
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
@@ -91,6 +93,8 @@ class Settings:
     """The least severe messages that are logged."""
     log_json: bool | None = None
     """One JSON object a log line."""
+    hub_token: str | None = field(default=None, repr=False)
+    """Token for gated weights on the hub. Never printed."""
     cache_dir: Path | None = None
     """Where converted models, voices and measurements are kept."""
     worker_python: Path | None = None
@@ -262,7 +266,7 @@ def _convert(name: str, value: Any, origin: str, *, strict: bool) -> Any:
     try:
         return msgspec.convert(value, _types()[name], strict=strict, dec_hook=_path)
     except msgspec.ValidationError as error:
-        shown = "" if name == "api_keys" else f" not {value!r}:"
+        shown = "" if name in _SECRET else f" not {value!r}:"
         message = f"setting {name!r} ({origin}) must be {_wanted(name)},{shown} {_plain(str(error))}"
         raise PlanError(f"{message}; change it or leave it out to let the program decide", param=name) from error
 

@@ -36,7 +36,9 @@ def pull(name: str, directory: Path | None, settings: Settings, *, accept_licens
 
     place = directory or (settings.cache_dir or default_cache_dir()) / "checkpoints"
     with _bars() as progress:
-        found = run(name, place, accept_licence=accept_license, revision=revision, progress=progress)
+        found = run(
+            name, place, accept_licence=accept_license, revision=revision, token=settings.hub_token, progress=progress
+        )
     _say(f"{found} is complete. Next: saywell convert {found} -o {name}")
 
 
