@@ -1,0 +1,477 @@
+"""A recording is encoded once; a voice saved by name is what was saved, or an error that says why not."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from saywell import voices as voices_module
+from saywell.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    InvalidText,
+    ModelFailure,
+    StorageFailure,
+    TooLarge,
+    Unavailable,
+    UnknownVoice,
+)
+from saywell.types import Reference
+from saywell.voices import Codes, VoiceStore, check, is_id
+
+RATE = 8_000
+MODEL, OTHER = "a" * 64, "b" * 64
+BAD_IDS = [
+    "", "default", "con", "nul", "com1", "lpt9", "CON", "Anna", "anna.", "anna ", " anna", "anna\n", "anna\0", "\0",
+    ".", "..", "../anna", "..\\anna", "/etc/passwd", "a/b", "a\\b", "%2e%2e", "anna.safetensors", "C:anna", "~",
+    "-anna", "_anna", "a" * 65, "a" * 4096, "ännä", "ａnna", "a∕b", "anna\u202e", "cache/x", ".lock", "$HOME", "*",
+    "a;b", "\ud800",
+]  # fmt: skip
+
+
+def reference(seed: int = 0, transcript: str = "How are you?", seconds: float = 2.0, rate: int = RATE) -> Reference:
+    samples = np.random.default_rng(seed).normal(0, 0.1, int(seconds * rate)).astype(np.float32)
+    return Reference(pcm=samples.tobytes(), sample_rate=rate, transcript=transcript)
+
+
+def of(samples: np.ndarray, rate: int = RATE) -> Reference:
+    return Reference(pcm=samples.astype(np.float32).tobytes(), sample_rate=rate)
+
+
+def codes(seed: int = 0, frames: int = 40) -> Codes:
+    return np.random.default_rng(seed).integers(0, 1024, (10, frames))
+
+
+class Encoder:
+    """Counts. What it gives depends on the recording alone."""
+
+    def __init__(self, pause_s: float = 0.0) -> None:
+        self.calls, self.pause_s = 0, pause_s
+
+    def __call__(self, asked: Reference) -> Codes:
+        self.calls += 1
+        time.sleep(self.pause_s)
+        return codes(int(asked.key[:8], 16))
+
+
+@pytest.fixture
+def encode() -> Encoder:
+    return Encoder()
+
+
+def store(directory: Path, model: str = MODEL, precision: str = "fp32", **bounds: int) -> VoiceStore:
+    return VoiceStore(directory / "voices", model, precision, **bounds)
+
+
+# -- references
+
+
+def test_encoded_once(tmp_path: Path, encode: Encoder) -> None:
+    voices = store(tmp_path)
+    first = voices.codes(reference(), encode)
+    assert voices.codes(reference(), encode) is first
+    assert encode.calls == 1
+    assert not first.flags.writeable
+    np.testing.assert_array_equal(store(tmp_path).codes(reference(), encode), first)
+    assert encode.calls == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        reference(transcript="How are you!"),
+        reference(transcript=""),
+        reference(seed=1),
+        reference(rate=16_000, seconds=1.0),
+        replace(reference(), pcm=reference().pcm[:-4]),
+        replace(reference(), pcm=reference().pcm[:-1] + bytes([reference().pcm[-1] ^ 1])),
+    ],
+)
+def test_anything_else_is_encoded_anew(tmp_path: Path, encode: Encoder, changed: Reference) -> None:
+    voices = store(tmp_path)
+    first = voices.codes(reference(), encode)
+    second = voices.codes(changed, encode)
+    assert encode.calls == 2
+    assert not np.array_equal(first, second)
+
+
+def test_another_model_or_precision_shares_nothing(tmp_path: Path, encode: Encoder) -> None:
+    for model, precision in ((MODEL, "fp32"), (OTHER, "fp32"), (MODEL, "int8")):
+        store(tmp_path, model, precision).codes(reference(), encode)
+    assert encode.calls == 3
+
+
+def test_another_schema_shares_nothing(tmp_path: Path, encode: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(tmp_path).codes(reference(), encode)
+    monkeypatch.setattr(voices_module, "SCHEMA", 2)
+    store(tmp_path).codes(reference(), encode)
+    assert encode.calls == 2
+
+
+def test_a_damaged_file_is_encoded_anew(tmp_path: Path, encode: Encoder) -> None:
+    wanted = store(tmp_path).codes(reference(), encode)
+    (path,) = (tmp_path / "voices" / "cache").glob("*.safetensors")
+    good, choose = path.read_bytes(), random.Random(5)
+    for n in range(200):
+        harmed = bytearray(good)
+        if n % 2:
+            harmed[choose.randrange(len(good))] ^= 1 << choose.randrange(8)
+        else:
+            del harmed[choose.randrange(len(good)) :]
+        path.write_bytes(harmed)
+        np.testing.assert_array_equal(store(tmp_path).codes(reference(), encode), wanted)
+        assert encode.calls == n + 2
+        assert len(path.read_bytes()) == len(good)
+
+
+def test_nothing_of_the_client_is_in_a_name(tmp_path: Path, encode: Encoder) -> None:
+    store(tmp_path).codes(reference(transcript="../../secret"), encode)
+    names = [path.name for path in tmp_path.rglob("*")]
+    assert not any("secret" in name for name in names)
+
+
+def test_a_thousand_at_once_are_encoded_once(tmp_path: Path) -> None:
+    encode, voices = Encoder(pause_s=0.05), store(tmp_path)
+    with ThreadPoolExecutor(64) as pool:
+        found = list(pool.map(lambda _: voices.codes(reference(), encode), range(1000)))
+    assert encode.calls == 1
+    assert all(np.array_equal(each, found[0]) for each in found)
+
+
+def test_a_disk_out_of_order_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "voices").write_text("a file where the directory should be")
+    encode, voices = Encoder(pause_s=0.05), store(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: voices.codes(reference(), encode), range(100)))
+    assert encode.calls == 1
+    assert voices.named() == ()
+    (tmp_path / "voices").unlink()
+    voices.codes(reference(seed=2), encode)
+    store(tmp_path).codes(reference(seed=2), encode)
+    assert encode.calls == 2
+
+
+def test_a_flood_keeps_both_bounds(tmp_path: Path, encode: Encoder) -> None:
+    voices = store(tmp_path, memory_bytes=100_000, disk_bytes=200_000)
+    for seed in range(200):
+        voices.codes(reference(seed, seconds=1.0), encode)
+        assert voices._memory.nbytes <= 100_000
+    files = list((tmp_path / "voices" / "cache").glob("*.safetensors"))
+    assert sum(each.stat().st_size for each in files) <= 200_000
+    assert len(files) > 10
+    voices.codes(reference(199, seconds=1.0), encode)
+    assert encode.calls == 200
+
+
+def test_cleared(tmp_path: Path, encode: Encoder) -> None:
+    voices = store(tmp_path)
+    voices.save("anna", "Hello.", codes())
+    voices.codes(reference(), encode)
+    voices.clear()
+    voices.codes(reference(), encode)
+    assert encode.calls == 2
+    assert [each.id for each in voices.named()] == ["anna"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [np.zeros((10, 0), np.int64), np.zeros((10, 5), np.float32), np.zeros(5, np.int64), -np.ones((2, 2), np.int64)],
+)
+def test_an_encoder_that_gives_no_codes(tmp_path: Path, bad: np.ndarray) -> None:
+    voices = store(tmp_path)
+    with pytest.raises(ModelFailure):
+        voices.codes(reference(), lambda _: bad)
+    np.testing.assert_array_equal(voices.codes(reference(), lambda _: codes()), codes())
+
+
+NOISE = np.random.default_rng(0).normal(0, 0.1, 61 * RATE)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "says"),
+    [
+        (of(NOISE), TooLarge, "61.0 s, the limit is 60 s"),
+        (of(NOISE[: RATE // 2]), InvalidRequest, "0.5 s"),
+        (of(NOISE[:0]), InvalidRequest, "0.0 s"),
+        (of(np.zeros(5 * RATE)), InvalidRequest, "silent"),
+        (of(np.full(5 * RATE, 0.3)), InvalidRequest, "silent"),
+        (of(np.where(np.arange(5 * RATE) == 9, 1.0, 0.0)), InvalidRequest, "silent"),
+        (of(np.where(np.arange(2 * RATE) == 9, np.nan, NOISE[: 2 * RATE])), InvalidRequest, "numbers"),
+        (of(np.where(np.arange(2 * RATE) == 9, np.inf, NOISE[: 2 * RATE])), InvalidRequest, "numbers"),
+        (of(NOISE[: 2 * RATE] * 1e6), InvalidRequest, "numbers"),
+        (replace(reference(), pcm=reference().pcm[:-1]), InvalidRequest, "float32"),
+        (replace(reference(), sample_rate=0), InvalidRequest, "Hz"),
+        (replace(reference(), sample_rate=-8000), InvalidRequest, "Hz"),
+        (replace(reference(), sample_rate=2**31), InvalidRequest, "Hz"),
+        (replace(reference(), transcript="\0"), InvalidText, "transcript"),
+        (replace(reference(), transcript="\ud800"), InvalidText, "transcript"),
+        (replace(reference(), transcript=" "), InvalidText, "transcript"),
+        (replace(reference(), transcript="x" * 3001), TooLarge, "transcript"),
+    ],
+)
+def test_what_is_no_recording_of_speech(
+    tmp_path: Path, encode: Encoder, bad: Reference, error: type[InvalidRequest], says: str
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        store(tmp_path).codes(bad, encode)
+    assert caught.value.param in ("reference", "transcript")
+    assert encode.calls == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_one() -> None:
+    check(of(NOISE[: 60 * RATE]))
+    check(of(NOISE[:RATE]))
+    check(of(NOISE[: 2 * RATE] * 0.1))
+    check(replace(reference(), transcript=""))
+    check(replace(reference(), transcript="Wie geht es dir? 你好 👍"))
+
+
+# -- named voices
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    voices = store(tmp_path)
+    assert voices.named() == ()
+    saved = voices.save("anna", 'Say "hello"\n你好', codes(1))
+    voices.save("bob_2-x", "", codes(2))
+    for each in (voices, store(tmp_path)):
+        assert [voice.id for voice in each.named()] == ["anna", "bob_2-x"]
+        assert each.find("anna") == saved == each.named()[0]
+        transcript, found = each.load("anna")
+        assert transcript == saved.transcript == 'Say "hello"\n你好'
+        np.testing.assert_array_equal(found, codes(1))
+        assert found.dtype == np.int64
+    voices.delete("anna")
+    assert [voice.id for voice in store(tmp_path).named()] == ["bob_2-x"]
+    for use in (voices.load, voices.delete, voices.find):
+        with pytest.raises(UnknownVoice):
+            use("anna")
+
+
+def test_not_replaced_unless_asked(tmp_path: Path) -> None:
+    voices = store(tmp_path)
+    first = voices.save("anna", "one", codes(1))
+    with pytest.raises(AlreadyExists) as caught:
+        voices.save("anna", "two", codes(2))
+    assert caught.value.status == 409
+    assert voices.load("anna")[0] == "one"
+    second = voices.save("anna", "two", codes(2), replace=True)
+    assert first.digest != second.digest == voices.find("anna").digest
+    np.testing.assert_array_equal(voices.load("anna")[1], codes(2))
+
+
+@pytest.mark.parametrize("voice", BAD_IDS)
+def test_ids_that_are_none(tmp_path: Path, voice: str) -> None:
+    voices, outside = store(tmp_path), tmp_path / "anna.safetensors"
+    outside.write_bytes(b"untouched")
+    with pytest.raises(InvalidRequest):
+        voices.save(voice, "text", codes(), replace=True)
+    told = set()
+    for use in (voices.load, voices.delete, voices.find):
+        with pytest.raises(UnknownVoice) as caught:
+            use(voice)
+        told.add(caught.value.message)
+    with pytest.raises(UnknownVoice) as caught:
+        voices.load("nobody")
+    assert told == {caught.value.message}, "what cannot be there and what is not there are told alike"
+    assert [path.name for path in tmp_path.iterdir()] == ["anna.safetensors"]
+    assert outside.read_bytes() == b"untouched"
+
+
+def test_ids() -> None:
+    assert all(map(is_id, ["a", "0", "a" * 64, "anna_2", "x-y-z", "conan", "default2"]))
+
+
+def test_another_models_voice_is_refused_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store(tmp_path, OTHER).save("anna", "hi", codes())
+    voices = store(tmp_path)
+    for _ in range(3):
+        assert voices.named() == ()
+    assert len(caplog.records) == 1
+    for use in (voices.load, voices.find):
+        with pytest.raises(UnknownVoice, match="'anna' was made with another model"):
+            use("anna")
+    with pytest.raises(AlreadyExists):
+        voices.save("anna", "hi", codes())
+    voices.save("anna", "hi", codes(), replace=True)
+    assert voices.load("anna")[0] == "hi"
+
+
+def test_a_damaged_voice_is_kept_and_refused(tmp_path: Path) -> None:
+    voices = store(tmp_path)
+    path = voices.save("anna", "hello", codes()).path
+    voices.save("bob", "hello", codes(1))
+    good, choose = path.read_bytes(), random.Random(9)
+    for n in range(200):
+        harmed = bytearray(good)
+        if n % 2:
+            harmed[choose.randrange(len(good))] ^= 1 << choose.randrange(8)
+        else:
+            del harmed[choose.randrange(len(good)) :]
+        path.write_bytes(harmed)
+        with pytest.raises(UnknownVoice, match="'anna' is damaged"):
+            voices.load("anna")
+        assert [each.id for each in voices.named()] == ["bob"]
+    path.write_bytes((tmp_path / "voices" / "bob.safetensors").read_bytes())
+    with pytest.raises(UnknownVoice, match="damaged"):
+        voices.load("anna")
+    voices.save("anna", "hello", codes(), replace=True)
+    assert path.read_bytes() != b""
+    assert voices.load("anna")[0] == "hello"
+    path.write_bytes(b"")
+    voices.delete("anna")
+    assert not path.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="about POSIX links")
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    voices = store(tmp_path)
+    outside = voices.save("anna", "hello", codes()).path.rename(tmp_path / "outside")
+    link = tmp_path / "voices" / "anna.safetensors"
+    link.symlink_to(outside)
+    before = outside.read_bytes()
+    assert voices.named() == ()
+    for use in (voices.load, voices.delete, voices.find):
+        with pytest.raises(UnknownVoice):
+            use("anna")
+    with pytest.raises(AlreadyExists):
+        voices.save("anna", "other", codes(1))
+    assert link.is_symlink()
+    voices.save("anna", "other", codes(1), replace=True)
+    assert not link.is_symlink()
+    assert outside.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((10, 0), np.int64), np.zeros((2, 2), np.float32), np.zeros((10, 30_000), np.int64)]
+)
+def test_codes_that_are_none(tmp_path: Path, bad: np.ndarray) -> None:
+    with pytest.raises(InvalidRequest, match="codes"):
+        store(tmp_path).save("anna", "hello", bad)
+
+
+@pytest.mark.parametrize("transcript", ["\ud800", "\0", "x" * 3001])
+def test_transcripts_that_are_none(tmp_path: Path, transcript: str) -> None:
+    with pytest.raises(InvalidRequest, match="transcript"):
+        store(tmp_path).save("anna", transcript, codes())
+
+
+@pytest.mark.parametrize("where", ["os.fsync", "os.replace", "tempfile.mkstemp", "pathlib.Path.mkdir"])
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    voices = store(tmp_path)
+    voices.save("anna", "one", codes(1))
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.replace" if where == "os.replace" else where, fail)
+        with pytest.raises(StorageFailure, match="No space left") as caught:
+            voices.save("anna", "two", codes(2), replace=True)
+        assert caught.value.status == 507
+    assert voices.load("anna")[0] == "one"
+    assert not list((tmp_path / "voices").glob(".unfinished*"))
+    voices.save("anna", "two", codes(2), replace=True)
+    assert voices.load("anna")[0] == "two"
+
+
+def test_unreadable_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(tmp_path).save("anna", "one", codes(1))
+    voices = store(tmp_path)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        with pytest.raises(Unavailable):
+            voices.load("anna")
+        with pytest.raises(Unavailable):
+            voices.find("anna")
+        assert voices.named() == ()
+    assert [each.id for each in voices.named()] == ["anna"]
+
+
+def test_somebody_else_is_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    voices = store(tmp_path)
+    voices.save("anna", "one", codes(1))
+    monkeypatch.setattr(voices_module, "_LOCK_S", 0.1)
+    with FileLock(tmp_path / "voices" / ".lock"), pytest.raises(Unavailable):
+        voices.save("bob", "one", codes(1))
+    voices.save("bob", "one", codes(1))
+
+
+def test_so_many_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(voices_module, "MAX_NAMED", 2)
+    voices = store(tmp_path)
+    voices.save("a", "", codes())
+    voices.save("b", "", codes())
+    with pytest.raises(TooLarge, match="delete one"):
+        voices.save("c", "", codes())
+    voices.save("b", "again", codes(), replace=True)
+    voices.delete("a")
+    voices.save("c", "", codes())
+
+
+def test_one_of_many_writers_wins(tmp_path: Path) -> None:
+    def save(n: int) -> bool:
+        try:
+            store(tmp_path).save("anna", str(n), codes(n))
+        except AlreadyExists:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(save, range(16)))
+    assert won.count(True) == 1
+    assert store(tmp_path).load("anna")[0] == str(won.index(True))
+
+
+def test_listed_while_they_change(tmp_path: Path) -> None:
+    voices, stop = store(tmp_path), threading.Event()
+
+    def change() -> None:
+        n = 0
+        while not stop.is_set():
+            n += 1
+            voices.save(f"v{n % 5}", str(n), codes(n, 5), replace=True)
+            if n % 3 == 0:
+                voices.delete(f"v{n % 5}")
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(200):
+            assert {each.id for each in voices.named()} <= {f"v{n}" for n in range(5)}
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_what_a_dead_writer_left_is_removed(tmp_path: Path) -> None:
+    voices = store(tmp_path)
+    (tmp_path / "voices").mkdir()
+    (tmp_path / "voices" / ".unfinished-x").write_bytes(b"x")
+    voices.save("anna", "", codes())
+    assert sorted(path.name for path in (tmp_path / "voices").iterdir()) == [".lock", "anna.safetensors"]
+
+
+def test_nobodys_words_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    store(tmp_path, OTHER).save("anna", "a secret", codes())
+    store(tmp_path).named()
+    store(tmp_path).codes(reference(transcript="a secret"), Encoder())
+    assert caplog.records
+    assert not any("secret" in each.getMessage() or "anna" in each.getMessage() for each in caplog.records)
