@@ -14,6 +14,7 @@ from fake_engine import FakeEngine, decision, tagged
 from saywell.audio.encode import FORMATS, to_int16
 from saywell.errors import DeadlineExceeded, ModelFailure, OutOfMemory, TooManyRequests
 from saywell.server.app import create_app
+from saywell.server.errors import BrokenResponse
 
 pytestmark = pytest.mark.anyio
 
@@ -147,6 +148,14 @@ async def test_a_deadline_stops_the_work(client, engine):
     answer = await client.post(SPEECH, json=body(timeout=0.2))
     assert answer.status_code == 504
     assert engine.running == 0
+
+
+async def test_a_failure_after_the_first_byte_is_raised_to_whatever_server_runs_this(engine):
+    engine.knobs.fail_at = 3
+    transport = httpx.ASGITransport(create_app(engine, decision(engine)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        with pytest.raises(BrokenResponse):
+            await client.post(SPEECH, json=body(response_format="pcm"))
 
 
 @pytest.mark.parametrize("route", ["/v1/tts", "/tts"])

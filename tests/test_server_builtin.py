@@ -1,0 +1,166 @@
+"""The whole program: `saywell serve` with the built-in voice in its worker process."""
+
+from __future__ import annotations
+
+import io
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import av
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from saywell.audio.encode import FORMATS
+from saywell.models.builtin import flite
+
+pytestmark = pytest.mark.skipif(
+    not flite.installed() or sys.platform == "win32", reason="needs Flite and the signals of POSIX"
+)
+SENTENCE = "The quick brown fox jumps over the lazy dog, and nobody minds."
+
+
+class Program:
+    def __init__(self) -> None:
+        code = "from saywell.cli import main; main()"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, "serve", "--port", "0"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        self.url = ""
+        for line in self.process.stdout:
+            self.url = self.url or "".join(re.findall(r"http://[\d.:]+", line)[:1])
+            if line.startswith("Ready"):
+                break
+        self.client = httpx.Client(base_url=self.url, timeout=30)
+        self._log: list[str] = []
+        assert self.process.stderr is not None
+        self._reader = threading.Thread(target=lambda pipe: self._log.extend(pipe), args=(self.process.stderr,))
+        self._reader.start()
+
+    def ask(self, text: str = SENTENCE, **fields) -> dict:
+        return {"method": "POST", "url": "/v1/audio/speech", "json": {"input": text, **fields}}
+
+    def end(self) -> tuple[int, str]:
+        self.client.close()
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.terminate()
+        code = self.process.wait(10)
+        self._reader.join(5)
+        _, alive = psutil.wait_procs(children, timeout=5)
+        assert not alive
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code, "".join(self._log)
+
+
+@pytest.fixture(scope="module")
+def program():
+    program = Program()
+    yield program
+    code, log = program.end()
+    assert code == 0
+    assert "Traceback" not in log
+    assert "quick brown" not in log
+
+
+def test_six_formats_hold_the_same_speech(program):
+    seconds = {}
+    for format in FORMATS:
+        answer = program.client.request(**program.ask(response_format=format))
+        assert answer.status_code == 200, answer.text
+        if format == "pcm":
+            seconds[format] = len(answer.content) / 2 / 24_000
+            continue
+        with av.open(io.BytesIO(answer.content)) as file:
+            samples = sum(frame.samples for frame in file.decode(audio=0))
+            seconds[format] = samples / file.streams.audio[0].rate
+    assert seconds["wav"] > 2
+    assert max(seconds.values()) - min(seconds.values()) < 0.3, seconds
+    assert abs(seconds["pcm"] - seconds["wav"]) < 0.001
+    assert seconds["flac"] == seconds["wav"]
+
+
+def test_a_long_text_is_heard_before_a_tenth_of_it_is_spoken(program):
+    text = (SENTENCE + " ") * 32
+    assert len(text) > 2_000
+    began = time.monotonic()
+    with program.client.stream(**program.ask(text, response_format="pcm")) as answer:
+        pieces = answer.iter_raw()
+        next(pieces)
+        first = time.monotonic() - began
+        for _ in pieces:
+            pass
+    assert first < 0.1 * (time.monotonic() - began)
+
+
+def test_the_same_request_gives_the_same_bytes(program):
+    answers = [program.client.request(**program.ask(response_format="wav")).content for _ in range(2)]
+    assert answers[0] == answers[1]
+
+
+def test_a_worker_that_dies_breaks_its_streams_and_is_replaced(program):
+    golden = program.client.request(**program.ask(response_format="pcm")).content
+    worker = next(
+        child for child in psutil.Process(program.process.pid).children() if "saywell.engine.worker" in child.cmdline()
+    )
+    with program.client.stream(**program.ask((SENTENCE + " ") * 70, response_format="pcm")) as answer:
+        pieces = answer.iter_raw()
+        next(pieces)
+        worker.send_signal(signal.SIGKILL)
+        with pytest.raises(httpx.RemoteProtocolError):
+            for _ in pieces:
+                pass
+    again = program.client.request(**program.ask(response_format="pcm"))
+    assert again.status_code == 200
+    assert again.content == golden
+    assert program.client.get("/health").json()["engine"]["worker_restarts"] == 1
+
+
+def test_health_answers_while_the_engine_is_saturated(program):
+    stop = threading.Event()
+
+    def load() -> None:
+        with httpx.Client(base_url=program.url, timeout=30) as client:
+            while not stop.is_set():
+                client.request(**program.ask((SENTENCE + " ") * 10, response_format="pcm"))
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    times = []
+    for _ in range(100):
+        began = time.perf_counter()
+        assert program.client.get("/health").status_code == 200
+        times.append(time.perf_counter() - began)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    # The median, because the clients of this test take their share of the same CPUs; `saywell bench server` has p99.
+    assert np.median(times) < 0.05
+
+
+def test_cancelled_streams_leave_nothing_behind(program):
+    process = psutil.Process(program.process.pid)
+    program.client.request(**program.ask())
+
+    def state() -> tuple[int, int, int]:
+        return process.num_fds(), process.num_threads(), len(process.children(recursive=True))
+
+    before = state()
+    for _ in range(100):
+        with program.client.stream(**program.ask((SENTENCE + " ") * 20)) as answer:
+            next(answer.iter_raw())
+    until = time.monotonic() + 5
+    while (health := program.client.get("/health").json()["engine"])["running"] and time.monotonic() < until:
+        time.sleep(0.05)
+    assert (health["running"], health["waiting"]) == (0, 0)
+    after = state()
+    assert all(new <= old + 4 for new, old in zip(after, before, strict=True)), (before, after)
