@@ -33,7 +33,7 @@ from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.layout import codec_tensors
 from saywell.models.dual_ar.runtime_codec import CodecDecoder, LoadedGraph, load_decoder, load_encoder
 
-VARIANTS = (("fp32", "onnx"), ("int8", "onnx"), ("int8", "openvino"))
+VARIANTS = (("fp32", "onnx"), ("fp32", "openvino"), ("int8", "onnx"), ("int8", "openvino"))
 CHUNKS = (64, 16, 4, 1)
 GOALS = {"s_per_audio_s": 0.4, "chunk16_over_whole": 1.1}
 _PRODUCT = (4096, 2048, 2048)
@@ -177,7 +177,7 @@ def _load(path: Path, kind: str, threads: int) -> LoadedGraph:
 
 
 def _arithmetic_of(precision: str, executor: str) -> str:
-    return "bf16" if executor == "openvino" else precision
+    return "bf16" if (precision, executor) == ("int8", "openvino") else precision
 
 
 def _codes(codec: CodecConfig, frames: int) -> npt.NDArray[np.int64]:
