@@ -129,12 +129,11 @@ class WorkerDied(EngineFailure):
     status, code = 500, "worker_died"
 
 
+def public_code(error: SaywellError) -> str:
+    """The `code` of the nearest class of this module: what another process, without the rest, can make of an error."""
+    return next(kind.code for kind in type(error).__mro__ if kind.__module__ == __name__)
+
+
 def by_code() -> dict[str, type[SaywellError]]:
-    """Every error class by its `code`: how an error crosses a process boundary without pickle."""
-    found: dict[str, type[SaywellError]] = {}
-    todo: list[type[SaywellError]] = [SaywellError]
-    while todo:
-        cls = todo.pop()
-        found[cls.code] = cls
-        todo.extend(cls.__subclasses__())
-    return found
+    """Every error class of this module by its `code`: how an error crosses a process boundary without pickle."""
+    return {kind.code: kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, SaywellError)}

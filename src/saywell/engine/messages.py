@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from saywell.engine import EngineHealth
-from saywell.errors import EngineFailure, SaywellError, by_code
+from saywell.errors import EngineFailure, SaywellError, by_code, public_code
 from saywell.plan import Plan
 from saywell.types import AudioChunk, ModelSpec, Request, Summary, Voice
 
@@ -104,7 +104,7 @@ class Fault(msgspec.Struct, kw_only=True):
 
     @classmethod
     def of(cls, error: SaywellError) -> Fault:
-        return cls(code=error.code, message=error.message, param=error.param, retry_after=error.retry_after)
+        return cls(code=public_code(error), message=error.message, param=error.param, retry_after=error.retry_after)
 
     def error(self) -> SaywellError:
         kind = by_code().get(self.code, EngineFailure)
