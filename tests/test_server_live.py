@@ -157,12 +157,13 @@ def read_all_closing(live: Live) -> bytes:
 
 
 @pytest.mark.parametrize("path", [SPEECH, "/v1/tts"])
-@pytest.mark.parametrize("stage", ["waiting", "streaming"])
+@pytest.mark.parametrize("stage", ["waiting", "streaming", "flooding"])
 def test_work_stops_when_the_client_goes(serve, path, stage):
-    knobs = {"hang_at": 0} if stage == "waiting" else {"hang_at": 2}
+    """Flooding: the engine is so much faster than the encoder that the next chunk is always there already."""
+    knobs = {"waiting": {"hang_at": 0}, "streaming": {"hang_at": 2}, "flooding": {"chunks": 100_000}}[stage]
     live = serve(**knobs)
-    sock = live.ask(path, text="Hello there.")
-    if stage == "streaming" and path == SPEECH:
+    sock = live.ask(path, text="Hello there.", response_format="mp3")
+    if stage != "waiting" and path == SPEECH:
         sock.recv(1 << 16)
     until(lambda: live.engine.running == 1)
     time.sleep(0.05)
@@ -268,6 +269,30 @@ def test_probes_answer_at_once_while_everything_is_busy(serve):
     assert sorted(times)[25] < 0.05
     for sock in socks:
         sock.close()
+
+
+def test_a_fast_engine_leaves_the_event_loop_to_others(serve):
+    live = serve(chunks=100_000)
+    stop = threading.Event()
+
+    def listen_along() -> None:
+        with httpx.stream("POST", live.url + SPEECH, json={"input": "Hi."}) as answer:
+            for _ in answer.iter_raw():
+                if stop.is_set():
+                    break
+
+    reader = threading.Thread(target=listen_along)
+    reader.start()
+    until(lambda: live.engine.running == 1)
+    with httpx.Client(base_url=live.url) as client:
+        times = []
+        for _ in range(50):
+            began = time.perf_counter()
+            client.get("/livez")
+            times.append(time.perf_counter() - began)
+    stop.set()
+    reader.join()
+    assert sorted(times)[25] < 0.05
 
 
 # The OpenAI client

@@ -166,6 +166,8 @@ class _Spoken(Response):
     async def _put(self, send: Callable[[dict[str, object]], Awaitable[None]], body: bytes, more: bool = True) -> None:
         with anyio.fail_after(self._service.engine.plan.stall_s):
             await send({"type": "http.response.body", "body": body, "more_body": more})
+        # With chunks waiting and a socket that takes them nothing above ever waits: let everybody else have a turn.
+        await asyncio.sleep(0)
 
     async def _fail(self, error: SaywellError, scope: Scope, send: Send) -> None:
         """Tell the client where the framing can; else break the connection, so that it cannot take this for the end."""
