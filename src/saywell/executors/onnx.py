@@ -12,6 +12,7 @@ import onnxruntime as ort
 
 from saywell.errors import SaywellError
 from saywell.executors.base import Threading
+from saywell.executors.pages import huge_pages
 
 Array = npt.NDArray[Any]
 
@@ -30,6 +31,8 @@ _DTYPES: dict[str, Any] = {
 class GraphError(SaywellError):
     """A graph file cannot be loaded, or a graph did not run."""
 
+    status, code = 500, "graph_error"
+
 
 class Graph:
     """One loaded graph. External weight files lie beside it and are memory-mapped.
@@ -40,7 +43,9 @@ class Graph:
     def __init__(self, path: Path, threading: Threading, *, profile: Path | None = None) -> None:
         """Raises GraphError naming the file."""
         try:
-            self._session = ort.InferenceSession(str(path), _options(threading, profile), ["CPUExecutionProvider"])
+            with huge_pages():
+                options = _options(threading, profile)
+                self._session = ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions share no other base
             raise GraphError(f"{path}: ONNX Runtime {ort.__version__} cannot load this graph: {error}") from error
         self.path = path

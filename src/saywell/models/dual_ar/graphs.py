@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from saywell.models.dual_ar import graphs_ar, graphs_codec
+from saywell.hardware import detect
+from saywell.models.dual_ar import ar_calibrate, graphs_ar, graphs_codec, prompt
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.tokenizer import Tokenizer
 
@@ -34,9 +35,20 @@ def steps(config: Config, tokenizer: Tokenizer, precisions: Sequence[str]) -> li
     def transformers(precision: str) -> Step:
         return Step(f"{precision} graphs", "model", lambda w, out: graphs_ar.build(config, w, out, precision, **ids))
 
+    prompts = [prompt.build(tokenizer, config, text) for text in ar_calibrate.TEXTS]
+
+    def cache_scales(precision: str) -> Step:
+        # The graphs measured are those already in place, beside the folder this step writes to.
+        return Step(
+            f"{precision} cache scales",
+            "model",
+            lambda _, out: ar_calibrate.write_scales(out.parent, out, precision, prompts, detect().usable_cores),
+        )
+
     return [
-        Step("tables", "model", lambda weights, out: graphs_ar.build_tables(config, weights, out, **ids)),
+        Step("tables", "model", lambda weights, out: graphs_ar.build_tables(weights, out, **ids)),
         *(transformers(precision) for precision in precisions),
+        *(cache_scales(precision) for precision in precisions if precision != "fp32"),
         Step("codec graphs", "codec", lambda weights, out: graphs_codec.write_decoder(weights, config.codec, out)),
         Step("encoder graph", "codec", lambda weights, out: graphs_codec.write_encoder(weights, config.codec, out)),
     ]

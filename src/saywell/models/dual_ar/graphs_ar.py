@@ -2,7 +2,8 @@
 
 `slow`: one step (or a prompt) of the slow transformer, the KV cache updated in place.
 `fast`: all codebooks of one frame, drawn inside: semantic code first, then a loop over the residual books.
-The weights of a precision lie in one file beside its graphs; `slow` comes a second time with an int8 KV cache.
+The weights of a precision lie in one file beside its graphs; `slow` comes a second
+time with an int8 KV cache, except at fp32.
 """
 
 from __future__ import annotations
@@ -51,20 +52,27 @@ def build(
     """Write the graphs of one precision into `out`; returns the files. See `build_tables` for what all share."""
     formats = PRECISIONS[precision]
     external = External(out / data_file(precision))
-    slow = _slow(config, weights, formats, external, [*range(semantic_begin_id, semantic_begin_id + config.codebook_size), im_end_id])
+    slow = _slow(
+        config,
+        weights,
+        formats,
+        external,
+        [*range(semantic_begin_id, semantic_begin_id + config.codebook_size), im_end_id],
+    )
     fast = _fast(config, weights, formats, external)
     external.close()
     graphs = {
         slow_file(precision, "fp32"): slow,
-        slow_file(precision, "int8"): with_int8_cache(slow),
         fast_file(precision): fast,
     }
+    if precision != "fp32":
+        graphs[slow_file(precision, "int8")] = with_int8_cache(slow)
     for name, model in graphs.items():
         (out / name).write_bytes(model.SerializeToString())
     return [external.path, *(out / name for name in graphs)]
 
 
-def build_tables(config: Config, weights: Weights, out: Path, *, semantic_begin_id: int, im_end_id: int) -> list[Path]:
+def build_tables(weights: Weights, out: Path, *, semantic_begin_id: int, im_end_id: int) -> list[Path]:
     """Write what every precision shares: both embedding tables (bfloat16, as uint16) and the ids."""
     np.save(out / EMBEDDINGS_FILE, to_bfloat16(weights["embeddings.weight"]))
     np.save(out / CODES_FILE, to_bfloat16(weights["codebook_embeddings.weight"]))
@@ -174,7 +182,9 @@ def _last(g: ArWriter, stack: _Stack, flat: str) -> str:
     return g.op("Gather", grid, g.const(-1, np.int64), axis=1)
 
 
-def _slow(config: Config, weights: Weights, formats: Formats, external: External, emitted: list[int]) -> onnx.ModelProto:
+def _slow(
+    config: Config, weights: Weights, formats: Formats, external: External, emitted: list[int]
+) -> onnx.ModelProto:
     g = ArWriter("slow", external)
     stack = _Stack(g, config, weights, "", formats.slow, config.max_seq_len)
     x = g.input("x", ["B", "S", config.dim])

@@ -10,8 +10,8 @@ from onnx import TensorProto
 from saywell.models.dual_ar.ar_writer import ArWriter
 from saywell.models.dual_ar.sampling import PENALTY_FRAMES, REPEAT_FRAMES, REPEAT_TEMPERATURE, REPEAT_TOP_P
 
-FIRST_LOOK = 256
-"""Candidates sorted for the semantic nucleus; all of them only if some row of the batch needs more."""
+FIRST_LOOK = 128
+"""Candidates sorted for a nucleus; all of them only if some row of the batch needs more."""
 DOUBLE, INT64 = TensorProto.DOUBLE, TensorProto.INT64
 
 
@@ -49,18 +49,18 @@ def residual(g: ArWriter, logits: str, size: int, turn: str, given: Given) -> st
     """Code [B] of residual book `turn` + 1 from logits [B, size]."""
     book = g.op("Add", turn, g.const(1, np.int64))
     d = _Draw(g, logits, g.op("Gather", given.recent, book, axis=1), given.penalty)
-    order, mass = _sorted(g, d.weights, size)
+    order, mass = _sorted_enough(g, d.weights, g.op("Mul", given.top_p, d.whole), size)
     uniform = g.op("Unsqueeze", g.op("Gather", given.uniforms, book, axis=1), g.ints(1))
     return d.take(order, mass, given.top_p, given.temperature, uniform, size)
 
 
 def semantic(g: ArWriter, logits: str, size: int, given: Given) -> str:
-    """Semantic code [B] from logits [B, size], drawn again more freely where it was heard lately and `again` says so."""
+    """Semantic code [B] from logits [B, size], drawn again, more freely, where heard lately and `again` says so."""
     recent = g.op("Gather", given.recent, g.const(0, np.int64), axis=1)
     d = _Draw(g, logits, recent, given.penalty)
     free = g.const(REPEAT_TOP_P, np.float64)
     widest = g.op("Mul", g.op("Max", given.top_p, free), d.whole)
-    order, mass = _sorted_enough(g, d.weights, widest, size) if size > FIRST_LOOK else _sorted(g, d.weights, size)
+    order, mass = _sorted_enough(g, d.weights, widest, size)
     first = d.take(order, mass, given.top_p, given.temperature, _column(g, given.uniforms, 0), size)
     warm = g.const(REPEAT_TEMPERATURE, np.float64)
     second = d.take(order, mass, free, warm, _column(g, given.uniforms, given.books), size)
@@ -112,6 +112,8 @@ def _sorted(g: ArWriter, weights: str, count: int) -> tuple[str, str]:
 
 def _sorted_enough(g: ArWriter, weights: str, limit: str, size: int) -> tuple[str, str]:
     """As many of the largest as hold `limit` [B, 1] in every row: `FIRST_LOOK`, or all."""
+    if size <= FIRST_LOOK:
+        return _sorted(g, weights, size)
     order, mass = _sorted(g, weights, FIRST_LOOK)
     reached = g.op("Greater", _column(g, mass, FIRST_LOOK - 1), limit)
     enough = g.op("Cast", g.op("ReduceMin", g.op("Cast", reached, to=INT64), keepdims=0), to=TensorProto.BOOL)

@@ -50,7 +50,7 @@ class KvCache:
 
     def part(self, index: int, first: int, last: int) -> Array:
         """Rows first … last − 1 of one layer's keys (index 2 · layer) or values (2 · layer + 1), in place."""
-        return self.data[index, first:last]  # type: ignore[no-any-return]
+        return self.data[index, first:last]
 
     def copy(self, row: int, length: int) -> Prefix:
         return Prefix(self.data[:, row, :, :length].copy())

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from saywell.models.dual_ar.ar_writer import FUSED, ArWriter
 
 Matrix = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.uint8]
 Format = Literal["fp32", "w8a8", "w8", "w4"]
 """`w8a8`: rows of int8 weights times rows of 8-bit activations, the integer sums exact. `w8`, `w4`: blocks of weights,
 each with a scale, times activations quantised in the same blocks."""
@@ -83,8 +84,8 @@ def quantize_rows(weight: Matrix) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.
     return np.rint(weight / scales[:, None]).astype(np.int8), scales
 
 
-def quantize_blocks(weight: Matrix, bits: int, block: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """weight [N, K] → packed codes [N, K / block, block · bits / 8] and scales [N, K / block]. K must be whole blocks."""
+def quantize_blocks(weight: Matrix, bits: int, block: int) -> tuple[Codes, Matrix]:
+    """weight [N, K] → packed codes [N, K / block, block · bits / 8], scales [N, K / block]. K must be whole blocks."""
     rows, columns = weight.shape
     if columns % block:
         raise ValueError(f"a matrix of width {columns} is not whole blocks of {block}")
@@ -92,27 +93,29 @@ def quantize_blocks(weight: Matrix, bits: int, block: int) -> tuple[npt.NDArray[
     middle = 1 << (bits - 1)
     codes, scales = _nearest(blocks, middle, (1.0,) if bits == 8 else _SHRINK)
     packed = codes if bits == 8 else codes[..., 0::2] | (codes[..., 1::2] << 4)
-    return packed, scales
+    return packed.astype(np.uint8), scales
 
 
-def _nearest(blocks: Matrix, middle: int, shrink: tuple[float, ...]) -> tuple[npt.NDArray[np.uint8], Matrix]:
+def _nearest(blocks: Matrix, middle: int, shrink: tuple[float, ...]) -> tuple[Codes, Matrix]:
     """Codes 0 … 2·middle − 1 around `middle`, the scale of each block that leaves the least square error."""
     at = np.abs(blocks).argmax(axis=-1, keepdims=True)
     # The extreme of a block becomes code 0, the one code more there is on the negative side.
-    extreme = np.take_along_axis(blocks, at, axis=-1) / np.float32(-middle)
-    extreme[extreme == 0] = 1e-12
-    best_codes = best_scale = best_error = None
-    for factor in shrink:
-        scale = (extreme * np.float32(factor)).astype(np.float32)
-        signed = np.clip(np.rint(blocks / scale), -middle, middle - 1)
-        error = np.square(signed * scale - blocks).sum(axis=-1, keepdims=True)
-        codes = (signed + middle).astype(np.uint8)
-        if best_error is None or best_codes is None or best_scale is None:
-            best_codes, best_scale, best_error = codes, scale, error
-            continue
-        better = error < best_error
-        best_codes = np.where(better, codes, best_codes)
-        best_scale, best_error = np.where(better, scale, best_scale), np.where(better, error, best_error)
-    assert best_codes is not None
-    assert best_scale is not None
-    return best_codes, best_scale[..., 0]
+    step = np.take_along_axis(blocks, at, axis=-1) / np.float32(-middle)
+    step[step == 0] = 1e-12
+    best = _coded(blocks, middle, step)
+    for factor in shrink[1:]:
+        tried = _coded(blocks, middle, step * np.float32(factor))
+        better = tried[2] < best[2]
+        best = (
+            np.where(better, tried[0], best[0]),
+            np.where(better, tried[1], best[1]),
+            np.where(better, tried[2], best[2]),
+        )
+    return best[0], best[1][..., 0]
+
+
+def _coded(blocks: Matrix, middle: int, scale: Matrix) -> tuple[Codes, Matrix, Matrix]:
+    """Codes, the scale, the square error of each block."""
+    signed = np.clip(np.rint(blocks / scale), -middle, middle - 1)
+    error = np.square(signed * scale - blocks).sum(axis=-1, keepdims=True)
+    return (signed + middle).astype(np.uint8), scale, error

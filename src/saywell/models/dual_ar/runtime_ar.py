@@ -154,12 +154,11 @@ class ArRuntime:
             if each.ready is not None:
                 b.logits[each.row], b.hidden[each.row] = each.ready
         rows = [each.row for each in batch]
-        fine = np.isfinite(b.logits[rows]).all(axis=1) & np.isfinite(b.hidden[rows]).all(axis=1)
-        b.logits[:count][~np.isfinite(b.logits[:count]).all(axis=1)] = 0
+        fine = b.finite(count)
         for each in batch:
             b.ask(each, self.config.num_codebooks)
         self._draw(count)
-        return self._frames(batch, b.codes[rows], fine)
+        return self._frames(batch, b.codes[rows], fine[rows])
 
     def release(self, running: Running) -> None:
         """Forget a sequence."""
@@ -262,6 +261,13 @@ class _Buffers:
         self.temperature, self.top_p, self.penalty = (np.ones((rows, 1), np.float64) for _ in range(3))
         self.again = np.zeros(rows, np.bool_)
         self.codes = np.zeros((rows, books), np.int64)
+
+    def finite(self, count: int) -> npt.NDArray[np.bool_]:
+        """Which rows have numbers to draw from; the others are given some, whose codes mean nothing."""
+        logits, hidden = self.logits[:count], self.hidden[:count]
+        fine = np.asarray(np.isfinite(logits).all(axis=1) & np.isfinite(hidden).all(axis=1))
+        logits[~fine], hidden[~fine] = 0, 0
+        return fine
 
     def of_fast(self, count: int) -> tuple[dict[str, Any], dict[str, Any]]:
         names = ("logits", "hidden", "recent", "uniforms", "temperature", "top_p", "penalty", "again")
