@@ -87,6 +87,17 @@ def test_quota_is_rounded_down_to_at_least_one() -> None:
         assert make_plan(Settings(), hardware, AUTOREGRESSIVE).threads == threads
 
 
+def test_openvino_only_where_it_has_bf16() -> None:
+    spec = replace(AUTOREGRESSIVE, executors=("openvino", "onnx"))
+    runtimes = {name: Runtime(version="1", devices=("cpu",)) for name in ("onnxruntime", "openvino")}
+    for features, executor in ((("amx_bf16", "avx2"), "openvino"), (("avx2",), "onnx")):
+        base = machine(CONTAINER)
+        hardware = replace(base, runtimes=runtimes, cpu=replace(base.cpu, features=features))
+        assert make_plan(Settings(), hardware, spec).executor == executor
+    without = replace(hardware, runtimes={"onnxruntime": runtimes["onnxruntime"]})
+    assert make_plan(Settings(), without, spec).executor == "onnx"
+
+
 def test_a_gpu_is_used_where_torch_can_drive_it() -> None:
     plan = make_plan(Settings(), machine(GAMER), AUTOREGRESSIVE)
     assert (plan.device, plan.executor, plan.precision, plan.chunk_chars) == ("cuda", "torch", "bf16", 300)

@@ -131,7 +131,8 @@ class WorkerDied(EngineFailure):
 
 def public_code(error: SaywellError) -> str:
     """The `code` of the nearest class of this module: what another process, without the rest, can make of an error."""
-    return next(kind.code for kind in type(error).__mro__ if kind.__module__ == __name__)
+    lineage = (kind for kind in type(error).__mro__ if issubclass(kind, SaywellError))
+    return next(kind.code for kind in lineage if kind.__module__ == __name__)
 
 
 def by_code() -> dict[str, type[SaywellError]]:

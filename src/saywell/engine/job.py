@@ -62,8 +62,8 @@ class Job:
     @property
     def eager(self) -> bool:
         """Whether another sequence is worth a slot now: there is one, and the reader keeps up."""
-        if self._next is None:
-            return False
+        if self._next is None or (self._running and self._first_audio is None):
+            return False  # until the first sound is out, nothing may slow it down
         expected = sum(
             max(0.0, len(sequence.text) / _CHARS_PER_S / self.request.speed - produced)
             for sequence, produced in self._running.items()

@@ -33,7 +33,7 @@ def facts(name: str, path: Path) -> ModelSpec:
         kind="autoregressive",
         sample_rate=config.codec.sample_rate,
         frame_rate=config.codec.frame_rate,
-        executors=("onnx", "openvino"),
+        executors=("openvino", "onnx"),
         precisions=precisions,
         weight_bytes={each: _weights(each, files) for each in precisions},
         kv_bytes_per_frame={each: _kv(config, each) for each in precisions},
