@@ -29,6 +29,9 @@ _BLOCK = 4096
 _STALE_S = 60.0
 """A write takes milliseconds: an unfinished file this old was left behind by a process that died."""
 
+_WRITING_S = 5.0
+"""How long to wait for another process that writes."""
+
 
 class Measured(Protocol):
     """A value that knows its size."""
@@ -176,8 +179,7 @@ class DiskCache:
         patience_s: float = 60.0,
     ) -> None:
         """`fits`: whether an array is of the kind kept here. `patience_s`: how long to wait for another process that
-        computes the same. Processes writing at the same moment may each exceed the bounds by one file, until the next
-        write."""
+        computes the same."""
         self.directory, self.max_bytes, self.max_files = directory, max_bytes, max_files
         self._fits, self._patience_s = fits, patience_s
         self._flights: SingleFlight[Array] = SingleFlight()
@@ -199,7 +201,10 @@ class DiskCache:
         if _on_disk(len(data)) > self.max_bytes:
             return False
         try:
-            with self._writing:
+            with (
+                self._writing,
+                self._locked("write", min(_WRITING_S, self._patience_s)),
+            ):  # or two would both take the same room
                 self._make_room(path, _on_disk(len(data)))
                 write_atomically(path, data)
         except OSError as error:
@@ -233,7 +238,8 @@ class DiskCache:
             )
 
     def _make(self, key: str, make: Callable[[], Array]) -> Array:
-        with self._claimed(key):
+        # A lock file cannot be deleted safely, so there is a fixed number of them, each for many keys.
+        with self._locked(key[:2], self._patience_s):
             found = self._read(self._path(key), key)  # another process may have been quicker
             if found is None:
                 found = make()
@@ -242,16 +248,15 @@ class DiskCache:
             return found
 
     @contextmanager
-    def _claimed(self, key: str) -> Iterator[None]:
-        """Hold the key's lock; go on without it where there can be none, or whoever holds it hangs."""
-        # A lock file cannot be deleted safely, so there is a fixed number of them, each for many keys.
-        lock = FileLock(self.directory / f".lock-{key[:2]}")
+    def _locked(self, name: str, patience_s: float) -> Iterator[None]:
+        """Hold a lock among processes; go on without it where there can be none, or whoever holds it hangs."""
+        lock = FileLock(self.directory / f".lock-{name}")
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock.acquire(timeout=self._patience_s, poll_interval=0.02)
+            lock.acquire(timeout=patience_s, poll_interval=0.02)
             self._told.discard("lock")
         except (OSError, NotImplementedError) as error:  # a timeout is an OSError
-            self._tell("lock", f"computing without the lock of the cache {self.directory}: {type(error).__name__}")
+            self._tell("lock", f"no lock to be had in the cache {self.directory}: {type(error).__name__}")
         try:
             yield
         finally:
