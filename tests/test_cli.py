@@ -486,13 +486,18 @@ def test_doctor_shows_wishes_but_no_keys(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_serve_hands_its_options_over(monkeypatch: pytest.MonkeyPatch) -> None:
     handed: list[Settings] = []
-    server = type("App", (), {"run": staticmethod(handed.append)})
+
+    def serve(settings: Settings) -> int:
+        handed.append(settings)
+        return 7
+
+    server = type("App", (), {"run": staticmethod(serve)})
     monkeypatch.setitem(sys.modules, "saywell.server.app", server)
     done = run(
         "serve", "--host", "127.0.0.1", "--port", "0", "--api-key", "first-key", "--api-key", "second-key",
         "--cors-origin", "https://a.example", "--log-level", "warning", "--log-json", "--set", "drain_s=2.5",
     )  # fmt: skip
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 7, done.output
     wishes = handed[0].wishes()
     assert wishes["api_keys"] == ("first-key", "second-key")
     assert (wishes["port"], wishes["drain_s"], wishes["log_json"]) == (0, 2.5, True)

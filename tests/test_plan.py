@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from saywell.errors import PlanError
-from saywell.hardware import GIB, Hardware, Limits
+from saywell.hardware import GIB, Hardware, Limits, Runtime
 from saywell.plan import Measurement, Plan, make_plan
 from saywell.settings import Settings, load_settings
 from saywell.types import ModelSpec

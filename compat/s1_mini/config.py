@@ -11,6 +11,7 @@ from typing import Any
 from saywell.engine.launch import Decision, decide
 from saywell.errors import PlanError
 from saywell.hardware import detect
+from saywell.models.base import MANIFEST
 from saywell.settings import Settings, load_settings
 
 DEFAULT_CHECKPOINT = "checkpoints/openaudio-s1-mini"
@@ -79,8 +80,14 @@ def settle(wishes: Mapping[str, Any], *, old_names: bool = False, stacklevel: in
     settings = load_settings(wishes, old_names=old_names)
     values, hardware = settings.wishes(), detect()
     path = values.pop("model_path", Path(DEFAULT_CHECKPOINT))
-    if path.is_dir():
+    if (path / MANIFEST).is_file():
         values["model_path"] = path
+    elif path.is_dir():
+        _say(
+            f"{path} has not been converted, so the built-in voice speaks instead; run "
+            f"`saywell convert {path} -o {path}-converted` once and name that directory",
+            stacklevel,
+        )
     else:
         _say(f"there is no checkpoint at {path}; speaking with the built-in voice instead", stacklevel)
     while True:
@@ -91,10 +98,8 @@ def settle(wishes: Mapping[str, Any], *, old_names: bool = False, stacklevel: in
                 raise
             _say(f"{error.message}. Running on what there is instead", stacklevel)
             del values[error.param]
-            continue
-        if "model_path" in values and decision.spec.family == "builtin":
-            _say("this version does not read S1-mini checkpoints; speaking with the built-in voice", stacklevel)
-        return decision
+        else:
+            return decision
 
 
 def _say(message: str, stacklevel: int) -> None:

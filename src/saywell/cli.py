@@ -125,7 +125,7 @@ def serve(
         )  # fmt: skip
         from importlib import import_module
 
-        import_module("saywell.server.app").run(settings)
+        raise typer.Exit(import_module("saywell.server.app").run(settings))
 
 
 @app.command()

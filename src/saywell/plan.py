@@ -139,9 +139,7 @@ class _Decision:
             threads=self.threads(device, executor),
             affinity=fact("affinity", (), "the system places threads; pinning has to be measured to help here"),
             slots=slots,
-            lookahead=take(
-                "lookahead", rules.lookahead(device, slots), lambda n: self.at_most("lookahead", n, slots, "slots")
-            ),
+            lookahead=take("lookahead", rules.lookahead(slots), lambda n: self.at_most("lookahead", n, slots, "slots")),
             queue=take("queue", rules.queue(slots)),
             first_chunk_chars=first_chunk,
             chunk_chars=chunk_chars,

@@ -185,7 +185,7 @@ class Situation:
             want, why = MAX_BATCH[device], "a GPU steps a batch in nearly the time of one"
         return (want, why) if want <= fit else (fit, "as many as the memory budget holds")
 
-    def lookahead(self, device: str, slots: int) -> Decided[int]:
+    def lookahead(self, slots: int) -> Decided[int]:
         if not self.single:
             return max(1, slots // 2), "half the slots for the sentences of one text, half for who comes next"
         return min(2, slots), "the next chunk is ready when the last one ends" if slots > 1 else "there is one slot"

@@ -37,7 +37,7 @@ _IDLE_S = 0.5
 """Longest the loop sleeps with nothing to do."""
 _PAUSED_S = 0.02
 """Longest it sleeps while every running sequence waits for its reader."""
-_WARM_UP = "Ready."
+_WARM_UP, _WARM_UP_S = "Ready.", 300.0
 
 
 class Engine:
@@ -80,10 +80,11 @@ class Engine:
         self._state = "ready"
 
     def _warm_up(self) -> None:
-        request = Request(text=_WARM_UP)
+        request = Request(text=_WARM_UP, timeout_s=_WARM_UP_S)
         if self.spec.kind == "autoregressive":
             # Greedy and cut short, so that a start either always succeeds or never does.
-            request = Request(text=_WARM_UP, sampling=SamplingParams(temperature=0.0, seed=0), max_frames=8)
+            greedy = SamplingParams(temperature=0.0, seed=0)
+            request = Request(text=_WARM_UP, sampling=greedy, max_frames=8, timeout_s=_WARM_UP_S)
         self._open(request).collect()
 
     def voices(self) -> tuple[Voice, ...]:
