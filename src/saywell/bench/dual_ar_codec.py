@@ -53,7 +53,7 @@ def main(args: list[str]) -> int:
     parser.add_argument("--encoder", action="store_true", help="measure the encoder too (needs about 1 GB)")
     options = parser.parse_args(args)
     threads = options.threads or detect().usable_cores
-    with _graphs(options.model, options.encoder) as directory:
+    with graphs(options.model, options.encoder) as directory:
         codec = CodecConfig.read(directory)
         result = measure(directory, codec, threads, options.frames, options.encoder)
     print(json.dumps(result))  # noqa: T201 - the machine-readable last line
@@ -241,7 +241,7 @@ def _show(console: Console, rows: list[dict[str, Any]]) -> None:
 
 
 @contextmanager
-def _graphs(model: Path | None, encoder: bool) -> Iterator[Path]:
+def graphs(model: Path | None, encoder: bool) -> Iterator[Path]:
     """A converted model's directory: the given one, or a temporary one of random weights."""
     if model is not None:
         yield model

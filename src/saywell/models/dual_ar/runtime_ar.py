@@ -7,6 +7,7 @@ What a sequence is given depends on its prompt, its sampling and its seed alone.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +100,8 @@ class ArRuntime:
         self._scales = _scales(path / scales_file(precision), c) if cache == "int8" else {}
         self._rows: list[Running | None] = [None] * rows
         self._buffers = _Buffers(c, rows)
+        self.slow_s = self.fast_s = 0.0
+        """Seconds spent so far in steps of each transformer."""
         self._slow_bound: dict[int, Binding] = {}
         self._fast_bound: dict[int, Binding] = {}
 
@@ -190,7 +193,9 @@ class ArRuntime:
         if count not in self._slow_bound:
             given = {"x": b.x[:count], "lens": b.lens[:count], "total": b.total}
             self._slow_bound[count] = self._bind_slow(given, b.logits[:count], b.hidden[:count], 0, count)
+        start = time.perf_counter()
         self._slow_bound[count].run()
+        self.slow_s += time.perf_counter() - start
         for each in batch:
             each.length += 1
 
@@ -206,7 +211,9 @@ class ArRuntime:
         if count not in self._fast_bound:
             inputs, outputs = self._buffers.of_fast(count)
             self._fast_bound[count] = self._fast.bind(inputs, outputs)
+        start = time.perf_counter()
         self._fast_bound[count].run()
+        self.fast_s += time.perf_counter() - start
 
     def _frames(self, batch: Sequence[Running], codes: Codes, fine: npt.NDArray[np.bool_]) -> Codes:
         ended = codes[:, 0] == self.config.codebook_size
