@@ -28,7 +28,6 @@ _BLOCK = 4096
 """What a file takes on disk at least, and in steps of what."""
 _STALE_S = 60.0
 """A write takes milliseconds: an unfinished file this old was left behind by a process that died."""
-
 _WRITING_S = 5.0
 """How long to wait for another process that writes."""
 
@@ -201,10 +200,8 @@ class DiskCache:
         if _on_disk(len(data)) > self.max_bytes:
             return False
         try:
-            with (
-                self._writing,
-                self._locked("write", min(_WRITING_S, self._patience_s)),
-            ):  # or two would both take the same room
+            # Else two processes would take the same room.
+            with self._writing, self._locked("write", min(_WRITING_S, self._patience_s)):
                 self._make_room(path, _on_disk(len(data)))
                 write_atomically(path, data)
         except OSError as error:
