@@ -37,7 +37,7 @@ def plan(slots: int = 2, hang_s: float = 30.0) -> Plan:
         stall_s=30.0,
         hang_s=hang_s,
         memory_budget=1 << 32,
-        cache_dir=Path("cache"),
+        data_dir=Path("cache"),
     )
 
 

@@ -31,7 +31,7 @@ TINY_PLAN = Plan(
     stall_s=30.0,
     hang_s=30.0,
     memory_budget=1 << 40,
-    cache_dir=Path("cache"),
+    data_dir=Path("cache"),
 )
 
 

@@ -58,7 +58,7 @@ PLAN = Plan(
     stall_s=20.0,
     hang_s=30.0,
     memory_budget=1 << 30,
-    cache_dir=Path("cache"),
+    data_dir=Path("cache"),
 )
 HARDWARE = Hardware(
     os="linux",

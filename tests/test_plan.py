@@ -46,7 +46,7 @@ def snapshot(file: Path) -> dict[str, Any]:
     hardware = Hardware.from_json(file.read_bytes())
     plans = {spec.name: make_plan(Settings(), hardware, spec) for spec in SPECS}
     return {
-        name: {told.field: f"{told.value} · {told.why}" for told in plan.reasons if told.field != "cache_dir"}
+        name: {told.field: f"{told.value} · {told.why}" for told in plan.reasons if told.field != "data_dir"}
         for name, plan in plans.items()
     }
 

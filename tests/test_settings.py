@@ -46,11 +46,11 @@ def test_auto_overrules_the_file(tmp_path: Path) -> None:
 def test_text_becomes_the_right_type() -> None:
     found = load(
         SAYWELL_THREADS="3", SAYWELL_TIMEOUT_S="2.5", SAYWELL_ALLOW_PUBLIC="Yes", SAYWELL_LOG_JSON="off",
-        SAYWELL_API_KEYS="first-key-1, second-key", SAYWELL_CACHE_DIR="~/x", SAYWELL_LOG_LEVEL="INFO",
+        SAYWELL_API_KEYS="first-key-1, second-key", SAYWELL_DATA_DIR="~/x", SAYWELL_LOG_LEVEL="INFO",
     )  # fmt: skip
     assert (found.threads, found.timeout_s, found.allow_public, found.log_json) == (3, 2.5, True, False)
     assert found.api_keys == ("first-key-1", "second-key")
-    assert found.cache_dir == Path("~/x").expanduser()
+    assert found.data_dir == Path("~/x").expanduser()
     assert found.log_level == "info"
 
 

@@ -14,7 +14,7 @@ from saywell import memory
 from saywell.errors import PlanError
 from saywell.memory import MIB, mb
 from saywell.rules import Decided, Situation
-from saywell.settings import default_cache_dir
+from saywell.settings import default_data_dir
 
 if TYPE_CHECKING:
     from saywell.hardware import Hardware
@@ -77,7 +77,7 @@ class Plan:
     """Seconds a step may take before the worker counts as hung."""
     memory_budget: int
     """Bytes the engine may use."""
-    cache_dir: Path
+    data_dir: Path
     """Where voices and measurements are kept."""
     reasons: tuple[Reason, ...] = ()
 
@@ -152,7 +152,7 @@ class _Decision:
             stall_s=take("stall_s", (30.0, "a reader silent for half a minute is gone")),
             hang_s=fact("hang_s", 30.0, "no step of a healthy model takes half a minute"),
             memory_budget=budget,
-            cache_dir=take("cache_dir", (default_cache_dir(), "this system's place for such files")),
+            data_dir=take("data_dir", (default_data_dir(), "this system's place for such files")),
             reasons=tuple(self.reasons),
         )
 

@@ -95,7 +95,7 @@ class Settings:
     """One JSON object a log line."""
     hub_token: str | None = field(default=None, repr=False)
     """Token for gated weights on the hub. Never printed."""
-    cache_dir: Path | None = None
+    data_dir: Path | None = None
     """Where converted models, voices and measurements are kept."""
     worker_python: Path | None = None
     """Interpreter of the engine's worker process, for a model that needs an environment of its own."""
@@ -158,11 +158,11 @@ def load_settings(
     return Settings(**{name: value for name, value in values.items() if value is not None}, origins=origins)
 
 
-def default_cache_dir() -> Path:
-    """Where this system keeps what a program can make again."""
-    from platformdirs import user_cache_path
+def default_data_dir() -> Path:
+    """Where this system keeps what a program owns."""
+    from platformdirs import user_data_path
 
-    return user_cache_path("saywell", appauthor=False)
+    return user_data_path("saywell", appauthor=False)
 
 
 def default_file() -> Path:

@@ -53,7 +53,8 @@ class Reference:
     @property
     def key(self) -> str:
         """SHA-256 of all of it: two references with one key are the same voice."""
-        digest = hashlib.sha256(f"{self.sample_rate}\0{self.transcript}\0".encode())
+        said = self.transcript.encode("utf-8", "surrogatepass")
+        digest = hashlib.sha256(f"{self.sample_rate} {len(said)} ".encode() + said)
         digest.update(self.pcm)
         return digest.hexdigest()
 

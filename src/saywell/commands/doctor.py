@@ -17,7 +17,7 @@ from saywell.commands import play, show
 from saywell.hardware import Hardware, detect
 from saywell.memory import mb
 from saywell.monitor import resources
-from saywell.settings import Settings, default_cache_dir, default_file
+from saywell.settings import Settings, default_data_dir, default_file
 
 GIB = 1 << 30
 MARK = {"ok": ("✓", "green"), "missing": ("–", "yellow"), "problem": ("✗", "red")}
@@ -117,9 +117,9 @@ def _places(settings: Settings) -> Iterator[Finding]:
     wishes = {name: settings.origin(name) for name in settings.wishes()}
     if wishes:
         yield Finding("ok", "Wishes", ", ".join(f"{name} by {origin}" for name, origin in wishes.items()))
-    place = settings.cache_dir or default_cache_dir()
+    place = settings.data_dir or default_data_dir()
     nearest = next(path for path in (place, *place.parents) if path.exists())
     if os.access(nearest, os.W_OK):
         yield Finding("ok", "Cache", str(place))
     else:
-        yield Finding("problem", "Cache", f"{place} cannot be written", "set SAYWELL_CACHE_DIR to a place that can")
+        yield Finding("problem", "Cache", f"{place} cannot be written", "set SAYWELL_DATA_DIR to a place that can")

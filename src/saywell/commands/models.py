@@ -12,7 +12,7 @@ from saywell.commands.show import console
 from saywell.errors import InvalidRequest, MissingDependency
 from saywell.hardware import detect
 from saywell.models.base import find_spec
-from saywell.settings import Settings, default_cache_dir
+from saywell.settings import Settings, default_data_dir
 
 Progress = Callable[[str, int, int], None]
 
@@ -34,7 +34,7 @@ def pull(name: str, directory: Path | None, settings: Settings, *, accept_licens
     """Fetch a published checkpoint."""
     from saywell.weights import pull as run
 
-    place = directory or (settings.cache_dir or default_cache_dir()) / "checkpoints"
+    place = directory or (settings.data_dir or default_data_dir()) / "checkpoints"
     with _bars() as progress:
         found = run(
             name, place, accept_licence=accept_license, revision=revision, token=settings.hub_token, progress=progress

@@ -27,7 +27,7 @@ QUIET = {
     "buffer_s",
     "first_frames",
     "chunk_frames",
-    "cache_dir",
+    "data_dir",
 }
 """Fields of a plan that only the full table shows."""
 

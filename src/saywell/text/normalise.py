@@ -74,9 +74,9 @@ _DASH = re.compile(r"\s?(?:—|--|–)\s?|\s-\s")
 
 
 def normalise(text: str, language: str = "en") -> str:
-    """The spoken form of `text`, on one line. `language`: BCP-47 tag. Never raises on a string."""
+    """The spoken form of `text`, on one line. `language`: BCP-47 tag; `und` is taken for English. Raises nothing."""
     tag = language.lower().replace("_", "-")
-    if tag.partition("-")[0] != "en":
+    if tag.partition("-")[0] not in ("en", "und"):
         return _SPACES.sub(" ", clean(text)).strip()
     text = _lines(_LINK.sub(r"\1", clean(text, latin=True)))
     text = speak_addresses(_RUN.sub(r"\1", _STOPS.sub("...", text)))

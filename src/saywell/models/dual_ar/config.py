@@ -15,6 +15,8 @@ from typing import Any
 
 from saywell.models.dual_ar.errors import BadConfig
 
+DEFAULT = "default"
+"""The voice without a reference: the model's own choice."""
 CONFIG_FILE = "config.json"
 CODEC_CONFIG_FILE = "codec_config.json"
 MAX_CONFIG_BYTES = 1 << 20

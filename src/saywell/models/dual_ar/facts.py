@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from saywell.models.dual_ar.ar_files import CODES_FILE, EMBEDDINGS_FILE, data_file, slow_file
-from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert import PRECISIONS, read_manifest
 from saywell.models.dual_ar.errors import BadCheckpoint
-from saywell.models.dual_ar.speakers import DEFAULT
 from saywell.types import ModelSpec
 
 _LIBRARIES = 120 << 20

@@ -60,7 +60,7 @@ class DualArModel:
             precision="fp32" if exact else "int8",
             executor="openvino" if plan.executor == "openvino" else "onnx",
         )
-        self._speakers = Speakers(spec, self.config, threading, plan.cache_dir / "voices")
+        self._speakers = Speakers(spec, self.config, threading, plan.data_dir / "voices")
         self._prefixes: OrderedDict[str, Prefix] = OrderedDict()
 
     def voices(self) -> tuple[Voice, ...]:
@@ -88,7 +88,7 @@ class DualArModel:
     def _prefix(self, sequence: Sequence) -> Prefix:
         """The KV of what comes before the text, computed once for each voice."""
         reference = sequence.request.reference
-        key = reference.key if reference is not None else sequence.voice.id
+        key = self._speakers.key(sequence.voice.id, reference)
         if key in self._prefixes:
             self._prefixes.move_to_end(key)
             return self._prefixes[key]

@@ -14,15 +14,13 @@ from platformdirs import user_data_path
 from saywell.audio.resample import resample
 from saywell.errors import ModelFailure
 from saywell.executors.base import Threading
-from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert import CODEC, MODEL, read_manifest
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.runtime_codec import CodecEncoder, load_encoder
 from saywell.types import ModelSpec, Reference, Samples, Voice
 from saywell.voices import Codes, VoiceStore
 
-DEFAULT = "default"
-"""The voice without a reference: the model's own choice."""
 LANGUAGE = "und"
 """The model speaks any of its languages with any voice, so a voice has none of its own."""
 PRECISION = "fp32"
