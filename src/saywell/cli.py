@@ -152,12 +152,25 @@ def doctor(json: Json = False, set_: Set = None) -> None:
 
 
 @app.command()
-def voices(model: Model = None, json: Json = False, set_: Set = None) -> None:
-    """List the voices."""
+def voices(
+    model: Model = None,
+    save: Annotated[str | None, typer.Option("--save", metavar="NAME", help="Save --reference as a voice.")] = None,
+    reference: Annotated[Path | None, typer.Option("--reference", help="A recording of the voice.")] = None,
+    transcript: Annotated[str, typer.Option("--transcript", help="What is said in the recording.")] = "",
+    delete: Annotated[str | None, typer.Option("--delete", metavar="NAME", help="Forget a saved voice.")] = None,
+    json: Json = False,
+    set_: Set = None,
+) -> None:
+    """List the voices; save a recording as one, or forget it."""
     with _guard():
-        from saywell.commands.voices import run
+        from saywell.commands import voices as command
 
-        run(_settings(set_, model=model), as_json=json)
+        settings = _settings(set_, model=model)
+        if save is not None:
+            command.save(settings, save, reference, transcript)
+        if delete is not None:
+            command.delete(settings, delete)
+        command.run(settings, as_json=json)
 
 
 @app.command(

@@ -1,12 +1,43 @@
-"""`saywell voices`: who can speak."""
+"""`saywell voices`: who can speak; recordings saved as voices by name."""
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
 from rich.table import Table
 
+from saywell.audio.decode import decode
 from saywell.commands import show
 from saywell.engine import launch
+from saywell.errors import InvalidRequest
 from saywell.settings import Settings
+from saywell.types import Reference
+
+
+def save(settings: Settings, name: str, recording: Path | None, transcript: str) -> None:
+    """Encode a recording once and keep it as the voice `name`. Raises AlreadyExists, and what the sandbox refuses."""
+    if recording is None:
+        raise InvalidRequest("a voice is made of a recording: --save NAME --reference FILE", param="reference")
+    samples, rate = decode(recording.read_bytes())
+    speakers = _speakers(settings)
+    codes = speakers.encode(Reference(pcm=samples.tobytes(), sample_rate=rate, transcript=transcript))
+    speakers.store.save(name, transcript, codes)
+
+
+def delete(settings: Settings, name: str) -> None:
+    """Forget a saved voice. Raises UnknownVoice."""
+    _speakers(settings).store.delete(name)
+
+
+def _speakers(settings: Settings) -> Any:
+    """The family's room for saved voices, without loading the model."""
+    decision = launch.decide(settings)
+    if not decision.spec.clones:
+        raise InvalidRequest(f"{decision.spec.name} cannot speak like a recording; name another --model", param="model")
+    family: Any = import_module(f"saywell.models.{decision.spec.family}.speakers")
+    return family.open_speakers(decision.spec, decision.plan)
 
 
 def run(settings: Settings, *, as_json: bool) -> None:

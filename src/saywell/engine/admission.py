@@ -39,7 +39,7 @@ class Admission:
         voice = self.voice(request)
         slowest, fastest = self._spec.speeds
         if not slowest <= request.speed <= fastest:
-            raise InvalidRequest(f"{self._spec.name} speaks at speeds from {slowest:g} to {fastest:g}", param="speed")
+            raise InvalidRequest(_speeds(self._spec.name, slowest, fastest), param="speed")
         if request.reference is not None and not self._spec.clones:
             raise InvalidRequest(f"{self._spec.name} cannot speak like a recording; name a voice", param="reference")
         if request.max_frames is not None and request.max_frames > plan.max_frames:
@@ -52,3 +52,9 @@ class Admission:
             )
         check(estimate(plan, self._spec, len(request.text)), available_memory())
         return voice
+
+
+def _speeds(name: str, slowest: float, fastest: float) -> str:
+    if slowest == fastest:
+        return f"{name} speaks at its own speed only; leave speed out"
+    return f"{name} speaks at speeds from {slowest:g} to {fastest:g}"

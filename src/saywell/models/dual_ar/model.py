@@ -18,7 +18,7 @@ from saywell.models.dual_ar.kv_cache import Prefix
 from saywell.models.dual_ar.runtime_ar import BROKEN, ArRuntime, Running
 from saywell.models.dual_ar.runtime_codec import DecoderState, load_decoder
 from saywell.models.dual_ar.sampling import Sampling
-from saywell.models.dual_ar.speakers import Speakers
+from saywell.models.dual_ar.speakers import open_speakers
 from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.plan import Plan
 from saywell.types import FinishReason, Frame, ModelSpec, Request, Samples, Sequence, Voice
@@ -60,7 +60,7 @@ class DualArModel:
             precision="fp32" if exact else "int8",
             executor="openvino" if plan.executor == "openvino" else "onnx",
         )
-        self._speakers = Speakers(spec, self.config, threading, plan.data_dir / "voices")
+        self._speakers = open_speakers(spec, plan)
         self._prefixes: OrderedDict[str, Prefix] = OrderedDict()
 
     def voices(self) -> tuple[Voice, ...]:

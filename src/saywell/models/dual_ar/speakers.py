@@ -18,6 +18,7 @@ from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert import CODEC, MODEL, read_manifest
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.runtime_codec import CodecEncoder, load_encoder
+from saywell.plan import Plan
 from saywell.types import ModelSpec, Reference, Samples, Voice
 from saywell.voices import Codes, VoiceStore
 
@@ -74,6 +75,14 @@ class Speakers:
         if reference is not None:
             return self.store.key(reference)
         return DEFAULT if voice == DEFAULT else self.store.find(voice).digest
+
+
+def open_speakers(spec: ModelSpec, plan: Plan) -> Speakers:
+    """The speakers of a model under a plan."""
+    if spec.path is None:
+        raise ModelFailure("this model needs the directory of a converted checkpoint")
+    threading = Threading(threads=plan.threads, affinity=plan.affinity)
+    return Speakers(spec, Config.read(spec.path), threading, plan.data_dir / "voices")
 
 
 class _Encoder:

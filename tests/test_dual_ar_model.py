@@ -1,0 +1,169 @@
+"""The DualAR family in the engine: its files in, speech out; batched, streamed, cloned, guarded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import TINY_PLAN
+from saywell.engine.engine import Engine
+from saywell.errors import InvalidRequest, UnknownVoice
+from saywell.models.base import find_spec
+from saywell.models.dual_ar import fixture, nets, prompt
+from saywell.models.dual_ar.codec_nets import Codec
+from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.convert import convert
+from saywell.models.dual_ar.guards import LONGEST_PERIOD, Guard
+from saywell.models.dual_ar.sampling import Sampling
+from saywell.models.dual_ar.tokenizer import Tokenizer
+from saywell.types import Audio, AudioChunk, Reference, Request, SamplingParams
+
+Start = Callable[..., Engine]
+TEXT = "Hello there, how are you today?"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("published")
+    fixture.write(directory, "tiny", 4)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def converted(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return convert(published, tmp_path_factory.mktemp("converted") / "tiny", precisions=("fp32", "int8"))
+
+
+@pytest.fixture
+def start(converted: Path, tmp_path: Path) -> Iterator[Start]:
+    made: list[Engine] = []
+
+    def _start(**fields: object) -> Engine:
+        plan = replace(TINY_PLAN, data_dir=tmp_path, first_frames=4, chunk_frames=8, **fields)
+        engine = Engine(find_spec(None, converted), plan)
+        made.append(engine)
+        engine.start()
+        return engine
+
+    yield _start
+    for engine in made:
+        engine.close()
+
+
+def ask(text: str = TEXT, seed: int = 0, **fields: object) -> Request:
+    sampling = SamplingParams(seed=seed, temperature=1.0, top_p=1.0, repetition_penalty=1.2)
+    return Request(**{"text": text, "raw": True, "max_frames": 40, "sampling": sampling, **fields})
+
+
+def frames(chunks: list[AudioChunk]) -> np.ndarray:
+    return np.stack([frame for chunk in chunks for frame in chunk.frames], axis=1)
+
+
+def lively(engine: Engine, count: int) -> list[int]:
+    """Seeds whose random speech lasts a while."""
+    found = [seed for seed in range(60) if engine.submit(ask(seed=seed)).collect().summary.frames >= 12]
+    assert len(found) >= count
+    return found[:count]
+
+
+def test_greedy_frames_and_audio_are_those_of_the_reference(published: Path, converted: Path, start: Start) -> None:
+    config = Config.read(published)
+    tokenizer = Tokenizer.read(published, config)
+    reference, codec = nets.DualAR.read(converted), Codec.read(converted)
+    engine = start(precision="fp32")
+    longest = 0
+    for text in (TEXT, "One.", "A much longer sentence, to have another prompt.", "Zebra", "Why not?", "Say it again"):
+        stream = engine.submit(
+            ask(text, sampling=SamplingParams(temperature=0.0, repetition_penalty=1.0, seed=1), keep_frames=True)
+        )
+        chunks = list(stream)
+        columns = prompt.build(tokenizer, config, text)
+        wanted = nets.generate(reference, columns, Sampling(temperature=0.0, repetition_penalty=1.0), 40)
+        got = frames(chunks)
+        np.testing.assert_array_equal(got, wanted)
+        longest = max(longest, got.shape[1])
+        with torch.inference_mode():
+            sound = codec.decode(torch.from_numpy(wanted[1:].copy())).numpy()
+        np.testing.assert_allclose(np.concatenate([c.samples for c in chunks]), sound, atol=1e-4)
+    assert longest >= 5
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_batched_equals_alone_and_streamed_equals_whole(start: Start, precision: str) -> None:
+    engine = start(precision=precision)
+    seeds = lively(engine, 8)
+    alone = [engine.submit(ask(seed=seed)).collect() for seed in seeds]
+    together = [stream.collect() for stream in [engine.submit(ask(seed=seed)) for seed in seeds]]
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.samples, other.samples)
+    whole = replace(engine.plan, first_frames=64, chunk_frames=64)
+    engine.close()
+    other_engine = Engine(engine.spec, whole)
+    other_engine.start()
+    np.testing.assert_array_equal(other_engine.submit(ask(seed=seeds[0])).collect().samples, alone[0].samples)
+    other_engine.close()
+
+
+def test_a_recording_changes_the_voice_and_is_encoded_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = start(precision="fp32")
+    noise = np.random.default_rng(5).standard_normal(2 * 22_050).astype(np.float32) * 0.2
+    reference = Reference(pcm=noise.tobytes(), sample_rate=22_050, transcript="What is said in it.")
+    encoded: list[int] = []
+    speakers = engine._model._speakers
+    encoder = speakers._encoder
+    monkeypatch.setattr(speakers, "_encoder", lambda samples: (encoded.append(len(samples)), encoder(samples))[1])
+
+    def say(**fields: object) -> Audio:
+        return engine.submit(ask(**fields)).collect()
+
+    plain, cloned, again = say(), say(reference=reference), say(reference=reference)
+    assert not np.array_equal(plain.samples, cloned.samples)
+    np.testing.assert_array_equal(cloned.samples, again.samples)
+    assert len(encoded) == 1
+    other = say(reference=replace(reference, transcript="Something else."))
+    assert not np.array_equal(other.samples, cloned.samples)
+
+
+def test_a_recording_that_is_none_is_refused(start: Start) -> None:
+    engine = start(precision="fp32")
+    silent = Reference(pcm=np.zeros(44_100, np.float32).tobytes(), sample_rate=22_050)
+    with pytest.raises(InvalidRequest):
+        engine.submit(ask(reference=silent)).collect()
+    assert engine.submit(ask()).collect().summary.frames
+
+
+def test_what_this_family_cannot_do_is_refused(start: Start) -> None:
+    engine = start(precision="fp32")
+    with pytest.raises(InvalidRequest, match="own speed"):
+        engine.submit(ask(speed=1.5))
+    with pytest.raises(UnknownVoice):
+        engine.submit(ask(voice="nobody"))
+
+
+def test_text_too_long_for_the_context_is_refused_and_others_go_on(start: Start) -> None:
+    engine = start(precision="fp32", max_text_chars=100_000)
+    good, long = engine.submit(ask()), engine.submit(ask("word " * 20_000))
+    with pytest.raises(InvalidRequest, match="positions"):
+        long.collect()
+    assert good.collect().summary.frames
+
+
+def test_guard_sees_loops_and_runaways() -> None:
+    rate = 21.5
+    draw = np.random.default_rng(0)
+    lively = Guard("x" * 500, rate)
+    assert all(lively.add(draw.integers(0, 1024, 10)) is None for _ in range(400))
+    for period in (1, 7, LONGEST_PERIOD):
+        cycle = draw.integers(0, 1024, (period, 10))
+        looping = Guard("x" * 500, rate)
+        ends = [looping.add(cycle[n % period]) for n in range(200)]
+        assert "loop" in ends
+        assert ends.index("loop") <= 4 * LONGEST_PERIOD
+    runaway = Guard("Hi.", rate)
+    ends = [runaway.add(draw.integers(0, 1024, 10)) for _ in range(400)]
+    assert ends.index("length") == runaway.limit - 1 < 200
