@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -464,3 +465,74 @@ def test_window_counts_what_is_still_expected() -> None:
     window.read(0, 0.2)
     assert window.wants_more(2.9)
     assert window.idle_s(1e12) == 0.0
+
+
+# What may go wrong around the model
+
+
+def test_a_text_that_cannot_be_prepared_ends_its_own_request(
+    tiny_engine: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def normalise(text: str, language: str) -> str:
+        if "unforeseen" in text:
+            raise RecursionError
+        return text
+
+    monkeypatch.setattr("saywell.engine.job.normalise", normalise)
+    engine = tiny_engine(slots=2)
+    for _ in range(5):  # more often than there are slots
+        other = engine.submit(ask(LONG))
+        with pytest.raises(ModelFailure, match="RecursionError"):
+            engine.submit(ask("Something unforeseen comes here.")).collect()
+        assert other.collect().summary.finish_reason == "stop"
+    until(lambda: engine.health().running == 0)
+
+
+def test_a_text_that_cannot_be_split_ends_its_own_request(tiny_engine: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = tiny_engine()
+    with monkeypatch.context() as patch:
+        patch.setattr("saywell.engine.job.chunks", lambda *_: 1 / 0)
+        with pytest.raises(ModelFailure, match="ZeroDivisionError"):
+            engine.submit(ask()).collect()
+    assert engine.submit(ask()).collect().duration_s > 0.3
+    assert engine.health().waiting == 0
+
+
+def test_a_model_that_fails_to_release_is_answered_for(tiny_engine: Start) -> None:
+    class Sticky(tiny_ar.TinyModel):
+        def release(self, sequence: Sequence) -> None:
+            super().release(sequence)
+            if "stick" in sequence.text:
+                raise RuntimeError("stuck")
+
+    engine = tiny_engine(Sticky)
+    with pytest.raises(ModelFailure, match="RuntimeError"):
+        engine.submit(ask("This will stick.", timeout_s=5.0)).collect()
+    assert engine.submit(ask()).collect().duration_s > 0.3
+
+
+def test_health_may_be_taken_while_requests_come_and_go(tiny_engine: Start) -> None:
+    engine = tiny_engine(queue=200)
+    wrong: list[BaseException] = []
+    over = threading.Event()
+
+    def look() -> None:
+        try:
+            while not over.is_set():
+                engine.health()
+        except RuntimeError as error:  # dictionary changed size during iteration
+            wrong.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(10):
+            for stream in [engine.submit(ask()) for _ in range(60)]:
+                stream.close()
+    finally:
+        over.set()
+        looking.join()
+        sys.setswitchinterval(interval)
+    assert wrong == []

@@ -20,8 +20,9 @@ import pytest
 
 from conftest import TINY_PLAN
 from saywell.engine import client as client_module
-from saywell.engine import messages
+from saywell.engine import launch, messages
 from saywell.engine.client import EngineClient
+from saywell.engine.launch import Decision
 from saywell.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -35,6 +36,8 @@ from saywell.errors import (
     WorkerDied,
     by_code,
 )
+from saywell.hardware import detect
+from saywell.settings import Settings
 from saywell.types import AudioChunk, Request
 from test_engine import LONG, ask, until
 from tiny_ar import family as tiny_ar
@@ -60,8 +63,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., EngineClien
 
 
 def pid(client: EngineClient) -> int:
-    assert client._child is not None
-    return client._child.process.pid
+    assert client._link is not None
+    return client._link.child.process.pid
 
 
 def test_same_sound_as_in_process(start: Callable[..., EngineClient], tiny_engine: Callable[..., object]) -> None:
@@ -169,6 +172,95 @@ def test_deadline_holds_though_the_worker_is_stopped(start: Callable[..., Engine
     os.kill(pid(client), signal.SIGCONT)
 
 
+def test_nobody_waits_for_a_worker_that_does_not_read(start: Callable[..., EngineClient]) -> None:
+    client = start(queue=200)
+    os.kill(pid(client), signal.SIGSTOP)
+    long = "Grüße, wir sprechen. " * 230
+    begun = time.monotonic()
+    streams = [client.submit(ask(long, timeout_s=60.0)) for _ in range(200)]  # a megabyte: more than any pipe holds
+    assert time.monotonic() - begun < 2.0
+    client.close()
+    assert time.monotonic() - begun < 6.0
+    for stream in streams:
+        with pytest.raises(EngineClosed):
+            stream.collect()
+
+
+def test_a_worker_whose_engine_has_stopped_is_replaced(start: Callable[..., EngineClient]) -> None:
+    client = start(family="tiny_ar.deadly")
+    stream = client.submit(ask("Please break this. " * 100))
+    next(stream)
+    stream.close()
+    until(lambda: client.health().restarts == 1, 5.0)
+    assert client.submit(ask()).collect().duration_s > 0.3
+
+
+def test_a_worker_that_talks_nonsense_is_replaced(
+    start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start()
+    understand = client_module.unpack_from_worker
+
+    def once(data: bytes) -> messages.FromWorker:
+        monkeypatch.setattr(client_module, "unpack_from_worker", understand)
+        return understand(b"\x81\xa4type\xa3Foo")
+
+    monkeypatch.setattr(client_module, "unpack_from_worker", once)
+    until(lambda: client.health().restarts == 1, 5.0)
+    assert client.submit(ask()).collect().duration_s > 0.3
+
+
+def test_a_worker_that_dies_while_draining_is_not_replaced(start: Callable[..., EngineClient]) -> None:
+    client = start(buffer_s=0.2)
+    streaming, behind = client.submit(ask(LONG * 5)), client.submit(ask(LONG))
+    next(streaming)
+    worker = pid(client)
+    closing = threading.Thread(target=client.close, args=(20.0,))
+    closing.start()
+    until(lambda: client.health().state == "draining")
+    os.kill(worker, signal.SIGKILL)
+    closing.join(5.0)
+    assert not closing.is_alive()
+    for stream in (streaming, behind):
+        with pytest.raises(WorkerDied):
+            list(stream)
+    assert client.health().restarts == 0
+
+
+def test_close_gives_threads_and_descriptors_back(start: Callable[..., EngineClient]) -> None:
+    start().close()
+    process = psutil.Process()
+    threads, descriptors = threading.active_count(), process.num_fds()
+    for _ in range(3):
+        client = start()
+        client.submit(ask()).collect()
+        client.close()
+    until(lambda: threading.active_count() <= threads, 2.0)  # the one that watches looks four times a second
+    assert process.num_fds() <= descriptors
+
+
+def test_a_start_that_fails_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    spec = replace(tiny_ar.spec("tiny", None), family="tiny_ar.incomplete")
+    decision = Decision(settings=Settings(), hardware=detect(), spec=spec, plan=TINY_PLAN)
+    before = len(psutil.Process().children())
+    with pytest.raises(MissingDependency):
+        launch.start(decision, worker=True)
+    assert len(psutil.Process().children()) == before
+
+
+def test_a_failed_engine_does_not_gather_tracebacks(start: Callable[..., EngineClient]) -> None:
+    client = start()
+    client._broken(Unavailable("out of order"))
+
+    def depth() -> int:
+        with pytest.raises(Unavailable) as caught:
+            client.submit(ask())
+        return len(caught.traceback)
+
+    assert depth() == depth() == depth()
+
+
 def test_a_model_that_cannot_load_is_said_at_once(start: Callable[..., EngineClient]) -> None:
     with pytest.raises(MissingDependency, match="no_such_package_anywhere"):
         start(family="tiny_ar.incomplete")
@@ -214,7 +306,7 @@ def test_the_worker_dies_with_its_parent(tmp_path: Path) -> None:
         "import sys, time; from conftest import TINY_PLAN; from tiny_ar import family;"
         "from saywell.engine.client import EngineClient;"
         "c = EngineClient(family.spec('tiny', None), TINY_PLAN); c.start();"
-        "print(c._child.process.pid, flush=True); time.sleep(60)"
+        "print(c._link.child.process.pid, flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)

@@ -8,7 +8,7 @@ from typing import Any
 
 from s1_mini.config import EngineConfig, settle
 from s1_mini.utils import empty_cache, get_vram_info
-from saywell.engine.launch import Speaker, build
+from saywell.engine.launch import Speaker, start
 from saywell.errors import SaywellError
 from saywell.types import Samples
 
@@ -52,10 +52,7 @@ class ProductionTTSEngine:
             self._speaker = self._start(stacklevel=3)
 
     def _start(self, stacklevel: int) -> Speaker:
-        decision = settle(self.config.wishes(), stacklevel=stacklevel)
-        engine = build(decision, worker=False)
-        engine.start()
-        return Speaker(decision, engine)
+        return start(settle(self.config.wishes(), stacklevel=stacklevel))
 
     def stop(self) -> None:
         """Give everything back. May be called more than once."""

@@ -28,3 +28,8 @@ class _Deadly(family.TinyModel):
         if "hang" in text:
             time.sleep(60)
         return super().step(batch)
+
+    def release(self, sequence: Sequence) -> None:
+        if "break" in sequence.text:
+            raise RuntimeError("what may never fail has failed")
+        super().release(sequence)

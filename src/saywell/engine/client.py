@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import queue
+import subprocess
 import threading
 import time
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from saywell.child import Child, spawn
 from saywell.engine import EngineHealth, State
@@ -39,7 +44,11 @@ _log = logging.getLogger(__name__)
 _WORKER = "saywell.engine.worker"
 _SILENT_S = 10.0
 """A worker that has sent no pulse for so long is hung. (It sends two a second.)"""
+_FIRST_PULSE_S = 60.0
+"""How much longer the first one may take: a cold disk under an interpreter that has everything to import."""
 _WATCH_S = 0.25
+_LEAVE_S = 2.0
+"""How long a worker gets to leave by itself."""
 _FIRST_TRIES = 3
 """Workers that may die before the first one has ever been ready; then the start has failed."""
 _BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -57,6 +66,35 @@ class _Active:
     retried: bool = False
 
 
+class _Link:
+    """One worker, and the thread that writes to it: whoever sends never waits for a worker that does not read."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self._outbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write, name="saywell-writer", daemon=True)
+        self._writer.start()
+
+    def send(self, message: Message) -> None:
+        self._outbox.put(message)
+
+    def _write(self) -> None:
+        try:
+            while (message := self._outbox.get()) is not None:
+                self.child.connection.send_bytes(pack(message))
+        except OSError:
+            pass  # it has just died; the thread that reads from it sees EOF and takes care of its requests
+
+    def end(self) -> int:
+        """Kill the worker, give everything back, return its exit status. For the thread that reads from it."""
+        self.child.process.kill()
+        status = self.child.process.wait()
+        self._outbox.put(None)
+        self._writer.join()  # a write to the dead fails at once
+        self.child.connection.close()
+        return status
+
+
 class EngineClient:
     """Runs one engine worker. Thread-safe; its own threads read from the worker and watch it."""
 
@@ -66,9 +104,9 @@ class EngineClient:
         self.plan = plan
         self._python = python
         self._lock = threading.RLock()
-        self._sending = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._child: Child | None = None
+        self._link: _Link | None = None
+        self._reader: threading.Thread | None = None
         self._state: State = "loading"
         self._error: SaywellError | None = None
         self._voices: tuple[Voice, ...] = ()
@@ -96,7 +134,7 @@ class EngineClient:
     def submit(self, request: Request) -> Stream:
         with self._lock:
             if self._state == "failed" and self._error is not None:
-                raise self._error
+                raise copy(self._error)  # the same object raised again and again would gather tracebacks
             if self._state in ("draining", "closed"):
                 raise EngineClosed("the server is shutting down; send the request elsewhere", retry_after=5.0)
             if self._admission is None:
@@ -111,9 +149,8 @@ class EngineClient:
                 on_read=lambda index, seconds, head: self._credit(request.id, index, seconds, head),
             )
             self._active[request.id] = _Active(stream, deadline)
-            ready = self._state == "ready"
-        if ready:  # while a worker is being replaced, requests wait for the new one
-            self._send(Submit(request=request))
+            if self._state == "ready":  # while a worker is being replaced, requests wait for the new one
+                self._send(Submit(request=request))
         return stream
 
     def health(self) -> EngineHealth:
@@ -142,33 +179,31 @@ class EngineClient:
                 self._changed.wait_for(lambda: not self._active, drain_s)
             self._state = "closed"
             left, self._active = list(self._active.values()), {}
-            child, self._child = self._child, None
+            link, reader = self._link, self._reader
+            self._changed.notify_all()
         for active in left:
             active.stream.fail(EngineClosed("the server was shut down", retry_after=5.0))
-        if child is not None:
-            self._hang_up(child)
+        if link is not None:
+            self._hang_up(link)
+        if reader is not None and reader is not threading.current_thread():
+            reader.join()
 
-    def _hang_up(self, child: Child) -> None:
+    def _hang_up(self, link: _Link) -> None:
         """Ask the worker to give everything back, then make sure it is gone."""
+        link.send(Close(drain_s=0.0))
         try:
-            with self._sending:
-                child.connection.send_bytes(pack(Close(drain_s=0.0)))
-            child.process.wait(2.0)
-        except Exception as error:  # noqa: BLE001 - it may be dead, hung or gone at any point of this; kill() ends all
-            _log.debug("worker did not leave by itself: %s", type(error).__name__)
-        child.kill()
+            link.child.process.wait(_LEAVE_S)
+        except subprocess.TimeoutExpired:
+            _log.debug("the worker did not leave by itself")
+        link.child.process.kill()  # the thread that reads from it sees EOF and does the rest
 
     # Sending
 
     def _send(self, message: Message) -> None:
-        child = self._child
-        if child is None:
-            return
-        try:
-            with self._sending:
-                child.connection.send_bytes(pack(message))
-        except OSError:
-            pass  # it has just died; the thread that reads from it sees EOF and takes care of its requests
+        """Never waits, so it may be called under the lock."""
+        link = self._link
+        if link is not None:
+            link.send(message)
 
     def _abort(self, request_id: str) -> None:
         with self._changed:
@@ -190,20 +225,25 @@ class EngineClient:
         except OSError as error:
             raise Unavailable(f"the worker could not be started with {self._python}: {error.strerror}") from error
         with self._lock:
-            if self._state == "closed":
+            if self._state in ("draining", "closed"):
                 child.kill()
                 return
-            self._child = child
-            self._heard = time.monotonic()
-        self._send(Load(spec=self.spec, plan=self.plan))
-        threading.Thread(target=self._read, args=(child,), name="saywell-reader", daemon=True).start()
+            self._link = link = _Link(child)
+            self._heard = time.monotonic() + _FIRST_PULSE_S
+            link.send(Load(spec=self.spec, plan=self.plan))
+            self._reader = threading.Thread(target=self._read, args=(link,), name="saywell-reader", daemon=True)
+            self._reader.start()
 
-    def _read(self, child: Child) -> None:
+    def _read(self, link: _Link) -> None:
         try:
             while True:
-                self._handle(unpack_from_worker(child.connection.recv_bytes()))
+                self._handle(unpack_from_worker(link.child.connection.recv_bytes()))
         except (EOFError, OSError):
-            self._lost(child)
+            self._lost(link)
+        except (msgspec.MsgspecError, ValueError) as error:
+            # A worker of another version, or one that has lost its mind.
+            _log.error("the engine worker said what cannot be understood: %s", type(error).__name__)
+            self._lost(link)
 
     def _handle(self, message: FromWorker) -> None:
         self._heard = time.monotonic()
@@ -243,7 +283,9 @@ class EngineClient:
 
     def _pulse(self, pulse: Pulse) -> None:
         self._health = pulse.health
-        if pulse.busy_s > self.plan.hang_s:
+        if pulse.health.state == "failed" and self._state == "ready":
+            self._kill("its engine has stopped")
+        elif pulse.busy_s > self.plan.hang_s:
             self._kill("one step took longer than any should")
 
     def _ready(self, voices: tuple[Voice, ...]) -> None:
@@ -255,43 +297,50 @@ class EngineClient:
             self._state = "ready"
             self._error = None
             self._misses = 0
-            waiting = [active.stream.request for active in self._active.values()]
+            for active in self._active.values():
+                self._send(Submit(request=active.stream.request))
             self._changed.notify_all()
-        for request in waiting:
-            self._send(Submit(request=request))
 
     def _broken(self, error: SaywellError) -> None:
         """Loading failed: the same would happen again, so the reason is kept and nobody is made to wait."""
         with self._changed:
+            if self._state in ("draining", "closed"):
+                return
             self._error = error
             self._state = "failed"
             lost, self._active = list(self._active.values()), {}
             self._changed.notify_all()
         for active in lost:
-            active.stream.fail(error)
+            active.stream.fail(copy(error))
 
-    def _lost(self, child: Child) -> None:
-        """A worker's connection is closed: answer for its requests and start another."""
-        status = child.kill()
+    def _lost(self, link: _Link) -> None:
+        """A worker's connection is closed: answer for its requests and start another, unless none is wanted."""
+        status = link.end()
         with self._changed:
-            if self._child is not child or self._state in ("closed", "failed"):
+            self._link = None
+            if self._state in ("closed", "failed"):
                 return
-            self._child = None
-            self._restarts += 1
-            self._misses += 1
-            doomed = self._condemn() if self._state == "ready" else []
-            self._state = "loading" if self._state == "ready" else self._state
-        _log.warning("the engine worker ended with status %s; starting another", status)
+            doomed = self._condemn() if self._state != "loading" else []
+            leaving = self._state == "draining"
+            if not leaving:
+                self._state = "loading"
+                self._restarts += 1
+                self._misses += 1
+            self._changed.notify_all()
         for active in doomed:
             active.stream.fail(WorkerDied("the engine worker died while it was speaking; send the request again"))
+        if leaving:
+            return
+        _log.warning("the engine worker ended with status %s; starting another", status)
         if self._admission is None and self._misses >= _FIRST_TRIES:
             self._broken(WorkerDied(f"the engine worker died {self._misses} times while loading (status {status})"))
         else:
             self._relaunch()
 
     def _condemn(self) -> list[_Active]:
-        """Those the dead worker cannot be forgiven for: already streaming, or tried once before. Under the lock."""
-        doomed = [active for active in self._active.values() if active.streaming or active.retried]
+        """Those nobody will try again: already streaming, tried once before, or no worker follows. Under the lock."""
+        last = self._state == "draining"
+        doomed = [active for active in self._active.values() if last or active.streaming or active.retried]
         for active in doomed:
             del self._active[active.stream.request.id]
         for active in self._active.values():
@@ -300,8 +349,8 @@ class EngineClient:
 
     def _relaunch(self) -> None:
         pause = _BACKOFF_S[min(self._misses - 1, len(_BACKOFF_S) - 1)]
-        if pause:
-            time.sleep(pause)
+        with self._changed:
+            self._changed.wait_for(lambda: self._state in ("draining", "closed"), pause)
         try:
             self._launch()
         except SaywellError as error:
@@ -312,7 +361,7 @@ class EngineClient:
         while self._state != "closed":
             time.sleep(_WATCH_S)
             now = time.monotonic()
-            if self._child is not None and now - self._heard > _SILENT_S:
+            if self._link is not None and now - self._heard > _SILENT_S:
                 self._kill("it has gone silent")
             with self._lock:
                 late = [request_id for request_id, active in self._active.items() if now > active.deadline + 1.0]
@@ -321,8 +370,8 @@ class EngineClient:
                 self._send(Abort(request_id=request_id))
 
     def _kill(self, why: str) -> None:
-        child = self._child
-        if child is not None:
+        link = self._link
+        if link is not None:
             _log.error("killing the engine worker: %s", why)
             self._heard = time.monotonic()
-            child.process.kill()  # its reader thread sees EOF and does the rest
+            link.child.process.kill()  # its reader thread sees EOF and does the rest

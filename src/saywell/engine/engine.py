@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 
 import psutil
 
@@ -96,7 +97,7 @@ class Engine:
 
     def _refuse_unless_ready(self) -> None:
         if self._state == "failed" and self._error is not None:
-            raise self._error
+            raise copy(self._error)  # the same object raised again and again would gather tracebacks
         if self._state == "loading":
             raise Unavailable("the model is still loading; try again in a moment", retry_after=1.0)
         if self._state != "ready":
@@ -126,12 +127,13 @@ class Engine:
         seed = request.sampling.seed if request.sampling.seed is not None else secrets.randbits(63)
         with self._door:
             if not self._open_to_jobs:
-                raise self._error or EngineClosed("the engine has stopped", retry_after=5.0)
+                raise copy(self._error) if self._error else EngineClosed("the engine has stopped", retry_after=5.0)
             voice = self._admission.check(request, len(self._in_flight), self._seconds_each)
             self._in_flight.add(request.id)
 
         def add() -> None:
-            self._add(Job(request, voice, self.plan, outlet, seed, deadline))
+            if request.id in self._in_flight:  # not if it was cancelled meanwhile
+                self._add(lambda: Job(request, voice, self.plan, outlet, seed, deadline), outlet, request.id)
 
         if request.reference is None:
             self.wake(add)
@@ -146,8 +148,7 @@ class Engine:
             self._in_flight.discard(request.id)
             outlet.fail(_cause(error, "the reference could not be prepared"))
         else:
-            if request.id in self._in_flight:  # not if it was cancelled meanwhile
-                self.wake(add)
+            self.wake(add)
 
     def abort(self, request_id: str) -> None:
         """Stop a request and free its slots before the next step."""
@@ -250,7 +251,13 @@ class Engine:
         except queue.Empty:
             pass
 
-    def _add(self, job: Job) -> None:
+    def _add(self, make: Callable[[], Job], outlet: Outlet, request_id: str) -> None:
+        try:
+            job = make()
+        except Exception as error:  # noqa: BLE001 - a text nobody foresaw ends its own request, not the engine
+            self._in_flight.discard(request_id)
+            outlet.fail(_cause(error, "the text could not be prepared"))
+            return
         self._scheduler.add(job)
         if not job.more:
             self._end(job, InvalidText("there is nothing to speak in this text", param="text"))
@@ -265,8 +272,13 @@ class Engine:
                 self._end(job, Cancelled(f"nothing was read for {self.plan.stall_s:g} s"))
 
     def _start(self) -> None:
-        for sequence, job in self._scheduler.start():
-            self._tracks[sequence] = Track(job, sequence)
+        while (job := self._scheduler.neediest()) is not None:
+            try:
+                sequence = self._scheduler.place(job)
+            except Exception as error:  # noqa: BLE001 - a text nobody foresaw ends its own request, not the others
+                self._end(job, _cause(error, "the text could not be prepared"))
+            else:
+                self._tracks[sequence] = Track(job, sequence)
         # One that failed is gone from the tracks, and those after it are still to be prefilled on the next turn.
         fresh = [sequence for sequence in self._tracks if sequence.state is None]
         if fresh:
@@ -348,8 +360,9 @@ class Engine:
 
     def _fail_running(self, error: Exception) -> None:
         cause = _cause(error, "a model step failed")
-        for job in {track.job for track in self._tracks.values()}:
-            self._end(job, cause)
+        for job in self._scheduler.jobs():
+            if job.running:  # asked of the job: the step may have failed between forgetting a track and leaving it
+                self._end(job, cause)
 
 
 def _cause(error: Exception, what: str) -> SaywellError:

@@ -41,6 +41,17 @@ def build(decision: Decision, *, worker: bool) -> SpeechEngine:
     return Engine(decision.spec, decision.plan)
 
 
+def start(decision: Decision, *, worker: bool = False) -> Speaker:
+    """Load what was decided. If that fails, everything it had begun is given back before the error is raised."""
+    engine = build(decision, worker=worker)
+    try:
+        engine.start()
+    except Exception:
+        engine.close()
+        raise
+    return Speaker(decision, engine)
+
+
 class Speaker:
     """A running engine for Python programs.
 
@@ -95,8 +106,4 @@ def open(model: str | None = None, *, worker: bool = False, settings: Settings |
 
     `worker`: run the model in a process of its own. Raises PlanError for an impossible wish, and what loading raises.
     """
-    chosen = settings or load_settings({"model": model, **wishes})
-    decision = decide(chosen)
-    engine = build(decision, worker=worker)
-    engine.start()
-    return Speaker(decision, engine)
+    return start(decide(settings or load_settings({"model": model, **wishes})), worker=worker)

@@ -25,7 +25,8 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        return sum(1 for job in self._jobs.values() if not job.running)
+        # A copy, taken in one step: this is read from other threads while the engine's adds and removes.
+        return sum(1 for job in self.jobs() if not job.running)
 
     def jobs(self) -> list[Job]:
         return list(self._jobs.values())
@@ -36,19 +37,20 @@ class Scheduler:
     def add(self, job: Job) -> None:
         self._jobs[job.request.id] = job
 
-    def start(self) -> list[tuple[Sequence, Job]]:
-        """Fill the free slots: higher priority first, then who has fewest running, then who came first."""
-        started: list[tuple[Sequence, Job]] = []
-        while self._free and (job := self._neediest()) is not None:
-            sequence = job.take(self._free.pop())
-            self._running[sequence] = job
-            started.append((sequence, job))
-        return started
-
-    def _neediest(self) -> Job | None:
+    def neediest(self) -> Job | None:
+        """Who gets the next free slot: higher priority first, then who has fewest running, then who came first."""
+        if not self._free:
+            return None
         able = [job for job in self._jobs.values() if job.running < self._lookahead and job.eager]
         # min() keeps the first of equals, and a dict keeps the order of arrival.
         return min(able, key=lambda job: (-job.request.priority, job.running), default=None)
+
+    def place(self, job: Job) -> Sequence:
+        """The job's next sequence, in a free slot. Raises what preparing its text raises; the slot stays free then."""
+        sequence = job.take(self._free[-1])
+        self._free.pop()
+        self._running[sequence] = job
+        return sequence
 
     def batch(self) -> list[Sequence]:
         """The running sequences that should go on, by slot."""
