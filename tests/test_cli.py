@@ -216,6 +216,39 @@ def test_interrupted_is_130_and_silent(tmp_path: Path) -> None:
 
 
 @POSIX
+@pytest.mark.parametrize("extension", ["mp3", "opus", "flac"])
+def test_an_interrupt_inside_an_encoder_is_not_lost(tmp_path: Path, extension: str) -> None:
+    path = tmp_path / f"x.{extension}"
+    during = (
+        "import os, signal, sys; from saywell import cli; from saywell.audio import encode;"
+        "feed = encode.Encoder.feed\n"
+        "def interrupted(self, samples):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return feed(self, samples)\n"
+        "encode.Encoder.feed = interrupted; cli.main()"
+    )
+    command = [sys.executable, "-c", during, "say", "--stream", "A sentence to say.", "-o", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert not path.exists()
+
+
+def test_a_refused_text_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.mp3"
+    path.write_bytes(b"precious")
+    done = run("say", "Hello.", "--voice", "nobody", "--stream", "-o", str(path))
+    assert done.exit_code == 2
+    assert path.read_bytes() == b"precious"
+
+
+def test_codes_of_a_voice_that_has_none(tmp_path: Path) -> None:
+    done = run("say", "Hello.", "-o", str(tmp_path / "x.wav"), "--codes-out", str(tmp_path / "x.npy"))
+    assert done.exit_code == 2
+    assert "has no codes" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@POSIX
 def test_a_closed_pipe_is_silent() -> None:
     text = "Some words to say. " * 200
     with subprocess.Popen([*PROGRAM, "say", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

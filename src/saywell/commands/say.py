@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
@@ -72,6 +74,8 @@ def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
 
     screen = show.console(stderr=job.json or where == "-")
     with launch.open(settings=_patient(settings, text)) as speaker:
+        if job.codes_out is not None and speaker.spec.kind == "single-shot":
+            raise InvalidRequest(f"{speaker.spec.name} has no codes to write; leave --codes-out out", param="codes_out")
         if job.verbose:
             screen.print(show.hardware_panel(speaker.hardware))
             screen.print(show.plan_panel(speaker.plan, full=False))
@@ -165,6 +169,8 @@ def _sink(job: Job) -> tuple[Sink, str]:
     if path.is_dir() or not path.absolute().parent.is_dir():
         problem = "is a directory" if path.is_dir() else "lies in a directory that does not exist"
         raise InvalidRequest(f"{path} {problem}; choose another place for -o", param="output")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise InvalidRequest(f"{path} cannot be written to; choose another place for -o", param="output")
     format = _format(job.format or format_of(path))
     return (_ToFile(path, format) if job.stream else _AtOnce(path, format)), str(path)
 
@@ -194,6 +200,22 @@ def _format(name: str) -> str:
     return name
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for an encoder: raised inside its callbacks it would be lost, and what it was writing with it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is interrupted
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
 class _AtOnce:
     """A complete file at the end, its header with the right length."""
 
@@ -209,10 +231,13 @@ class _AtOnce:
     def close(self) -> None:
         samples = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.float32)
         if isinstance(self._target, Path):
-            save(self._target, samples, self._rate, self._format)
-        else:
-            self._target.write(encode(samples, self._rate, self._format))
-            self._target.flush()
+            with _uninterrupted():
+                save(self._target, samples, self._rate, self._format)
+            return
+        with _uninterrupted():
+            data = encode(samples, self._rate, self._format)
+        self._target.write(data)
+        self._target.flush()
 
     def abort(self) -> None:
         self._pieces.clear()
@@ -226,34 +251,49 @@ class _Piece:
         self._encoder: Encoder | None = None
 
     def write(self, samples: Samples, sample_rate: int) -> None:
-        if self._encoder is None:
-            self._encoder = Encoder(self._format, sample_rate)
-        self._target.write(self._encoder.feed(samples))
+        with _uninterrupted():
+            self._encoder = self._encoder or Encoder(self._format, sample_rate)
+            data = self._encoder.feed(samples)
+        self._target.write(data)
         self._target.flush()
 
     def close(self) -> None:
         if self._encoder is not None:
-            self._target.write(self._encoder.finish())
+            with _uninterrupted():
+                data = self._encoder.finish()
+            self._target.write(data)
         self._target.flush()
 
     def abort(self) -> None:
         """What has been written stays: a reader may already have it."""
 
 
-class _ToFile(_Piece):
-    """A file that grows as the sound comes; one that cannot be completed is removed."""
+class _ToFile:
+    """A file that grows from the first sound on, not before; one that cannot be completed is removed."""
 
     def __init__(self, path: Path, format: str) -> None:
-        super().__init__(path.open("wb"), format)
-        self._path = path
+        self._path, self._format = path, format
+        self._piece: _Piece | None = None
+        self._file: BinaryIO | None = None
+
+    def write(self, samples: Samples, sample_rate: int) -> None:
+        if self._piece is None:
+            self._file = self._path.open("wb")
+            self._piece = _Piece(self._file, self._format)
+        self._piece.write(samples, sample_rate)
 
     def close(self) -> None:
-        super().close()
-        self._target.close()
+        if self._piece is not None and self._file is not None:
+            self._piece.close()
+            self._file.close()
 
     def abort(self) -> None:
-        self._target.close()
-        self._path.unlink(missing_ok=True)
+        if self._file is None:
+            return
+        with suppress(OSError):  # what is still buffered need not fit on a full disk
+            self._file.close()
+        if self._path.is_file():  # not a device
+            self._path.unlink()
 
 
 class _WithCodes:
