@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -536,3 +537,34 @@ def test_a_port_in_use_is_said_plainly():
     sock.close()
     with pytest.raises(PlanError, match="no address"):
         listen("no.such.host.invalid", 0)
+
+
+@pytest.mark.parametrize("length", ["announced", "chunked"])
+def test_ten_megabytes_get_an_answer_though_they_are_sent_first(serve, length):
+    connection = http.client.HTTPConnection("127.0.0.1", serve().port, timeout=10)
+    body = json.dumps({"input": "x" * 10_000_000}).encode()
+    headers = {"Content-Type": "application/json"}
+    began = time.perf_counter()
+    if length == "announced":
+        connection.request("POST", SPEECH, body, headers)
+    else:
+        pieces = (body[at : at + 65_536] for at in range(0, len(body), 65_536))
+        connection.request("POST", SPEECH, pieces, headers, encode_chunked=True)
+    answer = connection.getresponse()
+    found = json.loads(answer.read())["error"]
+    assert time.perf_counter() - began < 1.0
+    assert (answer.status, found["code"]) == (413, "too_large")
+    assert answer.getheader("connection") == "close"
+    connection.close()
+
+
+def test_who_only_announces_a_long_body_is_answered_and_hung_up_on(serve, monkeypatch):
+    monkeypatch.setattr(middleware, "DRAIN_S", 0.3)
+    sock = serve().connect()
+    sock.sendall(b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n" % SPEECH.encode())
+    began = time.perf_counter()
+    assert b"413" in sock.recv(4096)
+    assert time.perf_counter() - began < 0.2
+    while sock.recv(4096):
+        pass
+    assert time.perf_counter() - began < 2.0

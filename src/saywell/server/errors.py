@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from copy import copy
 from typing import Any
 
 from fastapi import FastAPI
@@ -95,7 +96,9 @@ async def _validation(_: Request, error: Exception) -> JSONResponse:
     if any(item["type"] == "json_invalid" for item in found):
         message = 'the body is not valid JSON; send an object such as {"input": "Hello."}'
         return JSONResponse(error_body(400, message, code="invalid_json"), 400)
-    message = "; ".join(_sentence(item) for item in found[:_MOST_FIELDS])
+    # One sentence a field: where several types would do, the first that failed is the usual one.
+    sentences = {_field(item): _sentence(item) for item in reversed(found[:_MOST_FIELDS])}
+    message = "; ".join(reversed(sentences.values()))
     return JSONResponse(error_body(422, message, param=_field(found[0]), code="invalid_request"), 422)
 
 
@@ -136,6 +139,7 @@ def request_id(request: Request) -> str:
 
 
 def renamed(error: SaywellError, **fields: str) -> SaywellError:
-    """The same error, its field called what the client calls it."""
-    error.param = fields.get(error.param or "", error.param)
-    return error
+    """The error with its field called what the client calls it. A copy: an engine's own error may go to many."""
+    told = copy(error)
+    told.param = fields.get(error.param or "", error.param)
+    return told

@@ -11,6 +11,7 @@ import uuid
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,6 +29,8 @@ SPEECH = frozenset({"/v1/audio/speech", "/v1/tts", "/v1/tts/stream", "/tts"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
+DRAIN_S, DRAIN_BYTES = 5.0, 64 << 20
+"""How long and how much of a refused body is still taken in, so that a client busy sending gets to read the answer."""
 BODY_S = 10.0
 """Seconds a request's body may take …"""
 BODY_BYTES_PER_S = 50_000
@@ -195,6 +198,11 @@ class BodyGuard:
             if message["type"] == "http.response.start" and body.unread:
                 # What is still to come of the body must not be taken for the next request.
                 MutableHeaders(scope=message)["connection"] = "close"
+            if message["type"] == "http.response.body" and body.unread and not message.get("more_body"):
+                # Closing now would reset the connection under a client that is still sending.
+                await send({**message, "more_body": True})
+                await body.drain()
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
 
         if body.announced > self._limit:
@@ -225,6 +233,7 @@ class _Body:
         self._count = 0
         self._began: float | None = None
         self._over = False
+        self._late = False
 
     async def receive(self) -> Message:
         if self._over:
@@ -239,6 +248,15 @@ class _Body:
             raise HTTPException(413, f"the body is longer than {self._limit} bytes, the limit here")
         return message
 
+    async def drain(self) -> None:
+        """Take in and forget the rest, within bounds; nothing of one that has already been waited for."""
+        left = 0 if self._late else DRAIN_BYTES
+        with anyio.move_on_after(DRAIN_S):
+            while self.unread and left > 0:
+                message = await self._receive()
+                left -= len(message.get("body", b""))
+                self.unread = bool(message.get("more_body", False))
+
     async def _in_time(self) -> Message:
         now = time.monotonic()
         self._began = self._began or now
@@ -246,6 +264,7 @@ class _Body:
         try:
             return await asyncio.wait_for(self._receive(), max(0.0, left))
         except asyncio.TimeoutError:
+            self._late = True
             raise HTTPException(408, "the body of the request arrived too slowly") from None
 
 
