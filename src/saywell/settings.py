@@ -23,9 +23,9 @@ from saywell.errors import PlanError
 
 PREFIX = "SAYWELL_"
 CONFIG = PREFIX + "CONFIG"
+"""Names the settings file; empty: read none."""
 _SECRET = frozenset({"api_keys", "hub_token"})
 """Never shown, not even when they are wrong."""
-"""Names the settings file; empty: read none."""
 
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
 Count = Annotated[int, Meta(ge=1, le=1024)]

@@ -1,0 +1,169 @@
+"""The house rules that a machine can check: which way imports run, who reads the environment, what is never called."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "saywell"
+FILES = sorted([*SOURCE.rglob("*.py"), *(ROOT / "compat").rglob("*.py")])
+
+FLOORS = (
+    "types errors __init__",
+    "hardware settings text audio cache sealed monitor metrics child",
+    "plan rules memory tune hub weights voices",
+    "executors",
+    "models",
+    "engine",
+    "server cli commands bench integrations",
+    "s1_mini",
+)
+"""From the ground up: what stands on one floor may import from its own and from those below."""
+FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms.split()}
+UPWARDS = {("src/saywell/types.py", "saywell.audio.encode"): "Audio.save(), once called"}
+MOST_LINES = 60
+
+BANNED = {
+    "eval": "runs text as a program",
+    "exec": "runs text as a program",
+    "os.system": "runs text in a shell",
+    "os.popen": "runs text in a shell",
+    "subprocess.getoutput": "runs text in a shell",
+    "subprocess.getstatusoutput": "runs text in a shell",
+    "yaml.load": "makes any object a file asks for",
+    "tempfile.mktemp": "lets another process in between",
+    "time.time": "a clock that may be set back; deadlines take time.monotonic",
+    "os.getenv": "settings.py reads the environment",
+}
+OWN_CLOCK = {
+    ("cache.py", "time.time"): "files' times are on the system's clock",
+}
+UNSAFE_MODULES = ("pickle", "dill", "cloudpickle", "shelve", "joblib", "marshal")
+"""What they load may run code. Their errors may be caught, their functions not called."""
+PLACES = re.compile(r"(?<![\w.~}])/(work|root|home/(?!linuxbrew/)\w+|Users/\w+|tmp/\w+)/")
+"""Directories of somebody's own machine."""
+TEXT = {".py", ".md", ".toml", ".json", ".tsv", ".sh", ".yml", ".yaml", ".cfg", ""}
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def room(path: Path) -> str:
+    base = SOURCE if SOURCE in path.parents else ROOT / "compat"
+    return path.relative_to(base).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[tuple[str, int]]:
+    """Modules of this project that a file imports, wherever in it; those only for the type checker do not count."""
+    idle = {
+        id(inner)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree(path)):
+        if id(node) in idle:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            whole = node.module == "saywell"
+            yield from (((f"saywell.{alias.name}" if whole else node.module), node.lineno) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+
+
+def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    """Every call by the dotted name it is written with, `from x import y` undone."""
+    origin = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            head, dot, rest = called.partition(".")
+            yield origin.get(head, head) + dot + rest, node
+
+
+def keyword(call: ast.Call, wanted: str) -> str | None:
+    return next((ast.unparse(item.value) for item in call.keywords if item.arg == wanted), None)
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {room(path) for path in FILES} <= FLOOR.keys()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_imports_run_downwards(path: Path) -> None:
+    here = FLOOR[room(path)]
+    for module, line in imported(path):
+        top, _, rest = module.partition(".")
+        there = "s1_mini" if top == "s1_mini" else rest.partition(".")[0] if top == "saywell" and rest else None
+        if there in FLOOR and (name(path), module) not in UPWARDS:
+            assert FLOOR[there] <= here, f"{name(path)}:{line} imports {module}, which stands above it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_only_settings_reads_the_environment(path: Path) -> None:
+    reads = [node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute) and node.attr == "environ"]
+    if name(path) != "src/saywell/settings.py":
+        assert reads == [], f"{name(path)} looks at os.environ; make it a setting"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_nothing_banned_is_called(path: Path) -> None:
+    for called, call in calls(path):
+        where = f"{name(path)}:{call.lineno}"
+        if (path.name, called) not in OWN_CLOCK:
+            assert called not in BANNED, f"{where} calls {called}: {BANNED[called]}"
+        assert called.partition(".")[0] not in UNSAFE_MODULES, f"{where} calls {called}, which may run code"
+        assert keyword(call, "shell") in (None, "False"), f"{where} runs a shell"
+        if called == "torch.load":
+            assert keyword(call, "weights_only") == "True", f"{where} unpickles whatever it is given"
+        if called in ("np.load", "numpy.load"):
+            assert keyword(call, "allow_pickle") in (None, "False"), f"{where} unpickles whatever it is given"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_functions_can_be_seen_whole(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= MOST_LINES, f"{name(path)}:{node.lineno} {node.name} has {length} lines"
+
+
+def test_no_file_names_a_place_on_somebodys_machine() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    paths = [ROOT / file for file in listed.stdout.split("\0") if file and Path(file).suffix in TEXT]
+    found = {
+        f"{name(path)}: {match[0]}"
+        for path in paths
+        if path.is_file() and path != Path(__file__)
+        for match in PLACES.finditer(path.read_text(encoding="utf-8"))
+    }
+    assert found == set()
+
+
+def test_the_checks_see_what_they_look_for(tmp_path: Path) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text("from time import time as now\nimport saywell.cli\nnow()\nsubprocess.run(x, shell=True)\n")
+    assert [called for called, _ in calls(path)] == ["time.time", "subprocess.run"]
+    assert [keyword(call, "shell") for _, call in calls(path)] == [None, "True"]
+    assert ("saywell.cli", 2) in imported(path)
+    assert PLACES.search("lies in /home/me/models") is not None
