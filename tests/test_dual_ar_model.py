@@ -14,7 +14,7 @@ from conftest import TINY_PLAN
 from saywell.engine.engine import Engine
 from saywell.errors import InvalidRequest, UnknownVoice
 from saywell.models.base import find_spec
-from saywell.models.dual_ar import fixture, nets, prompt
+from saywell.models.dual_ar import ar_files, fixture, nets, prompt
 from saywell.models.dual_ar.codec_nets import Codec
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert import convert
@@ -167,3 +167,9 @@ def test_guard_sees_loops_and_runaways() -> None:
     runaway = Guard("Hi.", rate)
     ends = [runaway.add(draw.integers(0, 1024, 10)) for _ in range(400)]
     assert ends.index("length") == runaway.limit - 1 < 200
+
+
+@pytest.mark.parametrize(("release", "cache"), [("1.24.4", "fp32"), ("1.25.0", "int8"), ("1.31.1", "int8")])
+def test_an_older_runtime_keeps_its_cache_in_fp32(monkeypatch: pytest.MonkeyPatch, release: str, cache: str) -> None:
+    monkeypatch.setattr(ar_files, "version", lambda _: release)
+    assert (ar_files.cache_type("int8"), ar_files.cache_type("fp32")) == (cache, "fp32")

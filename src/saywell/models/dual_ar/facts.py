@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from saywell.models.dual_ar.ar_files import CODES_FILE, EMBEDDINGS_FILE, data_file, slow_file
+from saywell.models.dual_ar.ar_files import CODES_FILE, EMBEDDINGS_FILE, cache_type, data_file, slow_file
 from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert import PRECISIONS, read_manifest
 from saywell.models.dual_ar.errors import BadCheckpoint
@@ -14,7 +14,7 @@ _LIBRARIES = 120 << 20
 """Python, NumPy, ONNX Runtime and the tokeniser in one process, measured."""
 _DECODING = 90 << 20
 """Activations of the codec's tiles and of a prompt's chunk, measured at full size."""
-_KV_BYTES = {"fp32": 4, "int8": 1, "int4": 1}
+_KV_BYTES = {"fp32": 4, "int8": 1}
 """Bytes of one element of the KV cache."""
 
 
@@ -51,8 +51,7 @@ _TILE = 4
 
 
 def _has(precision: str, files: dict[str, int]) -> bool:
-    cache = "fp32" if precision == "fp32" else "int8"
-    return slow_file(precision, cache) in files and data_file(precision) in files
+    return slow_file(precision, cache_type(precision)) in files and data_file(precision) in files
 
 
 def _weights(precision: str, files: dict[str, int]) -> int:
@@ -64,7 +63,7 @@ def _weights(precision: str, files: dict[str, int]) -> int:
 
 
 def _kv(config: Config, precision: str) -> int:
-    return 2 * config.n_layer * config.n_local_heads * config.head_dim * _KV_BYTES[precision]
+    return 2 * config.n_layer * config.n_local_heads * config.head_dim * _KV_BYTES[cache_type(precision)]
 
 
 def _check_sizes(path: Path, files: dict[str, int]) -> None:

@@ -12,6 +12,7 @@ from saywell.errors import ModelFailure, SaywellError
 from saywell.executors.base import Threading
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.models.dual_ar import prompt
+from saywell.models.dual_ar.ar_files import cache_type
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.guards import Guard
 from saywell.models.dual_ar.kv_cache import Prefix
@@ -51,7 +52,7 @@ class DualArModel:
             threading,
             slots=plan.slots,
             max_len=memory.context(spec, plan.max_frames),
-            cache="fp32" if exact else "int8",
+            cache=cache_type(plan.precision),
         )
         self._codec = load_decoder(
             spec.path,
