@@ -449,6 +449,11 @@ PARTS = st.sampled_from(
 TEXTS = st.one_of(st.lists(PARTS, max_size=20).map("".join), st.text(alphabet=st.characters(codec=None), max_size=30))
 
 
+def test_every_character_that_counts_as_speech_stays_speech() -> None:
+    every = (chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
+    assert [hex(ord(char)) for char in every if speakable(char) and not speakable(normalise(char))] == []
+
+
 @settings(max_examples=1000, deadline=None)
 @given(TEXTS, st.sampled_from(["en", "en-US", "de", ""]))
 @example("IVIV", "en")

@@ -10,8 +10,10 @@ from saywell.errors import InvalidText, TooLarge
 SPOKEN_SYMBOLS = "&%@+°§©×÷±∞√‰$€£¥₹₩₽₿¢"
 # Letters by category that nobody can see or say: the Hangul fillers.
 FILLERS = "\u115f\u1160\u3164\uffa0"
+# And marks beside other letters: apostrophes, primes, iota below, Arabic vowel signs, half-width sound marks.
+SIGNS = "\u02b9\u02bc\u0374\u037a\ufc5e-\ufc63\ufe70\ufe72\ufe74\ufe76\ufe78\ufe7a\ufe7c\ufe7e\uff9e\uff9f"
 
-SPEAKABLE = re.compile(rf"[{re.escape(SPOKEN_SYMBOLS)}]|[^\W_{FILLERS}]")
+SPEAKABLE = re.compile(rf"[{re.escape(SPOKEN_SYMBOLS)}]|[^\W_{FILLERS}{SIGNS}]")
 """One character that makes a sound: a letter or a digit of any script, or a symbol with a name."""
 
 # Tab, newline, vertical tab, form feed and carriage return are white space; all else below U+0020 and DEL are not text.
