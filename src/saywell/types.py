@@ -94,7 +94,7 @@ class Request:
 
 def _within(name: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:  # also refuses NaN
-        raise InvalidRequest(f"{name} must be between {low:g} and {high:g}, not {value!r}", param=name)
+        raise InvalidRequest(f"{name} must be between {low} and {high}, not {value!r}", param=name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ class Server(uvicorn.Server):
         config = uvicorn.Config(
             app,
             http=Protocol,
+            ws="none",  # no WebSocket routes yet: an upgrade is answered as a plain request
             lifespan="on",
             log_config=None,
             access_log=False,
