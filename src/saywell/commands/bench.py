@@ -21,10 +21,10 @@ def run(arguments: list[str]) -> int:
         _list()
         return 0
     name, *rest = arguments
-    if name not in names():
+    if name.replace("_", "-") not in names():
         there = ", ".join(names()) or "none is installed"
         raise InvalidRequest(f"no benchmark {name!r}; there is {there}", param="name")
-    code = import_module(f"{HOME}.{name}").main(rest)
+    code = import_module(f"{HOME}.{name.replace('-', '_')}").main(rest)
     return int(code or 0)
 
 
@@ -32,7 +32,8 @@ def names() -> list[str]:
     """Every benchmark there is."""
     spec = util.find_spec(HOME)
     places = list(spec.submodule_search_locations or []) if spec else []
-    return sorted(module.name for module in pkgutil.iter_modules(places) if not module.name.startswith("_"))
+    found = (module.name for module in pkgutil.iter_modules(places) if _has_main(module.name))
+    return sorted(name.replace("_", "-") for name in found)
 
 
 def _list() -> None:
@@ -42,10 +43,18 @@ def _list() -> None:
     show.console().print(table if names() else "no benchmark is installed")
 
 
+def _has_main(module: str) -> bool:
+    """Whether a module is a benchmark, not a part of one."""
+    return any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in _read(module).body)
+
+
+def _read(module: str) -> ast.Module:
+    """A benchmark's module, read without importing it."""
+    spec = util.find_spec(f"{HOME}.{module}")
+    return ast.parse(Path(spec.origin).read_bytes()) if spec and spec.origin else ast.Module([], [])
+
+
 def _about(name: str) -> str:
-    """The first line of a module's docstring, read without importing it."""
-    spec = util.find_spec(f"{HOME}.{name}")
-    if spec is None or spec.origin is None:
-        return ""
-    text = ast.get_docstring(ast.parse(Path(spec.origin).read_bytes())) or ""
+    """The first line of a module's docstring."""
+    text = ast.get_docstring(_read(name.replace("-", "_"))) or ""
     return text.partition("\n")[0]
