@@ -23,7 +23,7 @@ Yes?
 Go
 www
 USA
-FBI agents met the CEO of IBM at MIT.
+FBI agents met the head of IBM at MIT.
 kg
 5 km
 1
