@@ -40,11 +40,13 @@ def _grown(rows: Sequence[dict[str, Any]], key: str, label: str, precision: str,
     cost.annotate("real time", (len(rows) - 0.5, 1.0), ha="right", va="bottom", fontsize=8)
     cost.set(title=f"Work per second of audio, {precision}", ylabel="RTF (lower is better)", xlabel=label)
     cost.legend(fontsize=8)
-    wait.plot(places, [row["first_s"] * 1000 for row in rows], marker="o", color=PARTS["ar"])
-    wait.set(title="First audio", ylabel="ms", xlabel=label, ylim=(0, None))
+    first = [row["first_s"] * 1000 for row in rows]
+    wait.plot(places, first, marker="o", color=PARTS["ar"])
+    wait.set(title="First audio and memory", ylabel="first audio, ms", xlabel=label, ylim=(0, 1.4 * max(first)))
     memory = wait.twinx()
-    memory.plot(places, [row["peak_mb"]["rss"] for row in rows], marker="s", color=PARTS["codec"])
-    memory.set(ylabel="peak memory, MB", ylim=(0, None))
+    held = [row["peak_mb"]["rss"] for row in rows]
+    memory.plot(places, held, marker="s", color=PARTS["codec"])
+    memory.set(ylabel="peak memory, MB", ylim=(0, 1.2 * max(held)))
     memory.yaxis.label.set_color(PARTS["codec"])
     wait.yaxis.label.set_color(PARTS["ar"])
     for axes in (cost, wait):
