@@ -6,28 +6,7 @@ import pytest
 
 from saywell.models.wren.phones import CONSONANTS, IDS, PAUSES, START, SYMBOLS, VOWELS, WORD, check, encode
 
-HELLO = [
-    "^",
-    "hh",
-    "ax0",
-    "l",
-    "ow1",
-    ",",
-    "dh",
-    "ih1",
-    "s",
-    "_",
-    "ih1",
-    "z",
-    "_",
-    "ax0",
-    "_",
-    "t",
-    "eh1",
-    "s",
-    "t",
-    ".",
-]
+HELLO = ["^", "hh", "ax0", "l", "ow1", ",", "dh", "ih1", "s", "_", "ih1", "z", "_", "t", "eh1", "s", "t", "."]
 
 
 def test_ids_are_the_places_in_the_table_and_fixed() -> None:

@@ -22,30 +22,8 @@ from collections.abc import Iterable, Sequence
 
 VOWELS = ("aa", "ae", "ah", "ao", "aw", "ax", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw")
 CONSONANTS = (
-    "b",
-    "ch",
-    "d",
-    "dh",
-    "f",
-    "g",
-    "hh",
-    "jh",
-    "k",
-    "l",
-    "m",
-    "n",
-    "ng",
-    "p",
-    "r",
-    "s",
-    "sh",
-    "t",
-    "th",
-    "v",
-    "w",
-    "y",
-    "z",
-    "zh",
+    *("b", "ch", "d", "dh", "f", "g", "hh", "jh", "k", "l", "m", "n"),
+    *("ng", "p", "r", "s", "sh", "t", "th", "v", "w", "y", "z", "zh"),
 )
 START = "^"
 WORD = "_"
