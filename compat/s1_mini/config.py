@@ -8,22 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saywell.engine.launch import Decision, decide
-from saywell.errors import PlanError
-from saywell.hardware import detect
-from saywell.models.base import MANIFEST
-from saywell.settings import Settings, load_settings
+from saywell.engine import lenient
+from saywell.engine.launch import Decision
+from saywell.settings import load_settings
 
 DEFAULT_CHECKPOINT = "checkpoints/openaudio-s1-mini"
 PRECISIONS = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 BACKENDS = ("auto", "inductor", "eager", "disabled")
 MODES = ("default", "reduce-overhead", "max-autotune")
-YIELDING = frozenset({"device", "precision", "executor", "compile"})
-"""Settings that give way where the machine or the model cannot follow.
-
-In old programs they stand for "as fast as the machine allows": `device="cuda"` and float16 were the defaults, and the
-printed examples pass them wherever they run. Refusing would break those programs; what happens instead is said.
-"""
 
 
 @dataclass(kw_only=True)
@@ -77,30 +69,8 @@ def settle(wishes: Mapping[str, Any], *, old_names: bool = False, stacklevel: in
 
     `old_names`: also read the S1_MINI_* variables. Raises PlanError for a wish that cannot give way.
     """
-    settings = load_settings(wishes, old_names=old_names)
-    values, hardware = settings.wishes(), detect()
-    path = values.pop("model_path", Path(DEFAULT_CHECKPOINT))
-    if (path / MANIFEST).is_file():
-        values["model_path"] = path
-    elif path.is_dir():
-        _say(
-            f"{path} has not been converted, so the built-in voice speaks instead; run "
-            f"`saywell convert {path} -o {path}-converted` once and name that directory",
-            stacklevel,
-        )
-    else:
-        _say(f"there is no checkpoint at {path}; speaking with the built-in voice instead", stacklevel)
-    while True:
-        try:
-            decision = decide(Settings(**values, origins=settings.origins), hardware)
-        except PlanError as error:
-            if error.param not in YIELDING or error.param not in values:
-                raise
-            _say(f"{error.message}. Running on what there is instead", stacklevel)
-            del values[error.param]
-        else:
-            return decision
-
-
-def _say(message: str, stacklevel: int) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=stacklevel + 2)
+    return lenient.settle(
+        load_settings(wishes, old_names=old_names),
+        Path(DEFAULT_CHECKPOINT),
+        lambda message: warnings.warn(message, RuntimeWarning, stacklevel=stacklevel + 3),
+    )
