@@ -172,6 +172,28 @@ def test_mistakes_give_one_line_and_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["Hello.", "--temperature", "7"],
+        ["Hello.", "--speed", "0.1"],
+        ["Hello.", "--timeout", "0"],
+        ["Hello.", "--language", "a language"],
+        ["Hello.", "--max-frames", "2000000"],
+        ["Hello.", "--codes-out", "codes.npy"],
+        ["—"],
+    ],
+)
+def test_what_is_refused_anyhow_starts_no_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("saywell.engine.launch.build", lambda *_, **__: pytest.fail("an engine was built"))
+    done = run("say", *arguments, "-o", "x.wav")
+    assert done.exit_code == 2, done.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     done = run("say", "-o", str(tmp_path / "x.wav"), text=b"caf\xe9")
     assert done.exit_code == 2

@@ -21,9 +21,10 @@ from saywell.audio.decode import decode
 from saywell.audio.encode import FORMATS, Encoder, encode, format_of, save
 from saywell.commands import play
 from saywell.engine import launch
+from saywell.engine.admission import check_request
 from saywell.errors import InvalidRequest, InvalidText, TooLarge
 from saywell.settings import Settings
-from saywell.types import Reference, Samples
+from saywell.types import Reference, Request, Samples
 
 if TYPE_CHECKING:
     from saywell.engine.launch import Speaker
@@ -73,15 +74,14 @@ def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
     from saywell.commands import show
 
     screen = show.console(stderr=job.json or where == "-")
-    with launch.open(settings=_patient(settings, text)) as speaker:
-        if job.codes_out is not None and speaker.spec.kind == "single-shot":
-            raise InvalidRequest(f"{speaker.spec.name} has no codes to write; leave --codes-out out", param="codes_out")
+    decision = launch.decide(_patient(settings, text))
+    request = _request(job, decision, text, fields)
+    with launch.start(decision) as speaker:
         if job.verbose:
             screen.print(show.hardware_panel(speaker.hardware))
             screen.print(show.plan_panel(speaker.plan, full=False))
-        fields.setdefault("timeout_s", settings.timeout_s or PATIENT_S)
-        summary = _speak(speaker, text, fields, sink)
-        voice = fields.get("voice") or settings.voice or speaker.spec.default_voice
+        summary = _speak(speaker, request, sink)
+        voice = request.voice or speaker.spec.default_voice
         if job.json:
             print(_json(speaker, summary, where, voice))  # noqa: T201
         elif job.verbose:
@@ -91,12 +91,22 @@ def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
             print(f"{note}, RTF {summary.rtf:.3f}", file=sys.stderr)  # noqa: T201
 
 
-def _speak(speaker: Speaker, text: str, fields: dict[str, Any], sink: Sink) -> Summary:
+def _request(job: Job, decision: launch.Decision, text: str, fields: dict[str, Any]) -> Request:
+    """What the options ask for. Raises what can be said against it before anything is loaded."""
+    timeout_s = decision.settings.timeout_s or PATIENT_S
+    request = launch.make_request(text, decision.settings, **{"timeout_s": timeout_s, **fields})
+    if job.codes_out is not None and decision.spec.kind == "single-shot":
+        raise InvalidRequest(f"{decision.spec.name} has no codes to write; leave --codes-out out", param="codes_out")
+    check_request(request, decision.spec, decision.plan)
+    return request
+
+
+def _speak(speaker: Speaker, request: Request, sink: Sink) -> Summary:
     """Carry every chunk to the sink while the progress bar follows the text."""
-    stream = speaker.stream(text, **fields)
+    stream = speaker.stream(request)
     with ExitStack() as stack:
         stack.callback(stream.close)
-        advance = stack.enter_context(_progress(len(text)))
+        advance = stack.enter_context(_progress(len(request.text)))
         try:
             said = 0
             for chunk in stream:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from saywell.errors import InvalidRequest, TooManyRequests, UnknownVoice
 from saywell.memory import check, estimate
 from saywell.monitor import available_memory
 from saywell.plan import Plan
 from saywell.text.check import check as check_text
 from saywell.types import ModelSpec, Request, Voice
+
+_TAG = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
+_ANY = "und"
+"""Language of a voice that speaks whatever its model can."""
 
 
 class Admission:
@@ -35,15 +41,9 @@ class Admission:
     def check(self, request: Request, in_flight: int, seconds_each: float) -> Voice:
         """Raise what speaks against the request, cheapest test first. `seconds_each`: recent time of a request."""
         plan = self._plan
-        check_text(request.text, plan.max_text_chars)
+        check_request(request, self._spec, plan)
         voice = self.voice(request)
-        slowest, fastest = self._spec.speeds
-        if not slowest <= request.speed <= fastest:
-            raise InvalidRequest(_speeds(self._spec.name, slowest, fastest), param="speed")
-        if request.reference is not None and not self._spec.clones:
-            raise InvalidRequest(f"{self._spec.name} cannot speak like a recording; name a voice", param="reference")
-        if request.max_frames is not None and request.max_frames > plan.max_frames:
-            raise InvalidRequest(f"max_frames is at most {plan.max_frames} under this plan", param="max_frames")
+        check_language(request.language, voice)
         if in_flight >= plan.slots + plan.queue:
             wait = max(1.0, seconds_each * plan.queue / plan.slots)
             raise TooManyRequests(
@@ -52,6 +52,36 @@ class Admission:
             )
         check(estimate(plan, self._spec, len(request.text)), available_memory())
         return voice
+
+
+def check_request(request: Request, spec: ModelSpec, plan: Plan) -> None:
+    """Raise what can be said against a request before any engine runs."""
+    check_text(request.text, plan.max_text_chars)
+    slowest, fastest = spec.speeds
+    if not slowest <= request.speed <= fastest:
+        raise InvalidRequest(_speeds(spec.name, slowest, fastest), param="speed")
+    if request.reference is not None and not spec.clones:
+        raise InvalidRequest(f"{spec.name} cannot speak like a recording; name a voice", param="reference")
+    if request.max_frames is not None and request.max_frames > plan.max_frames:
+        raise InvalidRequest(f"max_frames is at most {plan.max_frames} under this plan", param="max_frames")
+    if request.language is not None and not _TAG.fullmatch(request.language):
+        raise InvalidRequest("language takes a BCP-47 tag such as en, en-GB or de", param="language")
+
+
+def check_language(tag: str | None, voice: Voice) -> None:
+    """Raise InvalidRequest for a language the voice does not speak. Of en-GB only `en` counts."""
+    if tag is None or voice.language == _ANY or _primary(tag) in (_primary(voice.language), _ANY):
+        return
+    raise InvalidRequest(
+        f"the voice {voice.id} speaks {voice.language} and not the language asked for; choose another voice "
+        "(`saywell voices`, GET /v1/audio/voices) or leave language out",
+        param="language",
+    )
+
+
+def _primary(tag: str) -> str:
+    """The language of a tag without its script, region or variant: en of en-GB."""
+    return re.split("[-_]", tag.lower(), maxsplit=1)[0]
 
 
 def _speeds(name: str, slowest: float, fastest: float) -> str:

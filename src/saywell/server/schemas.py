@@ -97,8 +97,86 @@ class TtsForm(TtsBody):
     model_config = ConfigDict(strict=False, extra="allow", allow_inf_nan=False)
 
 
-def form_schema() -> dict[str, Any]:
-    """How the form is described in the OpenAPI document."""
-    schema = TtsForm.model_json_schema()
-    kinds = ("application/x-www-form-urlencoded", "multipart/form-data")
-    return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind in kinds}}}
+class TextForm(BaseModel):
+    """`POST /estimate-memory`: one form field."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    text: Annotated[str, Field(min_length=1, description="The text that would be spoken; it may be over the limit.")]
+
+
+# What the routes about the machine answer
+
+
+class Configuration(BaseModel):
+    """The plan under the names of the adaptive backend."""
+
+    device: str
+    precision: str = Field(description="What products are computed in: fp32, fp16 or bf16.")
+    quantization: str = Field(description="int8, int4 or none.")
+    use_onnx: bool
+    use_torch_compile: bool
+    chunk_length: int = Field(description="Characters of a text chunk, at most.")
+    max_batch_size: int = Field(description="Sequences that share a step.")
+    num_threads: int
+    expected_memory_gb: float = Field(description="GiB with the longest text that is taken.")
+    max_text_length: int = Field(description="Characters of one request, at most.")
+
+
+class Choice(BaseModel):
+    """One field of the plan."""
+
+    value: str
+    why: str
+    source: Literal["wish", "measurement", "rule"]
+
+
+class HardwareAnswer(BaseModel):
+    """`GET /hardware`."""
+
+    hardware: dict[str, Any] = Field(description="Every fact found, as `saywell plan --machine` takes it.")
+    tier: str = Field(description="The processor's class, a label for people.")
+    fingerprint: str = Field(description="Changes when something that matters for speed does.")
+    selected_configuration: Configuration
+    plan: dict[str, Choice] = Field(description="The whole plan, each field with its reason.")
+
+
+class Resources(BaseModel):
+    """Percent and GiB; the container's where it has limits."""
+
+    cpu_percent: float
+    memory_percent: float
+    memory_available_gb: float
+
+
+class ThrottlingRisk(BaseModel):
+    memory_critical: bool = Field(description="More than 85 % in use.")
+    cpu_maxed: bool = Field(description="More than 90 % busy.")
+    thermal_likely: bool = Field(description="Too hot by a sensor, or a machine without a fan that has much to do.")
+
+
+class StatusAnswer(BaseModel):
+    """`GET /system-status`."""
+
+    resources: Resources
+    throttling_risk: ThrottlingRisk
+    memory_budget_safe: bool = Field(description="The longest text that is taken would fit now.")
+    recommended_action: str
+
+
+class MemoryEstimate(BaseModel):
+    """MiB of the whole engine while it speaks this text."""
+
+    estimated_mb: int
+    available_mb: int = Field(description="What is free, and what the loaded model already holds.")
+    safe: bool = Field(description="It fits.")
+    text_tokens: int = Field(description="About three to ten characters.")
+    text_length: int
+
+
+class EstimateAnswer(BaseModel):
+    """`POST /estimate-memory`."""
+
+    status: Literal["ok", "warning"]
+    estimate: MemoryEstimate
+    recommendation: str

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends
-from pydantic import BaseModel
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
 from starlette.requests import Request as HttpRequest
 
+from saywell.errors import Forbidden
+from saywell.server.middleware import body_limit
 from saywell.server.service import Service
 from saywell.types import Request
+
+F = TypeVar("F", bound=BaseModel)
+_MOST_FIELDS = 32
 
 
 async def _service(http: HttpRequest) -> Service:
@@ -18,6 +25,16 @@ async def _service(http: HttpRequest) -> Service:
 
 
 ServiceOf = Annotated[Service, Depends(_service)]
+
+
+async def _trusted(http: HttpRequest) -> None:
+    if not http.state.trusted:
+        message = "only who has a key may ask this of a server on a public address; start it with SAYWELL_API_KEYS"
+        raise Forbidden(message)
+
+
+Trusted = Depends(_trusted)
+"""Dependency of routes for the owner: a key if there are any, else a loopback bind."""
 
 
 class ErrorDetail(BaseModel):
@@ -34,6 +51,7 @@ class ErrorBody(BaseModel):
 _REFUSALS = {
     400: "Not valid JSON, or a value that does not fit",
     401: "An API key is needed",
+    403: "Only for who has a key, on a public address",
     404: "No such voice or model",
     408: "The body arrived too slowly",
     413: "Text or body too long",
@@ -54,6 +72,25 @@ AUDIO: dict[int | str, dict[str, Any]] = {
     200: {"description": "The audio", "content": dict.fromkeys((*_KINDS, "text/event-stream"), _SOUND)},
     **ERRORS,
 }
+
+
+async def read_form(http: HttpRequest, service: Service, kind: type[F]) -> F:
+    """The fields of a form, bounded in number and size. An empty field counts as left out."""
+    limit = body_limit(service.engine.plan.max_text_chars)
+    async with http.form(max_files=0, max_fields=_MOST_FIELDS, max_part_size=limit) as form:
+        fields = {name: value for name, value in form.items() if value != "" and not isinstance(value, UploadFile)}
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        found = [{**item, "loc": ("body", *item["loc"])} for item in error.errors(include_context=False)]
+        raise RequestValidationError(found) from error
+
+
+def form_schema(kind: type[BaseModel]) -> dict[str, Any]:
+    """How a form is described in the OpenAPI document."""
+    schema = kind.model_json_schema()
+    kinds = ("application/x-www-form-urlencoded", "multipart/form-data")
+    return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind in kinds}}}
 
 
 def said(service: Service, wanted: Request, ignored: list[str]) -> dict[str, str]:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
-from starlette.datastructures import UploadFile
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from saywell.errors import SaywellError
 from saywell.server.errors import renamed
 from saywell.server.framing import Bare
-from saywell.server.middleware import body_limit
-from saywell.server.routes.common import AUDIO, ServiceOf, said
-from saywell.server.schemas import TtsBody, TtsForm, form_schema
+from saywell.server.routes.common import AUDIO, ServiceOf, form_schema, read_form, said
+from saywell.server.schemas import TtsBody, TtsForm
 from saywell.server.service import Service
 from saywell.server.speech import stream_speech, whole_speech
 
 router = APIRouter()
-
-_MOST_FIELDS = 32
 
 
 @router.post("/v1/tts", response_class=Response, responses=AUDIO)
@@ -41,10 +35,10 @@ async def tts_stream(http: HttpRequest, body: TtsBody, service: ServiceOf) -> Re
         raise renamed(error, timeout_s="timeout") from error
 
 
-@router.post("/tts", response_class=Response, responses=AUDIO, openapi_extra=form_schema())
+@router.post("/tts", response_class=Response, responses=AUDIO, openapi_extra=form_schema(TtsForm))
 async def tts_form(http: HttpRequest, service: ServiceOf) -> Response:
     """The same as `/v1/tts` from a form, urlencoded or multipart."""
-    return await _whole(http, await _form(http, service), service)
+    return await _whole(http, await read_form(http, service, TtsForm), service)
 
 
 async def _whole(http: HttpRequest, body: TtsBody, service: Service) -> Response:
@@ -54,15 +48,3 @@ async def _whole(http: HttpRequest, body: TtsBody, service: Service) -> Response
         return await whole_speech(http, service, wanted, body.format or "wav", headers)
     except SaywellError as error:
         raise renamed(error, timeout_s="timeout") from error
-
-
-async def _form(http: HttpRequest, service: Service) -> TtsForm:
-    """The fields of a form, bounded in number and size. An empty field counts as left out."""
-    limit = body_limit(service.engine.plan.max_text_chars)
-    async with http.form(max_files=0, max_fields=_MOST_FIELDS, max_part_size=limit) as form:
-        fields = {name: value for name, value in form.items() if value != "" and not isinstance(value, UploadFile)}
-    try:
-        return TtsForm.model_validate(fields)
-    except ValidationError as error:
-        found = [{**item, "loc": ("body", *item["loc"])} for item in error.errors(include_context=False)]
-        raise RequestValidationError(found) from error

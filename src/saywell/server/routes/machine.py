@@ -1,0 +1,96 @@
+"""What the machine is and does, and what a text would cost. None of it waits for the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter
+from starlette.requests import Request as HttpRequest
+
+from saywell import memory
+from saywell.hardware.tier import fanless
+from saywell.memory import MIB, Estimate
+from saywell.server.describe import configuration
+from saywell.server.routes.common import ERRORS, ServiceOf, Trusted, form_schema, read_form
+from saywell.server.routes.health import current
+from saywell.server.schemas import EstimateAnswer, HardwareAnswer, StatusAnswer, TextForm
+from saywell.server.service import Service
+
+router = APIRouter()
+
+MEMORY_CRITICAL, CPU_MAXED, CPU_HOT = 85.0, 90.0, 70.0
+"""Percent. The last: of a machine without a fan, which slows down when it works for long."""
+CHARS_PER_TOKEN = 10 / 3
+"""Of English text under the usual tokenizers, about."""
+ADVICE = {
+    "memory_critical": "Reduce text length or clear cache",
+    "thermal_likely": "Wait for system to cool",
+    "cpu_maxed": "Reduce CPU load",
+}
+"""What helps against each risk, the worst first."""
+
+
+@router.get("/hardware", response_model=HardwareAnswer, responses={403: ERRORS[403]}, dependencies=[Trusted])
+async def hardware(service: ServiceOf) -> dict[str, Any]:
+    """What was found, what was decided, and why."""
+    found, plan = service.decision.hardware, service.engine.plan
+    return {
+        "hardware": msgspec.to_builtins(found),
+        "tier": found.cpu_tier,
+        "fingerprint": found.fingerprint(),
+        "selected_configuration": configuration(plan, service.engine.spec),
+        "plan": {reason.field: msgspec.to_builtins(reason) for reason in plan.reasons},
+    }
+
+
+@router.get("/system-status", response_model=StatusAnswer)
+async def system_status(service: ServiceOf) -> dict[str, Any]:
+    """How the machine is doing right now, and what would help."""
+    now = service.resources()
+    risk = {
+        "memory_critical": now.memory_percent > MEMORY_CRITICAL,
+        "cpu_maxed": now.cpu_percent > CPU_MAXED,
+        "thermal_likely": fanless(service.decision.hardware) and now.cpu_percent > CPU_HOT,
+    }
+    longest = memory.estimate(service.engine.plan, service.engine.spec, service.engine.plan.max_text_chars)
+    return {
+        "resources": current(now),
+        "throttling_risk": risk,
+        "memory_budget_safe": longest.total <= _room(service, longest),
+        "recommended_action": next((advice for name, advice in ADVICE.items() if risk[name]), "OK"),
+    }
+
+
+@router.post("/estimate-memory", response_model=EstimateAnswer, openapi_extra=form_schema(TextForm),
+             responses={status: ERRORS[status] for status in (413, 422)})  # fmt: skip
+async def estimate_memory(http: HttpRequest, service: ServiceOf) -> dict[str, Any]:
+    """What speaking a text (form field `text`) would take, and whether it fits. Nothing is spoken."""
+    form = await read_form(http, service, TextForm)
+    length, limit = len(form.text), service.engine.plan.max_text_chars
+    needed = memory.estimate(service.engine.plan, service.engine.spec, length)
+    room = _room(service, needed)
+    fits = needed.total <= room
+    return {
+        "status": "ok" if fits and length <= limit else "warning",
+        "estimate": {
+            "estimated_mb": -(-needed.total // MIB),
+            "available_mb": room // MIB,
+            "safe": fits,
+            "text_tokens": round(length / CHARS_PER_TOKEN),
+            "text_length": length,
+        },
+        "recommendation": _recommendation(length, limit, fits),
+    }
+
+
+def _room(service: Service, needed: Estimate) -> int:
+    """Bytes the whole engine can have: what is free, and what it holds already; its budget at most."""
+    held = needed.resident if service.ready else 0
+    return min(service.engine.plan.memory_budget, service.resources().memory_available + held)
+
+
+def _recommendation(length: int, limit: int, fits: bool) -> str:
+    if length > limit:
+        return f"Text may be too long: {limit} characters are taken at once; send it in parts"
+    return "OK" if fits else "Text may be too long for the memory that is free; send it in parts or clear the cache"
