@@ -35,6 +35,12 @@ TINY_PLAN = Plan(
 )
 
 
+@pytest.fixture(autouse=True)
+def _own_data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured or saved on the machine the tests run on has no part in them."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "data"))
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

@@ -7,18 +7,16 @@ from pathlib import Path
 import msgspec
 
 from saywell.commands import show
+from saywell.engine.launch import decide
 from saywell.errors import InvalidRequest
 from saywell.hardware import Hardware, detect
-from saywell.models.base import find_spec
-from saywell.plan import make_plan
 from saywell.settings import Settings
 
 
 def run(settings: Settings, machine: Path | None, *, as_json: bool) -> None:
     """Print the plan. Raises PlanError for an impossible wish."""
-    hardware = _recorded(machine) if machine else detect()
-    spec = find_spec(settings.model, settings.model_path)
-    plan = make_plan(settings, hardware, spec)
+    decision = decide(settings, _recorded(machine) if machine else detect())
+    hardware, plan = decision.hardware, decision.plan
     if as_json:
         facts = {
             "fingerprint": hardware.fingerprint(),

@@ -11,9 +11,10 @@ from saywell.engine.client import EngineClient
 from saywell.engine.engine import Engine
 from saywell.engine.stream import Stream
 from saywell.hardware import Hardware, detect
+from saywell.measured import Store
 from saywell.models.base import find_spec
 from saywell.plan import Plan, make_plan
-from saywell.settings import Settings, load_settings
+from saywell.settings import Settings, default_data_dir, load_settings
 from saywell.types import Audio, ModelSpec, Request, SamplingParams, Voice
 
 
@@ -28,10 +29,19 @@ class Decision:
 
 
 def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
-    """Make the plan for these wishes on this machine (or on `hardware`). Loads no weights."""
+    """Make the plan for these wishes on this machine (or on `hardware`), from what it was measured to do best.
+
+    Loads no weights.
+    """
     found = hardware or detect()
     spec = find_spec(settings.model, settings.model_path)
-    return Decision(settings=settings, hardware=found, spec=spec, plan=make_plan(settings, found, spec))
+    plan = make_plan(settings, found, spec, measured(settings, found, spec).measurements())
+    return Decision(settings=settings, hardware=found, spec=spec, plan=plan)
+
+
+def measured(settings: Settings, hardware: Hardware, spec: ModelSpec) -> Store:
+    """Where the measurements of this machine with this model are kept."""
+    return Store(settings.data_dir or default_data_dir(), hardware, spec, settings.worker_python)
 
 
 def build(decision: Decision, *, worker: bool) -> SpeechEngine:

@@ -1,0 +1,142 @@
+"""What this machine was measured to do: one JSON file for each machine, model and set of versions, read by every plan.
+
+A file that belongs to another machine, model or version is never found, because its name is made of all three. One that
+is damaged is told of, ignored and written anew by the next `saywell tune`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from saywell import __version__
+from saywell.plan import Measurement
+from saywell.sealed import Damaged, read_plain, write_atomically
+
+if TYPE_CHECKING:
+    from saywell.hardware import Hardware
+    from saywell.types import ModelSpec
+
+_log = logging.getLogger(__name__)
+
+Goal = Literal["throughput", "latency"]
+FOLDER = "measured"
+_SCHEMA = 1
+_MAX_BYTES = 4 << 20
+_MANIFEST = "saywell.json"
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One candidate and what each of its rounds took."""
+
+    values: dict[str, Any]
+    """What it sets beside the rules."""
+    rtf: tuple[float, ...] = ()
+    """Seconds of work per second of audio with all its streams busy, a figure a round."""
+    first_s: tuple[float, ...] = ()
+    """Seconds to the first sound of a lone request, a figure a round."""
+    peak_bytes: int = 0
+    """Most memory its processes held; 0: not told on this system."""
+    failed: str = ""
+    """Why there is no figure, or why it may not be chosen."""
+
+
+class Chosen(msgspec.Struct, frozen=True, kw_only=True):
+    value: Any
+    why: str
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one run of `saywell tune` found."""
+
+    schema: int = _SCHEMA
+    model: str
+    goal: Goal
+    when: str
+    """UTC, ISO 8601."""
+    seconds: float
+    """What it took."""
+    chosen: dict[str, Chosen]
+    """Field of the plan → its best value."""
+    trials: list[Trial]
+
+
+class Store:
+    """The files of one machine with one model. Reading never fails; writing raises OSError."""
+
+    def __init__(self, data_dir: Path, hardware: Hardware, spec: ModelSpec, python: Path | None = None) -> None:
+        """`python`: the interpreter the worker runs in, if not this one; its packages may be others."""
+        key = _key(hardware, spec, python)
+        self.path = data_dir / FOLDER / f"trials-{key}.json"
+
+    def load(self) -> Record | None:
+        """What was kept; None if there is nothing, or nothing that can be understood."""
+        found = _read(self.path, Record)
+        return found if found is not None and found.schema == _SCHEMA else None
+
+    def save(self, record: Record) -> None:
+        _write(self.path, record)
+
+    def forget(self) -> None:
+        with suppress(FileNotFoundError):
+            self.path.unlink()
+
+    def measurements(self) -> dict[str, Measurement]:
+        """For `make_plan`: field → measured value with its figures. Empty until this machine has been tuned."""
+        record = self.load()
+        return {} if record is None else measurements(record)
+
+
+def measurements(record: Record) -> dict[str, Measurement]:
+    return {name: Measurement(value=_value(each.value), why=each.why) for name, each in record.chosen.items()}
+
+
+def model_digest(spec: ModelSpec) -> str:
+    """Changes when the model's facts or files do: the manifest of a converted model holds the digests of its files."""
+    facts = {name: getattr(spec, name) for name in spec.__dataclass_fields__ if name != "path"}
+    digest = hashlib.sha256(msgspec.json.encode(facts, order="deterministic"))
+    manifest = spec.path / _MANIFEST if spec.path else None
+    if manifest is not None and manifest.is_file():
+        digest.update(manifest.read_bytes())
+    return digest.hexdigest()
+
+
+def _key(hardware: Hardware, spec: ModelSpec, python: Path | None) -> str:
+    """The machine's fingerprint holds the versions of its runtimes."""
+    parts = [__version__, hardware.python, str(python or ""), hardware.fingerprint(), model_digest(spec)]
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
+
+
+def _read(path: Path, kind: type[Any]) -> Any:
+    """A file's content as `kind`; None, with a word in the log unless it is only absent, if it cannot be had."""
+    try:
+        return msgspec.json.decode(read_plain(path, _MAX_BYTES), type=kind)
+    except FileNotFoundError:
+        return None
+    except (msgspec.MsgspecError, Damaged, ValueError):
+        _log.warning("the measurements in %s are damaged and go unused; `saywell tune` takes them anew", path.name)
+    except OSError as error:
+        _log.warning("the measurements in %s cannot be read: %s", path.name, error.strerror)
+    return None
+
+
+def _write(path: Path, value: Any) -> None:
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(value), indent=1))
+
+
+def _value(value: Any) -> Any:
+    """JSON has no tuples, plans have no lists."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def figures(trial: Trial) -> Mapping[str, float]:
+    """Medians of a trial that has rounds."""
+    from statistics import median
+
+    return {"rtf": median(trial.rtf), "first_s": median(trial.first_s)}

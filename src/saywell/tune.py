@@ -1,0 +1,379 @@
+"""Which plan is fastest here: candidates, and a race between them. Pure; what runs a trial is given.
+
+Factors are settled one after the other, each by a race of its options with all else held at the best so far, and once
+more if time is left and something has changed. Rounds are interleaved, so that what slows the machine for a while slows
+all of them; an option is out as soon as it has lost every round clearly enough, a race ends when one is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import TYPE_CHECKING, Any, Protocol
+
+from saywell.errors import PlanError, SaywellError
+from saywell.measured import Chosen, Goal, Trial
+from saywell.plan import Measurement, Plan, make_plan
+from saywell.rules import Situation
+
+if TYPE_CHECKING:
+    from saywell.hardware import Hardware
+    from saywell.settings import Settings
+    from saywell.types import ModelSpec
+
+FIRST_S = 0.5
+"""Under the goal `throughput`, the first sound of a lone request comes within this, or …"""
+FIRST_SLACK = 1.25
+"""… within so many times what the rules' plan takes, where that is longer."""
+REAL_TIME = 1.0
+"""Under the goal `latency`, an RTF that keeps up with a listener."""
+TIE = 0.02
+"""Options closer than this are equal: the one the rules prefer stays."""
+OUT = ((2, 1.25), (3, 1.05), (5, 1.0))
+"""After so many rounds, an option that cost more than so many times the leader's in every one of them is out.
+Five rounds lost in a row come by chance once in 32."""
+MOST_ROUNDS = 9
+SWEEPS = 2
+"""Times every factor is settled: once more if something has changed the first time."""
+Values = tuple[tuple[str, Any], ...]
+"""Plan fields and what they are set to, sorted by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One round of one candidate."""
+
+    rtf: float
+    first_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A plan that differs from the rules' in `values`."""
+
+    values: Values
+    plan: Plan = field(compare=False)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.values) or "the rules' plan"
+
+
+class Rig(Protocol):
+    """What runs trials. Every method may raise SaywellError, which is the end of that candidate and of nothing else."""
+
+    def hold(self, candidates: Sequence[Candidate]) -> None:
+        """From now on only these are wanted: whatever else is loaded may go."""
+        ...
+
+    def run(self, candidate: Candidate, round_: int) -> Sample:
+        """One round; loads the candidate if it is not. The same round number is the same work for all."""
+        ...
+
+    def peak(self, candidate: Candidate) -> int: ...
+
+
+class Space:
+    """What may be chosen on this machine with this model: the fields no wish has settled."""
+
+    def __init__(self, settings: Settings, hardware: Hardware, spec: ModelSpec, precisions: Sequence[str] = ()) -> None:
+        """`precisions`: those that sound like full precision, beside the one the rules take."""
+        self._settings, self._hardware, self._spec = settings, hardware, spec
+        self._rules = Situation(hardware, spec, settings.worker_python is not None)
+        self._precisions = precisions
+        self.refused: dict[str, str] = {}
+        """Options the plan would not have, and why."""
+
+    def candidate(self, values: Iterable[tuple[str, Any]] = ()) -> Candidate:
+        """Raises PlanError for a combination that is impossible here."""
+        wanted = dict(values)
+        measured = {name: Measurement(value=value, why="under trial") for name, value in wanted.items()}
+        plan = make_plan(self._settings, self._hardware, self._spec, measured)
+        for name, value in wanted.items():
+            if getattr(plan, name) != value:
+                raise PlanError(f"{name} stays {getattr(plan, name)}", param=name)
+        return Candidate(tuple(sorted(wanted.items())), plan)
+
+    def factors(self) -> tuple[str, ...]:
+        """What is settled, in this order: what decides most comes first."""
+        return ("executor", "precision", "threads", "affinity", "slots", "chunk_frames")
+
+    def options(self, factor: str, best: Candidate) -> list[Candidate]:
+        """The candidates that differ from `best` in one factor at most, `best` first."""
+        found = [best]
+        if any(getattr(self._settings, name, None) is not None for name in _FIELDS.get(factor, (factor,))):
+            return found
+        for change in getattr(self, f"_{factor}")(best.plan):
+            try:
+                candidate = self.candidate({**dict(best.values), **change}.items())
+            except PlanError as error:
+                self.refused[", ".join(f"{name}={value}" for name, value in change.items())] = error.message
+                continue
+            if all(candidate.plan != each.plan for each in found):
+                found.append(candidate)
+        return found
+
+    def every(self) -> list[Candidate]:
+        """All combinations of all options, the rules' plan first."""
+        found = [self.candidate()]
+        for factor in self.factors():
+            found = [each for base in found for each in self.options(factor, base)]
+        return list(dict.fromkeys(found))
+
+    # -- the options of each factor
+
+    def _executor(self, _plan: Plan) -> list[dict[str, Any]]:
+        devices = [name for name in ("cuda", "mps") if self._rules.has(name) and not self._rules.lacks(name)]
+        pairs = [(device, name) for device in (*devices, "cpu") for name in self._rules.executors(device)]
+        if not devices:
+            return [{"executor": name} for _, name in pairs]
+        return [{"device": device, "executor": name} for device, name in pairs]
+
+    def _precision(self, plan: Plan) -> list[dict[str, Any]]:
+        allowed = [name for name in self._spec.precisions if name in self._precisions]
+        return [{"precision": name} for name in allowed if name != plan.precision]
+
+    def _threads(self, plan: Plan) -> list[dict[str, Any]]:
+        if plan.executor == "process":
+            return []
+        cores, cpus = self._hardware.usable_cores, self._hardware.usable_cpus
+        counts = sorted({1, max(1, cores // 2), max(1, cores - 1), cores, cpus}, reverse=True)
+        return [{"threads": count} for count in counts]
+
+    def _affinity(self, plan: Plan) -> list[dict[str, Any]]:
+        if plan.executor == "process" or plan.device != "cpu":
+            return []
+        return [{"affinity": cpus} for cpus in pinnings(self._hardware, plan.threads)]
+
+    def _slots(self, plan: Plan) -> list[dict[str, Any]]:
+        return [{"slots": count} for count in (2 * plan.slots, plan.slots // 2, 1) if count > 0]
+
+    def _chunk_frames(self, plan: Plan) -> list[dict[str, Any]]:
+        if self._rules.single:
+            return []
+        tile = self._spec.decode_tile
+        sizes = (plan.chunk_frames * 2, plan.chunk_frames // 2)
+        return [{"chunk_frames": max(tile, size // tile * tile)} for size in sizes]
+
+
+_FIELDS = {"executor": ("executor", "device")}
+"""Settings that settle a factor which is not called like them."""
+
+
+def pinnings(hardware: Hardware, threads: int) -> list[tuple[int, ...]]:
+    """CPU sets worth a trial: none, and a performance core for each thread, where the system numbers them."""
+    allowed = set(hardware.limits.cpus) or set(range(hardware.cpu.logical))
+    cores = [cpu for cpu in hardware.cpu.performance_cpus if cpu in allowed]
+    return [(), tuple(cores[:threads])] if len(cores) >= threads else [()]
+
+
+# -- judging
+
+
+@dataclass(slots=True)
+class Runs:
+    """The rounds of one candidate so far."""
+
+    candidate: Candidate
+    samples: list[Sample] = field(default_factory=list)
+    failed: str = ""
+    peak: int = 0
+
+    @property
+    def rtf(self) -> float:
+        return median(sample.rtf for sample in self.samples)
+
+    @property
+    def first_s(self) -> float:
+        return median(sample.first_s for sample in self.samples)
+
+    def trial(self) -> Trial:
+        return Trial(
+            values=dict(self.candidate.values),
+            rtf=tuple(sample.rtf for sample in self.samples),
+            first_s=tuple(sample.first_s for sample in self.samples),
+            peak_bytes=self.peak,
+            failed=self.failed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """What counts as better."""
+
+    goal: Goal = "throughput"
+    first_s: float = FIRST_S
+    """Bound of the first sound under the goal `throughput`."""
+
+    def cost(self, sample: Sample) -> float:
+        return sample.rtf if self.goal == "throughput" else sample.first_s
+
+    def fit(self, runs: Runs) -> bool:
+        """Whether it keeps the bound that stands beside the goal."""
+        return runs.first_s <= self.first_s if self.goal == "throughput" else runs.rtf <= REAL_TIME
+
+    def total(self, runs: Runs) -> tuple[bool, float]:
+        """Sorts the best first."""
+        return not self.fit(runs), median(self.cost(sample) for sample in runs.samples)
+
+    def best(self, field_: Sequence[Runs]) -> Runs:
+        """The best of those that ran; an earlier one if it is as good as equal."""
+        unfit, cost = min(self.total(each) for each in field_)
+        good = [each for each in field_ if self.total(each)[0] == unfit]
+        return next(each for each in good if self.total(each)[1] <= cost * (1 + TIE))
+
+    def out(self, runs: Runs, leader: Runs) -> bool:
+        """Whether it has lost to the leader beyond doubt. Compares round with round."""
+        if runs is leader or self.fit(runs) > self.fit(leader):
+            return False
+        pairs = list(zip(runs.samples, leader.samples, strict=False))
+        ratios = [self.cost(mine) / self.cost(theirs) for mine, theirs in pairs]
+        return any(len(ratios) >= rounds and min(ratios) > factor for rounds, factor in OUT)
+
+
+# -- racing
+
+Tell = Callable[[str, Sequence[Runs]], None]
+"""Called after every round: what is being settled, and how its options stand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What the races gave."""
+
+    best: Runs
+    chosen: dict[str, Chosen]
+    runs: list[Runs]
+    """Everything that was tried."""
+    skipped: tuple[str, ...] = ()
+    """Factors there was no time for."""
+
+
+class Tuner:
+    """Settles the factors. `clock` gives seconds and only goes forward."""
+
+    def __init__(self, space: Space, rig: Rig, judge: Judge, clock: Callable[[], float], tell: Tell) -> None:
+        self._space, self._rig, self._judge, self._clock, self._tell = space, rig, judge, clock, tell
+        self._runs: dict[Candidate, Runs] = {}
+
+    def search(self, seconds: float) -> Result:
+        """The best plan that can be found in so many seconds. Raises what the rules' own plan fails with."""
+        deadline = self._clock() + seconds
+        best, told, skipped = self._baseline(), dict[str, Chosen](), list[str]()
+        factors = self._space.factors()
+        for sweep in range(SWEEPS):
+            before = best.candidate
+            for place, name in enumerate(factors):
+                options = self._options(name, best.candidate)
+                left = deadline - self._clock()
+                if len(options) > 1 and left > 0:
+                    race = self.race(name, options, self._clock() + left / (len(factors) - place))
+                    best = self._judge.best(race) if race else best
+                    told[name] = explain(name, best, race, self._judge)
+                elif len(options) > 1 and not sweep:
+                    skipped.append(name)
+            if best.candidate == before:
+                break
+        return Result(best=best, chosen=_chosen(best, told), runs=list(self._runs.values()), skipped=tuple(skipped))
+
+    def exhaust(self, rounds: int) -> Result:
+        """Every combination, so many interleaved rounds each."""
+        self._baseline()
+        everything = [Runs(each) for each in self._space.every()]
+        for each in range(rounds):
+            self._round("every combination", everything, each)
+        for each_run in everything:
+            self._keep(each_run)
+        ran = [runs for runs in everything if not runs.failed]
+        best = self._judge.best(ran)
+        why = explain("plan", best, ran, self._judge).why
+        chosen = {name: Chosen(value=value, why=why) for name, value in best.candidate.values}
+        return Result(best=best, chosen=chosen, runs=list(self._runs.values()))
+
+    def race(self, name: str, options: Sequence[Candidate], deadline: float) -> list[Runs]:
+        """Interleaved rounds until one option is left, the rest is equal, or time is up; those that ran at all.
+
+        All start anew, whatever is known of them from another race: it was run at another time.
+        """
+        entered = running = [Runs(each) for each in options]
+        for round_ in range(MOST_ROUNDS):
+            began = self._clock()
+            self._round(name, running, round_)
+            running = self._remaining(running)
+            took = self._clock() - began
+            if len(running) < 2 or self._clock() + took > deadline:
+                break
+        for each in entered:
+            self._keep(each)
+        return [each for each in entered if each.samples and not each.failed]
+
+    def _options(self, name: str, best: Candidate) -> list[Candidate]:
+        """Those of a factor that have not failed before."""
+        return [each for each in self._space.options(name, best) if each == best or not self._failed(each)]
+
+    def _failed(self, candidate: Candidate) -> bool:
+        return candidate in self._runs and bool(self._runs[candidate].failed)
+
+    def _round(self, name: str, running: Sequence[Runs], round_: int) -> None:
+        self._rig.hold([each.candidate for each in running])
+        # Every other round backwards: whatever grows with time, such as heat, favours nobody.
+        for each in running if round_ % 2 == 0 else reversed(running):
+            if not each.failed:
+                self._one(each, round_)
+        self._tell(name, running)
+
+    def _one(self, runs: Runs, round_: int) -> None:
+        try:
+            runs.samples.append(self._rig.run(runs.candidate, round_))
+            runs.peak = max(runs.peak, self._rig.peak(runs.candidate))
+        except SaywellError as error:
+            runs.failed = error.message
+
+    def _remaining(self, running: Sequence[Runs]) -> list[Runs]:
+        left = [each for each in running if not each.failed]
+        if not left:
+            return []
+        leader = self._judge.best(left)
+        return [each for each in left if not self._judge.out(each, leader)]
+
+    def _baseline(self) -> Runs:
+        """The rules' own plan: with nothing to compare it with, its failure is everybody's."""
+        runs = Runs(self._space.candidate())
+        self._rig.hold([runs.candidate])
+        runs.samples.append(self._rig.run(runs.candidate, 0))
+        runs.peak = self._rig.peak(runs.candidate)
+        self._keep(runs)
+        if self._judge.goal == "throughput":
+            self._judge = replace(self._judge, first_s=max(self._judge.first_s, FIRST_SLACK * runs.first_s))
+        return runs
+
+    def _keep(self, runs: Runs) -> None:
+        known = self._runs.setdefault(runs.candidate, Runs(runs.candidate))
+        known.samples += runs.samples
+        known.peak, known.failed = max(known.peak, runs.peak), runs.failed or known.failed
+
+
+def _chosen(best: Runs, told: dict[str, Chosen]) -> dict[str, Chosen]:
+    """Every field a race has settled, moved or not: what confirmed a rule is a measurement, too."""
+    chosen = {name: Chosen(value=getattr(best.candidate.plan, name), why=each.why) for name, each in told.items()}
+    if "device" in dict(best.candidate.values):
+        chosen["device"] = Chosen(value=best.candidate.plan.device, why=told["executor"].why)
+    return chosen
+
+
+def explain(name: str, best: Runs, race: Sequence[Runs], judge: Judge) -> Chosen:
+    """The figures of a race in a sentence: the winner's, then the others'."""
+    others = sorted((each for each in race if each is not best), key=judge.total)
+    shown = "; ".join(f"{_label(name, each)} {_figures(each)}" for each in others[:4])
+    value = getattr(best.candidate.plan, name, None)
+    why = f"measured here: {_figures(best)}" + (f" (others: {shown})" if shown else "")
+    return Chosen(value=value, why=why)
+
+
+def _label(name: str, runs: Runs) -> str:
+    value = getattr(runs.candidate.plan, name, None)
+    return str(runs.candidate) if value is None else str(value)
+
+
+def _figures(runs: Runs) -> str:
+    return f"RTF {runs.rtf:.3g}, first sound {1000 * runs.first_s:.0f} ms"
