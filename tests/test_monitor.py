@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
-import pytest
 
 from saywell import monitor
 from test_hardware import MOUNT_V2, tree, v1_mount
@@ -73,19 +74,66 @@ def test_a_full_machine_limits_an_empty_container(tmp_path: Path) -> None:
     assert monitor.available_memory(tree(tmp_path, files)) == 1 << 20
 
 
-class Sensor:
-    def __init__(self, current: float) -> None:
-        self.current = current
+HWMON = {
+    "proc/meminfo": HOST,
+    "sys/class/hwmon/hwmon0/name": "coretemp",
+    "sys/class/hwmon/hwmon0/temp1_input": "51000",
+    "sys/class/hwmon/hwmon0/temp1_crit": "100000",
+    "sys/class/hwmon/hwmon0/temp2_input": "97500",
+    "sys/class/hwmon/hwmon0/temp2_crit": "100000",
+    "sys/class/hwmon/hwmon1/name": "nvme",
+    "sys/class/hwmon/hwmon1/temp1_input": "40850",
+    "sys/class/hwmon/hwmon1/temp1_crit": "81850",
+}
 
 
-def test_temperatures(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = {"coretemp": [Sensor(51.0), Sensor(64.5)], "nvme": [Sensor(40.0)], "empty": []}
-    monkeypatch.setattr(psutil, "sensors_temperatures", lambda: read, raising=False)
-    assert monitor.resources().temperatures == {"coretemp": 64.5, "nvme": 40.0}
+def test_temperatures_and_the_margin_of_the_processor(tmp_path: Path) -> None:
+    found = monitor.resources(tree(tmp_path, HWMON))
+    assert found.temperatures == {"coretemp": 97.5, "nvme": 40.85}
+    assert found.heat_margin == 2.5
+    assert found.temperature_note == ""
 
 
-def test_absent_sensors_are_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "sensors_temperatures", dict, raising=False)
-    assert monitor.resources().temperature_note == "this machine shows no temperature sensor"
-    monkeypatch.delattr(psutil, "sensors_temperatures")
-    assert "does not tell temperatures" in monitor.resources().temperature_note
+def test_absent_sensors_are_said_plainly(tmp_path: Path) -> None:
+    found = monitor.resources(tree(tmp_path, {"proc/meminfo": HOST}))
+    assert found.temperature_note == "this machine shows no temperature sensor"
+    assert (found.temperatures, found.heat_margin, found.throttled) == ({}, None, ())
+
+
+def spin(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def test_our_own_work_and_that_of_children_is_told_from_others() -> None:
+    watch = monitor.Monitor()
+    spin(0.3)
+    alone = watch.look()
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
+        time.sleep(0.4)
+        mine = watch.look()
+        child.kill()
+    watch.close()
+    cpus = len(psutil.Process().cpu_affinity())
+    assert alone.cpu_own_percent > 30 / cpus
+    assert mine.cpu_own_percent > 30 / cpus
+    assert mine.cpu_percent >= mine.cpu_own_percent
+
+
+def test_waiting_for_a_cpu_is_read_from_the_kernel(tmp_path: Path) -> None:
+    clock = [10.0]
+    pressure = "some avg10=9.00 avg60=1.00 avg300=0.00 total={}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+    root = tree(tmp_path, {"proc/meminfo": HOST, "proc/pressure/cpu": pressure.format(1_000_000)})
+    watch = monitor.Monitor(root, clock=lambda: clock[0])
+    (root / "proc/pressure/cpu").write_text(pressure.format(1_250_000))
+    clock[0] += 1.0
+    assert watch.look().cpu_stalled_percent == 25.0
+
+
+def test_two_looks_at_once_share_one_answer() -> None:
+    watch = monitor.Monitor()
+    spin(0.1)
+    first = watch.look()
+    assert watch.look().cpu_percent == first.cpu_percent
+    watch.close()

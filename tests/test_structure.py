@@ -17,8 +17,8 @@ FILES = sorted([*SOURCE.rglob("*.py"), *(ROOT / "compat").rglob("*.py")])
 
 FLOORS = (
     "types errors __init__",
-    "hardware settings text audio cache sealed monitor metrics child",
-    "plan rules memory measured tune hub weights voices",
+    "hardware settings text audio cache sealed sensors monitor metrics child",
+    "plan rules relief insights memory measured tune hub weights voices",
     "executors",
     "models",
     "engine",

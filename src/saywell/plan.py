@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Device = Literal["cpu", "cuda", "mps"]
-Source = Literal["wish", "measurement", "rule"]
+Source = Literal["wish", "measurement", "rule", "pressure"]
 _WISH: Source = "wish"
 
 
@@ -79,6 +79,12 @@ class Plan:
     """Bytes the engine may use."""
     data_dir: Path
     """Where voices and measurements are kept."""
+    cache_entries: int = 25
+    """Entries of each of the model's in-memory caches: voices and what is computed once for each."""
+    adapt: bool = True
+    """Whether the engine gives up work step by step under pressure, and takes it up again."""
+    idle_unload_s: float = 0.0
+    """Idle seconds after which the model is unloaded until the next request; 0: never."""
     reasons: tuple[Reason, ...] = ()
 
 
@@ -152,6 +158,9 @@ class _Decision:
             stall_s=take("stall_s", (30.0, "a reader silent for half a minute is gone")),
             hang_s=fact("hang_s", 30.0, "no step of a healthy model takes half a minute"),
             memory_budget=budget,
+            cache_entries=take("cache_entries", (25, "more voices than most programs use; each is a few megabytes")),
+            adapt=take("adapt", (True, "what is slower under pressure is better than what fails")),
+            idle_unload_s=take("idle_unload_s", (0.0, "the next request must not wait for a model to load")),
             data_dir=take("data_dir", (default_data_dir(), "this system's place for such files")),
             reasons=tuple(self.reasons),
         )

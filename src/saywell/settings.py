@@ -77,6 +77,10 @@ class Settings:
     """Mebibytes the engine may use."""
     cache_entries: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
     """Entries of each in-memory cache."""
+    adapt: bool | None = None
+    """Whether the engine gives up work step by step when memory, CPUs or heat press; yes unless set."""
+    idle_unload_s: Annotated[float, Meta(ge=0, le=31_536_000)] | None = None
+    """Idle seconds after which the model is unloaded, to be loaded again at the next request; 0 or nothing: never."""
     host: Text | None = None
     """Address the server listens on; 127.0.0.1 if none is named."""
     port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
@@ -253,7 +257,7 @@ def _from_text(name: str, text: str, origin: str) -> Any:
     value: Any = text.strip()
     if name in ("api_keys", "cors_origins"):
         value = [part.strip() for part in text.split(",") if part.strip()]
-    elif name in ("allow_public", "log_json"):
+    elif name in ("adapt", "allow_public", "log_json"):
         value = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(value.lower(), value.lower())
     elif name == "log_level":
         value = value.lower()

@@ -137,6 +137,9 @@ class TinyModel:
             pieces.append(samples)
         return np.concatenate(pieces)
 
+    def adapt(self, plan: Plan) -> None:
+        """Nothing: the slots of a step stay where they are, and there is no cache."""
+
     def release(self, sequence: Sequence) -> None:
         if sequence.state is not None:
             self._live -= 1

@@ -96,7 +96,8 @@ class Clocked:
     def __init__(self, model: Model) -> None:
         self.spec, self._model = model.spec, model
         self.spent: defaultdict[str, float] = defaultdict(float)
-        self.voices, self.prepare, self.release, self.close = model.voices, model.prepare, model.release, model.close
+        self.voices, self.prepare, self.adapt = model.voices, model.prepare, model.adapt
+        self.release, self.close = model.release, model.close
 
     def prefill(self, started: list[Spoken]) -> None:
         self._timed("prefill", lambda: self._model.prefill(started))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from saywell.plan import Plan
     from saywell.types import Summary
 
-SOURCE_STYLE = {"wish": "magenta", "measurement": "green", "rule": "dim"}
+SOURCE_STYLE = {"wish": "magenta", "measurement": "green", "rule": "dim", "pressure": "yellow"}
 QUIET = {
     "model",
     "affinity",
@@ -28,6 +28,9 @@ QUIET = {
     "first_frames",
     "chunk_frames",
     "data_dir",
+    "cache_entries",
+    "adapt",
+    "idle_unload_s",
 }
 """Fields of a plan that only the full table shows."""
 

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from saywell.relief import PressureReport
 
 if TYPE_CHECKING:
     from saywell.engine.stream import Stream
@@ -34,6 +36,10 @@ class EngineHealth:
     """Resident memory of the process that holds the model."""
     error: str = ""
     """Why the state is `failed`."""
+    loaded: bool = True
+    """Whether the model is in memory; if not while `ready`, the next request loads it."""
+    pressure: PressureReport = field(default_factory=PressureReport)
+    """What has been given up under pressure."""
 
 
 class SpeechEngine(Protocol):

@@ -86,6 +86,13 @@ class Model(Protocol):
         """Samples for each job, in order. Any split of the frames over calls gives the identical samples."""
         ...
 
+    def adapt(self, plan: Plan) -> None:
+        """Take up what a changed plan says about `slots` and `cache_entries`, as far as that concerns the model.
+
+        Called between steps. Changes memory and waiting times, never sound. Running sequences are not touched.
+        """
+        ...
+
     def release(self, sequence: Sequence) -> None:
         """Forget a sequence, finished or aborted, at whatever stage, even before its prefill. Called once for each."""
         ...

@@ -12,7 +12,7 @@ from saywell.engine import SpeechEngine
 from saywell.engine.launch import Decision
 from saywell.errors import EngineClosed, PlanError, SaywellError
 from saywell.metrics import Metrics
-from saywell.monitor import Resources, resources
+from saywell.monitor import Monitor, Resources
 from saywell.server.names import resolve_voice
 from saywell.settings import Settings
 
@@ -40,6 +40,7 @@ class Service:
         self.active = 0
         """Requests being answered, probes not counted."""
         self.started = time.monotonic()
+        self._monitor = Monitor()
         self._look: tuple[float, Resources] | None = None
         self._watch()
 
@@ -71,7 +72,7 @@ class Service:
         """The state of the machine, at most a second old."""
         now = time.monotonic()
         if self._look is None or now - self._look[0] > _LOOK_S:
-            self._look = (now, resources())
+            self._look = (now, self._monitor.look())
         return self._look[1]
 
     def start(self, then: Callable[[], None] = lambda: None) -> None:

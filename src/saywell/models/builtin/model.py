@@ -86,6 +86,10 @@ class BuiltinModel:
         """Concatenates: the frames are samples already."""
         return [_joined([frame.data for frame in job.frames if frame.data is not None]) for job in jobs]
 
+    def adapt(self, plan: Plan) -> None:
+        """Fewer slots need fewer processes: those idle beyond them end."""
+        self._pool.resize(plan.slots)
+
     def release(self, sequence: Sequence) -> None:
         """Forget a sequence; what it is still saying is stopped beside the engine's thread."""
         speech: Speech | None = sequence.state

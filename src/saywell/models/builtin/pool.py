@@ -100,6 +100,14 @@ class Pool:
                 self._errands.submit(self._start)
             return None
 
+    def resize(self, size: int) -> None:
+        """Another number of children; idle ones beyond it end now, busy ones when they are given back."""
+        with self._changed:
+            self._size = size
+            spare = [self._idle.pop() for _ in range(min(len(self._idle), len(self._children) - size))]
+        for child in spare:
+            self.drop(child)
+
     def wait_idle(self, timeout_s: float) -> None:
         """Wait until a child is idle or could not be started."""
         with self._changed:
@@ -107,6 +115,9 @@ class Pool:
 
     def give_back(self, child: Child) -> None:
         """A child that has ended its utterance."""
+        if len(self._children) > self._size:
+            self.drop(child)
+            return
         with self._changed:
             self._idle.append(child)
             self._changed.notify_all()

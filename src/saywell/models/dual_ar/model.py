@@ -62,6 +62,7 @@ class DualArModel:
             executor="openvino" if plan.executor == "openvino" else "onnx",
         )
         self._speakers = open_speakers(spec, plan)
+        self._cache_entries = plan.cache_entries
         self._prefixes: OrderedDict[str, Prefix] = OrderedDict()
 
     def voices(self) -> tuple[Voice, ...]:
@@ -96,9 +97,16 @@ class DualArModel:
         spoken = self._speakers.references(sequence.voice.id, reference)
         prefix = self._ar.prefix(prompt.voice_part(self.tokenizer, self.config, spoken))
         self._prefixes[key] = prefix
-        while len(self._prefixes) > 1 and sum(each.nbytes for each in self._prefixes.values()) > _PREFIX_BYTES:
-            self._prefixes.popitem(last=False)
+        self._trim()
         return prefix
+
+    def _trim(self) -> None:
+        """Forget the prompts that have not been spoken with for longest."""
+        while len(self._prefixes) > 1 and (
+            len(self._prefixes) > self._cache_entries
+            or sum(each.nbytes for each in self._prefixes.values()) > _PREFIX_BYTES
+        ):
+            self._prefixes.popitem(last=False)
 
     def step(self, batch: list[Sequence]) -> list[Frame]:
         codes = self._ar.step([sequence.state.running for sequence in batch])
@@ -128,6 +136,10 @@ class DualArModel:
             return np.zeros(0, np.float32)
         state: _State = job.sequence.state
         return self._codec.decode(state.decoder, np.stack(codes, axis=1))
+
+    def adapt(self, plan: Plan) -> None:
+        self._cache_entries = plan.cache_entries
+        self._trim()
 
     def release(self, sequence: Sequence) -> None:
         if sequence.state is not None:

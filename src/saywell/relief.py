@@ -1,0 +1,347 @@
+"""What gives under pressure: a ladder of steps from a plan to a smaller one, and when to go down and up it.
+
+`judge` weighs a look at the machine, `Ladder` remembers where the engine stands, `relieve` makes the plan of a level.
+Nothing here looks at the machine or touches the engine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from saywell.memory import mb
+from saywell.plan import Reason
+
+if TYPE_CHECKING:
+    from saywell.monitor import Resources
+    from saywell.plan import Plan
+    from saywell.types import ModelSpec
+
+
+class Depth(IntEnum):
+    """How far down the ladder a pressure may push."""
+
+    NONE = 0
+    WORK = 1
+    """Steps that make the work smaller: against heat, and other programs that want the CPUs."""
+    MEMORY = 2
+    """Also the steps that only memory is won by."""
+    DOOR = 3
+    """Also no new requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One rung: what it changes in one plan."""
+
+    name: str
+    depth: Depth
+    about: str
+    """For people: what is given up."""
+    changes: Mapping[str, Any]
+    """Fields of the plan and their new values."""
+    reload: bool = False
+    """The model has to be loaded anew for it, so it waits until nothing that has begun is left unfinished."""
+    bytes: int = 0
+    """What going back up takes again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PressureReport:
+    """Where an engine stands on its ladder; at level 0 nothing has been given up."""
+
+    level: int = 0
+    steps: tuple[str, ...] = ()
+    """Names of the steps taken, in order: chunks, slots, threads, caches, lighter, refuse."""
+    pending: tuple[str, ...] = ()
+    """Those of them that wait for running requests to end before they take effect."""
+    changes: dict[str, str] = field(default_factory=dict)
+    """Field of the plan → `planned → now`."""
+    reason: str = ""
+    """Why the last step, down or up, was taken."""
+    since_s: float = 0.0
+    """Seconds since that step."""
+    downs: int = 0
+    """Steps down since the start."""
+    ups: int = 0
+    """Steps back up since the start."""
+
+    @property
+    def refusing(self) -> bool:
+        """Whether new requests are turned away."""
+        return "refuse" in self.steps
+
+
+# -- the plan of a level
+
+_SHORTEST_CHUNK = 60
+"""Characters below which a chunk is too short for natural melody."""
+_REFUSE = Step(name="refuse", depth=Depth.DOOR, about="no new requests", changes={})
+
+
+def steps(plan: Plan, spec: ModelSpec) -> tuple[Step, ...]:
+    """The rungs this plan has, in the order they are taken; what cannot be halved or lightened is no rung."""
+    found = (_chunks(plan), _slots(plan), _threads(plan), _caches(plan), _lighter(plan, spec), _REFUSE)
+    return tuple(step for step in found if step is not None)
+
+
+def relieve(plan: Plan, spec: ModelSpec, level: int, why: str) -> Plan:
+    """The plan after `level` steps, each changed field with its reason. Level 0 is the plan itself."""
+    taken = steps(plan, spec)[:level]
+    changes: dict[str, Any] = {}
+    reasons = {reason.field: reason for reason in plan.reasons}
+    for step in taken:
+        changes.update(step.changes)
+        for name, value in step.changes.items():
+            about = f"{step.about}, because {why}; planned: {getattr(plan, name)}"
+            reasons[name] = Reason(field=name, value=str(value), why=about, source="pressure")
+    return replace(plan, **changes, reasons=tuple(reasons.values())) if taken else plan
+
+
+def changed(plan: Plan, now: Plan) -> dict[str, str]:
+    """Field → `planned → now`, for those that differ."""
+    names = [name for name in plan.__dataclass_fields__ if name != "reasons"]
+    return {
+        name: f"{getattr(plan, name)} → {getattr(now, name)}"
+        for name in names
+        if getattr(plan, name) != getattr(now, name)
+    }
+
+
+def _chunks(plan: Plan) -> Step | None:
+    """Smaller pieces. Where frames are decoded in portions these shrink, which nobody hears; a model that speaks a
+    chunk in one go gets shorter chunks of the texts that come from now on."""
+    half = max(plan.first_frames, plan.chunk_frames // 2 // plan.first_frames * plan.first_frames)
+    if half < plan.chunk_frames:
+        changes = {"chunk_frames": half}
+        return Step(name="chunks", depth=Depth.WORK, about="less sound decoded at once", changes=changes)
+    chars = max(_SHORTEST_CHUNK, plan.chunk_chars // 2)
+    if plan.chunk_frames > 1 or chars >= plan.chunk_chars:
+        return None
+    changes = {"chunk_chars": chars, "first_chunk_chars": min(chars, plan.first_chunk_chars)}
+    return Step(name="chunks", depth=Depth.WORK, about="shorter chunks of text", changes=changes)
+
+
+def _slots(plan: Plan) -> Step | None:
+    if plan.slots < 2:
+        return None
+    slots = plan.slots // 2
+    # Who would have been let in still is: what the slots lose the queue gains.
+    queue = plan.queue + plan.slots - slots
+    changes = {"slots": slots, "lookahead": min(slots, plan.lookahead), "queue": queue}
+    return Step(name="slots", depth=Depth.WORK, about="fewer sequences side by side", changes=changes)
+
+
+def _threads(plan: Plan) -> Step | None:
+    if plan.threads < 2:
+        return None
+    changes = {"threads": plan.threads // 2}
+    return Step(name="threads", depth=Depth.WORK, about="fewer arithmetic threads", changes=changes, reload=True)
+
+
+def _caches(plan: Plan) -> Step | None:
+    if plan.cache_entries < 2:
+        return None
+    changes = {"cache_entries": plan.cache_entries // 2}
+    return Step(name="caches", depth=Depth.MEMORY, about="fewer voices kept ready", changes=changes)
+
+
+def _lighter(plan: Plan, spec: ModelSpec) -> Step | None:
+    """The next lighter precision, unless somebody asked for the one there is: it is the one step that can be heard."""
+    if any(reason.field == "precision" and reason.source == "wish" for reason in plan.reasons):
+        return None
+    here = spec.weight_bytes.get(plan.precision, 0)
+    lighter = {name: size for name in spec.precisions if (size := spec.weight_bytes.get(name, 0)) < here}
+    if not lighter:
+        return None
+    name = max(lighter, key=lambda each: lighter[each])
+    about = f"lighter weights, {mb(here - lighter[name])} less"
+    return Step(
+        name="lighter",
+        depth=Depth.MEMORY,
+        about=about,
+        changes={"precision": name},
+        reload=True,
+        bytes=here - lighter[name],
+    )
+
+
+# -- how hard the machine is pressed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """When there is pressure, and when it is over. Percent."""
+
+    memory: float = 85.0
+    memory_over: float = 75.0
+    memory_critical: float = 95.0
+    cpu: float = 90.0
+    """Of the usable CPUs, by everybody; and of it …"""
+    others: float = 25.0
+    """… at least so much by other programs: our own work is no pressure."""
+    others_over: float = 12.0
+    stalled: float = 5.0
+    """Share of the time in which somebody waited for a CPU, where the system tells it."""
+    heat_margin: float = 5.0
+    """°C below a sensor's own limit."""
+    heat_margin_over: float = 12.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pressure:
+    """How far the machine pushes down the ladder now, and how far it still holds what has been given up."""
+
+    push: Depth = Depth.NONE
+    hold: Depth = Depth.NONE
+    why: str = "nothing presses"
+    room: int = 1 << 62
+    """Bytes that may be taken again before memory presses."""
+
+
+CALM = Pressure()
+_THRESHOLDS = Thresholds()
+
+
+def judge(now: Resources, limits: Thresholds = _THRESHOLDS) -> Pressure:
+    """What a look at the machine means. The deepest of memory, CPUs and heat counts; the reason names all of them."""
+    found = [_memory(now, limits), _cpu(now, limits), _heat(now, limits)]
+    reasons = [why for push, _, why in found if push]
+    room = int(now.memory_limit * limits.memory_over / 100) - (now.memory_limit - now.memory_available)
+    return Pressure(
+        push=max(push for push, _, _ in found),
+        hold=max(hold for _, hold, _ in found),
+        why=" and ".join(reasons) or CALM.why,
+        room=max(0, room),
+    )
+
+
+_Found = tuple[Depth, Depth, str]
+
+
+def _memory(now: Resources, limits: Thresholds) -> _Found:
+    used = now.memory_percent
+    push = Depth.DOOR if used > limits.memory_critical else Depth.MEMORY if used > limits.memory else Depth.NONE
+    # The door opens again as soon as it is no longer critical; everything else waits for the lower threshold.
+    hold = Depth.MEMORY if used > limits.memory_over else Depth.NONE
+    return push, max(push, hold), f"{used:.0f} % of {mb(now.memory_limit)} of memory is in use"
+
+
+def _cpu(now: Resources, limits: Thresholds) -> _Found:
+    others = now.cpu_percent - now.cpu_own_percent
+    waits = now.cpu_stalled_percent is None or now.cpu_stalled_percent > limits.stalled
+    push = now.cpu_percent > limits.cpu and others >= limits.others and waits
+    hold = others > limits.others_over and waits
+    return _work(push), _work(hold), f"other programs take {others:.0f} % of the CPUs"
+
+
+def _heat(now: Resources, limits: Thresholds) -> _Found:
+    if now.throttled:
+        return Depth.WORK, Depth.WORK, now.throttled[0]
+    margin = now.heat_margin
+    if margin is None:
+        return Depth.NONE, Depth.NONE, ""
+    why = f"the hottest sensor is {margin:.0f} °C below its limit"
+    return _work(margin < limits.heat_margin), _work(margin < limits.heat_margin_over), why
+
+
+def _work(pressed: bool) -> Depth:
+    return Depth.WORK if pressed else Depth.NONE
+
+
+# -- where the engine stands
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Seconds."""
+
+    confirm: float = 0.4
+    """Pressure lasts so long before the first step down: one look may catch a passing peak."""
+    down: float = 1.0
+    """From one step down to the next: the first one gets time to help."""
+    up: float = 4.0
+    """Calm lasts so long before each step up."""
+    patience: float = 64.0
+    """Longest wait before a step up, after steps up that had to be taken back at once."""
+
+
+class Ladder:
+    """The level, step by step: down quickly, up slowly, and slower still if the last step up did not hold."""
+
+    def __init__(
+        self,
+        rungs: tuple[Step, ...],
+        timing: Timing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.rungs = rungs
+        self.level = 0
+        self.reason = ""
+        self.downs = self.ups = 0
+        self._timing = timing or Timing()
+        self._clock = clock
+        self.since = clock()
+        """When the last step was taken, on the clock."""
+        self._pressed: float | None = None
+        self._calm: float | None = None
+        self._climbed: float | None = None
+        self._wait = self._timing.up
+
+    @property
+    def taken(self) -> tuple[Step, ...]:
+        return self.rungs[: self.level]
+
+    def feed(self, pressure: Pressure) -> bool:
+        """Take note of one look; whether a step was taken."""
+        now = self._clock()
+        push, hold = self._reach(pressure.push), self._reach(pressure.hold)
+        if self.level < push:
+            self._calm = None
+            return self._down(now, pressure.why)
+        self._pressed = None
+        if self.level <= hold or self.rungs[self.level - 1].bytes > pressure.room:
+            self._calm = None
+            return False
+        return self._up(now)
+
+    def drop(self, why: str) -> bool:
+        """Down at once to the last step before the door: memory has run out."""
+        target = self._reach(Depth.MEMORY)
+        if self.level >= target:
+            return False
+        self.downs += target - self.level
+        self._note(target, why)
+        return True
+
+    def _reach(self, depth: Depth) -> int:
+        return sum(step.depth <= depth for step in self.rungs)
+
+    def _down(self, now: float, why: str) -> bool:
+        if self._pressed is None:
+            self._pressed = now
+        if now - self._pressed < self._timing.confirm or (self.level and now - self.since < self._timing.down):
+            return False
+        if self._climbed is not None and now - self._climbed < 2 * self._timing.up:
+            self._wait = min(2 * self._wait, self._timing.patience)
+        elif self.level == 0 and now - self.since > self._timing.patience:
+            self._wait = self._timing.up
+        self.downs += 1
+        self._note(self.level + 1, why)
+        return True
+
+    def _up(self, now: float) -> bool:
+        if self._calm is None:
+            self._calm = now
+        if now - self._calm < self._wait:
+            return False
+        self._calm = self._climbed = now
+        self.ups += 1
+        self._note(self.level - 1, "the pressure is gone")
+        return True
+
+    def _note(self, level: int, reason: str) -> None:
+        self.level, self.reason, self.since = level, reason, self._clock()

@@ -1,0 +1,87 @@
+"""macOS: the system's thermal pressure level (notify(3)) and the speed limit `pmset` reports. No administrator needed.
+
+Temperatures lie in the SMC, which no public interface opens; the pressure level is what macOS itself acts on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import time
+from collections.abc import Callable
+
+from saywell.sensors import Heat
+
+NOTE = "macOS tells no temperatures to a program; its thermal pressure level is watched instead"
+KEY = b"com.apple.system.thermalpressurelevel"
+LEVELS = {2: "heavy", 3: "trapping", 4: "sleeping"}
+"""OSThermalPressureLevel on macOS from where it costs speed; 0 is nominal, 1 moderate (fans turn faster)."""
+_PMSET_S = 10.0
+"""A process a reading, so it is asked seldom."""
+
+
+class MacSensors:
+    """Implements Sensors. `level` and `therm` are the two questions asked of the system."""
+
+    def __init__(
+        self,
+        level: Callable[[], int | None] | None = None,
+        therm: Callable[[], str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._level = level or PressureLevel()
+        self._therm = therm or pmset
+        self._clock = clock
+        self._limit: int | None = None
+        self._asked = float("-inf")
+
+    def read(self) -> Heat:
+        if self._clock() - self._asked >= _PMSET_S:
+            self._asked, self._limit = self._clock(), speed_limit(self._therm())
+        level = self._level()
+        throttled = []
+        if level in LEVELS:
+            throttled.append(f"macOS reports {LEVELS[level]} thermal pressure")
+        if self._limit is not None and self._limit < 100:
+            throttled.append(f"macOS limits the processor to {self._limit} % of its speed")
+        return Heat(throttled=tuple(throttled), note=NOTE)
+
+    def close(self) -> None:
+        """Nothing is held open that matters."""
+
+
+class PressureLevel:
+    """Asks notify(3) in libSystem; a look at shared memory, without a process or a daemon."""
+
+    def __init__(self) -> None:
+        self._system = ctypes.CDLL("/usr/lib/libSystem.B.dylib")
+        token = ctypes.c_int()
+        failed = self._system.notify_register_check(KEY, ctypes.byref(token))
+        self._token = None if failed else token
+
+    def __call__(self) -> int | None:
+        """The level, or None when the system does not tell."""
+        state = ctypes.c_uint64()
+        if self._token is None or self._system.notify_get_state(self._token, ctypes.byref(state)):
+            return None
+        return int(state.value)
+
+
+def pmset() -> str:
+    """What `pmset -g therm` prints; empty if it does not run."""
+    try:
+        done = subprocess.run(
+            ["/usr/bin/pmset", "-g", "therm"], capture_output=True, text=True, timeout=2.0, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
+
+
+def speed_limit(text: str) -> int | None:
+    """`CPU_Speed_Limit = 73` in percent. Apple silicon prints notes instead, so None is the rule there."""
+    for line in text.splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "CPU_Speed_Limit" and value.strip().isdigit():
+            return int(value)
+    return None

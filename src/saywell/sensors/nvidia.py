@@ -1,0 +1,77 @@
+"""NVIDIA GPUs through NVML: how busy, how full, how hot, and why they are slowed down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module, util
+from typing import Any
+
+REASONS = {
+    0x08: "hardware slowdown",
+    0x20: "heat (software)",
+    0x40: "heat (hardware)",
+    0x80: "the external power brake",
+}
+"""NVML's clock event reasons that cost speed unasked. Idle, and a power cap somebody set (0x04), are none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuLoad:
+    """One GPU at one moment."""
+
+    name: str
+    utilisation: float
+    """Percent of the time since the driver's last sample in which a kernel ran."""
+    memory_used: int
+    memory_total: int
+    temperature: float | None = None
+    """°C."""
+    throttled: tuple[str, ...] = ()
+    """Why it is slowed down, in words."""
+
+
+class NvidiaSensors:
+    """Keeps NVML open between readings. Without the package, a driver or a GPU it reads nothing."""
+
+    def __init__(self) -> None:
+        self._nvml: Any = None
+        self._devices: list[Any] = []
+        if util.find_spec("pynvml") is None:
+            return
+        nvml = import_module("pynvml")
+        try:
+            nvml.nvmlInit()
+        except nvml.NVMLError:
+            return  # no driver; `hardware` has said so
+        self._nvml = nvml
+        self._devices = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+
+    def read(self) -> tuple[GpuLoad, ...]:
+        """All that answer; one that has fallen off the bus is left out."""
+        return tuple(load for device in self._devices if (load := self._load(device)) is not None)
+
+    def close(self) -> None:
+        if self._nvml is not None:
+            self._nvml.nvmlShutdown()
+            self._nvml, self._devices = None, []
+
+    def _load(self, device: Any) -> GpuLoad | None:
+        nvml = self._nvml
+        try:
+            memory = nvml.nvmlDeviceGetMemoryInfo(device)
+            name = nvml.nvmlDeviceGetName(device)
+            return GpuLoad(
+                name=name.decode() if isinstance(name, bytes) else name,
+                utilisation=float(nvml.nvmlDeviceGetUtilizationRates(device).gpu),
+                memory_used=int(memory.used),
+                memory_total=int(memory.total),
+                temperature=float(nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU)),
+                throttled=self._throttled(device),
+            )
+        except nvml.NVMLError:
+            return None
+
+    def _throttled(self, device: Any) -> tuple[str, ...]:
+        nvml = self._nvml
+        bits = int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(device))
+        return tuple(f"the GPU is slowed down by {text}" for bit, text in REASONS.items() if bits & bit)
