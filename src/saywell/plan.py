@@ -83,6 +83,8 @@ class Plan:
     """Entries of each of the model's in-memory caches: voices and what is computed once for each."""
     adapt: bool = True
     """Whether the engine gives up work step by step under pressure, and takes it up again."""
+    check_memory: bool = True
+    """Whether a text whose estimate does not fit into the memory that is free is refused before it starts."""
     idle_unload_s: float = 0.0
     """Idle seconds after which the model is unloaded until the next request; 0: never."""
     reasons: tuple[Reason, ...] = ()
@@ -160,6 +162,7 @@ class _Decision:
             memory_budget=budget,
             cache_entries=take("cache_entries", (25, "more voices than most programs use; each is a few megabytes")),
             adapt=take("adapt", (True, "what is slower under pressure is better than what fails")),
+            check_memory=take("check_memory", (True, "better refused before the start than failed in the middle")),
             idle_unload_s=take("idle_unload_s", (0.0, "the next request must not wait for a model to load")),
             data_dir=take("data_dir", (default_data_dir(), "this system's place for such files")),
             reasons=tuple(self.reasons),

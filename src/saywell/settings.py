@@ -79,6 +79,8 @@ class Settings:
     """Entries of each in-memory cache."""
     adapt: bool | None = None
     """Whether the engine gives up work step by step when memory, CPUs or heat press; yes unless set."""
+    check_memory: bool | None = None
+    """Whether a text that would not fit into memory is refused before it starts; yes unless set."""
     idle_unload_s: Annotated[float, Meta(ge=0, le=31_536_000)] | None = None
     """Idle seconds after which the model is unloaded, to be loaded again at the next request; 0 or nothing: never."""
     host: Text | None = None
@@ -257,7 +259,7 @@ def _from_text(name: str, text: str, origin: str) -> Any:
     value: Any = text.strip()
     if name in ("api_keys", "cors_origins"):
         value = [part.strip() for part in text.split(",") if part.strip()]
-    elif name in ("adapt", "allow_public", "log_json"):
+    elif name in ("adapt", "allow_public", "check_memory", "log_json"):
         value = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(value.lower(), value.lower())
     elif name == "log_level":
         value = value.lower()

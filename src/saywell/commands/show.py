@@ -30,6 +30,7 @@ QUIET = {
     "data_dir",
     "cache_entries",
     "adapt",
+    "check_memory",
     "idle_unload_s",
 }
 """Fields of a plan that only the full table shows."""

@@ -42,6 +42,11 @@ def memory_limit(root: Path = Path("/")) -> int | None:
     return min((level.limit for level in memory_levels(root)), default=None)
 
 
+def own_group(controller: str, root: Path = Path("/")) -> Path | None:
+    """Directory of this process's group for a controller; None: there are no control groups."""
+    return next(_groups(root, controller), None)
+
+
 def cpu_quota(root: Path = Path("/")) -> float | None:
     """CPUs' worth of time this process may use, or None. 1.5 is one and a half CPUs."""
     return min((quota for group in _groups(root, "cpu") if (quota := _quota(group))), default=None)
