@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -23,10 +24,20 @@ def blocks(language: str) -> list[str]:
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (example,) = blocks("python")
+    example, _ = blocks("python")
     exec(compile(example, "README.md", "exec"), {})
     samples, rate = soundfile.read("hello.wav")
     assert "hello" in transcribe(samples.astype("float32"), rate)
+
+
+@pytest.mark.filterwarnings("ignore:there is no checkpoint:RuntimeWarning")
+def test_the_example_of_an_older_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, example = blocks("python")
+    names: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert "hello" in transcribe(names["audio"], names["sample_rate"])
+    assert names["engine"].config.num_threads == 1
 
 
 def test_every_command_of_the_readme_exists() -> None:

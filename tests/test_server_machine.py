@@ -32,13 +32,14 @@ def open_client(base="http://127.0.0.1", engine=None, hardware=HARDWARE, now=Non
     return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url=base)
 
 
-def looked(cpu=10.0, percent=50.0, available=4 * GIB) -> Resources:
+def looked(cpu=10.0, percent=50.0, available=4 * GIB, **more) -> Resources:
     return Resources(
         cpu_percent=cpu,
         memory_limit=8 * GIB,
         memory_available=available,
         memory_percent=percent,
         process_memory=1 << 26,
+        **more,
     )
 
 
@@ -58,7 +59,8 @@ async def test_the_machine_and_the_plan():
     ("precision", "shown"), [("int8", ("fp32", "int8")), ("int4", ("fp32", "int4")), ("bf16", ("bf16", "none"))]
 )
 def test_precision_and_quantisation_are_told_apart(precision, shown):
-    found = configuration(replace(PLAN, precision=precision, executor="onnx"), SPEC)
+    made = FakeEngine(replace(PLAN, precision=precision, executor="onnx"))
+    found = configuration(decision(made))
     assert (found["precision"], found["quantization"]) == shown
     assert (found["use_onnx"], found["use_torch_compile"]) == (True, False)
 
@@ -70,6 +72,10 @@ STATUS = {
     "full": (HARDWARE, looked(percent=85.1), {"memory_critical"}, "Reduce text length or clear cache"),
     "busy": (HARDWARE, looked(cpu=90.1), {"cpu_maxed"}, "Reduce CPU load"),
     "hot": (AIR, looked(cpu=70.1), {"thermal_likely"}, "Wait for system to cool"),
+    "throttled": (HARDWARE, looked(throttled=("package 0 is throttled",)), {"thermal_likely"},
+                  "Wait for system to cool"),
+    "near its limit": (HARDWARE, looked(heat_margin=4.0), {"thermal_likely"}, "Wait for system to cool"),
+    "warm": (HARDWARE, looked(heat_margin=6.0), set(), "OK"),
     "busy with a fan": (HARDWARE, looked(cpu=70.1), set(), "OK"),
     "everything": (AIR, looked(cpu=99.0, percent=99.0), {"memory_critical", "cpu_maxed", "thermal_likely"},
                    "Reduce text length or clear cache"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from pathlib import Path
 from saywell.errors import MissingDependency
 from saywell.hardware.cgroup import own_group, read_int, read_text
 
+_EVERY_S = 0.1
 _GONE_S = 5.0
 """How long a group may take to lose its last process."""
 
@@ -43,6 +45,13 @@ class Cage:
             return 0
         return read_int(self.group / "memory.max_usage_in_bytes") or read_int(self.group / "memory.peak") or 0
 
+    def own(self) -> int:
+        """Bytes its processes hold now that are theirs alone, without pages of files; 0: not told."""
+        if self.group is None:
+            return 0
+        stat = dict(line.split(" ", 1) for line in read_text(self.group / "memory.stat").splitlines() if " " in line)
+        return int(stat.get("total_rss") or stat.get("anon") or "0")
+
     def kills(self) -> int:
         """Processes the kernel has killed for memory."""
         if self.group is None:
@@ -62,6 +71,28 @@ def enter(cage: Cage) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (cage.bytes, cage.bytes))
+
+
+class OwnPeak:
+    """While it is entered: the most bytes of `Cage.own`, looked at ten times a second."""
+
+    def __init__(self, cage: Cage) -> None:
+        self.bytes = 0
+        self._cage = cage
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> OwnPeak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(_EVERY_S):
+            self.bytes = max(self.bytes, self._cage.own())
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 
 from saywell.bench import stability_report as report
-from saywell.bench.limits import Cage, caged
+from saywell.bench.limits import Cage, OwnPeak, caged
 from saywell.bench.stability_child import VARIANTS, Setup, Variant
 from saywell.errors import InvalidRequest
 from saywell.memory import MIB
@@ -128,13 +128,14 @@ def run(variant: Variant, wishes: dict[str, Any], options: argparse.Namespace) -
         )
         tally = Tally()
         work = [(chars, repeat) for repeat in range(options.repeats) for chars in options.lengths]
-        while work and tally.starts < STARTS + len(tally.rows):
-            _serve(setup, work, tally, options)
-            if tally.refused or (tally.plan is None and tally.starts >= STARTS):
-                break
+        with OwnPeak(cage) as own:
+            while work and tally.starts < STARTS + len(tally.rows):
+                _serve(setup, work, tally, options)
+                if tally.refused or (tally.plan is None and tally.starts >= STARTS):
+                    break
         why = "refused at start" if tally.refused else "did not start"
         tally.rows += [{"chars": chars, "ok": False, "error": why} for chars, _ in work for _ in range(options.clients)]
-        return _told(variant, cage, tally)
+        return {**_told(variant, cage, tally), "own_peak_mb": round(own.bytes / MIB, 1)}
 
 
 def _serve(setup: Setup, work: list[tuple[int, int]], tally: Tally, options: argparse.Namespace) -> None:

@@ -22,8 +22,8 @@ def draw(result: dict[str, Any], folder: Path) -> Path:
     left.set_xticks(range(len(found)), names, rotation=15, fontsize=8)
     left.set(ylabel="answered, %", ylim=(0, 105), title=f"Under {result['limit_mb']} MB")
     peaks = left.twinx()
-    peaks.plot(range(len(found)), [row["peak_mb"] for row in found], "k_", markersize=24)
-    peaks.set(ylabel="peak memory, MB (dash)", ylim=(0, 1.1 * result["limit_mb"]))
+    peaks.plot(range(len(found)), [row["own_peak_mb"] for row in found], "k_", markersize=24)
+    peaks.set(ylabel="own memory at most, MB (dash)", ylim=(0, 1.1 * result["limit_mb"]))
     width = 0.8 / len(found)
     for index, (run, row) in enumerate(zip(result["runs"], found, strict=True)):
         places = {

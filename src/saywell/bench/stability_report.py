@@ -44,6 +44,7 @@ def figures(run: dict[str, Any]) -> dict[str, Any]:
         "rtf": round(sum(r["latency_s"] for r in good) / sum(r["audio_s"] for r in good), 4) if good else None,
         "by_length_s": {chars: round(mean, 4) for chars, mean in sorted(means.items())},
         "peak_mb": run["peak_mb"],
+        "own_peak_mb": run["own_peak_mb"],
         "kills": run["kills"],
         "failures": dict(Counter(row["error"] for row in rows if not row["ok"])),
         "steps": run["steps"],
@@ -93,14 +94,17 @@ def show(console: Console, result: dict[str, Any]) -> None:
     here = result["machine"]
     console.print(f"{here['cpu']}, {here['cpus']} CPUs, {here['memory_gb']} GiB; {result['model']}")
     console.print(f"Each under {result['runs'][0]['limit']}; {result['clients']} at once.")
-    table = Table("", "requests", "success", "latency s", "± s", "first s", "RTF", "peak MB", "killed", "failures")
+    table = Table(
+        "", "requests", "success", "latency s", "± s", "first s", "RTF", "own MB", "peak MB", "killed", "failures"
+    )
     for run in result["runs"]:
         row = figures(run)
         failed = ", ".join(f"{count} {name}" for name, count in row["failures"].items())
-        names = ("latency_s", "spread_s", "first_s", "rtf", "peak_mb", "kills")
+        names = ("latency_s", "spread_s", "first_s", "rtf", "own_peak_mb", "peak_mb", "kills")
         cells = ["–" if row[name] is None else str(row[name]) for name in names]
         table.add_row(row["variant"], str(row["requests"]), f"{row['success']:.1%}", *cells, failed)
     console.print(table)
+    console.print("own MB: what its processes held that was theirs alone; peak MB: with the pages of files they read.")
     for run in result["runs"]:
         if run["refused"]:
             console.print(f"{run['variant']}: {run['refused']}")

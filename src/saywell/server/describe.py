@@ -1,30 +1,151 @@
-"""The machine and the plan under the names that programs of the adaptive backend know. Renames; decides nothing."""
+"""The machine, the plan and the engine under the names that programs of the smart backend know. Decides nothing."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from saywell import memory
-from saywell.hardware import GIB
+import msgspec
+
+from saywell import __version__, memory
+from saywell.engine import SpeechEngine
+from saywell.engine.launch import Decision, measured
+from saywell.hardware import GIB, Hardware
+from saywell.measured import figures
+from saywell.monitor import Resources
 from saywell.plan import Plan
-from saywell.types import ModelSpec
 
 INTEGER = frozenset({"int8", "int4"})
 """Precisions of stored weights; what is computed with them is fp32."""
 
 
-def configuration(plan: Plan, spec: ModelSpec) -> dict[str, Any]:
-    """The plan as the fields of `selected_configuration`."""
-    whole = memory.estimate(plan, spec, plan.max_text_chars).total
+def configuration(decision: Decision, now: Plan | None = None) -> dict[str, Any]:
+    """The plan, or what is left of it `now`, as the fields of `OptimalConfig` and `max_text_length`."""
+    plan = now or decision.plan
+    whole = memory.estimate(plan, decision.spec, plan.max_text_chars).total
     return {
         "device": plan.device,
         "precision": "fp32" if plan.precision in INTEGER else plan.precision,
         "quantization": plan.precision if plan.precision in INTEGER else "none",
         "use_onnx": plan.executor in ("onnx", "openvino"),
-        "use_torch_compile": plan.executor == "torch",
+        "use_torch_compile": compiled(decision),
         "chunk_length": plan.chunk_chars,
         "max_batch_size": plan.slots,
         "num_threads": plan.threads,
+        "cache_limit": plan.cache_entries,
+        "enable_thermal_management": plan.adapt and bool(decision.hardware.thermal),
+        "expected_rtf": expected_rtf(decision),
         "expected_memory_gb": round(whole / GIB, 2),
+        "optimization_strategy": f"{decision.hardware.cpu_tier}_{plan.executor}",
+        "notes": next((reason.why for reason in plan.reasons if reason.field == "executor"), ""),
         "max_text_length": plan.max_text_chars,
     }
+
+
+def compiled(decision: Decision) -> bool:
+    """Whether the model is compiled before it runs."""
+    return decision.plan.executor == "torch" and decision.settings.compile in (None, "inductor")
+
+
+def expected_rtf(decision: Decision) -> float | None:
+    """What `saywell tune` measured for this plan on this machine; None: never measured."""
+    record = measured(decision.settings, decision.hardware, decision.spec).load()
+    if record is None:
+        return None
+    plan = decision.plan
+    fitting = [
+        trial
+        for trial in record.trials
+        if trial.rtf and not trial.failed
+        and all(_same(getattr(plan, name), value) for name, value in trial.values.items())
+    ]  # fmt: skip
+    best = max(fitting, key=lambda trial: len(trial.values), default=None)
+    return round(figures(best)["rtf"], 4) if best else None
+
+
+def _same(planned: Any, measured_as: Any) -> bool:
+    """JSON has no tuples, plans have no lists."""
+    return bool(planned == (tuple(measured_as) if isinstance(measured_as, list) else measured_as))
+
+
+def current(now: Resources) -> dict[str, float]:
+    """Percent and GiB; the container's where it has limits. `gpu_util` only where there is an NVIDIA GPU."""
+    gpu = gpu_util(now)
+    return {
+        "cpu_percent": now.cpu_percent,
+        "memory_percent": now.memory_percent,
+        "memory_available_gb": round(now.memory_available / GIB, 2),
+        **({} if gpu is None else {"gpu_util": gpu}),
+    }
+
+
+def gpu_util(now: Resources) -> float | None:
+    """Percent of the busiest GPU's time; None: there is none that tells."""
+    return max((gpu.utilisation for gpu in now.gpus), default=None)
+
+
+def health(engine: SpeechEngine, decision: Decision, now: Resources, uptime_s: float) -> dict[str, Any]:
+    """All of `/health` but its status."""
+    plan, hardware, state = engine.plan, decision.hardware, engine.health()
+    return {
+        "device": plan.device,
+        "system_info": _system(engine, decision, uptime_s),
+        "smart_insights": insights(plan, hardware, now),
+        "current_resources": current(now),
+        "hardware_profile": {
+            "tier": hardware.cpu_tier,
+            "device": plan.device,
+            "thermal_monitoring": bool(now.temperatures),
+        },
+        "engine": {
+            "state": state.state,
+            "error": state.error,
+            "slots": state.slots,
+            "running": state.running,
+            "waiting": state.waiting,
+            "worker_restarts": state.restarts,
+            "memory_mb": state.rss_bytes >> 20,
+            "model_loaded": state.loaded,
+            "pressure": msgspec.to_builtins(state.pressure),
+        },
+    }
+
+
+def _system(engine: SpeechEngine, decision: Decision, uptime_s: float) -> dict[str, Any]:
+    plan, hardware = engine.plan, decision.hardware
+    return {
+        "version": __version__,
+        "model": engine.spec.name,
+        "executor": plan.executor,
+        "precision": plan.precision,
+        "compile_enabled": compiled(decision),
+        "threads": plan.threads,
+        "uptime_s": round(uptime_s, 1),
+        "os": hardware.os,
+        "arch": hardware.arch,
+        "python": hardware.python,
+        "cpu": hardware.cpu.model,
+        "cpus": hardware.usable_cpus,
+        "memory_gb": round(hardware.usable_memory / GIB, 1),
+        "gpus": [gpu.name for gpu in hardware.gpus],
+    }
+
+
+def insights(plan: Plan, hardware: Hardware, now: Resources) -> list[str]:
+    """Plain sentences, each true of this machine at this moment; often none."""
+    found = [*_limits(hardware)]
+    if now.memory_percent > 85:
+        found.append(f"{now.memory_percent:.0f} % of the memory is in use; above that, requests may be refused.")
+    if hardware.gpus and plan.device == "cpu":
+        why = next((reason.why for reason in plan.reasons if reason.field == "device"), "the plan chose the CPU")
+        found.append(f"{hardware.gpus[0].name} is not used: {why}.")
+    return found
+
+
+def _limits(hardware: Hardware) -> list[str]:
+    found = []
+    if hardware.usable_cpus < hardware.cpu.logical:
+        found.append(f"{hardware.usable_cpus} of {hardware.cpu.logical} CPUs may be used here; more would help.")
+    if hardware.usable_memory < hardware.memory:
+        share = f"{hardware.usable_memory / GIB:.1f} of {hardware.memory / GIB:.1f} GiB"
+        found.append(f"{share} of memory may be used here.")
+    return found

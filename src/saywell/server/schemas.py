@@ -119,6 +119,11 @@ class Configuration(BaseModel):
     chunk_length: int = Field(description="Characters of a text chunk, at most.")
     max_batch_size: int = Field(description="Sequences that share a step.")
     num_threads: int
+    cache_limit: int = Field(description="Entries of each in-memory cache.")
+    enable_thermal_management: bool
+    expected_rtf: float | None = Field(description="As `saywell tune` measured it here; lower is better.")
+    optimization_strategy: str
+    notes: str
     expected_memory_gb: float = Field(description="GiB with the longest text that is taken.")
     max_text_length: int = Field(description="Characters of one request, at most.")
 
@@ -147,6 +152,7 @@ class Resources(BaseModel):
     cpu_percent: float
     memory_percent: float
     memory_available_gb: float
+    gpu_util: float | None = Field(None, description="Of the busiest GPU, where there is one that tells.")
 
 
 class ThrottlingRisk(BaseModel):

@@ -9,10 +9,8 @@ from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse
 
-from saywell import __version__
 from saywell.errors import EngineClosed, SaywellError, Unavailable
-from saywell.hardware import GIB, Hardware
-from saywell.monitor import Resources
+from saywell.server import describe
 from saywell.server.errors import error_response
 from saywell.server.routes.common import ERRORS, ServiceOf
 from saywell.server.service import Service
@@ -62,75 +60,5 @@ async def health(http: HttpRequest, service: ServiceOf) -> dict[str, Any]:
 
 
 def _details(service: Service) -> dict[str, Any]:
-    plan, hardware, now = service.engine.plan, service.decision.hardware, service.resources()
-    engine = service.engine.health()
-    return {
-        "device": plan.device,
-        "system_info": _system(service),
-        "smart_insights": insights(service, now),
-        "current_resources": current(now),
-        "hardware_profile": {
-            "tier": hardware.cpu_tier,
-            "device": plan.device,
-            "thermal_monitoring": bool(now.temperatures),
-        },
-        "engine": {
-            "state": engine.state,
-            "error": engine.error,
-            "slots": engine.slots,
-            "running": engine.running,
-            "waiting": engine.waiting,
-            "worker_restarts": engine.restarts,
-            "memory_mb": engine.rss_bytes >> 20,
-        },
-    }
-
-
-def _system(service: Service) -> dict[str, Any]:
-    plan, hardware = service.engine.plan, service.decision.hardware
-    return {
-        "version": __version__,
-        "model": service.engine.spec.name,
-        "executor": plan.executor,
-        "precision": plan.precision,
-        "threads": plan.threads,
-        "uptime_s": round(time.monotonic() - service.started, 1),
-        "os": hardware.os,
-        "arch": hardware.arch,
-        "python": hardware.python,
-        "cpu": hardware.cpu.model,
-        "cpus": hardware.usable_cpus,
-        "memory_gb": round(hardware.usable_memory / GIB, 1),
-        "gpus": [gpu.name for gpu in hardware.gpus],
-    }
-
-
-def current(now: Resources) -> dict[str, float]:
-    """Percent and GiB; the container's where it has limits."""
-    return {
-        "cpu_percent": now.cpu_percent,
-        "memory_percent": now.memory_percent,
-        "memory_available_gb": round(now.memory_available / GIB, 2),
-    }
-
-
-def insights(service: Service, now: Resources) -> list[str]:
-    """Plain sentences, each true of this machine at this moment; often none."""
-    hardware, plan = service.decision.hardware, service.engine.plan
-    found = [*_limits(hardware)]
-    if now.memory_percent > 85:
-        found.append(f"{now.memory_percent:.0f} % of the memory is in use; above that, requests may be refused.")
-    if hardware.gpus and plan.device == "cpu":
-        why = next((reason.why for reason in plan.reasons if reason.field == "device"), "the plan chose the CPU")
-        found.append(f"{hardware.gpus[0].name} is not used: {why}.")
-    return found
-
-
-def _limits(hardware: Hardware) -> list[str]:
-    found = []
-    if hardware.usable_cpus < hardware.cpu.logical:
-        found.append(f"{hardware.usable_cpus} of {hardware.cpu.logical} CPUs may be used here; more would help.")
-    if hardware.usable_memory < hardware.memory:
-        share = f"{hardware.usable_memory / GIB:.1f} of {hardware.memory / GIB:.1f} GiB"
-        found.append(f"{share} of memory may be used here.")
-    return found
+    uptime_s = time.monotonic() - service.started
+    return describe.health(service.engine, service.decision, service.resources(), uptime_s)

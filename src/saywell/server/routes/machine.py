@@ -9,18 +9,21 @@ from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 
 from saywell import memory
+from saywell.hardware import Hardware
 from saywell.hardware.tier import fanless
 from saywell.memory import MIB, Estimate
-from saywell.server.describe import configuration
+from saywell.monitor import Resources
+from saywell.relief import Thresholds
+from saywell.server.describe import configuration, current
 from saywell.server.routes.common import ERRORS, ServiceOf, Trusted, form_schema, read_form
-from saywell.server.routes.health import current
 from saywell.server.schemas import EstimateAnswer, HardwareAnswer, StatusAnswer, TextForm
 from saywell.server.service import Service
 
 router = APIRouter()
 
-MEMORY_CRITICAL, CPU_MAXED, CPU_HOT = 85.0, 90.0, 70.0
-"""Percent. The last: of a machine without a fan, which slows down when it works for long."""
+LIMITS = Thresholds()
+FANLESS_CPU = 70.0
+"""Percent beyond which a machine without a fan will slow down, if it goes on for long."""
 CHARS_PER_TOKEN = 10 / 3
 """Of English text under the usual tokenizers, about."""
 ADVICE = {
@@ -39,19 +42,19 @@ async def hardware(service: ServiceOf) -> dict[str, Any]:
         "hardware": msgspec.to_builtins(found),
         "tier": found.cpu_tier,
         "fingerprint": found.fingerprint(),
-        "selected_configuration": configuration(plan, service.engine.spec),
+        "selected_configuration": configuration(service.decision),
         "plan": {reason.field: msgspec.to_builtins(reason) for reason in plan.reasons},
     }
 
 
-@router.get("/system-status", response_model=StatusAnswer)
+@router.get("/system-status", response_model=StatusAnswer, response_model_exclude_unset=True)
 async def system_status(service: ServiceOf) -> dict[str, Any]:
     """How the machine is doing right now, and what would help."""
     now = service.resources()
     risk = {
-        "memory_critical": now.memory_percent > MEMORY_CRITICAL,
-        "cpu_maxed": now.cpu_percent > CPU_MAXED,
-        "thermal_likely": fanless(service.decision.hardware) and now.cpu_percent > CPU_HOT,
+        "memory_critical": now.memory_percent > LIMITS.memory,
+        "cpu_maxed": now.cpu_percent > LIMITS.cpu,
+        "thermal_likely": _hot(service.decision.hardware, now),
     }
     longest = memory.estimate(service.engine.plan, service.engine.spec, service.engine.plan.max_text_chars)
     return {
@@ -82,6 +85,12 @@ async def estimate_memory(http: HttpRequest, service: ServiceOf) -> dict[str, An
         },
         "recommendation": _recommendation(length, limit, fits),
     }
+
+
+def _hot(hardware: Hardware, now: Resources) -> bool:
+    """Slowed down already, close to a sensor's limit, or much to do and no fan."""
+    close = now.heat_margin is not None and now.heat_margin < LIMITS.heat_margin
+    return bool(now.throttled) or close or (fanless(hardware) and now.cpu_percent > FANLESS_CPU)
 
 
 def _room(service: Service, needed: Estimate) -> int:

@@ -9,8 +9,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 from saywell.metrics import CONTENT_TYPE
+from saywell.server.describe import current, gpu_util
 from saywell.server.routes.common import ERRORS, ServiceOf
-from saywell.server.routes.health import current
 from saywell.server.service import Service
 
 router = APIRouter()
@@ -37,10 +37,10 @@ def _wants_json(accept: str) -> bool:
 
 
 def _figures(service: Service) -> dict[str, Any]:
-    health = service.engine.health()
+    health, now = service.engine.health(), service.resources()
     return {
         "rolling_aggregates": service.metrics.aggregates(),
-        "current_gpu_util": None if service.decision.hardware.gpus else 0.0,
-        "current_resources": current(service.resources()),
+        "current_gpu_util": gpu_util(now) or 0.0,
+        "current_resources": current(now),
         "engine": {"state": health.state, "running": health.running, "waiting": health.waiting, "steps": health.steps},
     }

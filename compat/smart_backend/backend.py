@@ -1,0 +1,168 @@
+"""SmartAdaptiveBackend: the interface of the smart backend, on Saywell's engine."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from saywell.audio.decode import decode
+from saywell.engine import lenient
+from saywell.engine.launch import Decision, Speaker, start
+from saywell.hardware import GIB
+from saywell.metrics import Metrics
+from saywell.monitor import Resources
+from saywell.server import describe
+from saywell.settings import Settings, load_settings
+from saywell.types import Reference, Samples, Summary
+from smart_backend.config import OptimalConfig
+from smart_backend.monitor import ResourceMonitor
+from smart_backend.profile import HardwareProfile
+
+DEFAULT_CHECKPOINT = "checkpoints/openaudio-s1-mini"
+_log = logging.getLogger("smart_backend")
+
+
+class Speech(NamedTuple):
+    """What `tts` gives back."""
+
+    audio: Samples
+    """Mono float32 within [-1, 1], shape [n]."""
+    sample_rate: int
+    """Hz."""
+    metrics: dict[str, Any]
+
+
+class SmartAdaptiveBackend:
+    """Finds out what the machine is, decides, loads, speaks. A context manager; `cleanup` gives everything back.
+
+    Reads MODEL_DIR, DEVICE, MIXED_PRECISION, ENABLE_TORCH_COMPILE, USE_ONNX, CACHE_LIMIT and MAX_SEQ_LEN, which
+    SAYWELL_* override. What cannot be had here gives way with a RuntimeWarning.
+    """
+
+    def __init__(
+        self, model_path: str | Path | None = None, device: str = "auto", enable_optimizations: bool = True
+    ) -> None:
+        """`model_path` None: MODEL_DIR, else checkpoints/openaudio-s1-mini. `enable_optimizations` False: nothing is
+        compiled. Raises a SaywellError that says what is missing."""
+        wishes = {
+            "model_path": None if model_path is None else Path(model_path),
+            "device": None if device == "auto" else device,
+            "compile": None if enable_optimizations else "disabled",
+        }
+        self._settings = load_settings(wishes, old_names=True)
+        self.metrics = Metrics()
+        self._started = time.monotonic()
+        self._begin(self._settle(self._settings))
+        self._applied = replace(self.config)
+        sys.stderr.write(f"{self.profile.block()}\n\n{self.config.block()}\n")
+
+    def _settle(self, settings: Settings) -> Decision:
+        # The warning points at who called the constructor or `_apply_configuration`.
+        return lenient.settle(
+            settings, Path(DEFAULT_CHECKPOINT), lambda text: warnings.warn(text, RuntimeWarning, stacklevel=5)
+        )
+
+    def _begin(self, decision: Decision) -> None:
+        self.decision = decision
+        self.speaker: Speaker = start(decision)
+        self.profile = HardwareProfile.of(decision.hardware, decision.plan)
+        self.config = OptimalConfig.of(decision)
+        self.monitor = ResourceMonitor(self.speaker)
+
+    def _apply_configuration(self) -> None:
+        """Make `config` what runs; it then says what really does. An impossible one raises PlanError and changes
+        nothing. The engine is loaded anew if anything in it has changed."""
+        wanted = self.config
+        if wanted == self._applied:
+            return
+        wishes = {**self._settings.wishes(), **{k: v for k, v in wanted.wishes().items() if v is not None}}
+        decision = self._settle(load_settings(wishes, origin="the configuration"))
+        self.cleanup()
+        self._begin(decision)
+        self.config = replace(self.config, optimization_strategy=wanted.optimization_strategy, notes=wanted.notes)
+        self._applied = replace(self.config)
+
+    def tts(self, text: str, speaker_wav: str | Path | None = None, prompt_text: str = "", **fields: Any) -> Speech:
+        """Speak `text`, like the recording `speaker_wav` if the model can. `fields`: further ones of a Request
+        (voice, speed, temperature, seed, …) and max_new_tokens. Raises a SaywellError."""
+        if "max_new_tokens" in fields:
+            fields["max_frames"] = fields.pop("max_new_tokens")
+        if speaker_wav is not None:
+            samples, rate = decode(Path(speaker_wav).read_bytes())
+            fields["reference"] = Reference(pcm=samples.tobytes(), sample_rate=rate, transcript=prompt_text)
+        before = self.monitor.look()
+        audio = self.speaker.say(text, **fields)
+        after = self.monitor.look()
+        self.metrics.spoke(self.speaker.spec.name, audio.summary)
+        metrics = _metrics(audio.summary, before, after)
+        _log.info("%s", report(metrics))
+        return Speech(audio.samples, audio.sample_rate, metrics)
+
+    def get_health(self) -> dict[str, Any]:
+        """What `/health` of the server says."""
+        now, uptime_s = self.monitor.look(), time.monotonic() - self._started
+        state = self.speaker.engine.health().state
+        status = "healthy" if state == "ready" else "unhealthy"
+        return {"status": status, **describe.health(self.speaker.engine, self.decision, now, uptime_s)}
+
+    def get_metrics(self) -> dict[str, Any]:
+        """Rolling aggregates over what was spoken, and the state of the machine, as JSON `/metrics` has them."""
+        now = self.monitor.look()
+        return {
+            "rolling_aggregates": self.metrics.aggregates(),
+            "current_gpu_util": describe.gpu_util(now) or 0.0,
+            "current_resources": describe.current(now),
+        }
+
+    def cleanup(self) -> None:
+        """Give everything back. May be called more than once."""
+        self.speaker.close()
+        self.monitor.close()
+
+    def __enter__(self) -> SmartAdaptiveBackend:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cleanup()
+
+
+def create_smart_backend(model_path: str | Path | None = None) -> SmartAdaptiveBackend:
+    """A backend for the model that MODEL_DIR names, unless `model_path` does."""
+    return SmartAdaptiveBackend(model_path)
+
+
+def _metrics(summary: Summary, before: Resources, after: Resources) -> dict[str, Any]:
+    """What the report is made of, and what else the request gave."""
+    return {
+        "latency_ms": 1000 * summary.total_s,
+        "first_audio_ms": 1000 * summary.first_audio_s,
+        "rtf": summary.rtf,
+        "audio_s": summary.audio_s,
+        "memory_delta_gb": (before.memory_available - after.memory_available) / GIB,
+        "gpu_util": describe.gpu_util(after),
+        "finish_reason": summary.finish_reason,
+        "seed": summary.seed,
+    }
+
+
+def report(metrics: dict[str, Any]) -> str:
+    """The lines that are logged after each synthesis."""
+    delta, gpu = metrics["memory_delta_gb"], metrics["gpu_util"]
+    freed = "  (freed memory after synthesis)" if delta < 0 else ""
+    return "\n".join(
+        (
+            "📊 Performance Report:",
+            f"  Latency: {metrics['latency_ms']:.0f}ms",
+            f"  RTF: {metrics['rtf']:.2f}x",
+            f"  Memory Delta: {delta:+.2f} GB{freed}",
+            f"  GPU Utilization: {'N/A' if gpu is None else f'{gpu:.0f}%'}",
+        )
+    )
