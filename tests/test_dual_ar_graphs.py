@@ -136,7 +136,7 @@ def logits_of(runtime: ArRuntime, prompt: np.ndarray) -> np.ndarray:
 
 # Relative error of the logits (RMS) against fp32; tiny matrices have few terms to average the rounding over.
 @pytest.mark.parametrize(
-    ("precision", "cache", "limit"), [("int8", "fp32", 0.03), ("int8", "int8", 0.04), ("int4", "int8", 0.35)]
+    ("precision", "cache", "limit"), [("int8", "fp32", 0.04), ("int8", "int8", 0.05), ("int4", "int8", 0.35)]
 )
 def test_fewer_bits_stay_near(model: Model, precision: str, cache: str, limit: float) -> None:
     exact, rough = model.runtime("fp32", "fp32"), model.runtime(precision, cache)

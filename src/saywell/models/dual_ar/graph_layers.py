@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.graph_writer import BFLOAT16, FLOAT, FUSED, INT64, GraphWriter
+from saywell.models.dual_ar.linears import EXACT
 
 Floats = npt.NDArray[np.float32]
 Weights = Mapping[str, Floats]
@@ -59,7 +60,7 @@ class Layers:
         return y if bias is None else self.g.op("Add", y, self.g.const(bias))
 
     def _tile8(self, quantised: list[str], weight: Floats, bias: Floats | None) -> str:
-        scale = np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127
+        scale = np.maximum(np.abs(weight).max(axis=0), 1e-12) / EXACT
         whole = self.g.const(np.round(weight / scale), np.int8)
         x, x_scale, x_zero = quantised
         last = () if bias is None else ("", self.g.const(bias))

@@ -22,6 +22,9 @@ each with a scale, times activations quantised in the same blocks."""
 BLOCK = {"w8": 64, "w4": 128}
 """Weights that share a scale."""
 BITS = {"w8": 8, "w4": 4}
+EXACT = 63
+"""Largest code of a weight: two of them times unsigned bytes fit into 16 bits (2 · 63 · 255), so that processors
+without VNNI, which add pairs of products in saturating 16 bits, get the same sums as all others."""
 _MIDDLE = 128
 _SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8)
 """Clipping the largest weights of a block a little can cost less than it saves the others."""
@@ -79,8 +82,8 @@ def block_of(columns: int, fmt: Format) -> int:
 
 
 def quantize_rows(weight: Matrix) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """weight [N, K] → int8 codes [N, K] and scales [N]."""
-    scales = np.maximum(np.abs(weight).max(axis=1), 1e-12).astype(np.float32) / np.float32(127)
+    """weight [N, K] → int8 codes [N, K] within ±EXACT and scales [N]."""
+    scales = np.maximum(np.abs(weight).max(axis=1), 1e-12).astype(np.float32) / np.float32(EXACT)
     return np.rint(weight / scales[:, None]).astype(np.int8), scales
 
 
