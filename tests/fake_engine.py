@@ -35,6 +35,7 @@ SPEC = ModelSpec(
     executors=("process",),
     precisions=("fp32",),
     weight_bytes={"fp32": 1},
+    honours=(),
     default_voice="slt",
 )
 PLAN = Plan(

@@ -8,11 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import psutil
 import pytest
 
+from saywell.engine.admission import Admission
 from saywell.engine.engine import Engine
 from saywell.engine.stream import Stream, Window
 from saywell.errors import (
@@ -29,7 +31,7 @@ from saywell.errors import (
     UnknownVoice,
 )
 from saywell.models.base import DecodeJob
-from saywell.types import Frame, Request, Samples, SamplingParams, Sequence
+from saywell.types import Frame, Request, Samples, SamplingParams, Sequence, Timestamp
 from tiny_ar import family as tiny_ar
 
 Start = Callable[..., Engine]
@@ -124,6 +126,36 @@ def test_summary_states_what_happened(tiny_engine: Start) -> None:
     assert summary.audio_s == pytest.approx(audio.duration_s)
     assert 0 <= summary.queued_s <= summary.first_audio_s <= summary.total_s
     assert summary.rtf == pytest.approx(summary.total_s / summary.audio_s)
+
+
+class Timed(tiny_ar.TinyModel):
+    """Says that the second half of each sequence is one word."""
+
+    def prefill(self, started: list[Sequence]) -> None:
+        super().prefill(started)
+        for sequence in started:
+            sequence.timestamps = (Timestamp(text=sequence.text, start_s=0.5, end_s=1.0, phones=(("x", 0.5, 0.75),)),)
+
+
+def test_timestamps_lie_on_the_clock_of_the_answer(tiny_engine: Start) -> None:
+    engine = tiny_engine(Timed)
+    engine._admission = Admission(replace(engine.spec, timestamps=True), engine.plan, engine.voices())
+    begins, read_s = {}, 0.0
+    chunks = list(engine.submit(ask(LONG, timestamps=True)))
+    for chunk in chunks:
+        begins.setdefault(chunk.index, read_s)
+        read_s += len(chunk.samples) / chunk.sample_rate
+    words = [(chunk.index, word) for chunk in chunks for word in chunk.timestamps]
+    assert [index for index, _ in words] == sorted(begins)
+    for index, word in words:
+        assert word.end_s - word.start_s == pytest.approx(0.5)
+        assert begins[index] <= word.start_s <= begins[index] + 0.5  # less what silence was dropped before it
+        assert word.phones[0][1:] == pytest.approx((word.start_s, word.start_s + 0.25))
+
+
+def test_timestamps_of_a_model_without_are_refused(tiny_engine: Start) -> None:
+    with pytest.raises(InvalidRequest, match="choose the model wren"):
+        tiny_engine().submit(ask(timestamps=True))
 
 
 def test_raw_is_one_sequence_unchanged(tiny_engine: Start) -> None:

@@ -75,6 +75,9 @@ def say(
     max_frames: Annotated[int | None, typer.Option("--max-frames", help="End every sequence by then.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="The text as it is: one chunk, not normalised.")] = False,
     codes_out: Annotated[Path | None, typer.Option("--codes-out", help="Write the frames' codes (.npy).")] = None,
+    timestamps: Annotated[
+        Path | None, typer.Option("--timestamps", help="Write when each word and phone is heard (.json).")
+    ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Write the file as the sound comes.")] = False,
     json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the machine, the plan and the figures.")] = False,
@@ -88,10 +91,11 @@ def say(
             "voice": voice, "language": language, "speed": speed, "seed": seed, "timeout_s": timeout,
             "temperature": temperature, "top_p": top_p, "repetition_penalty": repetition_penalty,
             "max_frames": max_frames, "raw": raw or None, "keep_frames": codes_out is not None or None,
+            "timestamps": timestamps is not None or None,
         }  # fmt: skip
         job = Job(
             text=text, file=file, output=output, format=format, stream=stream, json=json, verbose=verbose,
-            codes_out=codes_out, reference=reference, transcript=transcript,
+            codes_out=codes_out, timestamps=timestamps, reference=reference, transcript=transcript,
         )  # fmt: skip
         run(
             job,

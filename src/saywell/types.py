@@ -81,6 +81,8 @@ class Request:
     """The text as it is, one sequence, no normalisation, no stitching, no opinion on its length."""
     reference: Reference | None = None
     """Speak like this recording instead of `voice`."""
+    timestamps: bool = False
+    """Say when each word and phone is heard; only models that know it, see ModelSpec.timestamps."""
     keep_frames: bool = False
     """Put the frames' tokens on the chunks, for a reader in the same process."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -139,11 +141,40 @@ class ModelSpec:
     """Frames a decode call should be a multiple of; any other number sounds the same and costs more."""
     speeds: tuple[float, float] = (0.25, 4.0)
     """Slowest and fastest the model can speak."""
+    max_threads: int = 0
+    """Threads beyond which the model gets no faster; 0: no limit."""
+    honours: tuple[str, ...] = ("temperature", "top_p", "repetition_penalty", "seed")
+    """The fields of SamplingParams that change its sound."""
+    timestamps: bool = False
+    """Whether it can say when each word is heard."""
     clones: bool = False
     """Whether it can speak like a reference recording."""
     default_voice: str = ""
     path: Path | None = None
     """Directory of the model's files, if it has any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timestamp:
+    """When a word is heard. Seconds from the beginning of the audio it belongs to."""
+
+    text: str
+    """The word in its spoken form: `twenty`, not `20`."""
+    start_s: float
+    end_s: float
+    phones: tuple[tuple[str, float, float], ...] = ()
+    """Each of its phones in the model's own notation, with its start and end."""
+
+    def json(self) -> dict[str, Any]:
+        """For clients and files; seconds to the tenth of a millisecond."""
+        phones = [{"phone": phone, "start": round(a, 4), "end": round(b, 4)} for phone, a, b in self.phones]
+        return {"word": self.text, "start": round(self.start_s, 4), "end": round(self.end_s, 4), "phones": phones}
+
+    def later(self, seconds: float) -> Timestamp:
+        """The same word, heard `seconds` later, but not before the audio begins."""
+        phones = tuple((phone, max(0.0, a + seconds), max(0.0, b + seconds)) for phone, a, b in self.phones)
+        start_s, end_s = max(0.0, self.start_s + seconds), max(0.0, self.end_s + seconds)
+        return Timestamp(text=self.text, start_s=start_s, end_s=end_s, phones=phones)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -165,6 +196,8 @@ class Sequence:
     slot: int = -1
     frames: int = 0
     """Frames produced so far."""
+    timestamps: tuple[Timestamp, ...] = ()
+    """Set by the family in `prefill` if the request asks for them: seconds from the first sample it makes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,6 +225,8 @@ class AudioChunk:
     """The last chunk of its sequence."""
     text: str = ""
     """On the first chunk of a sequence: the slice of the request's text it speaks."""
+    timestamps: tuple[Timestamp, ...] = ()
+    """On the first chunk of a sequence, if asked for: its words, seconds from the beginning of the answer."""
     frames: tuple[npt.NDArray[Any], ...] = ()
     """What was decoded into these samples, if the request keeps frames."""
 
@@ -225,6 +260,8 @@ class Audio:
     samples: Samples
     sample_rate: int
     summary: Summary
+    timestamps: tuple[Timestamp, ...] = ()
+    """When each word is heard, if the request asked for it."""
 
     @property
     def duration_s(self) -> float:

@@ -40,6 +40,8 @@ class Stitcher:
         self._peak = 0.0
         """The loudest block so far."""
         self._spoken = False
+        self.dropped = 0
+        """Samples of silence left out before the first sound; known when the first sample has come out."""
         self._pause = 0
         """Silent samples passed on since the last sound."""
         self._held: list[Samples] = []
@@ -66,6 +68,7 @@ class Stitcher:
         before = np.concatenate((*self._held, blocks[:start]))
         self._held = []
         if not self._spoken:
+            self.dropped += max(0, len(before) - self._lead)
             before = before[max(0, len(before) - self._lead) :]
             blocks = self._faded_in(blocks) if start == 0 and not len(before) else blocks
         self._spoken, self._pause = True, 0
@@ -87,8 +90,10 @@ class Stitcher:
         self._pause += len(passed)
         if len(rest):
             self._held.append(rest)
-        if not self._spoken:
-            self._held = [np.concatenate(self._held)[-self._lead :]] if self._held else []
+        if not self._spoken and self._held:
+            held = np.concatenate(self._held)
+            self.dropped += max(0, len(held) - self._lead)
+            self._held = [held[-self._lead :]]
         return passed
 
     def _faded_in(self, blocks: Samples) -> Samples:

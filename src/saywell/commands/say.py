@@ -28,7 +28,7 @@ from saywell.types import Reference, Request, Samples
 
 if TYPE_CHECKING:
     from saywell.engine.launch import Speaker
-    from saywell.types import Summary
+    from saywell.types import Summary, Timestamp
 
 LONG = 300
 """Characters from which a progress bar is worth showing."""
@@ -49,6 +49,7 @@ class Job:
     json: bool
     verbose: bool
     codes_out: Path | None = None
+    timestamps: Path | None = None
     reference: Path | None = None
     transcript: str = ""
 
@@ -80,7 +81,9 @@ def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
         if job.verbose:
             screen.print(show.hardware_panel(speaker.hardware))
             screen.print(show.plan_panel(speaker.plan, full=False))
-        summary = _speak(speaker, request, sink)
+        summary, words = _speak(speaker, request, sink)
+        if job.timestamps is not None:
+            _write_timestamps(job.timestamps, words, summary)
         voice = request.voice or speaker.spec.default_voice
         if job.json:
             print(_json(speaker, summary, where, voice))  # noqa: T201
@@ -101,9 +104,10 @@ def _request(job: Job, decision: launch.Decision, text: str, fields: dict[str, A
     return request
 
 
-def _speak(speaker: Speaker, request: Request, sink: Sink) -> Summary:
+def _speak(speaker: Speaker, request: Request, sink: Sink) -> tuple[Summary, list[Timestamp]]:
     """Carry every chunk to the sink while the progress bar follows the text."""
     stream = speaker.stream(request)
+    words: list[Timestamp] = []
     with ExitStack() as stack:
         stack.callback(stream.close)
         advance = stack.enter_context(_progress(len(request.text)))
@@ -114,6 +118,7 @@ def _speak(speaker: Speaker, request: Request, sink: Sink) -> Summary:
                 if isinstance(sink, _WithCodes):
                     sink.frames.extend(chunk.frames)
                 said += len(chunk.text)
+                words += chunk.timestamps
                 if chunk.final:
                     advance(said)
             sink.close()
@@ -122,7 +127,12 @@ def _speak(speaker: Speaker, request: Request, sink: Sink) -> Summary:
             raise
     if stream.summary is None:
         raise InvalidText("there was nothing to say", param="text")
-    return stream.summary
+    return stream.summary, words
+
+
+def _write_timestamps(path: Path, words: list[Timestamp], summary: Summary) -> None:
+    told = {"duration": round(summary.audio_s, 4), "words": [word.json() for word in words]}
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1))
 
 
 def _patient(settings: Settings, text: str) -> Settings:

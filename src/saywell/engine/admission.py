@@ -63,6 +63,9 @@ def check_request(request: Request, spec: ModelSpec, plan: Plan) -> None:
         raise InvalidRequest(_speeds(spec.name, slowest, fastest), param="speed")
     if request.reference is not None and not spec.clones:
         raise InvalidRequest(f"{spec.name} cannot speak like a recording; name a voice", param="reference")
+    if request.timestamps and not spec.timestamps:
+        said = f"{spec.name} does not know when its words are heard; leave timestamps out, or choose the model wren"
+        raise InvalidRequest(said, param="timestamps")
     if request.max_frames is not None and request.max_frames > plan.max_frames:
         raise InvalidRequest(f"max_frames is at most {plan.max_frames} under this plan", param="max_frames")
     if request.language is not None and not _TAG.fullmatch(request.language):

@@ -17,7 +17,7 @@ from saywell.plan import Plan
 from saywell.text.check import speakable
 from saywell.text.normalise import normalise
 from saywell.text.split import chunks
-from saywell.types import AudioChunk, FinishReason, Frame, Request, Samples, Sequence, Summary, Voice
+from saywell.types import AudioChunk, FinishReason, Frame, Request, Samples, Sequence, Summary, Timestamp, Voice
 
 _CHARS_PER_S = 15.0
 """Typical speaking rate; only to guess how much audio a running sequence will still give."""
@@ -190,14 +190,20 @@ class Track:
         if self.stitcher is not None:
             samples = self.stitcher.feed(samples, last)
         self.heard = self.heard or len(samples) > 0
-        text = "" if self._named else self.sequence.source
-        self._named = True
+        first = len(samples) > 0 and not self._named  # readers skip chunks without samples
+        self._named = self._named or first
         return AudioChunk(
             request_id=self.sequence.request.id,
             index=self.sequence.index,
             samples=samples,
             sample_rate=self.sequence.voice.sample_rate,
             final=last,
-            text=text,
+            text=self.sequence.source if first else "",
+            timestamps=self._timestamps() if first else (),
             frames=self._frames,
         )
+
+    def _timestamps(self) -> tuple[Timestamp, ...]:
+        """The sequence's words, as they lie once silence before the first sound is gone."""
+        dropped = self.stitcher.dropped if self.stitcher is not None else 0
+        return tuple(word.later(-dropped / self.sequence.voice.sample_rate) for word in self.sequence.timestamps)

@@ -11,7 +11,7 @@ import numpy as np
 from saywell.engine import EngineHealth
 from saywell.errors import EngineFailure, SaywellError, by_code, public_code
 from saywell.plan import Plan
-from saywell.types import AudioChunk, ModelSpec, Request, Summary, Voice
+from saywell.types import AudioChunk, ModelSpec, Request, Summary, Timestamp, Voice
 
 
 class Message(msgspec.Struct, tag=True, kw_only=True):
@@ -82,6 +82,7 @@ class Sound(Message):
     text: str
     pcm: bytes
     """float32, native byte order."""
+    timestamps: tuple[Timestamp, ...] = ()
 
 
 class Finished(Message):
@@ -119,6 +120,7 @@ def sound(chunk: AudioChunk) -> Sound:
         final=chunk.final,
         text=chunk.text,
         pcm=chunk.samples.tobytes(),
+        timestamps=chunk.timestamps,
     )
 
 
@@ -130,6 +132,7 @@ def chunk(message: Sound) -> AudioChunk:
         sample_rate=message.sample_rate,
         final=message.final,
         text=message.text,
+        timestamps=message.timestamps,
     )
 
 

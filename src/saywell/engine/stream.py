@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Protocol
@@ -109,6 +110,7 @@ class Stream:
         self._finished: Summary | None = None
         self._error: SaywellError | None = None
         self._closed = False
+        self._read_s = 0.0
 
     # The engine's side
 
@@ -152,7 +154,7 @@ class Stream:
                 del self._ready[chunk.index]
                 self.window.head += 1
             if len(chunk.samples):
-                return chunk
+                return self._placed(chunk)
         if self._error is not None:
             raise self._error
         if self._finished is not None:
@@ -162,6 +164,14 @@ class Stream:
             self._error = DeadlineExceeded("the deadline passed before the speech was finished", param="timeout_s")
             raise self._error
         return None
+
+    def _placed(self, chunk: AudioChunk) -> AudioChunk:
+        """The chunk with its timestamps on the answer's clock, which only the order of reading tells."""
+        begins = self._read_s
+        self._read_s += len(chunk.samples) / chunk.sample_rate
+        if not chunk.timestamps:
+            return chunk
+        return replace(chunk, timestamps=tuple(word.later(begins) for word in chunk.timestamps))
 
     def _took(self, chunk: AudioChunk) -> AudioChunk:
         if self._on_read is not None:
@@ -215,7 +225,8 @@ class Stream:
         if self.summary is None or not chunks:
             raise Cancelled("the stream was read before by somebody else")
         samples = np.concatenate([chunk.samples for chunk in chunks])
-        return Audio(samples=samples, sample_rate=chunks[0].sample_rate, summary=self.summary)
+        words = tuple(word for chunk in chunks for word in chunk.timestamps)
+        return Audio(samples=samples, sample_rate=chunks[0].sample_rate, summary=self.summary, timestamps=words)
 
     def close(self) -> None:
         """Stop the work and free its slots. Audio not yet read is dropped."""

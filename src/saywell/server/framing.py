@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from saywell.audio.encode import FORMATS
 from saywell.errors import SaywellError
 from saywell.server.errors import body_of
-from saywell.types import Request, Summary
+from saywell.types import Request, Summary, Timestamp
 
 
 class Framing(Protocol):
     content_type: str
 
     def data(self, data: bytes, /) -> bytes: ...
+
+    def timestamps(self, words: Iterable[Timestamp], /) -> bytes:
+        """When the words of the audio that follows are heard; nothing where the body cannot say it."""
+        ...
 
     def end(self, request: Request, summary: Summary | None, /) -> bytes: ...
 
@@ -33,6 +38,9 @@ class Bare:
     def data(self, data: bytes) -> bytes:
         return data
 
+    def timestamps(self, _words: Iterable[Timestamp]) -> bytes:
+        return b""
+
     def end(self, _request: Request, _summary: Summary | None) -> bytes:
         return b""
 
@@ -41,12 +49,15 @@ class Bare:
 
 
 class Events:
-    """`speech.audio.delta` …, then `speech.audio.done` or `error`."""
+    """`speech.audio.delta` …, then `speech.audio.done` or `error`; between them `speech.timestamps` if asked for."""
 
     content_type = "text/event-stream"
 
     def data(self, data: bytes) -> bytes:
         return _event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
+
+    def timestamps(self, words: Iterable[Timestamp]) -> bytes:
+        return _event({"type": "speech.timestamps", "words": [word.json() for word in words]})
 
     def end(self, request: Request, summary: Summary | None) -> bytes:
         """Usage counts characters in and frames out; `timing` is what the engine itself measured."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from saywell.errors import InvalidRequest
 from saywell.types import ModelSpec, Request, SamplingParams
 
 FormatName = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
@@ -49,8 +51,7 @@ class Speaking(BaseModel):
     def ignored(self, spec: ModelSpec) -> list[str]:
         """Names of the fields sent that change nothing."""
         names = [name for name in self.model_extra or {} if _PRINTABLE.fullmatch(name)]
-        if spec.kind == "single-shot":
-            names += [name for name in _SAMPLING if getattr(self, name) is not None]
+        names += [name for name in _SAMPLING if name not in spec.honours and getattr(self, name) is not None]
         return names[:_MOST_NAMES]
 
 
@@ -70,9 +71,15 @@ class SpeechBody(Speaking):
     voice: Name | VoiceChoice | None = Field(None, description="Left out: the default voice.")
     response_format: FormatName | None = Field(None, description="mp3 unless named.")
     stream_format: Literal["audio", "sse"] | None = None
+    timestamps: bool | None = Field(None, description="With `sse`: events that say when each word and phone is heard.")
     instructions: Annotated[str, Field(max_length=4096)] | None = Field(
         None, description="Taken for the sake of clients; the voices here cannot follow them."
     )
+
+    def request(self, text: str, voice: str | None) -> Request:
+        if self.timestamps and self.stream_format != "sse":
+            raise InvalidRequest('timestamps are events: set stream_format to "sse" with them', param="timestamps")
+        return replace(super().request(text, voice), timestamps=bool(self.timestamps))
 
     @property
     def voice_name(self) -> str | None:

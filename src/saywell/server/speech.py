@@ -21,7 +21,7 @@ from saywell.server.errors import BrokenResponse
 from saywell.server.framing import Framing
 from saywell.server.protocol import HANG_UP
 from saywell.server.service import Service
-from saywell.types import Request, Samples
+from saywell.types import Request, Samples, Timestamp
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -85,6 +85,8 @@ class Talk:
 
     def __init__(self, stream: Stream, format: str, receive: Receive) -> None:
         self.stream = stream
+        self.words: list[Timestamp] = []
+        """Timestamps that came with the audio read last and before."""
         self.first_sound = 0.0
         """When the first samples came, on the monotonic clock."""
         self._format = format
@@ -106,6 +108,7 @@ class Talk:
                 self._over = True
                 return await _off_loop(self._encoder.finish) if self._encoder else b""
             self.first_sound = self.first_sound or time.monotonic()
+            self.words += chunk.timestamps
             if data := await self._encode(chunk.samples, chunk.sample_rate):
                 return data
         return b""
@@ -156,6 +159,9 @@ class _Spoken(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         data = self._first
         while data:
+            if self._talk.words:
+                await self._put(send, self._framing.timestamps(self._talk.words))
+                self._talk.words.clear()
             await self._put(send, self._framing.data(data))
             data = await self._talk.read()
         summary = self._talk.stream.summary

@@ -40,6 +40,7 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         weight_bytes={"fp32": 4 * MIB},
         overhead_bytes=8 * MIB,
         slot_bytes=32 * MIB,
+        honours=(),
         default_voice=voices[0] if voices else "espeak:en-us",
         path=path,
     )
