@@ -146,6 +146,14 @@ def test_latency_takes_what_is_heard_first_and_keeps_up() -> None:
     assert found.best.candidate.plan.threads == 2  # one thread is heard earlier and falls behind
 
 
+def test_one_plan_has_one_name() -> None:
+    where = space()
+    rules = where.candidate()
+    assert where.candidate({"slots": rules.plan.slots, "threads": rules.plan.threads}.items()) == rules
+    there = where.candidate({"slots": 16, "threads": 4}.items())
+    assert (there.values, str(there), str(rules)) == ((("slots", 16),), "slots=16", "the rules' plan")
+
+
 def test_a_wish_is_not_tried() -> None:
     found = tune(Made(bumpy), where=space(Settings(threads=3, executor="onnx")))
     assert {runs.candidate.plan.threads for runs in found.runs} == {3}
@@ -216,6 +224,7 @@ def record(found: Result | None = None, **chosen: object) -> Record:
         goal="throughput",
         when="2026-01-01T00:00:00Z",
         seconds=12.0,
+        best=dict(found.best.candidate.values) if found else {},
         chosen=found.chosen if found else {name: Chosen(value=value, why="why") for name, value in chosen.items()},
         trials=[runs.trial() for runs in found.runs] if found else [Trial(values={}, rtf=(0.1,), first_s=(0.2,))],
     )

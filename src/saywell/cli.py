@@ -147,6 +147,34 @@ def plan(
 
 
 @app.command()
+def tune(
+    model: Model = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, max=36_000, help="At most so long.")] = 60.0,
+    goal: Annotated[str, typer.Option("--for", help="What should be best: throughput or latency.")] = "throughput",
+    first_ms: Annotated[
+        float, typer.Option("--first-ms", min=1, help="Bound of the first sound, under throughput.")
+    ] = 500.0,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", metavar="PRECISION", help="Try this one, too. May repeat.")
+    ] = None,
+    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Every combination, however long it takes.")] = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the trials into a PNG file.")] = None,
+    forget: Annotated[bool, typer.Option("--forget", help="Forget what was measured; measure nothing.")] = False,
+    json: Json = False,
+    set_: Set = None,
+) -> None:
+    """Try what the plan may choose on this machine, and keep what is fastest."""
+    with _guard():
+        from saywell.commands.tune import Wanted, run
+
+        wanted = Wanted(
+            seconds=seconds, goal=goal, first_ms=first_ms, allow=allow or (), exhaustive=exhaustive, plot=plot,
+            forget=forget, as_json=json,
+        )  # fmt: skip
+        run(_settings(set_, model=model), wanted)
+
+
+@app.command()
 def doctor(json: Json = False, set_: Set = None) -> None:
     """Show what is here, what is missing, and what would help."""
     with _guard():

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -62,6 +62,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """UTC, ISO 8601."""
     seconds: float
     """What it took."""
+    best: dict[str, Any]
+    """The values of the trial that won."""
     chosen: dict[str, Chosen]
     """Field of the plan → its best value."""
     trials: list[Trial]
@@ -135,8 +137,6 @@ def _value(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def figures(trial: Trial) -> Mapping[str, float]:
+def figures(trial: Trial) -> dict[str, float]:
     """Medians of a trial that has rounds."""
-    from statistics import median
-
     return {"rtf": median(trial.rtf), "first_s": median(trial.first_s)}

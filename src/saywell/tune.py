@@ -7,7 +7,7 @@ all of them; an option is out as soon as it has lost every round clearly enough,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,9 +30,10 @@ REAL_TIME = 1.0
 """Under the goal `latency`, an RTF that keeps up with a listener."""
 TIE = 0.02
 """Options closer than this are equal: the one the rules prefer stays."""
-OUT = ((2, 1.25), (3, 1.05), (5, 1.0))
-"""After so many rounds, an option that cost more than so many times the leader's in every one of them is out.
-Five rounds lost in a row come by chance once in 32."""
+APART = ((2, 1.25), (3, 1.05))
+"""After so many rounds an option is out whose best one cost more than so many times the leader's worst …"""
+LOST = 5
+"""… and after so many if it has lost every one of them: among equals that comes by chance once in 32."""
 MOST_ROUNDS = 9
 SWEEPS = 2
 """Times every factor is settled: once more if something has changed the first time."""
@@ -81,18 +82,30 @@ class Space:
         self._settings, self._hardware, self._spec = settings, hardware, spec
         self._rules = Situation(hardware, spec, settings.worker_python is not None)
         self._precisions = precisions
+        self._plain: Plan | None = None
         self.refused: dict[str, str] = {}
         """Options the plan would not have, and why."""
 
     def candidate(self, values: Iterable[tuple[str, Any]] = ()) -> Candidate:
         """Raises PlanError for a combination that is impossible here."""
         wanted = dict(values)
-        measured = {name: Measurement(value=value, why="under trial") for name, value in wanted.items()}
-        plan = make_plan(self._settings, self._hardware, self._spec, measured)
+        plan = self._plan(wanted)
         for name, value in wanted.items():
             if getattr(plan, name) != value:
                 raise PlanError(f"{name} stays {getattr(plan, name)}", param=name)
-        return Candidate(tuple(sorted(wanted.items())), plan)
+        return Candidate(tuple(sorted(self._shortest(wanted, plan).items())), plan)
+
+    def _shortest(self, wanted: dict[str, Any], plan: Plan) -> dict[str, Any]:
+        """Without what the rules would have chosen anyway, so that one plan has one name."""
+        if self._plain is None:
+            self._plain = make_plan(self._settings, self._hardware, self._spec)
+        short = {name: value for name, value in wanted.items() if getattr(self._plain, name) != value}
+        same = short == wanted or _bare(self._plan(short)) == _bare(plan)
+        return short if same else wanted
+
+    def _plan(self, values: Mapping[str, Any]) -> Plan:
+        measured = {name: Measurement(value=value, why="under trial") for name, value in values.items()}
+        return make_plan(self._settings, self._hardware, self._spec, measured)
 
     def factors(self) -> tuple[str, ...]:
         """What is settled, in this order: what decides most comes first."""
@@ -109,7 +122,7 @@ class Space:
             except PlanError as error:
                 self.refused[", ".join(f"{name}={value}" for name, value in change.items())] = error.message
                 continue
-            if all(candidate.plan != each.plan for each in found):
+            if all(_bare(candidate.plan) != _bare(each.plan) for each in found):
                 found.append(candidate)
         return found
 
@@ -158,6 +171,11 @@ class Space:
 
 _FIELDS = {"executor": ("executor", "device")}
 """Settings that settle a factor which is not called like them."""
+
+
+def _bare(plan: Plan) -> Plan:
+    """Without its reasons: two ways to the same decision are one."""
+    return replace(plan, reasons=())
 
 
 def pinnings(hardware: Hardware, threads: int) -> list[tuple[int, ...]]:
@@ -223,12 +241,13 @@ class Judge:
         return next(each for each in good if self.total(each)[1] <= cost * (1 + TIE))
 
     def out(self, runs: Runs, leader: Runs) -> bool:
-        """Whether it has lost to the leader beyond doubt. Compares round with round."""
+        """Whether it has lost to the leader beyond doubt."""
         if runs is leader or self.fit(runs) > self.fit(leader):
             return False
-        pairs = list(zip(runs.samples, leader.samples, strict=False))
-        ratios = [self.cost(mine) / self.cost(theirs) for mine, theirs in pairs]
-        return any(len(ratios) >= rounds and min(ratios) > factor for rounds, factor in OUT)
+        pairs = [(self.cost(one), self.cost(two)) for one, two in zip(runs.samples, leader.samples, strict=False)]
+        gap = min(mine for mine, _ in pairs) / max(theirs for _, theirs in pairs)
+        apart = any(len(pairs) >= rounds and gap > factor for rounds, factor in APART)
+        return apart or (len(pairs) >= LOST and all(mine > theirs for mine, theirs in pairs))
 
 
 # -- racing

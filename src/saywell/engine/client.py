@@ -128,6 +128,12 @@ class EngineClient:
             if self._state != "ready":
                 raise self._error or EngineClosed("the engine was closed while it was loading")
 
+    @property
+    def pid(self) -> int:
+        """Of the worker; 0 while there is none."""
+        link = self._link
+        return link.child.process.pid if link is not None else 0
+
     def voices(self) -> tuple[Voice, ...]:
         return self._voices
 

@@ -1,0 +1,159 @@
+"""Trials on real engines in worker processes, and the command around them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from saywell.bench.trials import Trials
+from saywell.commands import tune as command
+from saywell.engine.launch import decide
+from saywell.footprint import Peak, footprint
+from saywell.hardware import Cpu, Hardware, detect
+from saywell.hardware import Runtime as Package
+from saywell.measured import Store
+from saywell.models.builtin import espeak, flite
+from saywell.plan import make_plan
+from saywell.settings import Settings
+from saywell.tune import Judge, Space, Tuner
+from tiny_ar import family as tiny_ar
+
+TESTS = Path(__file__).parent
+MACHINE = Hardware(
+    os="linux", arch="x86_64", python="3.11", product="", memory=8 << 30,
+    cpu=Cpu(model="any", vendor="", sockets=1, physical=4, logical=4, performance=4, efficiency=0),
+    runtimes={"onnxruntime": Package(version="1.25")},
+)  # fmt: skip
+needs_a_voice = pytest.mark.skipif(
+    not flite.installed() and not espeak.installed(), reason="no system synthesiser is installed"
+)
+SPEC = replace(tiny_ar.spec("tiny", None), family="tiny_ar.paced")
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trials]:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    with closing(Trials(SPEC, 10.0, room=1 << 40)) as made:
+        yield made
+
+
+def test_a_wrong_rule_is_corrected_and_a_crash_is_survived(trials: Trials) -> None:
+    """Four threads by the rules; one is forty times as fast, and three kill the worker."""
+    settings = (
+        Settings(slots=2, chunk_frames=8) if "chunk_frames" in Settings.__dataclass_fields__ else Settings(slots=2)
+    )
+    space = Space(settings, MACHINE, SPEC)
+    assert space.candidate().plan.threads == 4
+    found = Tuner(space, trials, Judge(first_s=5.0), time.perf_counter, lambda *_: None).search(20)
+    by_threads = {runs.candidate.plan.threads: runs for runs in found.runs}
+    assert found.best.candidate.plan.threads == 1
+    assert found.chosen["threads"].value == 1
+    assert "died" in by_threads[3].failed
+    assert by_threads[1].rtf < 0.5 * by_threads[4].rtf
+    assert by_threads[1].peak > 20 << 20
+
+
+def test_engines_that_are_not_wanted_any_more_are_gone(trials: Trials) -> None:
+    space = Space(Settings(slots=2), MACHINE, SPEC)
+    one, four = space.candidate({"threads": 1}.items()), space.candidate()
+    trials.hold([one, four])
+    for each in (one, four):
+        trials.run(each, 0)
+    assert len(workers()) == 2
+    trials.hold([one])
+    assert len(workers()) == 1
+    trials.close()
+    assert workers() == []
+
+
+def test_what_does_not_fit_together_is_loaded_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    space = Space(Settings(slots=2), MACHINE, SPEC)
+    both = [space.candidate({"threads": 1}.items()), space.candidate({"threads": 2}.items())]
+    with closing(Trials(SPEC, 10.0, room=1)) as trials:
+        trials.hold(both)
+        for each in both:
+            trials.run(each, 0)
+            assert len(workers()) == 1
+
+
+def workers() -> list[int]:
+    children = psutil.Process().children()
+    return [each.pid for each in children if "saywell.engine.worker" in " ".join(each.cmdline())]
+
+
+# -- the command
+
+
+@needs_a_voice
+def test_the_command_keeps_what_later_plans_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = Settings(data_dir=tmp_path, model="builtin")
+    assert "measurement" not in {reason.source for reason in decide(settings).plan.reasons}
+    command.run(settings, command.Wanted(seconds=8.0, as_json=True))
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["trials"][0]["rtf"]
+    told = next(reason for reason in decide(settings).plan.reasons if reason.field == "slots")
+    assert told.source == "measurement"
+    assert told.value == str(shown["chosen"]["slots"]["value"])
+    assert "RTF" in told.why
+    command.run(settings, command.Wanted(forget=True))
+    assert "measurement" not in {reason.source for reason in decide(settings).plan.reasons}
+
+
+def test_a_plot_shows_every_trial_that_ran(tmp_path: Path) -> None:
+    from saywell.bench.tune_plots import draw
+    from saywell.measured import Chosen, Record, Trial
+
+    trials = [
+        Trial(values={}, rtf=(0.2, 0.21), first_s=(0.1, 0.1)),
+        Trial(values={"threads": 1}, rtf=(0.1, 0.11), first_s=(0.1, 0.1)),
+        Trial(values={"threads": 3}, failed="died"),
+    ]
+    record = Record(
+        model="made-up", goal="throughput", when="2026-01-01T00:00:00Z", seconds=1.0, best={"threads": 1},
+        chosen={"threads": Chosen(value=1, why="why")}, trials=trials,
+    )  # fmt: skip
+    path = draw(record, tmp_path / "trials.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@needs_a_voice
+def test_measured_on_another_machine_is_not_used_here(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, model="builtin")
+    command.run(settings, command.Wanted(seconds=6.0, as_json=True))
+    here = detect()
+    other = replace(here, memory=here.memory * 2)
+    spec = decide(settings).spec
+    assert Store(tmp_path, here, spec).load() is not None
+    assert Store(tmp_path, other, spec).measurements() == {}
+    assert make_plan(settings, other, spec) == decide(settings, other).plan
+
+
+# -- memory of processes
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells memory apart on Linux only")
+def test_a_footprint_counts_children_and_shared_files_once() -> None:
+    code = "import sys; held = bytearray(b'x' * (64 << 20)); sys.stdin.read()"
+    alone = footprint(os.getpid())
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    try:
+        with Peak(os.getpid()) as peak:
+            end = time.monotonic() + 10
+            while peak.bytes < alone + (64 << 20) and time.monotonic() < end:
+                time.sleep(0.02)
+        assert 64 << 20 <= peak.bytes - alone < 90 << 20
+    finally:
+        child.kill()
+        child.communicate()
+    assert footprint(child.pid) == 0
