@@ -27,16 +27,18 @@ format: $(VENV)/.ready-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Debian: the Flite voices, and venv where the system's Python comes without it. Elsewhere: the eSpeak wheel.
+# Debian: Flite and a word list, which tests compare with.
 system:
-	@sh scripts/system-packages
+	@sh scripts/system-packages tests
 
-$(BIN)/python: | system
-	$(PYTHON) -m venv $(VENV)
+# On a Debian whose Python comes without venv, that is installed too; else nothing outside this directory is touched.
+$(BIN)/python:
+	@PYTHON=$(PYTHON) sh scripts/system-packages venv
+	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.ready-demo: pyproject.toml | system $(BIN)/python
+$(VENV)/.ready-demo: pyproject.toml | $(BIN)/python
 	@echo "Installing saywell into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".$$(sh scripts/voice-extra)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(VENV)/.ready-test: pyproject.toml | system $(BIN)/python

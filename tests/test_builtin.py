@@ -10,14 +10,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from asr import transcribe, word_error_rate
+from asr import pitch, transcribe, word_error_rate
 from builtin_rig import LONG, TEXT, load, plan, run, say, sequence
 from saywell.errors import InvalidText, MissingDependency
 from saywell.models import builtin
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.models.builtin import espeak, flite
 from saywell.models.builtin.model import BuiltinModel
-from saywell.types import Samples
 
 FLITE = ("slt", "rms", "awb", "kal16")
 SOME = (*FLITE, "espeak:en-us", "espeak:de")
@@ -42,21 +41,6 @@ def model() -> Iterator[BuiltinModel]:
     made = load(slots=3)
     yield made
     made.close()
-
-
-def pitch(samples: Samples, rate: int) -> float:
-    """Median Hz of the voiced 40 ms windows, by autocorrelation."""
-    size, low, high = rate // 25, rate // 400, rate // 60
-    found = []
-    for start in range(0, len(samples) - size, size // 2):
-        window = samples[start : start + size] - samples[start : start + size].mean()
-        if np.sqrt(np.mean(window**2)) < 0.02:
-            continue
-        curve = np.correlate(window, window, "full")[size - 1 :]
-        lag = low + int(np.argmax(curve[low:high]))
-        if curve[lag] > 0.5 * curve[0]:
-            found.append(rate / lag)
-    return float(np.median(found))
 
 
 def test_spec_starts_nothing_and_load_agrees(model: BuiltinModel) -> None:

@@ -22,6 +22,7 @@ from saywell.commands import doctor as doctor_command
 from saywell.commands import play
 from saywell.errors import MissingDependency, Unavailable
 from saywell.hardware import Hardware
+from saywell.models import wren
 from saywell.models.builtin import flite
 from saywell.settings import Settings
 
@@ -80,7 +81,7 @@ def test_json_tells_what_happened(tmp_path: Path) -> None:
     assert told["duration_s"] == pytest.approx(sf.info(path).duration, abs=0.001)
     assert 0 < told["ttfa_s"] <= told["total_s"]
     assert told["rtf"] == pytest.approx(told["total_s"] / told["duration_s"], rel=0.01)
-    assert told["plan"]["executor"] == "process"
+    assert (told["model"], told["plan"]["executor"]) == ("wren", "onnx")
 
 
 def test_text_from_a_file_and_from_standard_input(tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ def test_verbose_shows_machine_plan_and_figures_in_80_columns(tmp_path: Path) ->
     path = tmp_path / "hello.wav"
     done = run("say", "Hello there.", "-o", str(path), "--verbose")
     assert done.exit_code == 0
-    for word in ("Hardware", "Memory", "Plan for builtin", "slots", "First audio", "TTFA", "RTF"):
+    for word in ("Hardware", "Memory", "Plan for wren", "slots", "First audio", "TTFA", "RTF"):
         assert word in done.stdout
     assert str(path) in done.stdout.replace("│\n│", "").replace(" ", "")
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
@@ -479,7 +480,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_plan_as_a_table_and_as_json() -> None:
     shown = run("plan").stdout
     assert max(len(line) for line in shown.splitlines()) <= 80
-    for field in ("executor", "slots", "memory_budget", "hang_s", "one synthesiser for each"):
+    for field in ("executor", "slots", "memory_budget", "hang_s", "too small to gain from more"):
         assert field in " ".join(shown.split())
     told = json.loads(run("plan", "--json", "--set", "slots=1").stdout)
     assert told["plan"]["slots"] == 1
@@ -507,25 +508,46 @@ def test_plan_for_something_else(tmp_path: Path) -> None:
 
 def test_voices() -> None:
     told = json.loads(run("voices", "--json").stdout)
-    assert told["model"] == "builtin"
+    assert told["model"] == "wren"
     assert told["voices"][0]["sample_rate"] >= 16000
     shown = run("voices").stdout
     assert told["voices"][0]["id"] in shown
     assert "(default)" in shown
+    assert "espeak:de" in run("voices", "--model", "builtin").stdout
+
+
+def test_a_voice_that_only_the_system_has_brings_its_model(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    told = json.loads(run("say", "Guten Tag.", "-v", "espeak:de", "-l", "de", "-o", str(path), "--json").stdout)
+    assert (told["model"], told["voice"]) == ("builtin", "espeak:de")
 
 
 def test_doctor() -> None:
     done = run("doctor")
     assert done.exit_code == 0
-    for word in ("Flite", "eSpeak NG", "Memory", "GPU", "Temperature", "Player", "AAC", "PyTorch", "Settings", "Cache"):
+    for word in (
+        "wren",
+        "Flite",
+        "eSpeak NG",
+        "Memory",
+        "GPU",
+        "Temperature",
+        "Player",
+        "AAC",
+        "PyTorch",
+        "Settings",
+        "Cache",
+    ):
         assert word in done.stdout
     findings = json.loads(run("doctor", "--json").stdout)["findings"]
     assert all(finding["state"] == "ok" or finding["advice"] or finding["found"] for finding in findings)
 
 
-def test_doctor_without_any_voice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_without_any_voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flite, "installed", lambda: ())
     monkeypatch.setattr(doctor_command.util, "find_spec", lambda name: None)
+    assert run("doctor").exit_code == 0
+    monkeypatch.setattr(wren, "WEIGHTS", tmp_path)
     done = run("doctor")
     assert done.exit_code == 1
     assert "apt install flite" in done.stdout

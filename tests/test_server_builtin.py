@@ -1,4 +1,4 @@
-"""The whole program: `saywell serve` with the built-in voice in its worker process."""
+"""The whole program: `saywell serve` with the voices of the system in its worker process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Program:
     def __init__(self) -> None:
         code = "from saywell.cli import main; main()"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", "--port", "0"],
+            [sys.executable, "-c", code, "serve", "--port", "0", "--model", "builtin"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None

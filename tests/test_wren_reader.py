@@ -76,6 +76,7 @@ def test_sentences_as_flite_pronounces_them(text: str) -> None:
         ("camelCase", "k ae1 m ax0 l _ k ey1 s ."),
         ("naïve", "n ay1 iy1 v ."),
         ("sooooo", "s uw1 ."),
+        ("hmmmm", "hh ah1 m ."),
         ("α 你好 go go", "ae1 l f ax0 _ ch ay0 n iy1 z _ t eh1 k s t _ g ow1 _ g ow1 ."),
         ('dogs\' "yes" (or) no?', "d aa1 g z _ y eh1 s , ao1 r , n ow1 ?"),
         ("well — so... go", "w eh1 l , s ow1 , g ow1 ."),

@@ -165,9 +165,11 @@ class Situation:
     # -- how many
 
     def threads(self, device: str, executor: str) -> Decided[int]:
-        cores, limits = self.hardware.usable_cores, self.hardware.limits
+        cores, limits, most = self.hardware.usable_cores, self.hardware.limits, self.spec.max_threads
         if executor == "process":
             return 1, "each synthesiser is a process with one thread"
+        if device == "cpu" and 0 < most <= cores:
+            return most, f"{self.spec.name} is too small to gain from more"
         if device != "cpu":
             return min(4, cores), "the GPU computes; the CPU prepares text and encodes audio"
         if limits.quota is not None and cores == max(1, int(limits.quota)):

@@ -31,7 +31,8 @@ class SamplingParams:
     repetition_penalty: float | None = None
     """Above 0, to 2; 1 is none."""
     seed: int | None = None
-    """0 to 2**63 - 1. None: a new one each time. The same seed gives the same audio, alone or in a batch."""
+    """0 to 2**63 - 1. None: a new one each time, for a single-shot model always 0. The same seed gives the same audio,
+    alone or in a batch."""
 
     def __post_init__(self) -> None:
         _within("temperature", self.temperature, 0.0, 2.0)

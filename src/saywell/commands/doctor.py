@@ -62,19 +62,23 @@ def _table(findings: list[Finding]) -> Table:
 
 
 def _speech() -> Iterator[Finding]:
+    from saywell.models import wren
     from saywell.models.builtin import flite
 
-    voices = flite.installed()
-    espeak = util.find_spec("espeakng_loader") is not None
-    if voices:
-        yield Finding("ok", "Flite", f"voices {', '.join(voices)}")
+    if wren.spec("wren", None).weight_bytes["fp32"]:
+        yield Finding("ok", "wren", f"the voices of this package: {', '.join(wren.VOICES)}")
     else:
-        yield Finding("missing" if espeak else "problem", "Flite", "not installed", "Debian, Ubuntu: apt install flite")
-    if espeak:
+        yield Finding("problem", "wren", "its weights are missing", "install the package again")
+    voices = flite.installed()
+    if voices:
+        yield Finding("ok", "Flite", f"voices {', '.join(voices)} of the model builtin")
+    else:
+        yield Finding("missing", "Flite", "not installed, not needed", "for --model builtin: apt install flite")
+    if util.find_spec("espeakng_loader") is not None:
         yield Finding("ok", "eSpeak NG", "about a hundred languages")
     else:
         advice = "other languages than English: pip install 'saywell[espeak]' (GPL)"
-        yield Finding("missing" if voices else "problem", "eSpeak NG", "not installed", advice)
+        yield Finding("missing", "eSpeak NG", "not installed", advice)
 
 
 def _machine(hardware: Hardware) -> Iterator[Finding]:

@@ -75,6 +75,8 @@ def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
     from saywell.commands import show
 
     screen = show.console(stderr=job.json or where == "-")
+    if "voice" in fields:
+        settings = replace(settings, voice=fields["voice"])  # it also decides about a model that is not named
     decision = launch.decide(_patient(settings, text))
     request = _request(job, decision, text, fields)
     with launch.start(decision) as speaker:

@@ -115,6 +115,12 @@ class Engine:
         self._accept(request, stream, deadline)
         return stream
 
+    def _seed(self, request: Request) -> int:
+        """The one asked for; else a new one, for a model whose draws are a matter of luck."""
+        if request.sampling.seed is not None:
+            return request.sampling.seed
+        return secrets.randbits(63) if self.spec.kind == "autoregressive" else 0
+
     def _deadline(self, request: Request) -> float:
         return time.monotonic() + (request.timeout_s or self.plan.timeout_s)
 
@@ -124,7 +130,7 @@ class Engine:
         self._accept(request, outlet, self._deadline(request))
 
     def _accept(self, request: Request, outlet: Outlet, deadline: float) -> None:
-        seed = request.sampling.seed if request.sampling.seed is not None else secrets.randbits(63)
+        seed = self._seed(request)
         with self._door:
             if not self._open_to_jobs:
                 raise copy(self._error) if self._error else EngineClosed("the engine has stopped", retry_after=5.0)

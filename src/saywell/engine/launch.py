@@ -34,7 +34,7 @@ def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
     Loads no weights.
     """
     found = hardware or detect()
-    spec = find_spec(settings.model, settings.model_path)
+    spec = find_spec(settings.model, settings.model_path, settings.voice)
     plan = make_plan(settings, found, spec, measured(settings, found, spec).measurements())
     return Decision(settings=settings, hardware=found, spec=spec, plan=plan)
 

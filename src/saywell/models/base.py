@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from saywell.plan import Plan
 
 HOME = "saywell.models"
-DEFAULT_MODEL = "builtin"
-FAMILY_OF = {"builtin": "builtin"}
-"""Model name → family, for models without files."""
+DEFAULT_MODEL = "wren"
+FAMILY_OF = {"wren": "wren", "builtin": "builtin"}
+"""Model name → family, for models that come with the program."""
+OTHERS_VOICE = {"espeak:": "builtin"}
+"""How the voices begin that the default model has not, and the model that has them."""
 MANIFEST = "saywell.json"
 """In the directory of a converted model; names its family."""
 _MAX_MANIFEST = 4 << 20
@@ -110,9 +112,10 @@ class Family(Protocol):
     def load(self, spec: ModelSpec, plan: Plan) -> Model: ...
 
 
-def find_spec(model: str | None, path: Path | None = None) -> ModelSpec:
+def find_spec(model: str | None, path: Path | None = None, voice: str | None = None) -> ModelSpec:
     """The spec of a model: by name, or by the directory of a converted one. Raises UnknownModel naming what there is.
 
+    Without either the default model, or the one that has `voice`.
     For settings only: a name that comes with a request never gets here.
     """
     if path is None and model is not None and model not in FAMILY_OF and Path(model).is_dir():
@@ -120,12 +123,16 @@ def find_spec(model: str | None, path: Path | None = None) -> ModelSpec:
     if path is not None:
         place = path.resolve()
         return load_family(_family_in(place)).spec(model or place.name, place)
-    name = model or DEFAULT_MODEL
+    name = model or _model_with(voice or "")
     family = FAMILY_OF.get(name)
     if family is None:
         there = ", ".join(sorted(FAMILY_OF))
         raise UnknownModel(f"no model {name!r}; there is {there}, or the directory of a converted one", param="model")
     return load_family(family).spec(name, None)
+
+
+def _model_with(voice: str) -> str:
+    return next((model for start, model in OTHERS_VOICE.items() if voice.lower().startswith(start)), DEFAULT_MODEL)
 
 
 def _family_in(directory: Path) -> str:
