@@ -64,6 +64,12 @@ def test_streamed_equals_whole_for_any_portions(tiny_engine: Start) -> None:
         np.testing.assert_array_equal(streamed.samples, whole.samples)
 
 
+def test_portions_double_what_was_heard(tiny_engine: Start) -> None:
+    engine = tiny_engine(first_frames=2, chunk_frames=16)
+    stream = engine.submit(ask(LONG, raw=True, max_frames=50, keep_frames=True))
+    assert [len(chunk.frames) for chunk in stream if chunk.frames] == [2, 2, 4, 8, 16, 16, 2]
+
+
 def test_batched_equals_alone(tiny_engine: Start) -> None:
     texts = [f"This is the text with number {n}, and it is {'very ' * n}long." for n in range(12)]
     engine = tiny_engine()

@@ -227,7 +227,7 @@ def test_a_model_nothing_here_runs() -> None:
 
 def test_pieces_come_in_the_decoders_tiles() -> None:
     plan = make_plan(Settings(), machine(SERVER), replace(AUTOREGRESSIVE, decode_tile=8))
-    assert (plan.first_frames, plan.chunk_frames) == (8, 24)
+    assert (plan.first_frames, plan.chunk_frames) == (8, 16)
     assert "tiles of 8" in why(plan, "chunk_frames")
 
 

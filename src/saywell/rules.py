@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -219,7 +220,9 @@ class Situation:
         if self.single:
             return 1, "a single-shot voice hands over sound as it comes"
         tile = self.spec.decode_tile
-        tiles = max(1, round(seconds * self.spec.frame_rate / tile))
+        wanted = max(1.0, seconds * self.spec.frame_rate / tile)
+        # A decoder's stages may have tiles of several sizes, each twice another: a power of two suits them all.
+        tiles = round(wanted) if tile == 1 else 2 ** round(math.log2(wanted))
         heard = f"{tiles * tile / self.spec.frame_rate:.2g} s of sound for {what}"
         return tiles * tile, heard if tile == 1 else f"{heard}, in tiles of {tile} frames as the decoder likes it"
 

@@ -177,8 +177,9 @@ class Track:
         frames, self._pending = self._pending, []
         if self.sequence.request.keep_frames:
             self._frames = tuple(frame.data for frame in frames if frame.data is not None)
-        # From a first few frames to the steady portion by doubling: early sound, then fewer calls.
-        self._portion = min(plan.chunk_frames, self._portion * 2)
+        # As many as were heard before: whoever listens at the speed of synthesis hears no gap, and portions that double
+        # the whole end where the decoder's tiles end.
+        self._portion = min(plan.chunk_frames, self.sequence.frames)
         return DecodeJob(self.sequence, frames, last=self.finish is not None)
 
     def chunk(self, samples: Samples) -> AudioChunk:
