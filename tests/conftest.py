@@ -15,6 +15,7 @@ TINY_PLAN = Plan(
     device="cpu",
     executor="onnx",
     precision="fp32",
+    convolutions="fp32",
     threads=1,
     affinity=(),
     slots=4,

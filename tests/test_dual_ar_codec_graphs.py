@@ -18,17 +18,23 @@ from saywell.bench import dual_ar_codec
 from saywell.errors import MissingDependency
 from saywell.executors.base import Threading
 from saywell.executors.onnx import Graph, GraphError
+from saywell.hardware import detect
 from saywell.models.dual_ar import fixture, graphs_codec, runtime_codec
 from saywell.models.dual_ar.checkpoint import fold_weight_norm, read_codec
 from saywell.models.dual_ar.codec_nets import Codec
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CodecConfig
 from saywell.models.dual_ar.graph_layers import sine_squared
 from saywell.models.dual_ar.runtime_codec import CodecDecoder, CodecEncoder, load_decoder, load_encoder
+from saywell.rules import DOT
 
 Floats = npt.NDArray[np.float32]
 THREADING = Threading(threads=2)
-VARIANTS = ("fp32 onnx", "int8 onnx", "fp32 openvino", "int8 openvino")
+VARIANTS = ("fp32 onnx", "int8 onnx", "winograd onnx", "fp32 openvino", "winograd openvino", "bf16 openvino")
 needs_openvino = pytest.mark.skipif(util.find_spec("openvino") is None, reason="needs the openvino extra")
+needs_exact_int8 = pytest.mark.skipif(
+    not DOT & set(detect().cpu.features) and detect().arch == "x86_64",
+    reason="without VNNI int8 products overflow; the plan takes winograd there",
+)
 variants = pytest.mark.parametrize(
     "variant", [pytest.param(each, marks=needs_openvino if "openvino" in each else ()) for each in VARIANTS]
 )
@@ -47,9 +53,10 @@ class Rig:
 
     def decoder(self, variant: str) -> CodecDecoder:
         if variant not in self._decoders:
-            precision, executor = variant.split()
+            way, executor = variant.split()
+            latents = "fp32" if way == "fp32" else "int8"
             self._decoders[variant] = load_decoder(
-                self.directory, self.sizes, THREADING, precision=precision, executor=executor
+                self.directory, self.sizes, THREADING, latents=latents, convolutions=way, executor=executor
             )
         return self._decoders[variant]
 
@@ -136,7 +143,25 @@ def test_sequences_do_not_touch_each_other(rig: Rig, variant: str) -> None:
     np.testing.assert_array_equal(np.concatenate(mixed), alone)
 
 
-@pytest.mark.parametrize(("variant", "least", "most"), [("int8 onnx", 14.0, 6.0)])
+@pytest.mark.parametrize("variant", ["winograd onnx", pytest.param("winograd openvino", marks=needs_openvino)])
+def test_fewer_products_are_as_good(rig: Rig, variant: str) -> None:
+    """Beside the same latents, so that only the convolutions differ."""
+    _, executor = variant.split()
+    threading, codes = Threading(threads=1), rig.codes(19)
+    sound = [
+        decoder.decode(decoder.start(), codes)
+        for decoder in (
+            load_decoder(rig.directory, rig.sizes, threading, latents="fp32", convolutions=way, executor=executor)
+            for way in ("fp32", "winograd")
+        )
+    ]
+    assert snr(*sound) > 65
+
+
+@pytest.mark.parametrize(
+    ("variant", "least", "most"),
+    [pytest.param("int8 onnx", 14.0, 6.0, marks=needs_exact_int8), ("winograd onnx", 20.0, 4.0)],
+)
 def test_int8_stays_near(rig: Rig, variant: str, least: float, most: float) -> None:
     codes = rig.codes(32)
     decoder, wanted = rig.decoder(variant), rig.reference(codes)
@@ -194,6 +219,12 @@ def test_a_missing_runtime_names_the_extra(rig: Rig, monkeypatch: pytest.MonkeyP
         load_decoder(rig.directory, rig.sizes, THREADING, executor="openvino")
 
 
+@pytest.mark.parametrize(("way", "executor"), [("bf16", "onnx"), ("int8", "openvino")])
+def test_a_way_an_executor_has_not_is_refused(rig: Rig, way: str, executor: str) -> None:
+    with pytest.raises(ValueError, match=f"{executor} has no {way} convolutions"):
+        load_decoder(rig.directory, rig.sizes, THREADING, convolutions=way, executor=executor)
+
+
 def test_a_graph_of_half_frames_is_refused(rig: Rig) -> None:
     graph = Graph(rig.directory / runtime_codec.LATENTS["fp32"], THREADING)
     with pytest.raises(ValueError, match="do not make 3 frames"):
@@ -203,6 +234,7 @@ def test_a_graph_of_half_frames_is_refused(rig: Rig) -> None:
 def test_the_benchmark_counts_the_arithmetic() -> None:
     """138 GFLOP of convolutions and about 8 of transformer and upsampling for a second of S1-mini."""
     assert 144 < dual_ar_codec.arithmetic(CodecConfig()) < 148
+    assert 60 < dual_ar_codec.arithmetic(CodecConfig(), fewer=True) < 75
 
 
 def test_the_benchmark_measures_a_variant(rig: Rig) -> None:
@@ -234,7 +266,7 @@ class TestFullSize:
 
     @pytest.mark.parametrize(
         ("variant", "least", "most"),
-        [("int8 onnx", 17.0, 3.0), pytest.param("int8 openvino", 23.0, 2.0, marks=needs_openvino)],
+        [pytest.param("int8 onnx", 17.0, 3.0, marks=needs_exact_int8), ("winograd onnx", 25.0, 1.5)],
     )
     def test_quantised_stays_near(self, full: Rig, variant: str, least: float, most: float) -> None:
         codes = full.codes(32)

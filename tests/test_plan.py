@@ -219,6 +219,40 @@ def test_impossible_wishes(name: str, wishes: dict[str, Any], spec: ModelSpec, p
     assert error.value.param == param
 
 
+CHOICES = replace(
+    AUTOREGRESSIVE,
+    executors=("openvino", "onnx"),
+    convolutions=("bf16", "int8", "winograd", "fp32"),
+    activation_bits=(8, 7),
+)
+
+
+@pytest.mark.parametrize(
+    ("features", "runtimes", "bits", "way"),
+    [
+        (("avx2", "fma"), ("onnxruntime",), 7, "onnx winograd"),
+        (("avx2", "fma"), ("onnxruntime", "openvino"), 7, "openvino winograd"),
+        (("avx2", "avx512f"), ("onnxruntime",), 7, "onnx winograd"),
+        (("avx2", "avx_vnni"), ("onnxruntime", "openvino"), 8, "onnx int8"),
+        (("amx_bf16", "avx512_vnni"), ("onnxruntime", "openvino"), 8, "openvino bf16"),
+        (("amx_bf16", "avx512_vnni"), ("onnxruntime",), 8, "onnx int8"),
+    ],
+)
+def test_products_overflow_nowhere(features: tuple[str, ...], runtimes: tuple[str, ...], bits: int, way: str) -> None:
+    there = {name: Runtime(version="1") for name in runtimes}
+    server = machine(SERVER)
+    hardware = replace(server, cpu=replace(server.cpu, features=features), runtimes=there)
+    plan = make_plan(Settings(), hardware, CHOICES)
+    assert (plan.activation_bits, f"{plan.executor} {plan.convolutions}") == (bits, way)
+    assert ("16 bits" in why(plan, "activation_bits")) == (bits == 7)
+    assert make_plan(Settings(precision="fp32"), hardware, CHOICES).convolutions == "fp32"
+
+
+def test_arm_adds_products_exactly() -> None:
+    plan = make_plan(Settings(), machine("raspberry-pi-5-8gb"), CHOICES)
+    assert (plan.activation_bits, plan.convolutions) == (8, "int8")
+
+
 def test_a_model_nothing_here_runs() -> None:
     only_torch = replace(AUTOREGRESSIVE, executors=("torch",))
     with pytest.raises(PlanError, match="install the Python package torch"):

@@ -46,6 +46,10 @@ class Plan:
     device: Device
     executor: str
     precision: str
+    activation_bits: int = 8
+    """Of activations multiplied with int8 weights; 8 where the model leaves no choice."""
+    convolutions: str = ""
+    """How the decoder's convolutions are computed; empty where the model leaves no choice."""
     threads: int
     """Arithmetic threads of one engine."""
     affinity: tuple[int, ...]
@@ -144,6 +148,8 @@ class _Decision:
             device=device,
             executor=executor,
             precision=precision,
+            activation_bits=fact("activation_bits", *rules.activation_bits()),
+            convolutions=fact("convolutions", *rules.convolutions(executor, precision)),
             threads=self.threads(device, executor),
             affinity=fact("affinity", (), "the system places threads; pinning has to be measured to help here"),
             slots=slots,

@@ -25,7 +25,9 @@ MAX_THREADS = 16
 MAX_BATCH = {"cpu": 8, "mps": 8, "cuda": 16}
 """Sequences that share a step: beyond it a wider batch is not expected to pay."""
 BF16 = frozenset({"amx_bf16", "avx512_bf16"})
-"""Instructions without which OpenVINO gains nothing over ONNX Runtime's int8 (measured on the codec's convolutions)."""
+"""Instructions with which OpenVINO's bf16 is the fastest way to convolve that was measured."""
+DOT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+"""x86 instructions that add products of 8-bit numbers in 32 bits. Without them pairs are added in 16 and overflow."""
 OLDEST_CUDA = (7, 0)
 RUNTIME_OF = {"onnx": "onnxruntime", "torch": "torch", "openvino": "openvino"}
 """Executor → package; an executor not named here needs none."""
@@ -34,7 +36,7 @@ DEVICES_OF = {"torch": ("cuda", "mps", "cpu")}
 EXECUTOR_WHY = {
     "process": "system synthesisers, each in a process of its own",
     "onnx": "ONNX Runtime: fast on every CPU, and small",
-    "openvino": "convolutions in bf16 by OpenVINO, twice as fast as int8 here; the rest by ONNX Runtime",
+    "openvino": "convolutions by OpenVINO, which passes over memory less often; the rest by ONNX Runtime",
     "torch": "PyTorch is what drives this model here",
 }
 
@@ -124,9 +126,40 @@ class Situation:
 
     def executor(self, device: str) -> Decided[str]:
         there = self.executors(device)
-        if "openvino" in there and not BF16 & set(self.hardware.cpu.features):
+        if "openvino" in there and not self._openvino_gains:
             there = [name for name in there if name != "openvino"] or there
         return there[0], EXECUTOR_WHY.get(there[0], "the model's first choice")
+
+    @property
+    def exact_int8(self) -> bool:
+        """Whether sums of products of unsigned and signed 8-bit numbers come out right on this processor."""
+        return self.hardware.arch != "x86_64" or bool(DOT & set(self.hardware.cpu.features))
+
+    @property
+    def _openvino_gains(self) -> bool:
+        """Over ONNX Runtime's int8 with bf16 only, over its fp32 also without."""
+        fewer = not self.exact_int8 and "winograd" in self.spec.convolutions
+        return fewer or bool(BF16 & set(self.hardware.cpu.features))
+
+    def activation_bits(self) -> Decided[int]:
+        if not self.spec.activation_bits:
+            return 8, "this model leaves no choice"
+        if self.exact_int8:
+            return 8, "this processor adds products of 8-bit numbers exactly"
+        return 7, "without VNNI this processor adds pairs of products in 16 bits: those of 8-bit numbers overflow"
+
+    def convolutions(self, executor: str, precision: str) -> Decided[str]:
+        if not self.spec.convolutions:
+            return "", "this model leaves no choice"
+        if precision == "fp32":
+            return "fp32", "the precision asked for, product by product"
+        if executor == "openvino" and BF16 & set(self.hardware.cpu.features):
+            return "bf16", "this processor multiplies bf16, twice as fast as int8"
+        if executor == "onnx" and self.exact_int8:
+            return "int8", "this processor adds products of 8-bit numbers exactly, four at a time"
+        if executor == "onnx":
+            return "winograd", "in fp32 with fewer products: as fast as int8 without VNNI, and nearly exact"
+        return "winograd", "in fp32 with fewer products: half the time of all of them"
 
     # -- memory and precision
 

@@ -140,6 +140,10 @@ class ModelSpec:
     """Frames of prompt and speech together; 0: no limit."""
     decode_tile: int = 1
     """Frames a decode call should be a multiple of; any other number sounds the same and costs more."""
+    convolutions: tuple[str, ...] = ()
+    """Ways the decoder's convolutions can be computed: bf16, int8, winograd, fp32. Empty: there is no choice."""
+    activation_bits: tuple[int, ...] = ()
+    """Bits that activations can have in products of int8 weights. Empty: there is no choice."""
     speeds: tuple[float, float] = (0.25, 4.0)
     """Slowest and fastest the model can speak."""
     max_threads: int = 0

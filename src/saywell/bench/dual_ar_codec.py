@@ -29,11 +29,21 @@ from rich.table import Table
 from saywell.executors.base import Threading
 from saywell.executors.onnx import Graph
 from saywell.hardware import detect
+from saywell.models.dual_ar.codec_files import Precision
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.layout import codec_tensors
 from saywell.models.dual_ar.runtime_codec import CodecDecoder, LoadedGraph, load_decoder, load_encoder
+from saywell.rules import BF16
 
-VARIANTS = (("fp32", "onnx"), ("fp32", "openvino"), ("int8", "onnx"), ("int8", "openvino"))
+VARIANTS = (
+    ("fp32", "onnx"),
+    ("fp32", "openvino"),
+    ("int8", "onnx"),
+    ("winograd", "onnx"),
+    ("winograd", "openvino"),
+    ("bf16", "openvino"),
+)
+"""Convolutions, executor; see `codec_files`. Latents are int8 but for fp32."""
 CHUNKS = (64, 16, 4, 1)
 GOALS = {"s_per_audio_s": 0.4, "chunk16_over_whole": 1.1}
 _PRODUCT, _PRODUCTS = 1024, 8
@@ -63,15 +73,16 @@ def main(args: list[str]) -> int:
 def measure(directory: Path, codec: CodecConfig, threads: int, frames: int, encoder: bool) -> dict[str, Any]:
     """Everything, printed as it comes."""
     console, gflop = Console(width=120), arithmetic(codec)
-    variants = [each for each in VARIANTS if each[1] == "onnx" or util.find_spec("openvino")]
-    rates = {name: _alone(product_rate, name, threads) for name in {_arithmetic_of(*each) for each in variants}}
+    variants = [each for each in VARIANTS if _runs(*each)]
+    rates = {name: _alone(product_rate, name, threads) for name in {_arithmetic_of(each[0]) for each in variants}}
     console.print(f"Arithmetic: {gflop:.0f} GFLOP per second of audio. Ceiling with {threads} threads:")
     for name, rate in sorted(rates.items()):
         console.print(f"  {name:5} {rate:6.0f} GFLOP/s → {gflop / rate:.3f} s per second of audio")
+    console.print(f"  winograd: {arithmetic(codec, fewer=True):.0f} GFLOP in fp32")
     rows = []
-    for precision, executor in variants:
-        row = _alone(decoder_row, directory, precision, executor, threads, frames)
-        row["ceiling_s"] = gflop / rates[_arithmetic_of(precision, executor)]
+    for way, executor in variants:
+        row = _alone(decoder_row, directory, way, executor, threads, frames)
+        row["ceiling_s"] = arithmetic(codec, fewer=way == "winograd") / rates[_arithmetic_of(way)]
         rows.append(row)
     _compare(rows)
     _show(console, rows)
@@ -90,14 +101,29 @@ def met(result: dict[str, Any]) -> bool:
     return bool(whole <= GOALS["s_per_audio_s"] and chunked <= GOALS["chunk16_over_whole"] * whole)
 
 
-def arithmetic(codec: CodecConfig) -> float:
-    """GFLOP to decode one second: every weight, twice, at the rate of the layer it is in."""
+def arithmetic(codec: CodecConfig, *, fewer: bool = False) -> float:
+    """GFLOP to decode one second: every weight, twice, at the rate of the layer it is in; `fewer`: by `winograd`."""
     total, steps = 0.0, codec.sample_rate / codec.hop
     for name, shape in codec_tensors(codec).items():
         rate = _rate(codec, name, steps)
         if len(shape) > 1:
-            total += 2 * math.prod(shape) * rate
+            total += 2 * math.prod(shape) * rate * (_share(codec, name, shape, rate) if fewer else 1)
     return total / 1e9
+
+
+def _share(codec: CodecConfig, name: str, shape: tuple[int, ...], rate: float) -> float:
+    """Of a convolution's products that are left where several outputs are computed together."""
+    from saywell.models.dual_ar import winograd  # building needs it, running does not
+    from saywell.models.dual_ar.graph_layers import FEWEST_ROWS, OUTPUTS
+
+    rows, taps = round(rate / codec.frame_rate), shape[-1]
+    if ".block.1.conv." in name and name.count(".block.") == 1:
+        taps = 2  # a transposed convolution: two inputs' taps reach each output
+    if not name.startswith("decoder.model.") or taps not in OUTPUTS or rows < FEWEST_ROWS or shape[0] == 1:
+        return 1.0
+    unit = int(name.split(".")[4]) - 2 if taps == 7 and ".block." in name else 0
+    dilation = codec.dilations[unit] if taps == 7 else 1
+    return winograd.cheapest(1, rows, taps, dilation, OUTPUTS[taps]).taken.size / (rows * taps)
 
 
 def _rate(codec: CodecConfig, name: str, steps: float) -> float:
@@ -115,11 +141,13 @@ def _rate(codec: CodecConfig, name: str, steps: float) -> float:
     return steps * (done // codec.decoder_rates[level - 1] if transposed else done)
 
 
-def decoder_row(directory: Path, precision: Any, executor: Any, threads: int, frames: int) -> dict[str, Any]:
+def decoder_row(directory: Path, way: Any, executor: Any, threads: int, frames: int) -> dict[str, Any]:
     """Measurements of one variant."""
     codec = CodecConfig.read(directory)
     before, start = psutil.Process().memory_info().rss, time.perf_counter()
-    decoder = load_decoder(directory, codec, Threading(threads=threads), precision=precision, executor=executor)
+    latents: Precision = "fp32" if way == "fp32" else "int8"
+    threading = Threading(threads=threads)
+    decoder = load_decoder(directory, codec, threading, latents=latents, convolutions=way, executor=executor)
     load_s = time.perf_counter() - start
     codes = _codes(codec, frames)
     samples = decoder.decode(decoder.start(), codes)
@@ -128,7 +156,7 @@ def decoder_row(directory: Path, precision: Any, executor: Any, threads: int, fr
         seconds[str(chunk)] = _per_frame(decoder, codes if chunk >= _FEW else codes[:, :_FEW], chunk)
     first = _best(lambda: decoder.decode(decoder.start(), codes[:, :_FRAMES_FIRST]))
     return {
-        "precision": precision,
+        "convolutions": way,
         "executor": executor,
         "s_per_audio_s": {name: round(each * codec.frame_rate, 4) for name, each in seconds.items()},
         "first_ms": round(first * 1000, 1),
@@ -177,8 +205,15 @@ def _load(path: Path, kind: str, threads: int) -> LoadedGraph:
     return OpenVinoGraph(path, Threading(threads=threads), bf16=True)
 
 
-def _arithmetic_of(precision: str, executor: str) -> str:
-    return "bf16" if (precision, executor) == ("int8", "openvino") else precision
+def _runs(way: str, executor: str) -> bool:
+    """Whether this machine has what a variant needs."""
+    if executor == "openvino" and not util.find_spec("openvino"):
+        return False
+    return way != "bf16" or bool(BF16 & set(detect().cpu.features))
+
+
+def _arithmetic_of(way: str) -> str:
+    return "fp32" if way == "winograd" else way
 
 
 def _codes(codec: CodecConfig, frames: int) -> npt.NDArray[np.int64]:
@@ -228,7 +263,7 @@ def _show(console: Console, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         took = row["s_per_audio_s"]
         table.add_row(
-            f"{row['precision']} {row['executor']}",
+            f"{row['convolutions']} {row['executor']}",
             f"{row['ceiling_s']:.3f}",
             *(f"{each:.3f}" for each in took.values()),
             f"{took['16'] / took['whole']:.2f}",

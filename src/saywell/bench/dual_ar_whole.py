@@ -257,15 +257,16 @@ def ceiling(setup: Setup) -> dict[str, Any]:
     """What memory and arithmetic allow, measured now: seconds per second of audio, alone and with all streams."""
     plan = decide(load_settings(setup.wishes())).plan
     config, threads, precision = Config.read(setup.model), plan.threads, setup.precision
-    kind = "fp32" if precision == "fp32" else "bf16" if plan.executor == "openvino" else "int8"
+    kind = "fp32" if plan.convolutions == "winograd" else plan.convolutions
     bandwidth, rate = alone(read_rate, threads), alone(product_rate, kind, threads)
     slow, fast = (alone(weight_bytes, setup.model / name) for name in _graphs(precision))
     frame_s = (slow + fast * (config.num_codebooks - 1)) / bandwidth / 1e9
-    gflop, frames = arithmetic(config.codec), config.codec.frame_rate
+    gflop, frames = arithmetic(config.codec, fewer=plan.convolutions == "winograd"), config.codec.frame_rate
     ar, codec = frame_s * frames, gflop / rate
     return {
         "gb_per_s": round(bandwidth, 1),
         "frame_ms": round(frame_s * 1e3, 2),
+        "convolutions": plan.convolutions,
         "arithmetic": kind,
         "gflops": round(rate),
         "gflop_per_audio_s": round(gflop, 2),
@@ -357,5 +358,16 @@ def _parts(row: dict[str, Any]) -> dict[str, float]:
 
 
 def _brief(plan: Plan) -> dict[str, Any]:
-    names = ("executor", "precision", "threads", "slots", "lookahead", "first_frames", "chunk_frames", "chunk_chars")
+    names = (
+        "executor",
+        "convolutions",
+        "precision",
+        "activation_bits",
+        "threads",
+        "slots",
+        "lookahead",
+        "first_frames",
+        "chunk_frames",
+        "chunk_chars",
+    )
     return {name: getattr(plan, name) for name in names}

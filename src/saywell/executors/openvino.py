@@ -1,4 +1,4 @@
-"""Graphs on OpenVINO (optional extra): bf16 where the processor multiplies it natively, fp32 elsewhere."""
+"""Graphs on OpenVINO (optional extra), in bf16 where the processor multiplies it natively, or in fp32."""
 
 from __future__ import annotations
 
@@ -16,11 +16,6 @@ from saywell.executors.onnx import GraphError
 
 Array = npt.NDArray[Any]
 _MADV_PAGEOUT = 21
-
-
-def native_bf16() -> bool:
-    """Whether this processor has bf16 arithmetic that OpenVINO uses."""
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class Graph:

@@ -18,12 +18,21 @@ def cache_type(precision: str) -> str:
     return "int8" if precision != "fp32" and release >= FIRST_INT8_CACHE else "fp32"
 
 
-def slow_file(precision: str, cache: str) -> str:
-    return f"slow-{precision}-kv-{cache}.onnx"
+def activation_bits(precision: str) -> tuple[int, ...]:
+    """Of the activations in products of int8 weights: what there are graphs for. Elsewhere it makes no difference."""
+    return (8, 7) if precision == "int8" else (8,)
 
 
-def fast_file(precision: str) -> str:
-    return f"fast-{precision}.onnx"
+def slow_file(precision: str, cache: str, bits: int = 8) -> str:
+    return f"slow-{precision}{_suffix(precision, bits)}-kv-{cache}.onnx"
+
+
+def fast_file(precision: str, bits: int = 8) -> str:
+    return f"fast-{precision}{_suffix(precision, bits)}.onnx"
+
+
+def _suffix(precision: str, bits: int) -> str:
+    return "" if bits == 8 or bits not in activation_bits(precision) else f"-a{bits}"
 
 
 def data_file(precision: str) -> str:

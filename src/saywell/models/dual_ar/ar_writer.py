@@ -73,6 +73,11 @@ class ArWriter:
     def ints(self, *values: int) -> str:
         return self.const(values, np.int64)
 
+    def named(self, name: str, array: Array) -> str:
+        """A small constant under a name of its own, to be found again."""
+        self._constants[name] = numpy_helper.from_array(array, name)
+        return name
+
     def weight(self, name: str, array: Array) -> str:
         """A constant in the external file."""
         self._constants[name] = self._external.add(name, array)

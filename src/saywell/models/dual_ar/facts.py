@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from saywell.models.dual_ar.ar_files import CODES_FILE, EMBEDDINGS_FILE, cache_type, data_file, slow_file
+from saywell.models.dual_ar.ar_files import (
+    CODES_FILE,
+    EMBEDDINGS_FILE,
+    activation_bits,
+    cache_type,
+    data_file,
+    slow_file,
+)
+from saywell.models.dual_ar.codec_files import LATENTS, STACK, STACK_CHANNELS
 from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert import PRECISIONS, read_manifest
 from saywell.models.dual_ar.errors import BadCheckpoint
@@ -24,6 +32,7 @@ def facts(name: str, path: Path) -> ModelSpec:
     files = {file: int(entry["bytes"]) for file, entry in read_manifest(path)["files"].items()}
     _check_sizes(path, files)
     precisions = tuple(each for each in PRECISIONS if _has(each, files))
+    ways = tuple(each for each in _CONVOLUTIONS if _stack_file(each) in files)
     if not precisions:
         raise BadCheckpoint(f"{path} holds no graphs; run `saywell convert` on the published checkpoint again")
     return ModelSpec(
@@ -40,6 +49,8 @@ def facts(name: str, path: Path) -> ModelSpec:
         slot_bytes=4 << 20,
         max_context=config.max_seq_len,
         decode_tile=_TILE,
+        convolutions=ways,
+        activation_bits=(8, 7),
         speeds=(1.0, 1.0),
         clones=True,
         default_voice=DEFAULT,
@@ -48,16 +59,23 @@ def facts(name: str, path: Path) -> ModelSpec:
 
 
 _TILE = 4
+_CONVOLUTIONS = ("bf16", "int8", "winograd", "fp32")
+
+
+def _stack_file(way: str) -> str:
+    return STACK.get(way, STACK_CHANNELS)
 
 
 def _has(precision: str, files: dict[str, int]) -> bool:
-    return slow_file(precision, cache_type(precision)) in files and data_file(precision) in files
+    cache = cache_type(precision)
+    wanted = {data_file(precision)} | {slow_file(precision, cache, bits) for bits in activation_bits(precision)}
+    return wanted <= files.keys()
 
 
 def _weights(precision: str, files: dict[str, int]) -> int:
     """Graph data that becomes resident. The embedding tables stay on disk, but for the rows in use."""
-    codec = "fp32" if precision == "fp32" else "int8"
-    wanted = (data_file(precision), f"codec_latents.{codec}.onnx.data", f"codec_stack.{codec}.onnx.data")
+    latents, way = ("fp32", "fp32") if precision == "fp32" else ("int8", "winograd")  # the largest that is chosen
+    wanted = (data_file(precision), f"{LATENTS[latents]}.data", f"{STACK[way]}.data")
     rows = files.get(EMBEDDINGS_FILE, 0) // 50 + files.get(CODES_FILE, 0)
     return sum(size for file, size in files.items() if file in wanted) + rows
 

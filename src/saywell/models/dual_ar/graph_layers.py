@@ -12,21 +12,30 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from saywell.models.dual_ar import winograd
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.graph_writer import BFLOAT16, FLOAT, FUSED, INT64, GraphWriter
-from saywell.models.dual_ar.linears import EXACT
 
 Floats = npt.NDArray[np.float32]
 Weights = Mapping[str, Floats]
 """Tensors of `layout.codec_tensors`."""
-Products = Literal["fp32", "block8", "tile8"]
+Products = Literal["fp32", "block8", "tile8", "winograd"]
 """How matrix products are done. block8: s8 weights and s8 rows, both scaled by blocks, so that rows do not depend on
-each other. tile8: s8 weights scaled by output, u8 activations with one scale for the whole tile: fastest."""
+each other. tile8: s8 weights scaled by output, u8 activations with one scale for the whole tile: fastest where the
+processor adds such products in 32 bits, wrong where it adds pairs of them in 16. winograd: fp32, fewer of them."""
 
 _FAR = 1 << 31
 _LN_EPS = 1e-6
 SNAKE_EPS = 1e-9
 _BLOCKS = (32, 16)
+OUTPUTS = {7: (4, 6), 2: (4,)}
+"""Taps of a convolution → outputs computed together. Eight of seven taps would save an eighth more and cost 20 dB."""
+FEWEST_ROWS = 16
+"""Of a frame, below which the weights are read too seldom to have half as many again."""
+_BATCHED = 400
+"""Channels up to which one product of many matrices is as fast as many products, each with its weights laid out."""
+_SNAKE = {"tile8": 3, "winograd": 4}
+"""Degree of the polynomial in place of a sine, which costs ONNX Runtime as much as ten products."""
 
 
 def sine_squared(degree: int) -> Floats:
@@ -45,8 +54,11 @@ def transposed_as_conv(weight: Floats, stride: int) -> Floats:
 class Layers:
     """Writes layers into a graph. `at` is the prefix of a layer's tensor names; values are names in the graph."""
 
-    def __init__(self, graph: GraphWriter, weights: Weights, codec: CodecConfig, products: Products = "fp32") -> None:
-        self.g, self.weights, self.codec, self.products = graph, weights, codec, products
+    def __init__(
+        self, graph: GraphWriter, weights: Weights, codec: CodecConfig, products: Products = "fp32", frames: int = 1
+    ) -> None:
+        """`frames`: in a tile."""
+        self.g, self.weights, self.codec, self.products, self.frames = graph, weights, codec, products, frames
 
     def product(self, x: str, weight: Floats, bias: Floats | None = None, products: Products | None = None) -> str:
         """x [rows, in] times weight [in, out] plus bias [out]."""
@@ -60,7 +72,7 @@ class Layers:
         return y if bias is None else self.g.op("Add", y, self.g.const(bias))
 
     def _tile8(self, quantised: list[str], weight: Floats, bias: Floats | None) -> str:
-        scale = np.maximum(np.abs(weight).max(axis=0), 1e-12) / EXACT
+        scale = np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127
         whole = self.g.const(np.round(weight / scale), np.int8)
         x, x_scale, x_zero = quantised
         last = () if bias is None else ("", self.g.const(bias))
@@ -93,6 +105,9 @@ class Layers:
         outputs, inputs, taps = weight.shape
         flat = weight.transpose(2, 1, 0).reshape(taps * inputs, outputs)
         past = (taps - 1) * dilation + 1 - stride
+        if stride == 1 and self._fewer(taps, rows):
+            x = self.g.with_past(at.rstrip("."), x, (past, inputs), axis=0)
+            return self.grouped(x, rows, dilation, weight.transpose(2, 1, 0), self.weights[f"{at}conv.bias"])
         steps = np.arange(0, rows, stride)[:, None] + np.arange(taps) * dilation
         if past:
             x = self.g.with_past(at.rstrip("."), x, (past, inputs), axis=0)
@@ -103,9 +118,12 @@ class Layers:
         weight = self.weights[f"{at}conv.weight"]
         inputs, outputs, _ = weight.shape
         flat = transposed_as_conv(weight, stride).reshape(2 * inputs, stride * outputs)
+        bias = np.tile(self.weights[f"{at}conv.bias"], stride)
         x = self.g.with_past(at.rstrip("."), x, (1, inputs), axis=0)
-        steps = np.arange(rows)[:, None] + np.arange(2)
-        y = self.gathered(x, steps, flat, np.tile(self.weights[f"{at}conv.bias"], stride))
+        if self._fewer(2, rows):
+            y = self.grouped(x, rows, 1, flat.reshape(2, inputs, stride * outputs), bias)
+        else:
+            y = self.gathered(x, np.arange(rows)[:, None] + np.arange(2), flat, bias)
         return self.g.op("Reshape", y, self.g.ints(rows * stride, outputs))
 
     def gathered(self, x: str, steps: npt.NDArray[np.int64], weight: Floats, bias: Floats) -> str:
@@ -119,23 +137,50 @@ class Layers:
             return self._tile8(quantised, weight, bias)
         return self.product(quantised[0], weight, bias)
 
+    def _fewer(self, taps: int, rows: int) -> bool:
+        return self.products == "winograd" and taps in OUTPUTS and rows // self.frames >= FEWEST_ROWS
+
+    def grouped(self, x: str, rows: int, dilation: int, weight: Floats, bias: Floats) -> str:
+        """A convolution with fewer products (see `winograd`). x with its past, weight [taps, in, out] → [rows, out]."""
+        g, (taps, inputs, outputs) = self.g, weight.shape
+        groups = winograd.cheapest(self.frames, rows // self.frames, taps, dilation, OUTPUTS[taps])
+        (size, count), way = groups.taken.shape, winograd.transforms(groups.outputs, taps)
+        filters = np.einsum("sk,kio->sio", way.filters, weight.astype(np.float64)).astype(np.float32)
+        taken = g.op(
+            "Reshape", g.op("Gather", x, g.const(groups.taken, np.int32), axis=0), g.ints(size, count * inputs)
+        )
+        before = g.op("Reshape", g.op("MatMul", g.const(way.before), taken), g.ints(size, count, inputs))
+        products = g.op("Reshape", self._products(before, filters, count), g.ints(size, count * outputs))
+        after = g.op("MatMul", g.const(way.after), products)
+        flat = g.op("Reshape", after, g.ints(groups.outputs * count, outputs))
+        return g.op("Add", g.op("Gather", flat, g.const(groups.found, np.int32), axis=0), g.const(bias))
+
+    def _products(self, x: str, filters: Floats, rows: int) -> str:
+        """x [size, rows, in] times filters [size, in, out], matrix by matrix."""
+        g, (size, inputs, outputs) = self.g, filters.shape
+        if inputs <= _BATCHED:
+            return g.op("MatMul", x, g.const(filters))
+        parts = g.ops("Split", size, x, g.ints(*[1] * size), axis=0)
+        flat = (g.op("Reshape", part, g.ints(rows, inputs)) for part in parts)
+        made = [g.op("MatMul", part, g.const(matrix)) for part, matrix in zip(flat, filters, strict=True)]
+        return g.op("Concat", *(g.op("Reshape", each, g.ints(1, rows, outputs)) for each in made), axis=0)
+
     def snake(self, at: str, x: str) -> str:
         """x + sin²(αx) / α."""
         alpha = self.weights[f"{at}alpha"].reshape(-1)
         inverse = np.reciprocal(alpha + np.float32(SNAKE_EPS))
-        if self.products == "tile8":
-            return self._quick_snake(x, alpha, inverse)
+        if self.products in _SNAKE:
+            return self._quick_snake(x, alpha, inverse, _SNAKE[self.products])
         wave = self.g.op("Sin", self.g.op("Mul", x, self.g.const(alpha)))
         scaled = self.g.op("Mul", self.g.op("Mul", wave, wave), self.g.const(inverse))
         return self.g.op("Add", x, scaled)
 
-    def _quick_snake(self, x: str, alpha: Floats, inverse: Floats) -> str:
-        """With a polynomial: ONNX Runtime's Sin costs as much as ten products."""
+    def _quick_snake(self, x: str, alpha: Floats, inverse: Floats, degree: int) -> str:
         g = self.g
         turns = g.op("Mul", x, g.const(alpha / np.float32(np.pi)))
         part = g.op("Sub", turns, g.op("Round", turns))
         square = g.op("Mul", part, part)
-        first, *middle, last = (g.const(each * inverse) for each in sine_squared(3))
+        first, *middle, last = (g.const(each * inverse) for each in sine_squared(degree))
         y = g.op("Mul", square, last)
         for each in [*middle[::-1], first]:
             y = g.op("Mul", g.op("Add", y, each), square)

@@ -57,7 +57,7 @@ def steps(config: Config, tokenizer: Tokenizer, precisions: Sequence[str]) -> li
 def version() -> str:
     """Digest of the code that writes graphs: when it changes, graphs are written again."""
     digest = hashlib.sha256()
-    for name in ("graph*.py", "ar_*.py", "linears.py"):
+    for name in ("graph*.py", "ar_*.py", "codec_files.py", "linears.py", "winograd.py"):
         for path in sorted(Path(__file__).parent.glob(name)):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -3,7 +3,7 @@
 `slow`: one step (or a prompt) of the slow transformer, the KV cache updated in place.
 `fast`: all codebooks of one frame, drawn inside: semantic code first, then a loop over the residual books.
 The weights of a precision lie in one file beside its graphs; `slow` comes a second
-time with an int8 KV cache, except at fp32.
+time with an int8 KV cache, except at fp32, and all of int8 a second time with 7-bit activations.
 """
 
 from __future__ import annotations
@@ -18,13 +18,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from saywell.models.dual_ar import graphs_draw as draws
-from saywell.models.dual_ar.ar_files import CODES_FILE, EMBEDDINGS_FILE, FACTS_FILE, data_file, fast_file, slow_file
+from saywell.models.dual_ar.ar_files import (
+    CODES_FILE,
+    EMBEDDINGS_FILE,
+    FACTS_FILE,
+    activation_bits,
+    data_file,
+    fast_file,
+    slow_file,
+)
 from saywell.models.dual_ar.ar_writer import FUSED, ArWriter, External
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.linears import Format, Linears
+from saywell.models.dual_ar.linears import MIDDLE, STEP, Format, Linears, middle, step
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 """Tensors of `layout.model_tensors` as fp32; each is asked for once, so it may be read lazily."""
@@ -61,12 +69,12 @@ def build(
     )
     fast = _fast(config, weights, formats, external)
     external.close()
-    graphs = {
-        slow_file(precision, "fp32"): slow,
-        fast_file(precision): fast,
-    }
-    if precision != "fp32":
-        graphs[slow_file(precision, "int8")] = with_int8_cache(slow)
+    graphs = {}
+    for bits in activation_bits(precision):
+        graphs[slow_file(precision, "fp32", bits)] = with_activation_bits(slow, bits)
+        graphs[fast_file(precision, bits)] = with_activation_bits(fast, bits)
+        if precision != "fp32":
+            graphs[slow_file(precision, "int8", bits)] = with_int8_cache(with_activation_bits(slow, bits))
     for name, model in graphs.items():
         (out / name).write_bytes(model.SerializeToString())
     return [external.path, *(out / name for name in graphs)]
@@ -220,6 +228,16 @@ def with_int8_cache(slow: onnx.ModelProto) -> onnx.ModelProto:
         node.attribute.append(helper.make_attribute("kv_cache_bit_width", 8))
         node.input.extend(["", "", "", f"scale.k.{layer}", f"scale.v.{layer}"])
     return model
+
+
+def with_activation_bits(model: onnx.ModelProto, bits: int) -> onnx.ModelProto:
+    """The same graph with activations of so many bits in its products of int8 weights."""
+    found = copy.deepcopy(model)
+    constants: dict[str, npt.NDArray[Any]] = {MIDDLE: middle(bits), STEP: step(bits)}
+    for each in found.graph.initializer:
+        if each.name in constants:
+            each.CopyFrom(numpy_helper.from_array(constants[each.name], each.name))
+    return found
 
 
 def _dims(model: onnx.ModelProto, name: str) -> Any:

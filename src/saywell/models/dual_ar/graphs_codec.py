@@ -4,7 +4,8 @@ Three streaming stages (see `graph_writer`). *Latents*: codes → transformer �
 the convolutions, where nearly all arithmetic is. *Encode*: samples → codes. The stack is written in two forms, because
 runtimes differ:
 
-- rows (time × channel), for ONNX Runtime: a convolution is one gather of its taps and one matrix product, fp32 or int8.
+- rows (time × channel): a convolution is one gather of its taps and one matrix product, fp32 or int8; or, with fewer
+  products, a gather of groups and one product for each of a dozen matrices (see `winograd`).
 - channels (channel × time), for OpenVINO: plain convolutions, which it runs in bf16 where the processor has it.
 
 In both, a transposed convolution of kernel 2·stride is an ordinary one of kernel 2 with stride · channels outputs, each
@@ -18,20 +19,21 @@ from pathlib import Path
 
 import numpy as np
 
+from saywell.models.dual_ar.codec_files import ENCODE, LATENTS, PRECISIONS, STACK, STACK_CHANNELS, Precision
 from saywell.models.dual_ar.config import CodecConfig
-from saywell.models.dual_ar.graph_layers import SNAKE_EPS, Layers, Weights, sine_squared, transposed_as_conv
+from saywell.models.dual_ar.graph_layers import SNAKE_EPS, Layers, Products, Weights, sine_squared, transposed_as_conv
 from saywell.models.dual_ar.graph_writer import INT64, GraphWriter
-from saywell.models.dual_ar.runtime_codec import ENCODE, LATENTS, PRECISIONS, STACK, STACK_CHANNELS, Precision
 
 LATENTS_TILE = 8
 """Frames of a tile: more would save a little (weights are read once a tile), and make a lone first frame dearer."""
 TILE = 4
-"""Frames of a tile of the stack in fp32 and bf16."""
+"""Frames of a tile of the stack in fp32 and bf16: fewer would read the weights too often."""
 INT8_TILE = 1
 """Frames of a tile of the int8 stack, whose activations share one scale a tile: with whole frames only, what a frame
 sounds like never depends on what was decoded with it."""
 ENCODE_TILE = 8
 _SNAKE_DEGREE = 5
+_PRODUCTS: dict[str, Products] = {"fp32": "fp32", "winograd": "winograd", "int8": "tile8"}
 
 
 def write_decoder(weights: Weights, codec: CodecConfig, directory: Path) -> list[Path]:
@@ -39,7 +41,8 @@ def write_decoder(weights: Weights, codec: CodecConfig, directory: Path) -> list
     files = []
     for precision in PRECISIONS:
         files += latents(weights, codec, precision).save(directory / LATENTS[precision])
-        files += stack_rows(weights, codec, precision).save(directory / STACK[precision])
+    for way, file in STACK.items():
+        files += stack_rows(weights, codec, _PRODUCTS[way]).save(directory / file)
     return files + stack_channels(weights, codec).save(directory / STACK_CHANNELS)
 
 
@@ -84,11 +87,12 @@ def _entries(layers: Layers, codes: str, tile: int) -> str:
     return layers.product(flat, out, bias, "fp32")
 
 
-def stack_rows(weights: Weights, codec: CodecConfig, precision: Precision, tile: int | None = None) -> GraphWriter:
+def stack_rows(weights: Weights, codec: CodecConfig, products: Products) -> GraphWriter:
     """x: latents [tile · steps, latent_dim] → y: samples [tile · frame]."""
     g = GraphWriter("codec_stack")
-    rows = (tile or (INT8_TILE if precision == "int8" else TILE)) * math.prod(codec.downsample)
-    layers = Layers(g, weights, codec, "tile8" if precision == "int8" else "fp32")
+    tile = INT8_TILE if products == "tile8" else TILE
+    rows = tile * math.prod(codec.downsample)
+    layers = Layers(g, weights, codec, products, tile)
     y = layers.conv("decoder.model.0.", g.input("x", (rows, codec.latent_dim)), rows)
     for number, rate in enumerate(codec.decoder_rates, start=1):
         at = f"decoder.model.{number}.block."

@@ -16,16 +16,17 @@ from saywell.models.dual_ar.ar_writer import FUSED, ArWriter
 Matrix = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
 Format = Literal["fp32", "w8a8", "w8", "w4"]
-"""`w8a8`: rows of int8 weights times rows of 8-bit activations, the integer sums exact. `w8`, `w4`: blocks of weights,
-each with a scale, times activations quantised in the same blocks."""
+"""`w8a8`: rows of int8 weights times rows of 8-bit (or 7-bit, see `STEPS`) activations, the integer sums exact. `w8`,
+`w4`: blocks of weights, each with a scale, times activations quantised in the same blocks."""
 
 BLOCK = {"w8": 64, "w4": 128}
 """Weights that share a scale."""
 BITS = {"w8": 8, "w4": 4}
-EXACT = 63
-"""Largest code of a weight: two of them times unsigned bytes fit into 16 bits (2 · 63 · 255), so that processors
-without VNNI, which add pairs of products in saturating 16 bits, get the same sums as all others."""
-_MIDDLE = 128
+STEPS = {8: 127, 7: 64}
+"""Bits of activations → steps on each side of zero. Processors without VNNI add two products of 8-bit numbers in 16
+bits: 2 · 128 · 127 fits, 2 · 255 · 127 does not."""
+STEP, MIDDLE = "activation.step", "activation.middle"
+"""Constants that change with the bits: the size of a step over the largest value of a row, and which code is zero."""
 _SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8)
 """Clipping the largest weights of a block a little can cost less than it saves the others."""
 
@@ -38,8 +39,7 @@ class Linears:
         self.g, self.fmt = g, fmt
         if fmt == "w8a8":
             shape = g.op("Concat", g.op("Slice", g.op("Shape", x), g.ints(0), g.ints(1)), g.ints(1), axis=0)
-            # Unsigned activations around 128: the one pairing every instruction set has a fast kernel for.
-            self.middle = g.op("Expand", g.const(_MIDDLE, np.uint8), shape)
+            self.middle = g.op("Expand", g.named(MIDDLE, middle(8)), shape)
 
     def __call__(self, x: str, name: str, weight: Matrix, bias: Matrix | None = None) -> str:
         """x [M, K] times weight [N, K] transposed, plus bias [N]; fp32 outside."""
@@ -54,18 +54,18 @@ class Linears:
     def _by_rows(self, x: str, name: str, weight: Matrix) -> str:
         g = self.g
         codes, scales = quantize_rows(weight)
-        step = g.op("Mul", g.op("ReduceMax", g.op("Abs", x), g.ints(-1)), g.const(1 / 127))
-        quantized = g.op("QuantizeLinear", x, step, self.middle, axis=1, block_size=weight.shape[1])
+        size = g.op("Mul", g.op("ReduceMax", g.op("Abs", x), g.ints(-1)), g.named(STEP, step(8)))
+        quantized = g.op("QuantizeLinear", x, size, self.middle, axis=1, block_size=weight.shape[1])
         product = g.op(
             "MatMulIntegerToFloat",
             quantized,
             g.weight(name, codes.T),
             g.const(1.0),
             g.weight(f"{name}.scale", scales),
-            g.const(_MIDDLE, np.uint8),
+            g.named(MIDDLE, middle(8)),
             domain=FUSED,
         )
-        return g.op("Mul", product, step)
+        return g.op("Mul", product, size)
 
     def _by_blocks(self, x: str, name: str, weight: Matrix, fmt: Format) -> str:
         g, (rows, columns) = self.g, weight.shape
@@ -76,14 +76,24 @@ class Linears:
         return g.op("MatMulNBits", *inputs, domain=FUSED, **sizes)
 
 
+def step(bits: int) -> npt.NDArray[np.float32]:
+    """A step over the largest value of a row."""
+    return np.array(1 / STEPS[bits], np.float32)
+
+
+def middle(bits: int) -> npt.NDArray[np.uint8]:
+    """The code of zero: activations are unsigned, the one pairing every instruction set has a fast kernel for."""
+    return np.array(128 if bits == 8 else STEPS[bits], np.uint8)
+
+
 def block_of(columns: int, fmt: Format) -> int:
     """Weights that share a scale in a matrix of that width: a power of two that divides it, 16 at least."""
     return min(BLOCK[fmt], max(16, columns & -columns))
 
 
 def quantize_rows(weight: Matrix) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """weight [N, K] → int8 codes [N, K] within ±EXACT and scales [N]."""
-    scales = np.maximum(np.abs(weight).max(axis=1), 1e-12).astype(np.float32) / np.float32(EXACT)
+    """weight [N, K] → int8 codes [N, K] and scales [N]."""
+    scales = np.maximum(np.abs(weight).max(axis=1), 1e-12).astype(np.float32) / np.float32(127)
     return np.rint(weight / scales[:, None]).astype(np.int8), scales
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from saywell.executors.base import Threading
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.ar_files import cache_type
+from saywell.models.dual_ar.codec_files import Convolutions
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.guards import Guard
 from saywell.models.dual_ar.kv_cache import Prefix
@@ -45,7 +47,6 @@ class DualArModel:
         self.config = Config.read(spec.path)
         self.tokenizer = Tokenizer.read(spec.path, self.config)
         threading = Threading(threads=plan.threads, affinity=plan.affinity)
-        exact = plan.precision == "fp32"
         self._ar = ArRuntime(
             spec.path,
             plan.precision,
@@ -53,12 +54,14 @@ class DualArModel:
             slots=plan.slots,
             max_len=memory.context(spec, plan.max_frames),
             cache=cache_type(plan.precision),
+            activation_bits=plan.activation_bits,
         )
         self._codec = load_decoder(
             spec.path,
             self.config.codec,
             threading,
-            precision="fp32" if exact else "int8",
+            latents="fp32" if plan.precision == "fp32" else "int8",
+            convolutions=cast(Convolutions, plan.convolutions),
             executor="openvino" if plan.executor == "openvino" else "onnx",
         )
         self._speakers = open_speakers(spec, plan)

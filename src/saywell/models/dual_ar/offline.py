@@ -47,7 +47,7 @@ def decode(codes: str | Path, model: str | Path, out: str | Path, *, threads: in
     directory = Path(model)
     codec = CodecConfig.read(directory)
     frames = read_codes(Path(codes), codec)
-    decoder = load_decoder(directory, codec, Threading(threads=threads), precision="fp32")
+    decoder = load_decoder(directory, codec, Threading(threads=threads), latents="fp32", convolutions="fp32")
     state = decoder.start()
     parts = [
         decoder.decode(state, frames[:, at : at + _DECODED_AT_ONCE])

@@ -81,16 +81,25 @@ class ArRuntime:
     """Loaded transformers with room for `slots` sequences of `max_len` positions (prompt and frames together)."""
 
     def __init__(
-        self, path: Path, precision: str, threading: Threading, *, slots: int, max_len: int, cache: str = "int8"
+        self,
+        path: Path,
+        precision: str,
+        threading: Threading,
+        *,
+        slots: int,
+        max_len: int,
+        cache: str = "int8",
+        activation_bits: int = 7,
     ) -> None:
-        """`cache`: element type of keys and values, "int8" or "fp32". Raises GraphError, BadConfig."""
+        """`cache`: element type of keys and values, "int8" or "fp32". `activation_bits`: in products of int8 weights,
+        8 only where the processor adds them exactly. Raises GraphError, BadConfig."""
         self.config = Config.read(path)
         facts = json.loads((path / FACTS_FILE).read_text(encoding="utf-8"))
         self.begin, self.im_end = int(facts["semantic_begin_id"]), int(facts["im_end_id"])
         self.slots, self.max_len = slots, min(max_len, self.config.max_seq_len)
         self.tables = Tables(path, self.config, self.begin)
-        self._slow = Graph(path / slow_file(precision, cache), threading)
-        self._fast = Graph(path / fast_file(precision), threading)
+        self._slow = Graph(path / slow_file(precision, cache, activation_bits), threading)
+        self._fast = Graph(path / fast_file(precision, activation_bits), threading)
         self._pairs = precision in _PAIRED and slots > 1
         rows = slots + slots % 2 if self._pairs else slots
         c = self.config

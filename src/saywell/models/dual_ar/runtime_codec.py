@@ -20,17 +20,11 @@ import numpy.typing as npt
 from saywell.errors import MissingDependency
 from saywell.executors import onnx
 from saywell.executors.base import Threading
+from saywell.models.dual_ar.codec_files import ENCODE, LATENTS, STACK, STACK_CHANNELS, WAYS, Convolutions, Precision
 from saywell.models.dual_ar.config import CodecConfig
 
 Array = npt.NDArray[Any]
 Samples = npt.NDArray[np.float32]
-Precision = Literal["fp32", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
-
-LATENTS = {"fp32": "codec_latents.fp32.onnx", "int8": "codec_latents.int8.onnx"}
-STACK = {"fp32": "codec_stack.fp32.onnx", "int8": "codec_stack.int8.onnx"}
-STACK_CHANNELS = "codec_stack.channels.onnx"
-ENCODE = "codec_encode.fp32.onnx"
 
 
 class LoadedGraph(Protocol):
@@ -165,30 +159,32 @@ def load_decoder(
     codec: CodecConfig,
     threading: Threading,
     *,
-    precision: Precision = "int8",
+    latents: Precision = "int8",
+    convolutions: Convolutions = "winograd",
     executor: Literal["onnx", "openvino"] = "onnx",
 ) -> CodecDecoder:
     """The decoder of a converted model.
 
-    With the executor `openvino` the convolutions run there, in bf16 where the processor has it unless fp32 is wished
-    for; the latents always run in ONNX Runtime. Raises GraphError naming the file, MissingDependency.
+    `executor` runs the convolutions in one of its `WAYS`; the latents always run in ONNX Runtime. Raises GraphError
+    naming the file, MissingDependency, ValueError for a way the executor has not.
     """
-    latents = onnx.Graph(directory / LATENTS[precision], threading)
-    if executor == "openvino":
-        stack = _openvino_stack(directory / STACK_CHANNELS, threading, precision)
-    else:
-        stack = onnx.Graph(directory / STACK[precision], threading)
-    return CodecDecoder(codec, latents, stack)
+    if convolutions not in WAYS[executor]:
+        raise ValueError(f"{executor} has no {convolutions} convolutions; it has {', '.join(WAYS[executor])}")
+    first = onnx.Graph(directory / LATENTS[latents], threading)
+    if executor == "onnx":
+        return CodecDecoder(codec, first, onnx.Graph(directory / STACK[convolutions], threading))
+    name = STACK_CHANNELS if convolutions != "winograd" else STACK[convolutions]
+    return CodecDecoder(codec, first, _openvino_stack(directory / name, threading, convolutions == "bf16"))
 
 
-def _openvino_stack(path: Path, threading: Threading, precision: Precision) -> LoadedGraph:
+def _openvino_stack(path: Path, threading: Threading, bf16: bool) -> LoadedGraph:
     try:
         runtime = import_module("saywell.executors.openvino")  # by name: an optional extra
     except ModuleNotFoundError as error:
         raise MissingDependency(
             f"the executor openvino needs {error.name}, which is not installed: pip install 'saywell[openvino]'"
         ) from error
-    return cast(LoadedGraph, runtime.Graph(path, threading, bf16=precision != "fp32" and runtime.native_bf16()))
+    return cast(LoadedGraph, runtime.Graph(path, threading, bf16=bf16))
 
 
 def load_encoder(directory: Path, codec: CodecConfig, threading: Threading) -> CodecEncoder:

@@ -1,0 +1,42 @@
+"""Convolutions with fewer products: the same outputs, each from its own frame and what lies before it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from saywell.models.dual_ar.winograd import cheapest, groups, transforms
+
+
+@pytest.mark.parametrize(("outputs", "taps"), [(1, 7), (4, 7), (6, 7), (4, 2), (2, 2), (3, 1)])
+def test_the_outputs_of_the_filter(outputs: int, taps: int) -> None:
+    random = np.random.default_rng(outputs * 10 + taps)
+    x, w = random.standard_normal(outputs + taps - 1), random.standard_normal(taps)
+    way = transforms(outputs, taps)
+    found = way.after @ ((way.filters @ w) * (way.before @ x))
+    np.testing.assert_allclose(found, [x[at : at + taps] @ w for at in range(outputs)], atol=1e-12)
+
+
+@settings(max_examples=200)
+@given(st.integers(1, 4), st.integers(1, 70), st.sampled_from([1, 2, 3, 9]), st.sampled_from([(2, 4), (7, 6), (7, 4)]))
+def test_a_dilated_convolution_frame_by_frame(frames: int, rows: int, dilation: int, size: tuple[int, int]) -> None:
+    taps, outputs = size
+    past, found = (taps - 1) * dilation, groups(frames, rows, taps, dilation, outputs)
+    random = np.random.default_rng(rows)
+    x, w = random.standard_normal(past + frames * rows), random.standard_normal(taps)
+    wanted = [sum(w[tap] * x[row + tap * dilation] for tap in range(taps)) for row in range(frames * rows)]
+    way = transforms(outputs, taps)
+    made = way.after @ ((way.filters @ w)[:, None] * (way.before @ x[found.taken]))
+    np.testing.assert_allclose(made.reshape(-1)[found.found], wanted, atol=1e-11)
+    group = found.found % found.taken.shape[1]
+    last = past + (np.arange(frames * rows) // rows + 1) * rows - 1
+    assert (found.taken[:, group].max(axis=0) <= last).all()  # nothing of a later frame
+
+
+def test_the_cheapest_groups_are_taken() -> None:
+    assert (
+        cheapest(4, 32, 7, 9, (4, 6)).outputs == 4
+    )  # three or four rows of each kind: groups of six would be half empty
+    assert cheapest(4, 256, 7, 9, (4, 6)).outputs == 6
