@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from saywell.engine import EngineHealth, State
+from saywell.engine import EngineHealth, State, Tidied
 from saywell.engine.admission import Admission
 from saywell.engine.launch import Decision
 from saywell.engine.stream import Stream
 from saywell.errors import EngineClosed, ModelFailure, SaywellError, Unavailable
 from saywell.hardware import Cpu, Hardware
 from saywell.plan import Plan
+from saywell.relief import PressureReport
 from saywell.settings import Settings
 from saywell.types import AudioChunk, ModelSpec, Request, Samples, Summary, Voice
 
@@ -87,6 +88,8 @@ class Knobs:
     fail_at: int | None = None
     """Fail instead of giving this chunk."""
     error: SaywellError = field(default_factory=lambda: ModelFailure("the fake model failed"))
+    pressure: int = 0
+    """The level of the ladder a look at the machine leads to."""
     hang_at: int | None = None
     """Give nothing any more from this chunk on."""
     refuse: SaywellError | None = None
@@ -113,6 +116,8 @@ class FakeEngine:
         self.requests: list[Request] = []
         self.ended: dict[str, float] = {}
         """Request id → when its work stopped, on the monotonic clock."""
+        self.tidied: list[bool] = []
+        """What `tidy` was asked."""
         self._admission = Admission(SPEC, plan, VOICES)
         self._state: State = "ready" if started else "loading"
         self._error = ""
@@ -210,6 +215,15 @@ class FakeEngine:
         return EngineHealth(
             state=self._state, slots=self.plan.slots, running=len(self._running), waiting=0, steps=0, error=self._error
         )
+
+    def tidy(self, *, adapt: bool = False) -> Tidied:
+        if self._state != "ready":
+            raise Unavailable("the engine is not ready", retry_after=1.0)
+        self.tidied.append(adapt)
+        level = self.knobs.pressure if adapt else 0
+        reason = "97 % of memory is in use" if level else ""
+        after = PressureReport(level=level, reason=reason)
+        return Tidied(freed=3 << 20, before=PressureReport(), after=after)
 
     def close(self, drain_s: float = 0.0) -> None:
         self._state = "closed"

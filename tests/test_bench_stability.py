@@ -139,6 +139,17 @@ def test_what_did_not_help_is_said():
     assert not stability_report.met({"runs": result["runs"][::-1]})
 
 
+def test_runs_of_one_variant_are_merged():
+    about = {"repeats": 1, "limit_mb": 1}
+    parts = [{**about, "runs": [run_of("baseline", 1.0, None)]}, {**about, "runs": [run_of("baseline", 2.0, 3.0)]},
+             {**about, "runs": [run_of("+ memory budget", 2.0, 3.0)]}]  # fmt: skip
+    parts += [parts[2]]
+    merged = stability_report.merge(parts)
+    assert [run["variant"] for run in merged["runs"]] == ["baseline", "+ memory budget"]
+    assert [len(run["rows"]) for run in merged["runs"]] == [4, 4]
+    assert (merged["runs"][0]["kills"], merged["repeats"]) == (2, 2)
+
+
 @pytest.mark.skipif(not flite.installed(), reason="needs Flite")
 def test_one_run_from_limit_to_plot(tmp_path: Path, capsys):
     saved = [tmp_path / "one.json", tmp_path / "two.json"]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 
 from saywell.errors import PlanError
 from saywell.hardware import GIB, Hardware
@@ -167,6 +168,18 @@ while True:
     time.sleep(10)  # Check every 10 seconds
 """
 
+REOPTIMISE = """
+# After several syntheses, performance may degrade
+# Force re-optimization
+
+result = requests.post('http://localhost:8000/optimize-for-hardware').json()
+
+if result['status'] == 'adjusted':
+    print("✅ Configuration adjusted:")
+    print(f"  Chunk length: {result['previous_config']['chunk_length']} → {result['new_config']['chunk_length']}")
+    print(f"  Threads: {result['previous_config']['num_threads']} → {result['new_config']['num_threads']}")
+"""
+
 # -- the examples of the shell
 
 FORCED = """
@@ -201,12 +214,15 @@ SHELL = {
         '"estimate"',
     ),
     "status": ("curl http://localhost:8000/system-status", '"recommended_action"'),
+    "optimise": ("curl -X POST http://localhost:8000/optimize-for-hardware", '"status"'),
     "longest text": ("curl http://localhost:8000/hardware | jq '.selected_configuration.max_text_length'", "5000\n"),
     "a file": (
         "curl -X POST http://localhost:8000/estimate-memory \\\n  -F \"text=$(cat long_text.txt)\" | jq '.status'",
         '"ok"\n',
     ),
     "watched": ('curl -s http://localhost:8000/system-status | jq ".recommended_action"', '"'),
+    "optimal": ("curl -X POST http://localhost:8000/optimize-for-hardware | jq '.status'", '"'),
+    "clear": ("curl -X POST http://localhost:8000/cache/clear", '"status"'),
 }
 """What is printed, and what its answer holds."""
 
@@ -349,6 +365,7 @@ def test_several_texts_in_one_session(backend, run):
     assert health["status"] == "healthy"
     assert set(health) >= {"device", "system_info", "smart_insights", "current_resources", "hardware_profile"}
     assert health["system_info"]["compile_enabled"] is False
+    assert backend.clear_cache() >= 0
 
 
 def test_speech_comes_as_audio_rate_and_metrics(backend, caplog):
@@ -492,6 +509,13 @@ def test_a_program_that_watches_the_server(program, run, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(WATCH.replace(ORIGIN, program.url))
     assert set(waits) <= {10, 60}
+
+
+def test_the_server_thinks_again(program, run):
+    result = run(REOPTIMISE.replace(ORIGIN, program.url), requests=requests)["result"]
+    assert result["status"] in ("optimal", "adjusted")
+    if result["status"] == "optimal":
+        assert result["message"] == "No adjustments needed"
 
 
 @pytest.mark.parametrize(("command", "expected"), SHELL.values(), ids=SHELL)

@@ -17,7 +17,7 @@ from saywell.errors import PlanError
 from saywell.server import middleware
 from saywell.server.app import create_app
 from saywell.server.middleware import PROBES, body_limit
-from saywell.server.routes import catalogue, health, machine, metrics, speech, tts
+from saywell.server.routes import admin, catalogue, health, machine, metrics, speech, tts
 from saywell.server.service import is_loopback
 
 pytestmark = pytest.mark.anyio
@@ -208,7 +208,9 @@ async def test_no_text_of_a_user_in_logs_and_errors(client, caplog):
 async def test_every_route_needs_the_key_but_the_probes():
     engine = FakeEngine(chunks=1)
     app = create_app(engine, decision(engine, api_keys=(KEY, "another-key")))
-    routes = [route for room in (catalogue, health, machine, metrics, speech, tts) for route in room.router.routes]
+    routes = [
+        route for room in (admin, catalogue, health, machine, metrics, speech, tts) for route in room.router.routes
+    ]
     paths = {route.path for route in routes} | {"/openapi.json", "/nowhere"}
     assert paths > PROBES
     transport = httpx.ASGITransport(app)

@@ -120,6 +120,10 @@ class SmartAdaptiveBackend:
             "current_resources": describe.current(now),
         }
 
+    def clear_cache(self) -> int:
+        """Empty the engine's caches and give memory back to the system; bytes given back."""
+        return self.speaker.engine.tidy().freed
+
     def cleanup(self) -> None:
         """Give everything back. May be called more than once."""
         self.speaker.close()

@@ -20,8 +20,20 @@ def machine() -> dict[str, Any]:
 
 def merge(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Runs of one set-up saved one by one, as one."""
-    first = results[0]
-    return {**first, "runs": [run for result in results for run in result["runs"]]}
+    runs: dict[str, dict[str, Any]] = {}
+    for run in (run for result in results for run in result["runs"]):
+        name = run["variant"]
+        runs[name] = _both(runs[name], run) if name in runs else run
+    repeats = sum(result["repeats"] for result in results) * len(runs) // sum(len(r["runs"]) for r in results)
+    return {**results[0], "repeats": repeats, "runs": list(runs.values())}
+
+
+def _both(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Two runs of one variant as one."""
+    most = {name: max(one[name], other[name]) for name in ("peak_mb", "own_peak_mb")}
+    sums = {name: one[name] + other[name] for name in ("kills", "starts", "rows")}
+    steps = list(dict.fromkeys(one["steps"] + other["steps"]))
+    return {**one, **most, **sums, "steps": steps, "refused": one["refused"] or other["refused"]}
 
 
 def figures(run: dict[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,16 @@ class EngineHealth:
     """What has been given up under pressure."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tidied:
+    """What `tidy` did."""
+
+    freed: int
+    """Bytes the process that holds the model gave back to the system; 0 if it grew meanwhile."""
+    before: PressureReport
+    after: PressureReport
+
+
 class SpeechEngine(Protocol):
     """What the server, the command line and the Python API speak to."""
 
@@ -59,6 +69,13 @@ class SpeechEngine(Protocol):
     def voices(self) -> tuple[Voice, ...]: ...
 
     def health(self) -> EngineHealth: ...
+
+    def tidy(self, *, adapt: bool = False) -> Tidied:
+        """Between two steps: empty the model's caches and give memory back to the system.
+
+        `adapt`: then look at the machine and go at once where the ladder would lead. Waits for it; raises Unavailable.
+        """
+        ...
 
     def close(self, drain_s: float = 0.0) -> None:
         """Take no more requests, let the running ones finish for at most `drain_s`, give everything back."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from saywell.child import Child, spawn
-from saywell.engine import EngineHealth, State
+from saywell.engine import EngineHealth, State, Tidied
 from saywell.engine.admission import Admission
 from saywell.engine.messages import (
     Abort,
@@ -30,6 +30,8 @@ from saywell.engine.messages import (
     Ready,
     Sound,
     Submit,
+    Tidy,
+    TidyDone,
     chunk,
     pack,
     unpack_from_worker,
@@ -49,6 +51,8 @@ _FIRST_PULSE_S = 60.0
 _WATCH_S = 0.25
 _LEAVE_S = 2.0
 """How long a worker gets to leave by itself."""
+TIDY_S = 30.0
+"""How long `tidy` waits for the step that is being done, or for a model to load."""
 _FIRST_TRIES = 3
 """Workers that may die before the first one has ever been ready; then the start has failed."""
 _BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -117,6 +121,9 @@ class EngineClient:
         self._heard = time.monotonic()
         self._restarts = 0
         self._misses = 0
+        self._asked = 0
+        self._asking: dict[int, list[TidyDone]] = {}
+        """Answers to `tidy`, by number."""
 
     # The interface of an engine
 
@@ -173,6 +180,21 @@ class EngineClient:
                 rss_bytes=last.rss_bytes if last else 0,
                 error=self._error.message if self._error else "",
             )
+
+    def tidy(self, *, adapt: bool = False) -> Tidied:
+        with self._changed:
+            number = self._asked = self._asked + 1
+            answers = self._asking[number] = []
+            if self._state == "ready":
+                self._send(Tidy(number=number, adapt=adapt))
+                self._changed.wait_for(lambda: answers or self._state != "ready", TIDY_S)
+            del self._asking[number]
+        if not answers:
+            raise Unavailable("the engine is not ready or too busy for this; try again in a moment", retry_after=1.0)
+        if answers[0].error is not None:
+            raise answers[0].error.error()
+        assert answers[0].tidied is not None
+        return answers[0].tidied
 
     def close(self, drain_s: float = 0.0) -> None:
         with self._changed:
@@ -265,6 +287,14 @@ class EngineClient:
             self._ready(message.voices)
         elif isinstance(message, Broken):
             self._broken(message.error.error())
+        elif isinstance(message, TidyDone):
+            self._tidy_done(message)
+
+    def _tidy_done(self, message: TidyDone) -> None:
+        with self._changed:
+            if message.number in self._asking:  # not if whoever asked has given up
+                self._asking[message.number].append(message)
+            self._changed.notify_all()
 
     def _sound(self, message: Sound) -> None:
         active = self._active.get(message.request_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import queue
 import secrets
@@ -10,10 +11,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from dataclasses import replace
 
 import psutil
 
-from saywell.engine import EngineHealth, State
+from saywell.engine import EngineHealth, State, Tidied
 from saywell.engine.admission import Admission
 from saywell.engine.job import Job, Track, next_seed
 from saywell.engine.scheduler import Scheduler
@@ -29,13 +31,17 @@ from saywell.errors import (
     Unavailable,
 )
 from saywell.models.base import Model, SequenceError, load_family
+from saywell.monitor import process_memory, resources
 from saywell.plan import Plan
+from saywell.relief import Depth, judge
 from saywell.types import Frame, ModelSpec, Request, Samples, SamplingParams, Sequence, Voice
 
 _log = logging.getLogger(__name__)
 
 _IDLE_S = 0.5
 """Longest the loop sleeps with nothing to do."""
+_TIDY_S = 25.0
+"""How long `tidy` waits for the step that is being done."""
 _PAUSED_S = 0.02
 """Longest it sleeps while every running sequence waits for its reader."""
 _WARM_UP, _WARM_UP_S = "Ready.", 300.0
@@ -180,6 +186,26 @@ class Engine:
             rss_bytes=psutil.Process().memory_info().rss,
             error=self._error.message if self._error else "",
         )
+
+    def tidy(self, *, adapt: bool = False) -> Tidied:
+        if self._state != "ready":
+            raise Unavailable("the engine is not ready; try again in a moment", retry_after=1.0)
+        held, done = process_memory(), threading.Event()
+
+        def clear() -> None:
+            self._model.adapt(replace(self.plan, cache_entries=0))
+            self._model.adapt(self.plan)
+            gc.collect()
+            done.set()
+
+        self.wake(clear)
+        if not done.wait(_TIDY_S):
+            raise Unavailable("the engine is too busy for this; try again in a moment", retry_after=1.0)
+        if adapt and (pressure := judge(resources())).push > Depth.WORK:
+            out = "restart it with fewer slots, fewer threads or a lighter precision"
+            raise Unavailable(f"{pressure.why}, and the engine keeps to its plan while it runs; {out}")
+        here = self.health().pressure
+        return Tidied(freed=max(0, held - process_memory()), before=here, after=here)
 
     def close(self, drain_s: float = 0.0) -> None:
         if self._state in ("ready", "loading"):

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from saywell.engine import EngineHealth
+from saywell.engine import EngineHealth, Tidied
 from saywell.errors import EngineFailure, SaywellError, by_code, public_code
 from saywell.plan import Plan
 from saywell.types import AudioChunk, ModelSpec, Request, Summary, Timestamp, Voice
@@ -43,6 +43,13 @@ class Credit(Message):
     index: int
     seconds: float
     head: int
+
+
+class Tidy(Message):
+    """Answered by a TidyDone of the same number."""
+
+    number: int
+    adapt: bool
 
 
 class Close(Message):
@@ -95,6 +102,13 @@ class Failed(Message):
     error: Fault
 
 
+class TidyDone(Message):
+    number: int
+    tidied: Tidied | None = None
+    error: Fault | None = None
+    """Why it could not be done."""
+
+
 class Fault(msgspec.Struct, kw_only=True):
     """A SaywellError on the wire."""
 
@@ -136,8 +150,8 @@ def chunk(message: Sound) -> AudioChunk:
     )
 
 
-ToWorker = Load | Submit | Abort | Credit | Close
-FromWorker = Ready | Broken | Pulse | Sound | Finished | Failed
+ToWorker = Load | Submit | Abort | Credit | Tidy | Close
+FromWorker = Ready | Broken | Pulse | Sound | Finished | Failed | TidyDone
 
 
 def _plain(value: Any) -> Any:

@@ -26,6 +26,8 @@ from saywell.engine.messages import (
     Pulse,
     Ready,
     Submit,
+    Tidy,
+    TidyDone,
     pack,
     sound,
     unpack_to_worker,
@@ -102,7 +104,7 @@ class Worker:
             self._line.send(Pulse(health=self._engine.health(), busy_s=busy_s))
             time.sleep(_PULSE_S)
 
-    def handle(self, message: Submit | Abort | Credit | Close) -> None:
+    def handle(self, message: Submit | Abort | Credit | Tidy | Close) -> None:
         if isinstance(message, Submit):
             self._submit(message.request)
         elif isinstance(message, Abort):
@@ -110,6 +112,8 @@ class Worker:
             self._engine.abort(message.request_id)
         elif isinstance(message, Credit):
             self._credit(message)
+        elif isinstance(message, Tidy):
+            threading.Thread(target=self._tidy, args=(message,), name="saywell-tidy", daemon=True).start()
         else:
             # On a thread of its own: credits must still come in, or what drains would pause for ever.
             threading.Thread(target=self._close, args=(message.drain_s,), name="saywell-close").start()
@@ -132,6 +136,14 @@ class Worker:
             outlet.window.read(credit.index, credit.seconds)
 
         self._engine.wake(read)
+
+    def _tidy(self, tidy: Tidy) -> None:
+        try:
+            tidied = self._engine.tidy(adapt=tidy.adapt)
+        except SaywellError as error:
+            self._line.send(TidyDone(number=tidy.number, error=Fault.of(error)))
+        else:
+            self._line.send(TidyDone(number=tidy.number, tidied=tidied))
 
     def _close(self, drain_s: float) -> None:
         self._engine.close(drain_s)

@@ -20,7 +20,7 @@ from saywell.metrics import Metrics
 from saywell.server import errors, middleware
 from saywell.server.log import set_up_logging
 from saywell.server.process import Server
-from saywell.server.routes import catalogue, health, machine, metrics, speech, tts
+from saywell.server.routes import admin, catalogue, health, machine, metrics, speech, tts
 from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT, Service, check_bind
 from saywell.settings import Settings
 
@@ -51,7 +51,7 @@ def create_app(
     # No pages for people at /docs: they load scripts from elsewhere. The document itself is at /openapi.json.
     app = FastAPI(title="Saywell", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
-    for room in (speech, tts, catalogue, health, machine, metrics):
+    for room in (speech, tts, catalogue, health, machine, admin, metrics):
         app.include_router(room.router)
     errors.install(app)
     middleware.install(app, service)

@@ -29,6 +29,7 @@ def configuration(decision: Decision, now: Plan | None = None) -> dict[str, Any]
         "use_onnx": plan.executor in ("onnx", "openvino"),
         "use_torch_compile": compiled(decision),
         "chunk_length": plan.chunk_chars,
+        "chunk_frames": plan.chunk_frames,
         "max_batch_size": plan.slots,
         "num_threads": plan.threads,
         "cache_limit": plan.cache_entries,

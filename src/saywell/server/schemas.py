@@ -124,6 +124,7 @@ class Configuration(BaseModel):
     use_onnx: bool
     use_torch_compile: bool
     chunk_length: int = Field(description="Characters of a text chunk, at most.")
+    chunk_frames: int = Field(description="Frames decoded at once.")
     max_batch_size: int = Field(description="Sequences that share a step.")
     num_threads: int
     cache_limit: int = Field(description="Entries of each in-memory cache.")
@@ -193,3 +194,19 @@ class EstimateAnswer(BaseModel):
     status: Literal["ok", "warning"]
     estimate: MemoryEstimate
     recommendation: str
+
+
+class ClearedAnswer(BaseModel):
+    """`POST /cache/clear`."""
+
+    status: Literal["cleared"]
+    freed_mb: float = Field(description="What the engine's process gave back to the system.")
+
+
+class OptimisedAnswer(BaseModel):
+    """`POST /optimize-for-hardware`."""
+
+    status: Literal["optimal", "adjusted"]
+    message: str = Field(description="Why.")
+    previous_config: Configuration | None = Field(None, description="If adjusted.")
+    new_config: Configuration | None = Field(None, description="If adjusted.")
