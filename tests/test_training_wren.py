@@ -1,4 +1,4 @@
-"""The recipe of the wren voice, small: texts, the teacher, training with a break, export, and speech from what came out."""
+"""The recipe of the wren voice, small: texts, the teacher, training with a break, export, and speech from it."""
 
 from __future__ import annotations
 

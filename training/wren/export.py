@@ -170,7 +170,8 @@ def gains(data: Path) -> list[float]:
     found = []
     for voice in SPEAKERS:
         shard = np.load(data / "corpus" / voice / sorted(p.name for p in (data / "corpus" / voice).glob("*.npz"))[0])
-        end, sound_end = int(shard["frame_starts"][8]), int(shard["sample_starts"][8])
+        some = min(8, len(shard["frame_starts"]) - 1)
+        end, sound_end = int(shard["frame_starts"][some]), int(shard["sample_starts"][some])
         frames, samples = shard["frames"][:end].astype(np.float32), shard["samples"][:sound_end].astype(np.float64)
         voiced = frames[:, 0] > 30
         f0 = np.interp(np.arange(end), np.flatnonzero(voiced), frames[voiced, 0]).astype(np.float32)
