@@ -1,4 +1,4 @@
-"""What tests hear: words, by pocketsphinx with its own English model, and pitch."""
+"""What tests hear beside words (`saywell.bench.hearing`): when each word begins, and pitch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,6 @@ FRAMES = 100
 """Frames a second of the recogniser."""
 
 
-def transcribe(samples: Samples, rate: int) -> str:
-    """The words heard in mono float samples, in lower case."""
-    hypothesis = _heard(samples, rate).hyp()
-    return "" if hypothesis is None else re.sub(r"\(\d+\)", "", hypothesis.hypstr)
-
-
 def spoken_words(samples: Samples, rate: int) -> list[tuple[str, float]]:
     """Each word heard, and the second it begins at."""
     found = [(re.sub(r"\(\d+\)", "", part.word), part.start_frame / FRAMES) for part in _heard(samples, rate).seg()]
@@ -37,21 +31,6 @@ def _heard(samples: Samples, rate: int) -> Decoder:
     decoder.process_raw(pcm.tobytes(), no_search=False, full_utt=True)
     decoder.end_utt()
     return decoder
-
-
-def word_error_rate(reference: str, hypothesis: str) -> float:
-    """Edits (substituted, missing and added words) for each word of the reference; 0 is perfect, above 1 possible."""
-    expected, heard = _words(reference), _words(hypothesis)
-    row = list(range(len(heard) + 1))
-    for i, word in enumerate(expected, 1):
-        corner, row[0] = row[0], i
-        for j, other in enumerate(heard, 1):
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (word != other))
-    return row[-1] / max(1, len(expected))
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z']+", text.lower())
 
 
 def pitch(samples: Samples, rate: int) -> float:

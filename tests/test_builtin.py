@@ -10,8 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from asr import pitch, transcribe, word_error_rate
+from asr import pitch
 from builtin_rig import LONG, TEXT, load, plan, run, say, sequence
+from saywell.bench.hearing import hear as transcribe
+from saywell.bench.word_errors import word_error_rate
 from saywell.errors import InvalidText, MissingDependency
 from saywell.models import builtin
 from saywell.models.base import DecodeJob, SequenceError

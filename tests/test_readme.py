@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 import saywell
-from asr import transcribe
+from saywell.bench.hearing import hear as transcribe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from asr import pitch, spoken_words, transcribe, word_error_rate
+from asr import pitch, spoken_words
+from saywell.bench.hearing import hear as transcribe
 from saywell.bench.held_out import sentences
+from saywell.bench.word_errors import word_error_rate
 from saywell.cli import app
 from saywell.engine import launch
 from saywell.engine.engine import Engine
