@@ -33,6 +33,7 @@ TINY_PLAN = Plan(
     hang_s=30.0,
     memory_budget=1 << 40,
     data_dir=Path("cache"),
+    adapt=False,  # what else runs on the machine must not decide
 )
 
 
@@ -55,7 +56,7 @@ def tiny_engine() -> Iterator[Callable[..., Engine]]:
     def start(model: type[tiny_ar.TinyModel] = tiny_ar.TinyModel, **fields: object) -> Engine:
         plan = replace(TINY_PLAN, **fields)
         spec = tiny_ar.spec("tiny", None)
-        engine = Engine(spec, plan, lambda: model(spec, plan))
+        engine = Engine(spec, plan, lambda now: model(spec, now))
         made.append(engine)
         engine.start()
         return engine

@@ -114,7 +114,7 @@ def test_a_recording_changes_the_voice_and_is_encoded_once(start: Start, monkeyp
     noise = np.random.default_rng(5).standard_normal(2 * 22_050).astype(np.float32) * 0.2
     reference = Reference(pcm=noise.tobytes(), sample_rate=22_050, transcript="What is said in it.")
     encoded: list[int] = []
-    speakers = engine._model._speakers
+    speakers = engine._resident.model._speakers
     encoder = speakers._encoder
     monkeypatch.setattr(speakers, "_encoder", lambda samples: (encoded.append(len(samples)), encoder(samples))[1])
 

@@ -31,6 +31,7 @@ from saywell.errors import (
     UnknownVoice,
 )
 from saywell.models.base import DecodeJob
+from saywell.plan import Plan
 from saywell.types import Frame, Request, Samples, SamplingParams, Sequence, Timestamp
 from tiny_ar import family as tiny_ar
 
@@ -450,7 +451,7 @@ def test_a_model_that_does_not_load_says_why() -> None:
     spec = tiny_ar.spec("tiny", None)
     from conftest import TINY_PLAN
 
-    def load() -> tiny_ar.TinyModel:
+    def load(_: Plan) -> tiny_ar.TinyModel:
         raise SaywellError("the weights are made of cheese")
 
     engine = Engine(spec, TINY_PLAN, load)

@@ -12,16 +12,18 @@ import pytest
 
 from conftest import TINY_PLAN
 from saywell.engine import client as client_module
-from saywell.engine import engine as engine_module
 from saywell.engine.client import EngineClient
 from saywell.engine.engine import Engine
 from saywell.errors import Unavailable
 from saywell.monitor import Resources
 from saywell.plan import Plan
+from saywell.relief import Timing
 from saywell.types import Request
 from tiny_ar import family as tiny_ar
 
 GIB = 1 << 30
+NEVER = Timing(confirm=1e9, down=1e9, up=1e9)
+"""The ladder moves only when it is told to."""
 PLAN = replace(TINY_PLAN, adapt=True, slots=4, lookahead=2, threads=2, cache_entries=8, first_frames=2, chunk_frames=8)
 
 
@@ -49,9 +51,10 @@ class Machine:
 def start() -> Iterator[Callable[..., Engine]]:
     made: list[Engine] = []
 
-    def go() -> Engine:
+    def go(machine: Machine | None = None, **fields: object) -> Engine:
         spec = tiny_ar.spec("tiny", None)
-        engine = Engine(spec, PLAN, lambda: Told(spec, PLAN))
+        look = (machine or Machine()).look
+        engine = Engine(spec, replace(PLAN, **fields), lambda now: Told(spec, now), look=look, timing=NEVER)
         made.append(engine)
         engine.start()
         Told.seen.clear()
@@ -82,9 +85,21 @@ def test_what_is_being_spoken_sounds_the_same(start):
     assert np.array_equal(alone, together)
 
 
-def test_a_pressed_machine_is_told_of(start, monkeypatch):
-    engine, machine = start(), Machine()
-    monkeypatch.setattr(engine_module, "resources", machine.look)
+def test_under_pressure_the_engine_goes_at_once_where_the_ladder_would_lead(start):
+    machine = Machine()
+    engine = start(machine)
+    assert engine.tidy(adapt=True).after.level == 0
+    machine.percent = 90.0
+    done = engine.tidy(adapt=True)
+    assert (done.before.level, done.after.steps) == (0, ("chunks", "slots", "threads", "caches"))
+    assert "90 % of 8.0 GB of memory is in use" in done.after.reason
+    assert engine.tidy().after.level == 4
+    assert engine.submit(Request(text="Still speaking.")).collect().duration_s > 0
+
+
+def test_an_engine_that_must_keep_to_its_plan_says_that_the_machine_is_pressed(start):
+    machine = Machine()
+    engine = start(machine, adapt=False)
     assert engine.tidy(adapt=True).after.level == 0
     machine.percent = 90.0
     with pytest.raises(Unavailable, match=r"90 % of 8.0 GB of memory is in use, .* restart it"):

@@ -234,7 +234,7 @@ def test_heavier_weights_come_back_only_when_there_is_room() -> None:
 
 def test_running_out_of_memory_takes_all_steps_but_the_door() -> None:
     it, _ = ladder()
-    assert it.drop("it ran out")
+    assert it.drop("it ran out", Depth.MEMORY)
     assert [step.name for step in it.taken] == ALL[:-1]
-    assert not it.drop("again")
+    assert not it.drop("again", Depth.MEMORY)
     assert (it.downs, it.reason) == (5, "it ran out")

@@ -308,9 +308,9 @@ class Ladder:
             return False
         return self._up(now)
 
-    def drop(self, why: str) -> bool:
-        """Down at once to the last step before the door: memory has run out."""
-        target = self._reach(Depth.MEMORY)
+    def drop(self, why: str, depth: Depth) -> bool:
+        """Down at once to the last step of this depth; whether that was down at all."""
+        target = self._reach(depth)
         if self.level >= target:
             return False
         self.downs += target - self.level

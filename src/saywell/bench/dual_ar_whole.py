@@ -87,7 +87,7 @@ class Setup:
 
     def wishes(self, **more: Any) -> dict[str, Any]:
         mine = {"precision": self.precision, "executor": self.executor, "threads": self.threads}
-        return {"model": str(self.model), "data_dir": self.data, **mine, **more}
+        return {"model": str(self.model), "data_dir": self.data, "adapt": False, **mine, **more}
 
 
 class Clocked:
@@ -127,9 +127,9 @@ class Session:
         with Watch() as self.loading:
             self.engine.start()
 
-    def _load(self) -> Model:
+    def _load(self, plan: Plan) -> Model:
         spec = self._decision.spec
-        self.model = Clocked(load_family(spec.family).load(spec, self.plan))
+        self.model = Clocked(load_family(spec.family).load(spec, plan))
         return self.model
 
     def speak(self, texts: Sequence[str], frames: int, seed: int = 0) -> dict[str, Any]:

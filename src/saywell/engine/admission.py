@@ -38,7 +38,7 @@ class Admission:
             raise UnknownVoice(f"there is no such voice; this model has {some}{more}", param="voice")
         return found
 
-    def check(self, request: Request, in_flight: int, seconds_each: float) -> Voice:
+    def check(self, request: Request, in_flight: int, seconds_each: float, *, loaded: bool = True) -> Voice:
         """Raise what speaks against the request, cheapest test first. `seconds_each`: recent time of a request."""
         plan = self._plan
         check_request(request, self._spec, plan)
@@ -51,7 +51,7 @@ class Admission:
                 retry_after=wait,
             )
         if plan.check_memory:
-            check(estimate(plan, self._spec, len(request.text)), available_memory())
+            check(estimate(plan, self._spec, len(request.text)), available_memory(), loaded=loaded)
         return voice
 
 

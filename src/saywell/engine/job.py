@@ -56,6 +56,11 @@ class Job:
         return len(self._running)
 
     @property
+    def begun(self) -> bool:
+        """Whether its first sequence has been given a slot."""
+        return self._started is not None
+
+    @property
     def done(self) -> bool:
         return self._next is None and not self._running
 
@@ -148,6 +153,14 @@ class Track:
     """The first draw of this sequence was no good; this is the second."""
     heard: bool = False
     """Some of it has left: it can no longer be drawn again."""
+    anew: bool = False
+    """It met a lack of memory and is spoken a second time."""
+    _sent: int = 0
+    """Samples that have left."""
+    _skip: int = 0
+    """Samples an earlier attempt has sent."""
+    _sent_frames: int = 0
+    _skip_frames: int = 0
     _pending: list[Frame] = field(default_factory=list)
     _portion: int = 0
     _named: bool = False
@@ -176,11 +189,20 @@ class Track:
     def decode_job(self, plan: Plan) -> DecodeJob:
         frames, self._pending = self._pending, []
         if self.sequence.request.keep_frames:
-            self._frames = tuple(frame.data for frame in frames if frame.data is not None)
+            kept = tuple(frame.data for frame in frames if frame.data is not None)
+            self._frames, self._skip_frames = kept[self._skip_frames :], max(0, self._skip_frames - len(kept))
+            self._sent_frames += len(self._frames)
         # As many as were heard before: whoever listens at the speed of synthesis hears no gap, and portions that double
         # the whole end where the decoder's tiles end.
         self._portion = min(plan.chunk_frames, self.sequence.frames)
         return DecodeJob(self.sequence, frames, last=self.finish is not None)
+
+    def again(self) -> Track:
+        """The same sequence from its start, with what was sent left out: the same frames give the same samples."""
+        return Track(
+            self.job, self.sequence, redrawn=self.redrawn, heard=self.heard, anew=True, _named=self._named,
+            _skip=self._sent, _sent=self._sent, _skip_frames=self._sent_frames, _sent_frames=self._sent_frames,
+        )  # fmt: skip
 
     def chunk(self, samples: Samples) -> AudioChunk:
         """What may be sent. Raises BadAudio."""
@@ -190,6 +212,8 @@ class Track:
             self.verdict.finish()
         if self.stitcher is not None:
             samples = self.stitcher.feed(samples, last)
+        samples, self._skip = samples[self._skip :], max(0, self._skip - len(samples))
+        self._sent += len(samples)
         self.heard = self.heard or len(samples) > 0
         first = len(samples) > 0 and not self._named  # readers skip chunks without samples
         self._named = self._named or first

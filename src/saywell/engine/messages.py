@@ -26,6 +26,8 @@ class Load(Message):
 
     spec: ModelSpec
     plan: Plan
+    strained: str = ""
+    """Why the worker should begin under relief: how the one before it ended. Empty: as planned."""
 
 
 class Submit(Message):

@@ -11,6 +11,8 @@ class Scheduler:
 
     def __init__(self, slots: int, lookahead: int) -> None:
         self.slots = slots
+        self.hold = False
+        """Only jobs that have begun get slots."""
         self._lookahead = lookahead
         self._free = list(range(slots - 1, -1, -1))
         self._jobs: dict[str, Job] = {}
@@ -34,14 +36,27 @@ class Scheduler:
     def job(self, request_id: str) -> Job | None:
         return self._jobs.get(request_id)
 
+    @property
+    def begun(self) -> bool:
+        """Whether a job is under way, between its first sequence and its last."""
+        return any(job.begun for job in self._jobs.values())
+
+    def resize(self, slots: int, lookahead: int) -> None:
+        """Use fewer slots than there are, or all of them again. Who holds one keeps it to the end."""
+        self.slots, self._lookahead = slots, lookahead
+
     def add(self, job: Job) -> None:
         self._jobs[job.request.id] = job
 
     def neediest(self) -> Job | None:
         """Who gets the next free slot: higher priority first, then who has fewest running, then who came first."""
-        if not self._free:
+        if not self._free or len(self._running) >= self.slots:
             return None
-        able = [job for job in self._jobs.values() if job.running < self._lookahead and job.eager]
+        able = [
+            job
+            for job in self._jobs.values()
+            if job.running < self._lookahead and job.eager and (job.begun or not self.hold)
+        ]
         # min() keeps the first of equals, and a dict keeps the order of arrival.
         return min(able, key=lambda job: (-job.request.priority, job.running), default=None)
 

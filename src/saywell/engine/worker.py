@@ -84,7 +84,7 @@ class Worker:
     def __init__(self, line: Line, load: Load) -> None:
         self._line = line
         self._plan = load.plan
-        self._engine = Engine(load.spec, load.plan)
+        self._engine = Engine(load.spec, load.plan, also_own=(os.getppid(),), strained=load.strained)
         self._outlets: dict[str, RemoteOutlet] = {}
         threading.Thread(target=self._start, name="saywell-start", daemon=True).start()
         threading.Thread(target=self._pulse, name="saywell-pulse", daemon=True).start()

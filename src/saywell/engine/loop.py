@@ -1,0 +1,289 @@
+"""What happens in the engine's thread: start → step → decode → deliver, under the plan that holds at the moment."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from saywell.engine.job import Job, Track, next_seed
+from saywell.engine.recovery import ran_out
+from saywell.engine.resident import Resident, give_back
+from saywell.engine.scheduler import Scheduler
+from saywell.engine.stream import Outlet
+from saywell.errors import (
+    BadAudio,
+    Cancelled,
+    DeadlineExceeded,
+    InvalidText,
+    ModelFailure,
+    OutOfMemory,
+    SaywellError,
+)
+from saywell.models.base import Model, SequenceError
+from saywell.plan import Plan
+from saywell.types import Frame, ModelSpec, Samples, Sequence
+
+_log = logging.getLogger(__name__)
+
+
+class Loop:
+    """Jobs, their sequences, and the model they run on. Every method is called from the engine's thread."""
+
+    def __init__(self, spec: ModelSpec, plan: Plan, resident: Resident, on_ran_out: Callable[[str], None]) -> None:
+        """`on_ran_out` is told why when memory has run out and the work is begun anew."""
+        self.spec = spec
+        self._planned = plan
+        self.plan = plan
+        """The one that holds now."""
+        self.scheduler = Scheduler(plan.slots, plan.lookahead)
+        self.in_flight: set[str] = set()
+        """Requests admitted and not yet over; others add to it under their own lock."""
+        self.steps = 0
+        self.seconds_each = 1.0
+        self.busy_since: float | None = None
+        self.idle_since = time.monotonic()
+        self._resident = resident
+        self._tracks: dict[Sequence, Track] = {}
+        self._on_ran_out = on_ran_out
+
+    @property
+    def able(self) -> bool:
+        """Whether some sequence can make a step."""
+        return any(sequence.state is not None for sequence in self.scheduler.batch())
+
+    @property
+    def _model(self) -> Model:
+        return self._resident.model
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """Fields of the plan that the loaded model has not got yet."""
+        return self._resident.stale(self.plan)
+
+    # The plan and the model
+
+    def adapt(self, plan: Plan) -> None:
+        """Take up another plan: what lives at once, the rest when nothing that has begun is left."""
+        self.plan = plan
+        self.scheduler.resize(plan.slots, plan.lookahead)
+        self.scheduler.hold = bool(self.pending)
+        if self._resident.loaded:
+            self._model.adapt(plan)
+
+    def house(self) -> None:
+        """Load, load again or unload the model, if this is the moment for it. Raises what loading raises."""
+        if self.in_flight:
+            self.idle_since = time.monotonic()
+        if not self._resident.loaded:
+            if self.in_flight:
+                self._resident.load(self.plan)
+        elif self.scheduler.hold and not self.scheduler.begun:
+            self._load_again()
+        elif self.plan.idle_unload_s and time.monotonic() - self.idle_since > self.plan.idle_unload_s:
+            _log.info("unloading the model: nothing to do for %g s", self.plan.idle_unload_s)
+            self._resident.unload()
+
+    def empty_caches(self) -> None:
+        """Forget what can be made anew, and give the memory back to the system. The plan stays."""
+        if self._resident.loaded:
+            self._model.adapt(replace(self.plan, cache_entries=0))
+            self._model.adapt(self.plan)
+        give_back()
+
+    def _load_again(self) -> None:
+        begun = time.monotonic()
+        wanted = ", ".join(f"{name}={getattr(self.plan, name)}" for name in self.pending)
+        self._resident.unload()
+        self.scheduler.hold = False
+        try:
+            self._resident.load(self.plan)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the model that ran until now is known to load
+            _log.error("the model cannot be loaded with %s, so it stays as planned", wanted, exc_info=error)
+            self._resident.load(self._planned)
+            self._model.adapt(self.plan)
+        else:
+            _log.warning("the model was loaded again with %s in %.1f s", wanted, time.monotonic() - begun)
+
+    # Jobs
+
+    def add(self, make: Callable[[], Job], outlet: Outlet, request_id: str) -> None:
+        if request_id not in self.in_flight:
+            return  # cancelled meanwhile
+        try:
+            job = make()
+        except Exception as error:  # noqa: BLE001 - a text nobody foresaw ends its own request, not the engine
+            self.in_flight.discard(request_id)
+            outlet.fail(cause(error, "the text could not be prepared"))
+            return
+        self.scheduler.add(job)
+        if not job.more:
+            self.end(job, InvalidText("there is nothing to speak in this text", param="text"))
+
+    def expire(self) -> None:
+        """End the jobs whose deadline has passed and those nobody has read from for too long."""
+        now = time.monotonic()
+        for job in self.scheduler.jobs():
+            if now >= job.deadline:
+                self.end(job, DeadlineExceeded("the deadline passed before the speech was finished"))
+            elif job.outlet.window.idle_s(now) > self.plan.stall_s:
+                self.end(job, Cancelled(f"nothing was read for {self.plan.stall_s:g} s"))
+
+    def end(self, job: Job, error: SaywellError) -> None:
+        """End a job before its time."""
+        for sequence in self.scheduler.remove(job):
+            self._forget(sequence)
+        self.in_flight.discard(job.request.id)
+        job.outlet.fail(error)
+
+    # One step
+
+    def work(self) -> None:
+        """Start who may start, make one step, deliver what it gave."""
+        try:
+            self.busy_since = time.monotonic()
+            self._start()
+            batch = [sequence for sequence in self.scheduler.batch() if sequence.state is not None]
+            if batch:
+                frames = self._model.step(batch)
+                self.steps += 1
+                self._deliver(frames)
+        except SequenceError as error:
+            self.end(self._tracks[error.sequence].job, error.cause)
+        except Exception as error:  # noqa: BLE001 - a broken step fails the sequences in it, not the engine
+            if ran_out(error):
+                self._begin_anew(error)
+            else:
+                self._fail_running(error)
+        finally:
+            self.busy_since = None
+
+    def _start(self) -> None:
+        careful = self._careful
+        while not careful and (job := self.scheduler.neediest()) is not None:
+            try:
+                sequence = self.scheduler.place(job)
+            except Exception as error:  # noqa: BLE001 - a text nobody foresaw ends its own request, not the others
+                self.end(job, cause(error, "the text could not be prepared"))
+            else:
+                self._tracks[sequence] = Track(job, sequence)
+        # One that failed is gone from the tracks, and those after it are still to be prefilled on the next turn.
+        fresh = [sequence for sequence in self._tracks if sequence.state is None]
+        if careful:
+            fresh = fresh[:1] if len(fresh) == len(self._tracks) else []
+        if fresh:
+            self._model.prefill(fresh)
+
+    def _deliver(self, frames: list[Frame]) -> None:
+        """Frames to their tracks; what is due is decoded together, judged and sent."""
+        for frame in frames:
+            track = self._tracks.get(frame.sequence)  # None if a sibling's failure has just ended its job
+            if track is not None and frame.error is not None:
+                self.end(track.job, frame.error)
+            elif track is not None:
+                track.add(frame, self.plan)
+        due = [track for frame in frames if (track := self._tracks.get(frame.sequence)) is not None and track.due]
+        decoded = self._model.decode([track.decode_job(self.plan) for track in due]) if due else []
+        for track, samples in zip(due, decoded, strict=True):
+            if track.sequence in self._tracks:  # not if the verdict on a sibling has just ended its job
+                self._send(track, samples)
+
+    def _send(self, track: Track, samples: Samples) -> None:
+        job = track.job
+        try:
+            chunk = track.chunk(samples)
+            self._refuse_bad_end(track)
+        except BadAudio as error:
+            if self._may_draw_again(track):
+                self._draw_again(track)
+            else:
+                self.end(job, error)
+            return
+        job.put(track.sequence, chunk)
+        if track.finish is None:
+            return
+        self._forget(track.sequence)
+        job.leave(track.sequence, track.finish)
+        if job.done:
+            self._finish(job)
+
+    def _refuse_bad_end(self, track: Track) -> None:
+        """An end nobody asked for is an error, never a short answer under a success."""
+        asked = track.finish == "length" and track.sequence.request.max_frames is not None
+        if track.finish in ("length", "loop", "empty") and not asked:
+            raise BadAudio(
+                f"generation ended with {track.finish!r} instead of by itself; "
+                "try another seed, a lower temperature or a shorter text"
+            )
+
+    def _may_draw_again(self, track: Track) -> bool:
+        """Whether another draw may do better: it would be another one, nothing was heard, and it is the first time."""
+        greedy = track.sequence.request.sampling.temperature == 0
+        return self.spec.kind == "autoregressive" and not (greedy or track.heard or track.redrawn)
+
+    def _draw_again(self, track: Track) -> None:
+        _log.info("drawing a sequence again after a bad end")
+        self._reset(track.sequence)
+        track.sequence.seed = next_seed(track.sequence.seed)
+        self._tracks[track.sequence] = Track(track.job, track.sequence, redrawn=True)  # prefilled on the next turn
+
+    def _finish(self, job: Job) -> None:
+        self.scheduler.remove(job)
+        self.in_flight.discard(job.request.id)
+        summary = job.summary()
+        self.seconds_each += 0.1 * (summary.total_s - self.seconds_each)
+        job.outlet.finish(summary)
+
+    def _forget(self, sequence: Sequence) -> None:
+        del self._tracks[sequence]
+        self.scheduler.finish(sequence)
+        self._model.release(sequence)
+
+    def _reset(self, sequence: Sequence) -> None:
+        """As if it had just been given its slot."""
+        self._model.release(sequence)
+        sequence.state, sequence.frames = None, 0
+
+    # Failures
+
+    @property
+    def _careful(self) -> bool:
+        """While sequences that met a lack of memory are spoken again, one after the other and nothing beside them."""
+        return any(track.anew for track in self._tracks.values())
+
+    def _begin_anew(self, error: Exception) -> None:
+        """Free what can be freed and speak what was running again, alone, from where it was heard to. Once."""
+        _log.warning("memory ran out (%s); beginning anew with less", type(error).__name__)
+        for job in self.scheduler.jobs():
+            tracks = [track for track in self._tracks.values() if track.job is job]
+            if any(track.anew for track in tracks):
+                self.end(job, out_of_memory())
+                continue
+            for track in tracks:
+                self._reset(track.sequence)
+                self._tracks[track.sequence] = track.again()
+        self._on_ran_out("memory ran out in the middle of a step")
+        give_back()
+
+    def _fail_running(self, error: Exception) -> None:
+        why = cause(error, "a model step failed")
+        for job in self.scheduler.jobs():
+            if job.running:  # asked of the job: the step may have failed between forgetting a track and leaving it
+                self.end(job, why)
+
+
+def cause(error: Exception, what: str) -> SaywellError:
+    """An error for the reader; what is not meant for readers goes to the log, with its traceback."""
+    if isinstance(error, SaywellError):
+        return error
+    _log.error("%s", what, exc_info=error)
+    return out_of_memory() if ran_out(error) else ModelFailure(f"{what}: {type(error).__name__}")
+
+
+def out_of_memory() -> OutOfMemory:
+    return OutOfMemory(
+        "memory ran out, and again with less work at once; send a shorter text, close other programs, raise the memory "
+        "limit, or set fewer slots or a lighter precision",
+        retry_after=5.0,
+    )

@@ -1,0 +1,80 @@
+"""The model while it is in memory, and the plan it was loaded under."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from saywell.models.base import Model
+from saywell.plan import Plan
+from saywell.types import Request
+
+FIXED = ("executor", "precision", "threads")
+"""Fields of a plan that no loaded model can change: its graphs are made for them."""
+
+Loader = Callable[[Plan], Model]
+
+
+class Resident:
+    """Loads and unloads in the engine's thread. Only `prepare` is called from another."""
+
+    def __init__(self, load: Loader, plan: Plan) -> None:
+        self._load = load
+        self._planned = plan
+        self._model: Model | None = None
+        self._plan = plan
+        # Whoever prepares a reference holds the model; it must not be closed under their hands.
+        self._held = threading.Condition()
+
+    @property
+    def loaded(self) -> bool:
+        return self._model is not None
+
+    @property
+    def model(self) -> Model:
+        """Raises RuntimeError while there is none."""
+        if self._model is None:
+            raise RuntimeError("the model is not loaded")
+        return self._model
+
+    def load(self, plan: Plan) -> None:
+        """Raises what loading raises."""
+        # Room for all planned slots is kept, or they could not be given back without loading again; what no
+        # sequence has touched of it takes no memory.
+        model = self._load(replace(plan, slots=self._planned.slots, lookahead=self._planned.lookahead))
+        model.adapt(plan)
+        with self._held:
+            self._model, self._plan = model, plan
+            self._held.notify_all()
+
+    def unload(self) -> None:
+        with self._held:
+            model, self._model = self._model, None
+            if model is not None:
+                model.close()
+            del model
+        give_back()
+
+    def stale(self, plan: Plan) -> tuple[str, ...]:
+        """Fields of `plan` that only loading again can bring about."""
+        return tuple(name for name in FIXED if self.loaded and getattr(plan, name) != getattr(self._plan, name))
+
+    def prepare(self, request: Request, timeout_s: float) -> None:
+        """Encode a request's reference, once the model is there. Raises what the model raises, TimeoutError."""
+        with self._held:
+            if not self._held.wait_for(lambda: self.loaded, timeout_s):
+                raise TimeoutError
+            self.model.prepare(request)
+
+
+def give_back() -> None:
+    """Return memory to the system that nobody holds any more but the allocator keeps."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; musl has none and keeps little
+        if trim is not None:
+            trim(0)
