@@ -1,4 +1,4 @@
-"""How the whole part of the DualAR benchmark is shown: goals, tables, plots."""
+"""How the DualAR benchmark is shown: ceilings, tables, goals, plots; and how pieces of a run become one."""
 
 from __future__ import annotations
 
@@ -12,19 +12,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from saywell.errors import MissingDependency
+from saywell.bench.dual_ar_ceiling import Rates
+from saywell.bench.dual_ar_codec import CHUNKS
+from saywell.bench.dual_ar_goals import ratio
+from saywell.errors import InvalidRequest, MissingDependency
 from saywell.hardware import detect
 
 PARTS = ("prefill", "ar", "codec", "rest")
-GOALS = {
-    "load_s": ("load a converted model, s", 5.0),
-    "memory_mb": ("resident while one sentence is spoken, MB", 1300.0),
-    "first_s": ("first sound, cached voice, median, s", 0.5),
-    "one": ("one stream, RTF", 1.0),
-    "long": ("long text, sentences side by side, RTF", 0.5),
-    "streams": ("throughput of eight streams over one", 4.0),
-}
-"""What is shown, and the bound: an upper one, but for `streams`."""
 _DISTURBED = 0.1
 """Share of the CPUs that others may take before a figure is marked."""
 
@@ -51,46 +45,71 @@ def _version(package: str) -> str | None:
         return None
 
 
-def goals(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Goal, ceiling and measured value of whatever was measured."""
-    top, reached = found["ceiling"], dict[str, tuple[float, float | None]]()
-    if "one" in found:
-        reached["load_s"] = found["load"]["load_s"], None
-        reached["memory_mb"] = found["load"]["speaking_mb"]["rss"], None
-        reached["first_s"] = found["first"]["median_s"], top["first_s"]
-        reached["one"] = found["one"]["rtf"], top["one"]
-        reached["streams"] = ratio(found["one"], found["streams"]), round(top["one"] / top["streams"], 2)
-    if "long" in found:
-        reached["long"] = min(row["rtf"] for row in found["long"]), top["streams"]
-    return [
-        {
-            "name": name,
-            "goal": goal,
-            "ceiling": reached[name][1],
-            "measured": reached[name][0],
-            "met": bool(reached[name][0] >= goal if name == "streams" else reached[name][0] <= goal),
-        }
-        for name, (_, goal) in GOALS.items()
-        if name in reached
-    ]
+def join(pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Pieces of one run, on one machine, as one; later ones win. Raises InvalidRequest."""
+    if any(piece["machine"] != pieces[0]["machine"] for piece in pieces):
+        raise InvalidRequest("these pieces were not measured on the same machine", param="join")
+    rows: dict[str, dict[str, Any]] = {}
+    for row in (row for piece in pieces for row in piece["precisions"]):
+        rows.setdefault(row["precision"], {}).update(row)
+    whole = {name: part for piece in pieces for name, part in piece.items()}
+    return {**whole, "precisions": list(rows.values())}
 
 
-def ratio(one: dict[str, Any], many: dict[str, Any]) -> float:
-    """Audio a second with many streams over that with one."""
-    return round(float(one["rtf"] / many["rtf"]), 2)
+def show_rates(console: Console, found: Rates) -> None:
+    each = ", ".join(f"{rate:.0f} GFLOP/s {kind}" for kind, rate in found.gflops.items())
+    console.print(f"Ceilings with {found.threads} threads: {found.gb_per_s:.1f} GB/s read, {each}")
 
 
-def show_ceiling(console: Console, top: dict[str, Any]) -> None:
+def show_ceiling(console: Console, precision: str, top: dict[str, Any]) -> None:
     console.print(
-        f"Ceiling with {top['threads']} threads: {top['gb_per_s']} GB/s → {top['frame_ms']} ms a frame, "
-        f"{top['ar']:.3f} s a second of audio; {top['gflops']} GFLOP/s ({top['arithmetic']}) → "
-        f"{top['codec']:.3f} s a second of audio.\n"
-        f"  One stream: RTF {top['one']:.3f}. Eight: {top['streams']:.3f}, {top['one'] / top['streams']:.1f} times as "
-        f"much. First sound: {top['first_s'] * 1e3:.0f} ms."
+        f"  {precision}: {top['weights_mb']} MB of weights → {top['slow_ms']:.1f} ms a slow step, {top['fast_ms']:.1f} "
+        f"ms for the fast ones, {top['ar']:.3f} s a second of audio; codec {top['gflop_per_audio_s']:.0f} GFLOP "
+        f"({top['convolutions']}) → {top['codec']:.3f}\n"
+        f"    one stream: RTF {top['one']:.3f}; eight: {top['streams']:.3f}, {top['one'] / top['streams']:.1f} times "
+        f"as much; first sound: {top['first_s'] * 1e3:.0f} ms"
     )
 
 
-def show_first(console: Console, found: dict[str, Any]) -> None:
+def show_transformers(console: Console, row: dict[str, Any]) -> None:
+    share = row["roofline"]
+    console.print(
+        f"Transformers: {share['slow_ms']:.0%} of the roofline in the slow one, {share['fast_ms']:.0%} in the fast "
+        f"one; loaded in {row['load_s']:.1f} s, {row['resident_mb']} MB resident"
+    )
+    table = Table(box=None, pad_edge=False)
+    for name in ("batch", "context", "slow ms", "fast ms", "frame ms", "frames/s"):
+        table.add_column(name, justify="right")
+    for each in (*row["batch"], *row["context"]):
+        numbers = (f"{each[name]:.1f}" for name in ("slow_ms", "fast_ms", "frame_ms"))
+        rate = f"{each['batch'] * 1e3 / each['frame_ms']:.0f}"
+        table.add_row(str(each["batch"]), str(each["context"]), *numbers, rate)
+    console.print(table)
+    console.print("  prompt: " + ", ".join(f"{size} → {value:.0f} ms" for size, value in row["prompt_ms"].items()))
+
+
+def show_codec(console: Console, found: dict[str, Any]) -> None:
+    table = Table(title="Decoder, seconds of work per second of audio", title_justify="left", box=None, pad_edge=False)
+    for name in ("variant", "ceiling", "whole", *map(str, CHUNKS), "16/whole", "first 4", "MB", "load", "SNR"):
+        table.add_column(name, justify="left" if name == "variant" else "right")
+    for row in found["decoder"]:
+        took = row["s_per_audio_s"]
+        table.add_row(
+            f"{row['convolutions']} {row['executor']}",
+            f"{row['ceiling_s']:.3f}",
+            *(f"{each:.3f}" for each in took.values()),
+            f"{took['16'] / took['whole']:.2f}",
+            f"{row['first_ms']:.0f} ms",
+            str(row["resident_mb"]),
+            f"{row['load_s']:.1f} s",
+            f"{row['snr_db']} dB" if "snr_db" in row else "",
+        )
+    console.print(table)
+    encoder = found["encoder"]
+    console.print(f"Encoder: {encoder['s_per_audio_s']:.2f} s per second of audio, {encoder['resident_mb']} MB")
+
+
+def show_speech(console: Console, found: dict[str, Any]) -> None:
     load, first, one, many = (found[name] for name in ("load", "first", "one", "streams"))
     console.print(f"Loaded in {load['load_s']:.1f} s ({load['load_peak_mb']} MB at most meanwhile)")
     for label, row, pss in (
@@ -130,20 +149,33 @@ def show_rows(console: Console, title: str, label: str, rows: Sequence[dict[str,
     console.print(table)
 
 
+def show_distance(console: Console, precision: str, row: dict[str, Any]) -> None:
+    console.print(
+        f"{precision}, from fp32 over {row['prompts']} prompts: logits {row['logits']:.3f} (RMS of the difference over "
+        f"their spread), same token {row['same_token']:.0%}, among the best five {row['token_in_best_5']:.0%}, same "
+        f"first residual code {row['same_first_residual']:.0%}"
+    )
+
+
 def show_goals(console: Console, rows: Sequence[dict[str, Any]]) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row["measured"]))
     table = Table(title="Goals", title_justify="left", box=None, pad_edge=False)
-    for name in ("", "ceiling", "goal", "measured", "reached"):
+    for name in ("", "goal", *(f"{each}{kind}" for each in names for kind in (" ceiling", "")), "met"):
         table.add_column(name, justify="right" if name else "left")
     for row in rows:
-        sign = "≥" if row["name"] == "streams" else "≤"
-        ceiling = "" if row["ceiling"] is None else f"{row['ceiling']:g}"
-        reached = "yes" if row["met"] else "no"
-        table.add_row(GOALS[row["name"]][0], ceiling, f"{sign} {row['goal']:g}", f"{row['measured']:g}", reached)
+        sign, bounds = "≥" if row["at_least"] else "≤", list(dict.fromkeys(row["goal"].values()))
+        cells = [_number(row[kind].get(name)) for name in names for kind in ("ceiling", "measured")]
+        goal = f"{sign} {' / '.join(f'{each:g}' for each in bounds)}"
+        table.add_row(row["label"], goal, *cells, "met" if row["met"] else "missed")
     console.print(table)
 
 
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
 def plot(found: dict[str, Any], folder: Path) -> list[Path]:
-    """PNG files of what grew with what. `found`: results by part. Raises MissingDependency."""
+    """PNG files of what grew with what. Raises MissingDependency."""
     if util.find_spec("matplotlib") is None:
         raise MissingDependency("plots need matplotlib, which is not installed: pip install 'saywell[bench]'")
     folder.mkdir(parents=True, exist_ok=True)

@@ -94,11 +94,11 @@ def _wishes(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if options.model:
         wishes["model"] = options.model
     if options.frames:
-        from saywell.bench import dual_ar_whole
+        from saywell.bench import dual_ar_speech
 
-        setup = dual_ar_whole.Setup(model=Path(options.model), data=folder)
-        dual_ar_whole.save_voice(setup)
-        wishes |= {"data_dir": str(folder), "voice": dual_ar_whole.VOICE}
+        setup = dual_ar_speech.Setup(model=Path(options.model), data=folder)
+        dual_ar_speech.save_voice(setup)
+        wishes |= {"data_dir": str(folder), "voice": dual_ar_speech.VOICE}
     return wishes
 
 

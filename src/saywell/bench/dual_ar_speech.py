@@ -1,38 +1,29 @@
-"""The DualAR family end to end on this CPU: loading, memory, first sound, one sentence, a long text, many listeners.
+"""The family end to end: loading, memory, first sound, one sentence, a long text, many listeners.
 
-The real engine in a process of its own, with the plan this machine gets. First the ceiling: the time the transformers'
-weights take to be read and the codec's arithmetic takes to be done, one after the other, for both want all cores. A
-sequence is cut off after so many frames, so that random weights, which never end a sentence, say as much as real ones.
+The real engine in a process of its own, with the plan this machine gets. A sequence is cut off after so many frames, so
+that random weights, which never end a sentence, say as much as real ones.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from rich.console import Console
 
-from saywell.bench import dual_ar_report as report
-from saywell.bench.alone import alone
-from saywell.bench.dual_ar_ar import read_rate, weight_bytes
-from saywell.bench.dual_ar_codec import arithmetic, product_rate
+from saywell.bench.dual_ar_ceiling import STREAMS
 from saywell.bench.watch import Watch, memory, proportional
 from saywell.engine.engine import Engine
 from saywell.engine.launch import decide
 from saywell.engine.stream import Stream
 from saywell.errors import BadAudio
 from saywell.models.base import DecodeJob, Model, load_family
-from saywell.models.dual_ar.ar_files import fast_file, slow_file
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.speakers import PRECISION, model_digest
 from saywell.plan import Plan
@@ -42,9 +33,7 @@ from saywell.types import Sequence as Spoken
 from saywell.voices import VoiceStore
 
 T = TypeVar("T")
-ONLY = ("first", "long", "text", "batch")
 LOOKAHEADS = (1, 2, 4, 8)
-STREAMS = 8
 BATCHES = (1, 2, 4, 8, 16)
 TEXTS = (100, 300, 1000, 5000)
 VOICE, TRANSCRIPT = "bench", "The parcel came on a wet Tuesday, and nobody in the house had any idea who had sent it."
@@ -83,7 +72,6 @@ class Setup:
     repeats: int = 3
     firsts: int = 12
     """First sounds measured."""
-    only: tuple[str, ...] = ONLY
 
     def wishes(self, **more: Any) -> dict[str, Any]:
         mine = {"precision": self.precision, "executor": self.executor, "threads": self.threads}
@@ -176,74 +164,6 @@ class Session:
         }
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--executor", choices=("onnx", "openvino"), help="of the codec (default: by the plan)")
-    parser.add_argument("--only", action="append", choices=ONLY, help="this of the whole part; may repeat")
-    parser.add_argument("--frames", type=int, default=172, help="of a sentence (default 172, 8 s)")
-    parser.add_argument("--quick", action="store_true", help="shorter sentences, fewer of them")
-
-
-def main(args: list[str]) -> int:
-    """Run it alone. 1 if a goal is missed."""
-    parser = argparse.ArgumentParser(prog="saywell bench dual_ar_whole", description=__doc__)
-    parser.add_argument("model", type=Path, help="a converted model")
-    parser.add_argument("--precision", default="int8")
-    parser.add_argument("--threads", type=int)
-    add_options(parser)
-    parser.add_argument("--plots", type=Path, help="directory for PNG files")
-    options = parser.parse_args(args)
-    result = measure(options.model, options.precision, options)
-    if options.plots:
-        report.plot({"whole": result}, options.plots)
-    print(json.dumps({"bench": "dual_ar_whole", "machine": report.machine(), **result}))  # noqa: T201
-    return 0 if met(result) else 1
-
-
-def measure(model: Path, precision: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Everything asked for, printed as it comes."""
-    with tempfile.TemporaryDirectory(prefix="saywell-bench-") as folder:
-        setup = Setup(
-            model=model,
-            data=Path(folder),
-            precision=precision,
-            executor=options.executor,
-            threads=options.threads or None,
-            frames=options.frames,
-            only=tuple(options.only or ONLY),
-        )
-        if options.quick:
-            setup = replace(setup, frames=min(64, setup.frames), short=16, repeats=1, firsts=10)
-        save_voice(setup)
-        return figures(setup)
-
-
-def figures(setup: Setup) -> dict[str, Any]:
-    """The ceiling, then each part asked for."""
-    console = Console(width=120)
-    found: dict[str, Any] = {"precision": setup.precision, "ceiling": ceiling(setup)}
-    report.show_ceiling(console, found["ceiling"])
-    if "first" in setup.only:
-        found.update(alone(first, setup))
-        report.show_first(console, found)
-    if "long" in setup.only:
-        found["long"] = [alone(long, setup, lookahead) for lookahead in LOOKAHEADS]
-        report.show_rows(console, "A text of nine sentences, so many side by side", "lookahead", found["long"])
-    if "batch" in setup.only:
-        found["batch"] = alone(batches, setup)
-        report.show_rows(console, "Requests at once, one sentence each", "streams", found["batch"])
-    if "text" in setup.only:
-        found["text"] = alone(texts, setup)
-        report.show_rows(console, f"Length of the text, {setup.short} frames a sentence", "chars", found["text"])
-    found["goals"] = report.goals(found)
-    report.show_goals(console, found["goals"])
-    return found
-
-
-def met(result: dict[str, Any]) -> bool:
-    """Whether every goal that was measured is reached."""
-    return all(goal["met"] for goal in result["goals"])
-
-
 def save_voice(setup: Setup) -> None:
     """A voice of ten seconds of random codes, where the engine finds it."""
     config = Config.read(setup.model)
@@ -253,41 +173,15 @@ def save_voice(setup: Setup) -> None:
     store.save(VOICE, TRANSCRIPT, np.random.default_rng(0).integers(0, top, shape))
 
 
-def ceiling(setup: Setup) -> dict[str, Any]:
-    """What memory and arithmetic allow, measured now: seconds per second of audio, alone and with all streams."""
-    plan = decide(load_settings(setup.wishes())).plan
-    config, threads, precision = Config.read(setup.model), plan.threads, setup.precision
-    kind = "fp32" if plan.convolutions == "winograd" else plan.convolutions
-    bandwidth, rate = alone(read_rate, threads), alone(product_rate, kind, threads)
-    slow, fast = (alone(weight_bytes, setup.model / name) for name in _graphs(precision))
-    frame_s = (slow + fast * (config.num_codebooks - 1)) / bandwidth / 1e9
-    gflop, frames = arithmetic(config.codec, fewer=plan.convolutions == "winograd"), config.codec.frame_rate
-    ar, codec = frame_s * frames, gflop / rate
-    return {
-        "gb_per_s": round(bandwidth, 1),
-        "frame_ms": round(frame_s * 1e3, 2),
-        "convolutions": plan.convolutions,
-        "arithmetic": kind,
-        "gflops": round(rate),
-        "gflop_per_audio_s": round(gflop, 2),
-        "executor": plan.executor,
-        "threads": threads,
-        "ar": round(ar, 4),
-        "codec": round(codec, 4),
-        "one": round(ar + codec, 4),
-        "streams": round(ar / STREAMS + codec, 4),
-        "first_s": round((1 + plan.first_frames) * frame_s + plan.first_frames / frames * codec, 4),
-    }
-
-
-def _graphs(precision: str) -> tuple[str, str]:
-    return slow_file(precision, "fp32"), fast_file(precision)
+def plan_of(setup: Setup) -> Plan:
+    """What this machine is given for it."""
+    return decide(load_settings(setup.wishes())).plan
 
 
 # Each of these runs in a process of its own
 
 
-def first(setup: Setup) -> dict[str, Any]:
+def speech(setup: Setup) -> dict[str, Any]:
     """Loading, memory, first sounds, one sentence, eight at once: one engine, the plan as it is."""
     session = Session(setup)
     load = {"load_s": round(session.loading.seconds, 3), "loaded_mb": memory(), "loaded_pss_mb": proportional()}
