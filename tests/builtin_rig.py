@@ -8,7 +8,7 @@ from pathlib import Path
 from saywell.models import builtin
 from saywell.models.base import DecodeJob
 from saywell.models.builtin.model import BuiltinModel
-from saywell.plan import Plan
+from saywell.plan import Plan, Quantization
 from saywell.types import Frame, Request, Samples, Sequence
 
 TEXT = "The weather is very nice today and the children are playing in the garden."
@@ -19,7 +19,10 @@ def plan(slots: int = 2, hang_s: float = 30.0) -> Plan:
     return Plan(
         model="builtin",
         device="cpu",
+        strategy="test",
         executor="process",
+        compile="disabled",
+        quantization=Quantization(bits=0),
         precision="fp32",
         threads=1,
         affinity=(),
@@ -37,6 +40,11 @@ def plan(slots: int = 2, hang_s: float = 30.0) -> Plan:
         stall_s=30.0,
         hang_s=hang_s,
         memory_budget=1 << 32,
+        kv_length=0,
+        memory_margin=0,
+        cache_entries=16,
+        cache_bytes=16 << 20,
+        thermal=False,
         data_dir=Path("cache"),
     )
 

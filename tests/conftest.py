@@ -7,15 +7,18 @@ from pathlib import Path
 import pytest
 
 from saywell.engine.engine import Engine
-from saywell.plan import Plan
+from saywell.plan import Plan, Quantization
 from tiny_ar import family as tiny_ar
 
 TINY_PLAN = Plan(
     model="tiny",
     device="cpu",
+    strategy="tiny",
     executor="onnx",
+    compile="disabled",
     precision="fp32",
     convolutions="fp32",
+    quantization=Quantization(bits=0),
     threads=1,
     affinity=(),
     slots=4,
@@ -31,7 +34,12 @@ TINY_PLAN = Plan(
     buffer_s=1_000.0,
     stall_s=30.0,
     hang_s=30.0,
+    kv_length=0,
     memory_budget=1 << 40,
+    memory_margin=0,
+    cache_entries=16,
+    cache_bytes=16 << 20,
+    thermal=False,
     data_dir=Path("cache"),
     adapt=False,  # what else runs on the machine must not decide
 )

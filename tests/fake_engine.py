@@ -21,7 +21,7 @@ from saywell.engine.launch import Decision
 from saywell.engine.stream import Stream
 from saywell.errors import EngineClosed, ModelFailure, SaywellError, Unavailable
 from saywell.hardware import Cpu, Hardware
-from saywell.plan import Plan
+from saywell.plan import Plan, Quantization
 from saywell.relief import PressureReport
 from saywell.settings import Settings
 from saywell.types import AudioChunk, ModelSpec, Request, Samples, Summary, Voice
@@ -42,7 +42,10 @@ SPEC = ModelSpec(
 PLAN = Plan(
     model="fake",
     device="cpu",
+    strategy="test",
     executor="process",
+    compile="disabled",
+    quantization=Quantization(bits=0),
     precision="fp32",
     threads=1,
     affinity=(),
@@ -60,6 +63,11 @@ PLAN = Plan(
     stall_s=20.0,
     hang_s=30.0,
     memory_budget=1 << 30,
+    kv_length=0,
+    memory_margin=0,
+    cache_entries=16,
+    cache_bytes=16 << 20,
+    thermal=False,
     data_dir=Path("cache"),
 )
 HARDWARE = Hardware(

@@ -145,6 +145,20 @@ def test_memory_keeps_what_was_used_last() -> None:
     assert cache.get("0") is None
 
 
+def test_memory_bounds_the_number_of_entries_and_can_be_narrowed() -> None:
+    cache: MemoryCache[Array] = MemoryCache(100_000, max_entries=3)
+    for n in range(5):
+        cache.put(str(n), np.zeros(100))
+    assert [name for name in "01234" if cache.get(name) is not None] == ["2", "3", "4"]
+    cache.limit(100_000, max_entries=2)
+    assert cache.stats().entries == 2
+    cache.limit(1100, max_entries=2)
+    assert (cache.stats().entries, cache.get("4") is not None) == (1, True)
+    cache.limit(100_000, max_entries=0)
+    cache.put("5", np.zeros(1))
+    assert cache.stats().entries == 0
+
+
 def test_memory_refuses_what_is_larger_than_itself() -> None:
     cache: MemoryCache[Array] = MemoryCache(1000)
     cache.put("a", np.zeros(10))

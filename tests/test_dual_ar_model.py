@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from conftest import TINY_PLAN
+from saywell import memory
 from saywell.engine.engine import Engine
 from saywell.errors import InvalidRequest, UnknownVoice
 from saywell.models.base import find_spec
@@ -44,8 +45,10 @@ def start(converted: Path, tmp_path: Path) -> Iterator[Start]:
     made: list[Engine] = []
 
     def _start(**fields: object) -> Engine:
+        spec = find_spec(None, converted)
         plan = replace(TINY_PLAN, data_dir=tmp_path, first_frames=4, chunk_frames=8, **fields)
-        engine = Engine(find_spec(None, converted), plan)
+        plan = replace(plan, kv_length=memory.context(spec, plan.max_frames))
+        engine = Engine(spec, plan)
         made.append(engine)
         engine.start()
         return engine

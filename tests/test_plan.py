@@ -1,60 +1,28 @@
-"""The decision. `python tests/test_plan.py` rewrites the snapshots in tests/plans: read the difference first."""
+"""The decision, its reasons, and what is refused."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from machines import AUTOREGRESSIVE, BUILTIN, MACHINES, S1_MINI, SPECS, kept, machine, snapshot
 from saywell.errors import PlanError
 from saywell.hardware import GIB, Hardware, Limits, Runtime
-from saywell.plan import Measurement, Plan, make_plan
+from saywell.plan import Measurement, Plan, Quantization, make_plan, shown
+from saywell.rules import Situation
 from saywell.settings import Settings, load_settings
 from saywell.types import ModelSpec
-
-HERE = Path(__file__).parent
-MACHINES = sorted((HERE / "hardware").glob("*.json"))
-MIB = 1 << 20
-
-BUILTIN = ModelSpec(
-    name="builtin", family="builtin", kind="single-shot", sample_rate=16000, frame_rate=10.0,
-    executors=("process",), precisions=("fp32",), weight_bytes={"fp32": 4 * MIB}, overhead_bytes=12 * MIB,
-    slot_bytes=20 * MIB,
-)  # fmt: skip
-AUTOREGRESSIVE = ModelSpec(
-    name="made-up", family="made_up", kind="autoregressive", sample_rate=44100, frame_rate=21.5,
-    executors=("onnx", "torch"), precisions=("fp32", "bf16", "fp16", "int8", "int4"),
-    weight_bytes={"fp32": 3200 * MIB, "bf16": 1600 * MIB, "fp16": 1600 * MIB, "int8": 900 * MIB, "int4": 520 * MIB},
-    kv_bytes_per_frame={"fp32": 230_000, "bf16": 115_000, "fp16": 115_000, "int8": 230_000, "int4": 230_000},
-    overhead_bytes=420 * MIB, slot_bytes=24 * MIB, max_context=4096,
-)  # fmt: skip
-SPECS = (BUILTIN, AUTOREGRESSIVE)
-
-
-def machine(name: str) -> Hardware:
-    return Hardware.from_json((HERE / "hardware" / f"{name}.json").read_bytes())
-
 
 SERVER, LAPTOP, CONTAINER = "xeon-vm-2cpu-24gb", "i5-1334u-8gb", "container-2cpu-4gb-on-64-cores"
 GAMER, MAC, NO_TORCH = "rtx-4090-desktop", "m1-pro-16gb-torch", "rtx-3060-without-torch"
 
 
-def snapshot(file: Path) -> dict[str, Any]:
-    hardware = Hardware.from_json(file.read_bytes())
-    plans = {spec.name: make_plan(Settings(), hardware, spec) for spec in SPECS}
-    return {
-        name: {told.field: f"{told.value} · {told.why}" for told in plan.reasons if told.field != "data_dir"}
-        for name, plan in plans.items()
-    }
-
-
 @pytest.mark.parametrize("file", MACHINES, ids=lambda file: file.stem)
 def test_plans_of_recorded_machines(file: Path) -> None:
-    kept = HERE / "plans" / file.name
-    assert snapshot(file) == json.loads(kept.read_text(encoding="utf-8"))
+    assert snapshot(machine(file.stem)) == kept(file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("file", MACHINES, ids=lambda file: file.stem)
@@ -66,7 +34,7 @@ def test_every_field_has_one_reason_that_states_its_value(file: Path, spec: Mode
     for reason in plan.reasons:
         assert reason.why
         assert reason.source == "rule"
-        assert reason.field == "memory_budget" or reason.value == str(getattr(plan, reason.field))
+        assert reason.value == shown(reason.field, getattr(plan, reason.field))
 
 
 def test_the_same_facts_give_the_same_plan() -> None:
@@ -207,10 +175,15 @@ def test_a_wish_to_compile_without_a_compiler_is_answered() -> None:
         (CONTAINER, {"precision": "fp32"}, AUTOREGRESSIVE, "precision", "set precision=int4"),
         (CONTAINER, {"memory_budget_mb": 5000}, BUILTIN, "memory_budget_mb", "set at most 4096"),
         (SERVER, {"memory_budget_mb": 500}, AUTOREGRESSIVE, "memory_budget_mb", "smaller model"),
-        (CONTAINER, {"slots": 900}, BUILTIN, "slots", "set at most 183"),
+        (CONTAINER, {"slots": 900}, BUILTIN, "slots", "set at most 98"),
         (SERVER, {"slots": 2, "lookahead": 3}, BUILTIN, "lookahead", "set at most 2"),
         (SERVER, {"chunk_chars": 50, "first_chunk_chars": 60}, BUILTIN, "first_chunk_chars", "set at most 50"),
         (SERVER, {"max_frames": 5000}, AUTOREGRESSIVE, "max_frames", "set at most 4096"),
+        (SERVER, {"chunk_frames": 4, "first_frames": 5}, AUTOREGRESSIVE, "first_frames", "set at most 4"),
+        (SERVER, {"affinity": (0, 7)}, AUTOREGRESSIVE, "affinity", "CPU 7 may not be used here; choose among 0-1"),
+        (SERVER, {"affinity": (1, 1)}, AUTOREGRESSIVE, "affinity", "named twice"),
+        (MAC, {"affinity": (0,)}, AUTOREGRESSIVE, "affinity", "macOS lets no program pin"),
+        (CONTAINER, {"cache_mb": 4000}, AUTOREGRESSIVE, "cache_mb", "set at most"),
     ],
 )  # fmt: skip
 def test_impossible_wishes(name: str, wishes: dict[str, Any], spec: ModelSpec, param: str, way_out: str) -> None:
@@ -270,7 +243,106 @@ def test_a_small_chunk_shrinks_the_first_one() -> None:
     assert (plan.chunk_chars, plan.first_chunk_chars) == (40, 40)
 
 
-if __name__ == "__main__":
-    for found in MACHINES:
-        text = json.dumps(snapshot(found), indent=1, ensure_ascii=False)
-        (HERE / "plans" / found.name).write_text(text + "\n", encoding="utf-8")
+# -- pinning
+
+
+def reason(plan: Plan, field: str) -> tuple[str, str]:
+    return next((told.source, told.why) for told in plan.reasons if told.field == field)
+
+
+def test_nothing_is_pinned_before_it_is_measured_to_help() -> None:
+    for name in (LAPTOP, GAMER, SERVER):
+        plan = make_plan(Settings(), machine(name), S1_MINI)
+        assert plan.affinity == ()
+        assert "has to be measured" in why(plan, "affinity")
+    measured = {"affinity": Measurement(value=(0, 2), why="RTF 1.9 pinned, 2.1 free")}
+    plan = make_plan(Settings(), machine(LAPTOP), S1_MINI, measured)
+    assert (plan.affinity, plan.threads) == ((0, 2), 2)
+    assert reason(plan, "affinity") == ("measurement", "RTF 1.9 pinned, 2.1 free")
+
+
+def test_ways_to_pin_come_from_the_topology() -> None:
+    def ways(name: str, threads: int) -> tuple[tuple[int, ...], ...]:
+        return Situation(machine(name), S1_MINI).affinities(threads)
+
+    assert ways(LAPTOP, 2) == ((0, 2),)
+    assert ways(LAPTOP, 10) == ((0, 2, 4, 5, 6, 7, 8, 9, 10, 11),)
+    desktop = machine(GAMER)
+    assert ways(GAMER, 4) == (desktop.cpu.performance_cpus[:4],)
+    assert desktop.cpu.logical == 2 * len(desktop.cpu.performance_cpus)
+    assert ways(GAMER, 200) == ()
+    assert ways(MAC, 2) == ()
+    assert ways(CONTAINER, 2) == ()
+
+
+def test_a_wish_for_cpus_limits_the_threads() -> None:
+    plan = make_plan(Settings(affinity=(0, 2, 4)), machine(LAPTOP), S1_MINI)
+    assert (plan.affinity, plan.threads) == ((0, 2, 4), 3)
+    assert reason(plan, "affinity")[0] == "wish"
+    assert make_plan(Settings(affinity=(0, 2), threads=1), machine(LAPTOP), S1_MINI).threads == 1
+
+
+# -- caches, quantisation, heat, names
+
+
+def test_caches_take_part_of_the_budget() -> None:
+    plan = make_plan(Settings(), machine(LAPTOP), S1_MINI)
+    rules = Situation(machine(LAPTOP), S1_MINI)
+    assert plan.cache_bytes > 0
+    assert rules.need(plan.precision, plan.slots, plan.max_frames) + plan.cache_bytes <= plan.memory_budget
+    wished = make_plan(Settings(cache_mb=100, cache_entries=0), machine(LAPTOP), S1_MINI)
+    assert (wished.cache_bytes, wished.cache_entries) == (100 << 20, 0)
+    assert reason(wished, "cache_bytes")[0] == reason(wished, "cache_entries")[0] == "wish"
+
+
+def test_quantisation_follows_precision_memory_and_class() -> None:
+    lean = Quantization(bits=4, layer_wise=True, weight_only=True, dynamic=True, calibration=32)
+    assert make_plan(Settings(), machine(CONTAINER), S1_MINI).quantization == lean
+    strong = machine(SERVER)
+    assert make_plan(Settings(), strong, S1_MINI).quantization == Quantization(bits=8, dynamic=True, calibration=128)
+    assert make_plan(Settings(precision="fp32"), strong, S1_MINI).quantization == Quantization(bits=0)
+
+
+def test_strategies_are_named_after_the_machine() -> None:
+    names = {name: make_plan(Settings(), machine(name), AUTOREGRESSIVE).strategy for name in (LAPTOP, GAMER, MAC)}
+    assert names == {LAPTOP: "i5_onnx_thermal", GAMER: "gpu_optimized", MAC: "m1_pro_sustained"}
+    assert make_plan(Settings(), machine("m1-air-8gb"), AUTOREGRESSIVE).strategy == "m1_air_thermal_aware"
+    assert make_plan(Settings(), machine("i3-4005u-4gb"), AUTOREGRESSIVE).strategy == "low_end_conservative"
+
+
+def test_torch_compiles_where_that_pays() -> None:
+    assert make_plan(Settings(), machine(GAMER), AUTOREGRESSIVE).compile == "inductor"
+    windows = replace(machine(GAMER), os="windows")
+    assert make_plan(Settings(), windows, AUTOREGRESSIVE).compile == "eager"
+    assert make_plan(Settings(compile="disabled"), machine(GAMER), AUTOREGRESSIVE).compile == "disabled"
+    assert make_plan(Settings(), machine(MAC), AUTOREGRESSIVE).compile == "eager"
+
+
+def test_heat_is_watched_where_it_shows_or_must_be_feared() -> None:
+    assert make_plan(Settings(), machine("m1-air-8gb"), S1_MINI).thermal
+    assert make_plan(Settings(), machine("raspberry-pi-5-8gb"), S1_MINI).thermal
+    plan = make_plan(Settings(), machine(LAPTOP), S1_MINI)
+    assert not plan.thermal
+    assert "no temperature sensor" in why(plan, "thermal")
+    assert make_plan(Settings(thermal=True), machine(LAPTOP), S1_MINI).thermal
+
+
+def test_a_measurement_that_no_longer_fits_the_wishes_is_left() -> None:
+    measured = {"slots": Measurement(value=8, why="best"), "executor": Measurement(value="torch", why="best")}
+    plan = make_plan(Settings(memory_budget_mb=1500), machine(LAPTOP), S1_MINI, measured)
+    assert plan.slots < 8
+    assert reason(plan, "slots")[0] == reason(plan, "executor")[0] == "rule"
+    assert "not as measured" in why(plan, "slots")
+
+
+def test_what_tune_may_choose_can_be_measured() -> None:
+    values = {
+        "executor": "torch", "precision": "fp32", "threads": 3, "affinity": (0, 1), "slots": 2, "lookahead": 1,
+        "first_frames": 3, "chunk_frames": 40, "chunk_chars": 150, "first_chunk_chars": 50,
+    }  # fmt: skip
+    runtimes = {name: Runtime(version="1") for name in ("onnxruntime", "torch")}
+    hardware = replace(machine(SERVER), runtimes=runtimes)
+    measured = {name: Measurement(value=value, why="measured") for name, value in values.items()}
+    plan = make_plan(Settings(), hardware, AUTOREGRESSIVE, measured)
+    assert {name: getattr(plan, name) for name in values} == values
+    assert all(reason(plan, name) == ("measurement", "measured") for name in values)

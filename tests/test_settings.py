@@ -60,6 +60,7 @@ def test_text_becomes_the_right_type() -> None:
         ("threads", 0), ("threads", "2"), ("threads", True), ("slots", 1.5), ("device", "tpu"), ("port", 65536),
         ("timeout_s", 0), ("timeout_s", float("nan")), ("timeout_s", float("inf")), ("queue", -1), ("model", ""),
         ("model_path", 5), ("allow_public", 1), ("cors_origins", "x"), ("chunk_chars", 3), ("api_keys", ("short",)),
+        ("affinity", ()), ("affinity", (-1,)), ("first_frames", 0), ("cache_mb", -1), ("thermal", 1),
     ],
 )  # fmt: skip
 def test_wrong_values_name_the_field_and_the_way_out(name: str, value: object) -> None:
@@ -74,6 +75,14 @@ def test_wrong_text_names_its_variable(variable: str, text: str) -> None:
     with pytest.raises(PlanError, match=f"{variable}.*not '{text}'") as error:
         load(**{variable: text})
     assert error.value.param == variable.removeprefix("SAYWELL_").lower()
+
+
+def test_cpu_numbers_are_read_as_the_kernel_writes_them() -> None:
+    assert load(SAYWELL_AFFINITY="0-3, 8").affinity == (0, 1, 2, 3, 8)
+    assert load({"affinity": (2, 0)}).affinity == (2, 0)
+    for text in ("0;2", "3-", "fast", "1-2-3"):
+        with pytest.raises(PlanError, match=r"CPU numbers, as 0,2 or 0-3"):
+            load(SAYWELL_AFFINITY=text)
 
 
 def test_unknown_names_are_refused_with_a_guess(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from saywell.hardware import Cpu, Hardware, Runtime
 from saywell.measured import Chosen, Record, Store, Trial, model_digest
 from saywell.plan import Plan, make_plan
 from saywell.settings import Settings
-from saywell.tune import Candidate, Judge, Result, Runs, Sample, Space, Tuner, pinnings
+from saywell.tune import Candidate, Judge, Result, Runs, Sample, Space, Tuner
 from saywell.types import ModelSpec
 
 MIB = 1 << 20
@@ -206,13 +206,6 @@ def test_a_clear_loser_is_out_soon_and_a_close_one_late() -> None:
     assert not judge.out(runs(1.01, 1.02, 1.01, 1.01), leader)
     assert judge.out(runs(1.01, 1.02, 1.01, 1.01, 1.01), leader)
     assert not judge.out(runs(1.4, 0.9, 1.4, 1.4, 1.4), leader)
-
-
-def test_pinning_uses_performance_cores_that_are_allowed() -> None:
-    assert pinnings(MACHINE, 2) == [(), (0, 2)]
-    assert pinnings(MACHINE, 8) == [()]
-    limited = replace(MACHINE, limits=replace(MACHINE.limits, cpus=(2, 3, 4)))
-    assert pinnings(limited, 2) == [(), (2, 4)]
 
 
 # -- kept

@@ -59,8 +59,9 @@ class Stats:
 class MemoryCache(Generic[M]):
     """Values by key, the least recently used leaving first. Safe from any thread; values are shared, never copied."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
+    def __init__(self, max_bytes: int, max_entries: int | None = None) -> None:
+        """`max_entries` None: as many as fit."""
+        self.max_bytes, self.max_entries = max_bytes, max_entries
         self._entries: OrderedDict[str, M] = OrderedDict()
         self._nbytes = self._hits = self._misses = 0
         self._lock = Lock()
@@ -88,8 +89,13 @@ class MemoryCache(Generic[M]):
                 return
             self._entries[key] = value
             self._nbytes += _cost(value)
-            while self._nbytes > self.max_bytes:
-                self._forget(next(iter(self._entries)))
+            self._shrink()
+
+    def limit(self, max_bytes: int, max_entries: int | None = None) -> None:
+        """Set other bounds; what no longer fits leaves at once."""
+        with self._lock:
+            self.max_bytes, self.max_entries = max_bytes, max_entries
+            self._shrink()
 
     def clear(self) -> None:
         with self._lock:
@@ -99,6 +105,11 @@ class MemoryCache(Generic[M]):
     def stats(self) -> Stats:
         with self._lock:
             return Stats(hits=self._hits, misses=self._misses, entries=len(self._entries), nbytes=self._nbytes)
+
+    def _shrink(self) -> None:
+        most = len(self._entries) if self.max_entries is None else self.max_entries
+        while self._nbytes > self.max_bytes or len(self._entries) > most:
+            self._forget(next(iter(self._entries)))
 
     def _forget(self, key: str) -> None:
         old = self._entries.pop(key, None)

@@ -11,7 +11,7 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Goal = Literal["throughput", "latency"]
+Value: TypeAlias = int | str | tuple[int, ...]
+"""Of a field of the plan."""
 FOLDER = "measured"
 _SCHEMA = 1
 _MAX_BYTES = 4 << 20
@@ -35,7 +37,7 @@ _MANIFEST = "saywell.json"
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """One candidate and what each of its rounds took."""
 
-    values: dict[str, Any]
+    values: dict[str, Value]
     """What it sets beside the rules."""
     rtf: tuple[float, ...] = ()
     """Seconds of work per second of audio with all its streams busy, a figure a round."""
@@ -48,7 +50,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
-    value: Any
+    value: Value
     why: str
 
 
@@ -62,7 +64,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """UTC, ISO 8601."""
     seconds: float
     """What it took."""
-    best: dict[str, Any]
+    best: dict[str, Value]
     """The values of the trial that won."""
     chosen: dict[str, Chosen]
     """Field of the plan → its best value."""
@@ -96,7 +98,7 @@ class Store:
 
 
 def measurements(record: Record) -> dict[str, Measurement]:
-    return {name: Measurement(value=_value(each.value), why=each.why) for name, each in record.chosen.items()}
+    return {name: Measurement(value=each.value, why=each.why) for name, each in record.chosen.items()}
 
 
 def model_digest(spec: ModelSpec) -> str:
@@ -130,11 +132,6 @@ def _read(path: Path, kind: type[Any]) -> Any:
 
 def _write(path: Path, value: Any) -> None:
     write_atomically(path, msgspec.json.format(msgspec.json.encode(value), indent=1))
-
-
-def _value(value: Any) -> Any:
-    """JSON has no tuples, plans have no lists."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def figures(trial: Trial) -> dict[str, float]:

@@ -6,14 +6,14 @@ Pure functions; nothing here looks at the machine. Nothing else in the program d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from saywell import memory
+from saywell import memory, refusals
 from saywell.errors import PlanError
 from saywell.memory import MIB, mb
-from saywell.rules import Decided, Situation
+from saywell.rules import SMALL_MEMORY, Decided, Situation
 from saywell.settings import default_data_dir
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Device = Literal["cpu", "cuda", "mps"]
 Source = Literal["wish", "measurement", "rule", "pressure"]
-_WISH: Source = "wish"
+Compile = Literal["inductor", "eager", "disabled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,17 +39,44 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quantization:
+    """How the weights are made smaller: for the conversion of a model, and to know what runs."""
+
+    bits: int
+    """8, 4, or 0: not quantised."""
+    layer_wise: bool = False
+    """One layer at a time, so that conversion needs little memory."""
+    weight_only: bool = False
+    """Weights alone; else activations too."""
+    dynamic: bool = False
+    """Activations get their scale as they come, not once and for all."""
+    calibration: int = 0
+    """Samples the ranges are measured on."""
+
+    def __str__(self) -> str:
+        if not self.bits:
+            return "none"
+        kinds = [name.replace("_", "-") for name in ("layer_wise", "weight_only", "dynamic") if getattr(self, name)]
+        return ", ".join([f"int{self.bits}", *kinds, f"{self.calibration} samples"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything the engine obeys. Complete: no "auto" left."""
 
     model: str
+    strategy: str
+    """A short name of the whole choice."""
     device: Device
     executor: str
+    compile: Compile
+    """How the torch executor compiles; others have nothing to compile."""
     precision: str
     activation_bits: int = 8
     """Of activations multiplied with int8 weights; 8 where the model leaves no choice."""
     convolutions: str = ""
     """How the decoder's convolutions are computed; empty where the model leaves no choice."""
+    quantization: Quantization
     threads: int
     """Arithmetic threads of one engine."""
     affinity: tuple[int, ...]
@@ -70,6 +97,8 @@ class Plan:
     """Frames decoded at once from then on."""
     max_frames: int
     """Frames a sequence may have before it ends with `length`."""
+    kv_length: int
+    """Positions of one slot's KV cache: a reference, the text and the frames; 0: there is none."""
     max_text_chars: int
     timeout_s: float
     """Deadline of a request that names none."""
@@ -81,10 +110,16 @@ class Plan:
     """Seconds a step may take before the worker counts as hung."""
     memory_budget: int
     """Bytes the engine may use."""
+    memory_margin: int
+    """Bytes of the machine's memory that stay free: work that would eat into them is not started."""
+    cache_entries: int
+    """Most entries of each of the model's in-memory caches: voices and what is computed once for each."""
+    cache_bytes: int
+    """Bytes of all in-memory caches together, within the budget."""
+    thermal: bool
+    """Whether temperatures are watched and heat is answered with less work."""
     data_dir: Path
     """Where voices and measurements are kept."""
-    cache_entries: int = 25
-    """Entries of each of the model's in-memory caches: voices and what is computed once for each."""
     adapt: bool = True
     """Whether the engine gives up work step by step under pressure, and takes it up again."""
     check_memory: bool = True
@@ -124,67 +159,98 @@ class _Decision:
         self.reasons: list[Reason] = []
 
     def plan(self) -> Plan:
-        take, fact, rules = self.take, self.fact, self.rules
-        model = fact("model", self.spec.name, "asked for" if self.settings.model else "the default")
-        device = cast(Device, take("device", rules.device(), self.check_device))
-        executor = take("executor", rules.executor(device), lambda name: self.check_executor(name, device))
-        self.note_compile(executor)
+        take, fact, rules, spec = self.take, self.fact, self.rules, self.spec
+        model = fact("model", spec.name, "asked for" if self.settings.model else "the default")
+        device = cast(Device, take("device", rules.device(), lambda name: refusals.check_device(rules, name)))
+        executor = take("executor", rules.executor(device), lambda name: refusals.check_executor(rules, name, device))
         budget = self.memory_budget(device)
-        chunk_chars = take("chunk_chars", rules.chunk_chars(device))
-        first_chunk = take(
-            "first_chunk_chars",
-            rules.first_chunk_chars(chunk_chars),
-            lambda chars: self.at_most("first_chunk_chars", chars, chunk_chars, "chunk_chars"),
-        )
-        max_frames = take("max_frames", rules.max_frames(chunk_chars), self.check_max_frames)
+        lengths = self.lengths(device)
+        frames = lengths["max_frames"]
         precision = take(
             "precision",
-            rules.precision(device, budget, max_frames),
-            lambda name: self.check_precision(name, budget, max_frames),
+            rules.precision(device, budget, frames),
+            lambda name: refusals.check_precision(rules, name, budget, frames, set(self.settings.wishes())),
         )
-        slots = self.slots(device, executor, precision, budget, max_frames)
+        caches = self.cache_bytes(device, budget - rules.need(precision, 1, frames))
+        slots = self.slots(device, executor, precision, budget - caches, frames)
+        affinity = take("affinity", rules.affinity(), lambda cpus: refusals.check_affinity(rules, cpus))
+        kv_length = (memory.context(spec, frames), "a reference, the text and the frames of one chunk")
+        if not spec.kv_bytes_per_frame:
+            kv_length = (0, "this model keeps no keys and values")
         return Plan(
             model=model,
+            strategy=fact("strategy", *rules.strategy(device, executor)),
             device=device,
             executor=executor,
+            compile=cast(Compile, self.compile(device, executor)),
             precision=precision,
             activation_bits=fact("activation_bits", *rules.activation_bits()),
             convolutions=fact("convolutions", *rules.convolutions(executor, precision)),
-            threads=self.threads(device, executor),
-            affinity=fact("affinity", (), "the system places threads; pinning has to be measured to help here"),
+            quantization=fact("quantization", *self.quantization(precision)),
+            threads=self.threads(device, executor, affinity),
+            affinity=affinity,
             slots=slots,
-            lookahead=take("lookahead", rules.lookahead(slots), lambda n: self.at_most("lookahead", n, slots, "slots")),
+            lookahead=take("lookahead", rules.lookahead(slots), _within("lookahead", slots, "slots")),
             queue=take("queue", rules.queue(slots)),
-            first_chunk_chars=first_chunk,
-            chunk_chars=chunk_chars,
-            first_frames=fact("first_frames", *rules.frames(0.25, "the first piece")),
-            chunk_frames=fact("chunk_frames", *rules.frames(1.0, "each further piece")),
-            max_frames=max_frames,
-            max_text_chars=take("max_text_chars", (5000, "about six minutes of speech; longer texts in parts")),
-            timeout_s=take("timeout_s", (120.0, "nobody waits longer than two minutes for one answer")),
-            buffer_s=take("buffer_s", (10.0, "a reader that pauses for ten seconds loses nothing")),
-            stall_s=take("stall_s", (30.0, "a reader silent for half a minute is gone")),
-            hang_s=fact("hang_s", 30.0, "no step of a healthy model takes half a minute"),
+            kv_length=fact("kv_length", *kv_length),
             memory_budget=budget,
-            cache_entries=take("cache_entries", (25, "more voices than most programs use; each is a few megabytes")),
             adapt=take("adapt", (True, "what is slower under pressure is better than what fails")),
             check_memory=take("check_memory", (True, "better refused before the start than failed in the middle")),
             idle_unload_s=take("idle_unload_s", (0.0, "the next request must not wait for a model to load")),
+            memory_margin=fact("memory_margin", *rules.margin(device)),
+            cache_entries=take("cache_entries", rules.cache_entries(device)),
+            cache_bytes=caches,
+            thermal=take("thermal", rules.thermal(device)),
             data_dir=take("data_dir", (default_data_dir(), "this system's place for such files")),
-            reasons=tuple(self.reasons),
+            **lengths,
+            **self.patience(device),
+            reasons=tuple(sorted(self.reasons, key=lambda reason: _ORDER[reason.field])),
         )
+
+    def lengths(self, device: str) -> dict[str, Any]:
+        """Of texts, their chunks, and the pieces of sound."""
+        take, rules = self.take, self.rules
+        chars = take("chunk_chars", rules.chunk_chars(device))
+        first_rule, first_check = rules.first_chunk_chars(chars), _within("first_chunk_chars", chars, "chunk_chars")
+        frames = take("chunk_frames", rules.frames(1.0, "each further piece"))
+        piece = rules.frames(0.25, "the first piece")
+        return {
+            "chunk_chars": chars,
+            "first_chunk_chars": take("first_chunk_chars", first_rule, first_check),
+            "chunk_frames": frames,
+            "first_frames": take(
+                "first_frames", (min(piece[0], frames), piece[1]), _within("first_frames", frames, "chunk_frames")
+            ),
+            "max_frames": take("max_frames", rules.max_frames(chars), lambda n: refusals.check_max_frames(rules, n)),
+            "max_text_chars": take("max_text_chars", rules.max_text_chars(device)),
+        }
+
+    def patience(self, device: str) -> dict[str, Any]:
+        """Seconds that something may take."""
+        return {
+            "timeout_s": self.take("timeout_s", self.rules.timeout_s(device)),
+            "buffer_s": self.take("buffer_s", (10.0, "a reader that pauses for ten seconds loses nothing")),
+            "stall_s": self.take("stall_s", (30.0, "a reader silent for half a minute is gone")),
+            "hang_s": self.fact("hang_s", 30.0, "no step of a healthy model takes half a minute"),
+        }
 
     # -- choosing, with the reason noted
 
     def take(self, name: str, rule: Decided[T], check: Callable[[T], object] | None = None) -> T:
         """The wish if there is one, else what was measured, else the rule."""
         wish: T | None = getattr(self.settings, name)
+        value, why = rule
+        source: Source = "rule"
         if wish is not None:
-            value, why, source = wish, f"asked for by {self.settings.origin(name)}", _WISH
+            value, why, source = wish, f"asked for by {self.settings.origin(name)}", "wish"
         elif name in self.measurements:
-            value, why, source = self.measurements[name].value, self.measurements[name].why, "measurement"
-        else:
-            (value, why), source = rule, "rule"
+            measured = self.measurements[name]
+            try:
+                if check is not None:
+                    check(measured.value)
+                value, why, source = measured.value, measured.why, "measurement"
+            except PlanError as error:  # the best of other circumstances: these wishes leave no room for it
+                why = f"{why} (not as measured: {error.message})"
         if check is not None:
             check(value)
         return self.note(name, value, why, source)
@@ -194,17 +260,31 @@ class _Decision:
         return self.note(name, value, why, "rule")
 
     def note(self, name: str, value: T, why: str, source: Source) -> T:
-        shown = mb(value) if name == "memory_budget" and isinstance(value, int) else str(value)
-        self.reasons.append(Reason(field=name, value=shown, why=why, source=source))
+        self.reasons.append(Reason(field=name, value=shown(name, value), why=why, source=source))
         return value
 
-    def note_compile(self, executor: str) -> None:
-        """Say so when the wish for a way to compile has nothing to act on."""
-        if self.settings.compile and executor != "torch":
-            self.fact("compile", "disabled", f"the executor {executor} has nothing to compile")
+    def compile(self, device: str, executor: str) -> str:
+        """A wish for a way to compile may have nothing to act on; then it is answered, not refused."""
+        rule = self.rules.compile(device, executor)
+        return self.take("compile", rule) if executor == "torch" else self.fact("compile", *rule)
 
-    def threads(self, device: str, executor: str) -> int:
-        threads = self.take("threads", self.rules.threads(device, executor))
+    def quantization(self, precision: str) -> Decided[Quantization]:
+        bits = {"int8": 8, "int4": 4}.get(precision, 0)
+        prior = self.rules.prior
+        if not bits:
+            return Quantization(bits=0), f"{precision} is not quantised"
+        lean = prior.frugal or self.rules.hardware.usable_memory < SMALL_MEMORY
+        found = Quantization(
+            bits=bits,
+            layer_wise=lean,
+            weight_only=lean,
+            dynamic=True,
+            calibration=32 if self.rules.hardware.usable_memory < SMALL_MEMORY else prior.calibration,
+        )
+        return found, "starting value of this class of machine" + (" with little memory" if lean else "")
+
+    def threads(self, device: str, executor: str, affinity: tuple[int, ...]) -> int:
+        threads = self.take("threads", self.rules.threads(device, executor, affinity))
         cpus = self.rules.hardware.usable_cpus
         if self.settings.threads and threads > cpus:
             self.reasons.pop()
@@ -213,6 +293,15 @@ class _Decision:
             )
             self.note("threads", threads, why, "wish")
         return threads
+
+    def cache_bytes(self, device: str, left: int) -> int:
+        wish = self.settings.cache_mb
+        if wish is None:
+            return self.fact("cache_bytes", *self.rules.cache_bytes(device, left))
+        if wish * MIB > left:
+            message = f"cache_mb={wish} is more than the {mb(max(0, left))} the model leaves of the memory budget"
+            raise PlanError(f"{message}; set at most {max(0, left) // MIB}", param="cache_mb")
+        return self.note("cache_bytes", wish * MIB, f"asked for by {self.settings.origin('cache_mb')}", "wish")
 
     def memory_budget(self, device: str) -> int:
         wish, have = self.settings.memory_budget_mb, self.rules.device_memory(device)
@@ -234,50 +323,28 @@ class _Decision:
         def check(wish: int) -> None:
             if wish > fit:
                 need = self.rules.need(precision, wish, max_frames)
-                message = f"slots={wish} need {mb(need)} and the memory budget is {mb(budget)}; set at most {fit}"
+                message = f"slots={wish} need {mb(need)} and {mb(budget)} is there beside the caches; set at most {fit}"
                 raise PlanError(message, param="slots")
 
         return self.take("slots", self.rules.slots(device, executor, fit), check)
 
-    # -- what is impossible, and the way out
 
-    def check_device(self, device: str) -> None:
-        if device == "cpu" and not self.rules.executors("cpu"):
-            out = self.rules.missing() or "choose another model"
-            raise PlanError(f"nothing here runs {self.spec.name} on the CPU; {out}", param="device")
-        if device != "cpu" and (missing := self.rules.lacks(device)):
-            raise PlanError(
-                f"device={device} is not possible: {missing}; set device=cpu or leave it out", param="device"
-            )
+_ORDER = {item.name: place for place, item in enumerate(fields(Plan))}
 
-    def check_executor(self, name: str, device: str) -> None:
-        if name not in self.spec.executors:
-            there = ", ".join(self.spec.executors)
-            raise PlanError(f"{self.spec.name} has no executor {name!r}; it has {there}", param="executor")
-        if name not in self.rules.executors(device):
-            out = self.rules.missing((name,)) or "choose another device or executor"
-            raise PlanError(f"executor={name} does not run on {device} here; {out}", param="executor")
 
-    def check_precision(self, name: str, budget: int, max_frames: int) -> None:
-        if name not in self.spec.precisions:
-            there = ", ".join(self.spec.precisions)
-            raise PlanError(f"{self.spec.name} has no precision {name!r}; it has {there}", param="precision")
-        need, lightest = self.rules.need(name, 1, max_frames), self.rules.lightest()
-        if need > budget:
-            wished = [field for field in ("memory_budget_mb", "precision") if getattr(self.settings, field) is not None]
-            out = (
-                "choose a smaller model or a machine with more memory"
-                if name == lightest
-                else f"set precision={lightest}"
-            )
-            message = f"{self.spec.name} at {name} needs {mb(need)} and the memory budget is {mb(budget)}; {out}"
-            raise PlanError(message, param=wished[-1] if wished else "model")
+def _within(name: str, limit: int, other: str) -> Callable[[int], None]:
+    return lambda value: refusals.at_most(name, value, limit, other)
 
-    def check_max_frames(self, frames: int) -> None:
-        top = self.spec.max_context
-        if top and frames > top:
-            raise PlanError(f"max_frames={frames} is beyond the model's context; set at most {top}", param="max_frames")
 
-    def at_most(self, name: str, value: int, limit: int, other: str) -> None:
-        if value > limit:
-            raise PlanError(f"{name}={value} is more than {other}={limit}; set at most {limit}", param=name)
+SIZES = frozenset({"memory_budget", "memory_margin", "cache_bytes"})
+
+
+def shown(name: str, value: object) -> str:
+    """A field's value as its reason states it."""
+    if name in SIZES and isinstance(value, int):
+        return mb(value)
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from saywell import memory
+from saywell import memory, priors
+from saywell.hardware.tier import fanless
 from saywell.memory import mb
 
 if TYPE_CHECKING:
     from saywell.hardware import Gpu, Hardware
+    from saywell.priors import Prior
     from saywell.types import ModelSpec
 
 T = TypeVar("T")
@@ -24,6 +26,8 @@ MAX_PROCESSES = 8
 MAX_THREADS = 16
 MAX_BATCH = {"cpu": 8, "mps": 8, "cuda": 16}
 """Sequences that share a step: beyond it a wider batch is not expected to pay."""
+MANY_SLOW = 2
+"""Efficiency cores for each performance core from which on they do more together."""
 BF16 = frozenset({"amx_bf16", "avx512_bf16"})
 """Instructions with which OpenVINO's bf16 is the fastest way to convolve that was measured."""
 DOT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
@@ -98,6 +102,15 @@ class Situation:
         packages = [RUNTIME_OF[name] for name in names if name in RUNTIME_OF and not self.installed(name, "cpu")]
         return f"install the Python package {' or '.join(packages)}" if packages else ""
 
+    @property
+    def prior(self) -> Prior:
+        return priors.prior(self.hardware)
+
+    @property
+    def weak(self) -> bool:
+        """A processor of which little is to be expected for long."""
+        return priors.power(self.hardware) == priors.SMALL
+
     def need(self, precision: str, slots: int, max_frames: int) -> int:
         """Bytes with so many slots."""
         each = memory.per_slot_bytes(self.spec, precision, max_frames)
@@ -161,21 +174,48 @@ class Situation:
             return "winograd", "in fp32 with fewer products: as fast as int8 without VNNI, and nearly exact"
         return "winograd", "in fp32 with fewer products: half the time of all of them"
 
+    def strategy(self, device: str, executor: str) -> Decided[str]:
+        how = {"cuda": "everything on the GPU", "mps": "the GPU of the Mac"}.get(device, f"{executor} on the CPU")
+        name = priors.strategy(self.hardware, device, executor)
+        return name, f"{how}; a processor of the class {self.hardware.cpu_tier}"
+
+    def compile(self, device: str, executor: str) -> Decided[str]:
+        if executor != "torch":
+            return "disabled", f"the executor {executor} has nothing to compile"
+        if self.hardware.os != "linux":
+            return "eager", "torch compiles kernels well on Linux only"
+        if device == "cuda":
+            return "inductor", "fused kernels and CUDA graphs: a GPU waits for its next launch otherwise"
+        if priors.power(self.hardware) == priors.HIGH:
+            return "inductor", "a strong processor earns the time that compiling takes"
+        return "disabled", "compiling takes this processor longer than it gives back"
+
     # -- memory and precision
 
     def budget(self, device: str) -> Decided[int]:
         if device == "cuda" and self.gpu:
             return self.gpu.memory * 9 // 10, f"nine tenths of the {mb(self.gpu.memory)} on the {self.gpu.name}"
-        total = self.hardware.usable_memory
+        total, prior = self.hardware.usable_memory, self.prior
         if total < self.hardware.memory:
-            return total * 9 // 10, f"nine tenths of the container's limit of {mb(total)}"
-        rest = min(4 * GIB, total // 4) + min(3 * GIB, total // 8)
-        return total - rest, f"{mb(total)} of memory less {mb(rest)} for the system and other programs"
+            return total - prior.margin, f"nine tenths of the container's limit of {mb(total)}"
+        budget = total - prior.reserve - prior.margin
+        why = f"{mb(total)} less {mb(prior.reserve)} for the system and {mb(prior.margin)} that stay free"
+        if device == "mps" and budget > total * 2 // 3:
+            return total * 2 // 3, f"two thirds of the {mb(total)}: Metal lets one program keep little more"
+        return budget, why
+
+    def margin(self, device: str) -> Decided[int]:
+        if device == "cuda" and self.gpu:
+            return self.gpu.memory // 20, "a twentieth of the GPU's memory; its driver needs some for itself"
+        return self.prior.margin, "starting value of this class of machine: less free memory, and the system slows down"
 
     def precision(self, device: str, budget: int, max_frames: int) -> Decided[str]:
         fitting = [name for name in self.spec.precisions if self.need(name, 1, max_frames) <= budget]
         if not fitting:
             return self.lightest(), "the lightest there is"
+        if device != "cuda":
+            most = self.prior.model
+            fitting = [name for name in fitting if self.spec.weight_bytes.get(name, 0) <= most] or fitting
         for name, why in self._preferred(device):
             if name in fitting:
                 return name, why
@@ -196,9 +236,30 @@ class Situation:
             return [("int4", f"less than {mb(SMALL_MEMORY)} of memory"), int8]
         return [int8]
 
+    def cache_entries(self, device: str) -> Decided[int]:
+        if self.spec.clones and device == "cuda":
+            return 100, "many voices share a GPU"
+        return self.prior.cache_entries, "starting value of this class of machine"
+
+    def cache_bytes(self, device: str, left: int) -> Decided[int]:
+        """`left`: bytes of the budget beside the model and one slot."""
+        most = self.gpu.memory // 8 if device == "cuda" and self.gpu else self.prior.cache
+        if left // 4 < most:
+            return max(0, left // 4), "a quarter of what the model leaves of the memory budget"
+        return most, "starting value of this class of machine"
+
+    def thermal(self, device: str) -> Decided[bool]:
+        if device == "cuda":
+            return True, "the GPU tells its temperature"
+        if self.hardware.thermal:
+            return True, f"sensors: {', '.join(self.hardware.thermal)}"
+        if fanless(self.hardware):
+            return True, "no fan: long work slows this machine down, with or without a sensor to tell"
+        return False, "this machine shows no temperature sensor"
+
     # -- how many
 
-    def threads(self, device: str, executor: str) -> Decided[int]:
+    def threads(self, device: str, executor: str, affinity: tuple[int, ...]) -> Decided[int]:
         cores, limits, most = self.hardware.usable_cores, self.hardware.limits, self.spec.max_threads
         if executor == "process":
             return 1, "each synthesiser is a process with one thread"
@@ -206,10 +267,49 @@ class Situation:
             return most, f"{self.spec.name} is too small to gain from more"
         if device != "cpu":
             return min(4, cores), "the GPU computes; the CPU prepares text and encodes audio"
-        if limits.quota is not None and cores == max(1, int(limits.quota)):
+        if affinity:
+            return min(len(affinity), self.hardware.usable_cpus), "one for each CPU of the affinity"
+        if limits.quota is not None and self.hardware.usable_cpus == max(1, int(limits.quota)):
+            cores = self.hardware.usable_cpus
             return min(cores, MAX_THREADS), f"the container's quota of {limits.quota:g} CPUs, rounded down"
+        fast, slow = len(self.cores("fast")), len(self.cores("slow"))
+        if slow > MANY_SLOW * fast:
+            why = f"{fast} performance and {slow} efficiency cores: so many slow ones do more than the few fast ones"
+            return min(fast + slow, self.hardware.usable_cpus, MAX_THREADS), why
         kind = "performance cores" if self.hardware.cpu.efficiency else "cores"
         return min(cores, MAX_THREADS), f"{cores} usable {kind}; a second thread on a core adds little to arithmetic"
+
+    def cores(self, kind: Literal["fast", "slow"]) -> tuple[int, ...]:
+        """The first logical CPU of each core of a kind that this process may use; () where they are not numbered."""
+        cpu, allowed = self.hardware.cpu, set(self.hardware.limits.cpus)
+        found = cpu.performance_cpus if kind == "fast" else cpu.efficiency_cpus
+        return tuple(each for each in found if not allowed or each in allowed)
+
+    def affinities(self, threads: int) -> tuple[tuple[int, ...], ...]:
+        """Ways to pin so many threads that may help and have to be measured; () where nothing can be pinned.
+
+        The performance cores of a hybrid processor; one CPU of each core where cores have two.
+        """
+        limits = self.hardware.limits
+        if self.hardware.os == "darwin" or limits.quota is not None:
+            return ()
+        fast, slow = self.cores("fast"), self.cores("slow")
+        ways = [fast] if slow else []
+        ways.append((*fast, *slow))
+        return tuple(dict.fromkeys(way[:threads] for way in ways if len(way) >= threads > 0))
+
+    def affinity(self) -> Decided[tuple[int, ...]]:
+        if self.hardware.os == "darwin":
+            return (), "macOS lets no program pin its threads"
+        if self.hardware.limits.quota is not None:
+            return (), "a quota of CPU time is not tied to CPUs, so pinning gains nothing"
+        if self.cores("slow"):
+            where = "the performance cores"
+        elif self.hardware.cpu.logical > self.hardware.cpu.physical:
+            where = "one CPU of each core"
+        else:
+            where = "one CPU each"
+        return (), f"the system places threads; whether pinning to {where} helps has to be measured (saywell tune)"
 
     def slots(self, device: str, executor: str, fit: int) -> Decided[int]:
         cpus = self.hardware.usable_cpus
@@ -234,6 +334,10 @@ class Situation:
     # -- lengths
 
     def chunk_chars(self, device: str) -> Decided[int]:
+        if not self.single and fanless(self.hardware):
+            return 100, "about 7 s of speech: short runs, since this machine has no fan"
+        if not self.single and device == "cpu" and self.weak:
+            return 100, "about 7 s of speech: little memory for the KV cache, and sound soon on a slow CPU"
         if not self.single and device == "cpu":
             return 200, "about 13 s of speech: a short KV cache and fair shares of a CPU"
         return 300, "about 20 s of speech: long enough for natural melody"
@@ -248,6 +352,16 @@ class Situation:
         frames = round(seconds * self.spec.frame_rate)
         why = f"{seconds:.0f} s of speech, three times what {chunk_chars} characters take: longer is a loop"
         return min(frames, self.spec.max_context or frames), why
+
+    def max_text_chars(self, device: str) -> Decided[int]:
+        if not self.single and device == "cpu" and self.weak:
+            return 2000, "about two minutes of speech: more would pass the deadline on a slow CPU"
+        return 5000, "about six minutes of speech; longer texts in parts"
+
+    def timeout_s(self, device: str) -> Decided[float]:
+        if self.single or device == "cuda":
+            return 120.0, "nobody waits longer than two minutes for one answer"
+        return 600.0, "a long text takes about as long to make as to hear"
 
     def frames(self, seconds: float, what: str) -> Decided[int]:
         if self.single:

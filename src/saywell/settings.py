@@ -53,6 +53,8 @@ class Settings:
     """How the torch executor compiles; others have nothing to compile."""
     threads: Count | None = None
     """Arithmetic threads of one engine."""
+    affinity: Annotated[tuple[Annotated[int, Meta(ge=0, le=65_535)], ...], Meta(min_length=1)] | None = None
+    """Logical CPUs the engine's threads may use; as text `0,2` or `0-3,8`."""
     slots: Count | None = None
     """Sequences that share a step."""
     lookahead: Count | None = None
@@ -67,6 +69,10 @@ class Settings:
     """Upper bound of the first text chunk: shorter is an earlier first sound."""
     max_frames: Size | None = None
     """Frames a sequence may have before it ends with finish reason `length`."""
+    first_frames: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    """Frames decoded for the first sound: fewer is an earlier one."""
+    chunk_frames: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    """Frames decoded at once from then on."""
     timeout_s: Seconds | None = None
     """Deadline of a request that names none."""
     buffer_s: Seconds | None = None
@@ -76,13 +82,17 @@ class Settings:
     memory_budget_mb: Size | None = None
     """Mebibytes the engine may use."""
     cache_entries: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
-    """Entries of each in-memory cache."""
+    """Most entries of each in-memory cache; 0: keep nothing."""
     adapt: bool | None = None
     """Whether the engine gives up work step by step when memory, CPUs or heat press; yes unless set."""
     check_memory: bool | None = None
     """Whether a text that would not fit into memory is refused before it starts; yes unless set."""
     idle_unload_s: Annotated[float, Meta(ge=0, le=31_536_000)] | None = None
     """Idle seconds after which the model is unloaded, to be loaded again at the next request; 0 or nothing: never."""
+    cache_mb: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
+    """Mebibytes of all in-memory caches together."""
+    thermal: bool | None = None
+    """Watch temperatures and answer heat with less work."""
     host: Text | None = None
     """Address the server listens on; 127.0.0.1 if none is named."""
     port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
@@ -259,11 +269,21 @@ def _from_text(name: str, text: str, origin: str) -> Any:
     value: Any = text.strip()
     if name in ("api_keys", "cors_origins"):
         value = [part.strip() for part in text.split(",") if part.strip()]
-    elif name in ("adapt", "allow_public", "check_memory", "log_json"):
+    elif name == "affinity":
+        value = _cpus(text)
+    elif name in ("adapt", "allow_public", "check_memory", "log_json", "thermal"):
         value = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(value.lower(), value.lower())
     elif name == "log_level":
         value = value.lower()
     return _convert(name, value, origin, strict=False)
+
+
+def _cpus(text: str) -> list[int] | str:
+    """`0-3,8` → 0, 1, 2, 3, 8; what is no such list stays as it is, to be refused with everything else."""
+    parts = [re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part.strip()) for part in text.split(",")]
+    if not all(parts):
+        return text
+    return [cpu for part in parts if part for cpu in range(int(part[1]), int(part[2] or part[1]) + 1)]
 
 
 def _convert(name: str, value: Any, origin: str, *, strict: bool) -> Any:
@@ -290,6 +310,7 @@ def _wanted(name: str) -> str:
         return "one of " + text.removeprefix("Literal[").removesuffix("]").replace('"', "")
     words = {"int": "a whole number", "Co": "a whole number", "Si": "a whole number", "Se": "a number of seconds"}
     words |= {"Annotated[int": "a whole number", "Annotated[float": "a number", "bool": "true or false"}
+    words |= {"Annotated[tuple": "a list of CPU numbers, as 0,2 or 0-3"}
     words |= {"tuple": "a list of texts", "Path": "a path", "Text": "a text"}
     return next((word for start, word in words.items() if text.startswith(start)), text)
 

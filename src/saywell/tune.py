@@ -156,7 +156,7 @@ class Space:
     def _affinity(self, plan: Plan) -> list[dict[str, Any]]:
         if plan.executor == "process" or plan.device != "cpu":
             return []
-        return [{"affinity": cpus} for cpus in pinnings(self._hardware, plan.threads)]
+        return [{"affinity": cpus} for cpus in ((), *self._rules.affinities(plan.threads))]
 
     def _slots(self, plan: Plan) -> list[dict[str, Any]]:
         return [{"slots": count} for count in (2 * plan.slots, plan.slots // 2, 1) if count > 0]
@@ -176,13 +176,6 @@ _FIELDS = {"executor": ("executor", "device")}
 def _bare(plan: Plan) -> Plan:
     """Without its reasons: two ways to the same decision are one."""
     return replace(plan, reasons=())
-
-
-def pinnings(hardware: Hardware, threads: int) -> list[tuple[int, ...]]:
-    """CPU sets worth a trial: none, and a performance core for each thread, where the system numbers them."""
-    allowed = set(hardware.limits.cpus) or set(range(hardware.cpu.logical))
-    cores = [cpu for cpu in hardware.cpu.performance_cpus if cpu in allowed]
-    return [(), tuple(cores[:threads])] if len(cores) >= threads else [()]
 
 
 # -- judging
@@ -278,7 +271,7 @@ class Tuner:
     def search(self, seconds: float) -> Result:
         """The best plan that can be found in so many seconds. Raises what the rules' own plan fails with."""
         deadline = self._clock() + seconds
-        best, told, skipped = self._baseline(), dict[str, Chosen](), list[str]()
+        best, told, skipped = self._baseline(), dict[str, str](), list[str]()
         factors = self._space.factors()
         for sweep in range(SWEEPS):
             before = best.candidate
@@ -305,7 +298,7 @@ class Tuner:
             self._keep(each_run)
         ran = [runs for runs in everything if not runs.failed]
         best = self._judge.best(ran)
-        why = explain("plan", best, ran, self._judge).why
+        why = explain("plan", best, ran, self._judge)
         chosen = {name: Chosen(value=value, why=why) for name, value in best.candidate.values}
         return Result(best=best, chosen=chosen, runs=list(self._runs.values()))
 
@@ -372,21 +365,19 @@ class Tuner:
         known.peak, known.failed = max(known.peak, runs.peak), runs.failed or known.failed
 
 
-def _chosen(best: Runs, told: dict[str, Chosen]) -> dict[str, Chosen]:
+def _chosen(best: Runs, told: dict[str, str]) -> dict[str, Chosen]:
     """Every field a race has settled, moved or not: what confirmed a rule is a measurement, too."""
-    chosen = {name: Chosen(value=getattr(best.candidate.plan, name), why=each.why) for name, each in told.items()}
+    chosen = {name: Chosen(value=getattr(best.candidate.plan, name), why=why) for name, why in told.items()}
     if "device" in dict(best.candidate.values):
-        chosen["device"] = Chosen(value=best.candidate.plan.device, why=told["executor"].why)
+        chosen["device"] = Chosen(value=best.candidate.plan.device, why=told["executor"])
     return chosen
 
 
-def explain(name: str, best: Runs, race: Sequence[Runs], judge: Judge) -> Chosen:
+def explain(name: str, best: Runs, race: Sequence[Runs], judge: Judge) -> str:
     """The figures of a race in a sentence: the winner's, then the others'."""
     others = sorted((each for each in race if each is not best), key=judge.total)
     shown = "; ".join(f"{_label(name, each)} {_figures(each)}" for each in others[:4])
-    value = getattr(best.candidate.plan, name, None)
-    why = f"measured here: {_figures(best)}" + (f" (others: {shown})" if shown else "")
-    return Chosen(value=value, why=why)
+    return f"measured here: {_figures(best)}" + (f" (others: {shown})" if shown else "")
 
 
 def _label(name: str, runs: Runs) -> str:

@@ -130,12 +130,13 @@ class VoiceStore:
         precision: str,
         *,
         memory_bytes: int = 16 << 20,
+        memory_entries: int | None = None,
         disk_bytes: int = 256 << 20,
     ) -> None:
         """`model_digest`: of all weights, the codec's too. `precision`: of the codec's encoder."""
         self.directory = directory
         self._model, self._precision = model_digest, precision
-        self._memory: MemoryCache[Codes] = MemoryCache(memory_bytes)
+        self._memory: MemoryCache[Codes] = MemoryCache(memory_bytes, memory_entries)
         self._disk = DiskCache(directory / "cache", disk_bytes, fits=are_codes)
         self._looking = Lock()
         self._known: dict[Path, tuple[tuple[int, ...], NamedVoice | None]] = {}

@@ -29,6 +29,14 @@ def fanless(hardware: Hardware) -> bool:
     return hardware.product.startswith("MacBookAir") or hardware.product in FANLESS_MACS
 
 
+def mobile(hardware: Hardware) -> bool:
+    """True for processors made for laptops, by their names: long work heats these until they slow down."""
+    name = re.sub(r"\((R|TM)\)", "", hardware.cpu.model, flags=re.IGNORECASE)
+    lines = r"i[3579]-|Ultra [3579] |Ryzen (?:AI )?(?:Max\+? )?[3579]? ?(?:PRO )?|Core [3579] "
+    letters = re.search(rf"\b(?:{lines})(\w*)", name)
+    return bool(letters and re.search(r"\d(U|P|Y|H|HX|HK|HS|HQ|V|G[1-7])$", letters[1])) or "Snapdragon" in name
+
+
 def _apple(name: str, hardware: Hardware) -> str:
     found = re.search(r"Apple (M\d+)(?: (Pro|Max|Ultra))?", name)
     if not found:

@@ -33,10 +33,10 @@ def configuration(decision: Decision, now: Plan | None = None) -> dict[str, Any]
         "max_batch_size": plan.slots,
         "num_threads": plan.threads,
         "cache_limit": plan.cache_entries,
-        "enable_thermal_management": plan.adapt and bool(decision.hardware.thermal),
+        "enable_thermal_management": plan.adapt and plan.thermal,
         "expected_rtf": expected_rtf(decision),
         "expected_memory_gb": round(whole / GIB, 2),
-        "optimization_strategy": f"{decision.hardware.cpu_tier}_{plan.executor}",
+        "optimization_strategy": plan.strategy,
         "notes": next((reason.why for reason in plan.reasons if reason.field == "executor"), ""),
         "max_text_length": plan.max_text_chars,
     }
@@ -44,7 +44,7 @@ def configuration(decision: Decision, now: Plan | None = None) -> dict[str, Any]
 
 def compiled(decision: Decision) -> bool:
     """Whether the model is compiled before it runs."""
-    return decision.plan.executor == "torch" and decision.settings.compile in (None, "inductor")
+    return decision.plan.compile == "inductor"
 
 
 def expected_rtf(decision: Decision) -> float | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 
-from saywell import memory
+from saywell.cache import MemoryCache
 from saywell.errors import ModelFailure, SaywellError
 from saywell.executors.base import Threading
 from saywell.models.base import DecodeJob, SequenceError
@@ -21,13 +20,10 @@ from saywell.models.dual_ar.kv_cache import Prefix
 from saywell.models.dual_ar.runtime_ar import BROKEN, ArRuntime, Running
 from saywell.models.dual_ar.runtime_codec import DecoderState, load_decoder
 from saywell.models.dual_ar.sampling import Sampling
-from saywell.models.dual_ar.speakers import open_speakers
+from saywell.models.dual_ar.speakers import codes_bytes, open_speakers
 from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.plan import Plan
 from saywell.types import FinishReason, Frame, ModelSpec, Request, Samples, Sequence, Voice
-
-_PREFIX_BYTES = 256 << 20
-"""Memory for the KV of voices' prompts."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +48,7 @@ class DualArModel:
             plan.precision,
             threading,
             slots=plan.slots,
-            max_len=memory.context(spec, plan.max_frames),
+            max_len=plan.kv_length,
             cache=cache_type(plan.precision),
             activation_bits=plan.activation_bits,
         )
@@ -65,8 +61,7 @@ class DualArModel:
             executor="openvino" if plan.executor == "openvino" else "onnx",
         )
         self._speakers = open_speakers(spec, plan)
-        self._cache_entries = plan.cache_entries
-        self._prefixes: OrderedDict[str, Prefix] = OrderedDict()
+        self._prefixes: MemoryCache[Prefix] = MemoryCache(plan.cache_bytes - codes_bytes(plan), plan.cache_entries)
 
     def voices(self) -> tuple[Voice, ...]:
         return self._speakers.voices()
@@ -94,22 +89,13 @@ class DualArModel:
         """The KV of what comes before the text, computed once for each voice."""
         reference = sequence.request.reference
         key = self._speakers.key(sequence.voice.id, reference)
-        if key in self._prefixes:
-            self._prefixes.move_to_end(key)
-            return self._prefixes[key]
+        kept = self._prefixes.get(key)
+        if kept is not None:
+            return kept
         spoken = self._speakers.references(sequence.voice.id, reference)
         prefix = self._ar.prefix(prompt.voice_part(self.tokenizer, self.config, spoken))
-        self._prefixes[key] = prefix
-        self._trim()
+        self._prefixes.put(key, prefix)
         return prefix
-
-    def _trim(self) -> None:
-        """Forget the prompts that have not been spoken with for longest."""
-        while len(self._prefixes) > 1 and (
-            len(self._prefixes) > self._cache_entries
-            or sum(each.nbytes for each in self._prefixes.values()) > _PREFIX_BYTES
-        ):
-            self._prefixes.popitem(last=False)
 
     def step(self, batch: list[Sequence]) -> list[Frame]:
         codes = self._ar.step([sequence.state.running for sequence in batch])
@@ -141,8 +127,7 @@ class DualArModel:
         return self._codec.decode(state.decoder, np.stack(codes, axis=1))
 
     def adapt(self, plan: Plan) -> None:
-        self._cache_entries = plan.cache_entries
-        self._trim()
+        self._prefixes.limit(plan.cache_bytes - codes_bytes(plan), plan.cache_entries)
 
     def release(self, sequence: Sequence) -> None:
         if sequence.state is not None:

@@ -31,13 +31,29 @@ PRECISION = "fp32"
 class Speakers:
     """Safe from any thread. Encoding a recording takes seconds; call it beside the engine's thread."""
 
-    def __init__(self, spec: ModelSpec, config: Config, threading: Threading, directory: Path | None = None) -> None:
-        """`directory`: where codes and saved voices are kept; None: with the user's data. Raises BadCheckpoint."""
+    def __init__(
+        self,
+        spec: ModelSpec,
+        config: Config,
+        threading: Threading,
+        directory: Path | None = None,
+        *,
+        memory_bytes: int = 16 << 20,
+        memory_entries: int | None = None,
+    ) -> None:
+        """`directory`: where codes and saved voices are kept; None: with the user's data. The rest bounds the codes
+        in memory. Raises BadCheckpoint."""
         if spec.path is None:
             raise ModelFailure("this model needs the directory of a converted checkpoint")
         path, digest = spec.path, model_digest(spec.path)
         self._config = config
-        self.store = VoiceStore(directory or default_directory(digest), digest, PRECISION)
+        self.store = VoiceStore(
+            directory or default_directory(digest),
+            digest,
+            PRECISION,
+            memory_bytes=memory_bytes,
+            memory_entries=memory_entries,
+        )
         # Between its runs the encoder must leave the cores to the engine.
         self._encoder = _Encoder(lambda: load_encoder(path, config.codec, replace(threading, spin=False)))
 
@@ -82,7 +98,19 @@ def open_speakers(spec: ModelSpec, plan: Plan) -> Speakers:
     if spec.path is None:
         raise ModelFailure("this model needs the directory of a converted checkpoint")
     threading = Threading(threads=plan.threads, affinity=plan.affinity)
-    return Speakers(spec, Config.read(spec.path), threading, plan.data_dir / "voices")
+    return Speakers(
+        spec,
+        Config.read(spec.path),
+        threading,
+        plan.data_dir / "voices",
+        memory_bytes=codes_bytes(plan),
+        memory_entries=plan.cache_entries,
+    )
+
+
+def codes_bytes(plan: Plan) -> int:
+    """The part of the plan's caches for recordings' codes: tens of kilobytes each, a prompt's KV takes megabytes."""
+    return plan.cache_bytes // 16
 
 
 class _Encoder:

@@ -1,0 +1,79 @@
+"""What is impossible with this machine and model: a PlanError that names the setting and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from saywell.errors import PlanError
+from saywell.memory import mb
+
+if TYPE_CHECKING:
+    from saywell.rules import Situation
+
+
+def check_device(rules: Situation, device: str) -> None:
+    if device == "cpu" and not rules.executors("cpu"):
+        out = rules.missing() or "choose another model"
+        raise PlanError(f"nothing here runs {rules.spec.name} on the CPU; {out}", param="device")
+    if device != "cpu" and (missing := rules.lacks(device)):
+        raise PlanError(f"device={device} is not possible: {missing}; set device=cpu or leave it out", param="device")
+
+
+def check_executor(rules: Situation, name: str, device: str) -> None:
+    if name not in rules.spec.executors:
+        there = ", ".join(rules.spec.executors)
+        raise PlanError(f"{rules.spec.name} has no executor {name!r}; it has {there}", param="executor")
+    if name not in rules.executors(device):
+        out = rules.missing((name,)) or "choose another device or executor"
+        raise PlanError(f"executor={name} does not run on {device} here; {out}", param="executor")
+
+
+def check_precision(rules: Situation, name: str, budget: int, max_frames: int, wishes: Collection[str]) -> None:
+    """`wishes`: the settings that are set; the last of them that plays a part is named."""
+    model = rules.spec.name
+    if name not in rules.spec.precisions:
+        there = ", ".join(rules.spec.precisions)
+        raise PlanError(f"{model} has no precision {name!r}; it has {there}", param="precision")
+    need, lightest = rules.need(name, 1, max_frames), rules.lightest()
+    if need > budget:
+        wished = [field for field in ("memory_budget_mb", "precision") if field in wishes]
+        bigger = "choose a smaller model or a machine with more memory"
+        out = bigger if name == lightest else f"set precision={lightest}"
+        message = f"{model} at {name} needs {mb(need)} and the memory budget is {mb(budget)}; {out}"
+        raise PlanError(message, param=wished[-1] if wished else "model")
+
+
+def check_max_frames(rules: Situation, frames: int) -> None:
+    top = rules.spec.max_context
+    if top and frames > top:
+        raise PlanError(f"max_frames={frames} is beyond the model's context; set at most {top}", param="max_frames")
+
+
+def check_affinity(rules: Situation, cpus: tuple[int, ...]) -> None:
+    if not cpus:
+        return
+    hardware = rules.hardware
+    if hardware.os == "darwin":
+        raise PlanError("affinity: macOS lets no program pin its threads; leave it out", param="affinity")
+    allowed = hardware.limits.cpus or tuple(range(hardware.cpu.logical))
+    out = [cpu for cpu in cpus if cpu not in allowed]
+    if out or len(set(cpus)) < len(cpus):
+        what = f"CPU {out[0]} may not be used here" if out else "a CPU is named twice"
+        raise PlanError(f"affinity: {what}; choose among {ranges(allowed)}", param="affinity")
+
+
+def at_most(name: str, value: int, limit: int, other: str) -> None:
+    if value > limit:
+        raise PlanError(f"{name}={value} is more than {other}={limit}; set at most {limit}", param=name)
+
+
+def ranges(cpus: tuple[int, ...]) -> str:
+    """CPU numbers as the kernel lists them: `0-3,8`."""
+    spans: list[tuple[int, int]] = []
+    for cpu in sorted(cpus):
+        if spans and cpu == spans[-1][1] + 1:
+            spans[-1] = (spans[-1][0], cpu)
+        else:
+            spans.append((cpu, cpu))
+    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in spans)

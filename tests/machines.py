@@ -1,0 +1,89 @@
+"""Machines and models to plan for. `python tests/machines.py` rewrites their plans: read the difference first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from saywell.commands.show import hardware_lines
+from saywell.hardware import Hardware
+from saywell.plan import Plan, make_plan
+from saywell.settings import Settings
+from saywell.types import ModelSpec
+
+HERE = Path(__file__).parent / "hardware"
+MACHINES = sorted(HERE.glob("*.json"))
+MIB = 1 << 20
+
+WREN = ModelSpec(
+    name="wren", family="wren", kind="single-shot", sample_rate=16000, frame_rate=1 / 0.96, executors=("onnx",),
+    precisions=("fp32",), weight_bytes={"fp32": 6316232}, overhead_bytes=48 * MIB, slot_bytes=2 * MIB, max_threads=1,
+)  # fmt: skip
+BUILTIN = ModelSpec(
+    name="builtin", family="builtin", kind="single-shot", sample_rate=16000, frame_rate=10.0,
+    executors=("process",), precisions=("fp32",), weight_bytes={"fp32": 4 * MIB}, overhead_bytes=8 * MIB,
+    slot_bytes=32 * MIB,
+)  # fmt: skip
+S1_MINI = ModelSpec(
+    name="s1-mini", family="dual_ar", kind="autoregressive", sample_rate=44100, frame_rate=21.533203125,
+    executors=("openvino", "onnx"), precisions=("fp32", "int8", "int4"),
+    weight_bytes={"fp32": 2833815107, "int8": 822759491, "int4": 591495235},
+    kv_bytes_per_frame={"fp32": 229376, "int8": 57344, "int4": 57344},
+    overhead_bytes=220200960, slot_bytes=4194304, max_context=8192,
+    decode_tile=4, convolutions=("bf16", "int8", "winograd", "fp32"), activation_bits=(8, 7),
+    speeds=(1.0, 1.0), clones=True,
+)  # fmt: skip
+"""The family's own facts of a conversion with the published sizes."""
+AUTOREGRESSIVE = ModelSpec(
+    name="made-up", family="made_up", kind="autoregressive", sample_rate=44100, frame_rate=21.5,
+    executors=("onnx", "torch"), precisions=("fp32", "bf16", "fp16", "int8", "int4"),
+    weight_bytes={"fp32": 3200 * MIB, "bf16": 1600 * MIB, "fp16": 1600 * MIB, "int8": 900 * MIB, "int4": 520 * MIB},
+    kv_bytes_per_frame={"fp32": 230_000, "bf16": 115_000, "fp16": 115_000, "int8": 230_000, "int4": 230_000},
+    overhead_bytes=420 * MIB, slot_bytes=24 * MIB, max_context=4096,
+)  # fmt: skip
+"""A model of that size which torch can drive on a GPU."""
+SPECS = (WREN, BUILTIN, S1_MINI, AUTOREGRESSIVE)
+ALIKE = frozenset({"model", "data_dir", "buffer_s", "stall_s", "hang_s"})
+"""Fields that say nothing about a machine."""
+
+
+def machine(name: str) -> Hardware:
+    return Hardware.from_json((HERE / f"{name}.json").read_bytes())
+
+
+def snapshot(hardware: Hardware) -> str:
+    """The machine, its plans side by side, and why."""
+    plans = [make_plan(Settings(), hardware, spec) for spec in SPECS]
+    about = [f"{name:<14}{text}" for name, text in hardware_lines(hardware)]
+    return "\n".join([*about, "", *_table(plans), "", *_whys(plans)]) + "\n"
+
+
+def _table(plans: list[Plan]) -> list[str]:
+    rows = [["", *(plan.model for plan in plans)]]
+    told = [{reason.field: reason.value for reason in plan.reasons} for plan in plans]
+    rows += [[name, *(each[name] for each in told)] for name in told[0] if name not in ALIKE]
+    widths = [max(len(row[column]) for row in rows) + 2 for column in range(len(rows[0]))]
+    return ["".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _whys(plans: list[Plan]) -> list[str]:
+    """Every reason of each field once, with the models it holds for unless it holds for all."""
+    lines = []
+    for field in (reason.field for reason in plans[0].reasons if reason.field not in ALIKE):
+        models: dict[str, list[str]] = {}
+        for plan in plans:
+            why = next(reason.why for reason in plan.reasons if reason.field == field)
+            models.setdefault(why, []).append(plan.model)
+        for place, (why, names) in enumerate(models.items()):
+            for_whom = "" if len(names) == len(plans) else f"{', '.join(names)}: "
+            lines.append(f"{'' if place else field:<19}{for_whom}{why}")
+    return lines
+
+
+def kept(file: Path) -> Path:
+    """Where the plans for a machine's file are kept."""
+    return HERE / "plans" / f"{file.stem}.txt"
+
+
+if __name__ == "__main__":
+    for found in MACHINES:
+        kept(found).write_text(snapshot(machine(found.stem)), encoding="utf-8")
