@@ -41,10 +41,9 @@ def plan(slots: int = 2, hang_s: float = 30.0) -> Plan:
         hang_s=hang_s,
         memory_budget=1 << 32,
         kv_length=0,
-        memory_margin=0,
         cache_entries=16,
         cache_bytes=16 << 20,
-        thermal=False,
+        thermal=True,
         data_dir=Path("cache"),
     )
 

@@ -36,10 +36,9 @@ TINY_PLAN = Plan(
     hang_s=30.0,
     kv_length=0,
     memory_budget=1 << 40,
-    memory_margin=0,
     cache_entries=16,
     cache_bytes=16 << 20,
-    thermal=False,
+    thermal=True,
     data_dir=Path("cache"),
     adapt=False,  # what else runs on the machine must not decide
 )

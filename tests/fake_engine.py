@@ -64,10 +64,9 @@ PLAN = Plan(
     hang_s=30.0,
     memory_budget=1 << 30,
     kv_length=0,
-    memory_margin=0,
     cache_entries=16,
     cache_bytes=16 << 20,
-    thermal=False,
+    thermal=True,
     data_dir=Path("cache"),
 )
 HARDWARE = Hardware(

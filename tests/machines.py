@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from saywell.commands.show import hardware_lines
+from saywell.errors import PlanError
 from saywell.hardware import Hardware
 from saywell.plan import Plan, make_plan
 from saywell.settings import Settings
@@ -52,9 +53,14 @@ def machine(name: str) -> Hardware:
 
 def snapshot(hardware: Hardware) -> str:
     """The machine, its plans side by side, and why."""
-    plans = [make_plan(Settings(), hardware, spec) for spec in SPECS]
+    plans, refused = [], []
+    for spec in SPECS:
+        try:
+            plans.append(make_plan(Settings(), hardware, spec))
+        except PlanError as error:
+            refused.append(f"no plan: {error.message}")
     about = [f"{name:<14}{text}" for name, text in hardware_lines(hardware)]
-    return "\n".join([*about, "", *_table(plans), "", *_whys(plans)]) + "\n"
+    return "\n".join([*about, "", *_table(plans), "", *refused, *_whys(plans)]) + "\n"
 
 
 def _table(plans: list[Plan]) -> list[str]:

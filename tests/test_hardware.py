@@ -467,6 +467,7 @@ def machine(model: str, product: str = "", arch: str = "x86_64", physical: int =
         ("13th Gen Intel(R) Core(TM) i5-1334U", "i5_baseline"),
         ("12th Gen Intel(R) Core(TM) i5-1235U", "i5_baseline"),
         ("Intel(R) Core(TM) Ultra 5 125U", "i5_baseline"),
+        ("Intel(R) Core(TM) i7-7700 CPU @ 3.60GHz", "i5_baseline"),
         ("Intel(R) Core(TM) i7-10750H CPU @ 2.60GHz", "intel_high_end"),
         ("13th Gen Intel(R) Core(TM) i9-13900K", "intel_high_end"),
         ("Intel(R) Core(TM) Ultra 9 285K", "intel_high_end"),

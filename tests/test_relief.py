@@ -120,6 +120,12 @@ def test_judgement(now: Resources, push: Depth, hold: Depth) -> None:
     assert (found.push, found.hold) == (push, hold)
 
 
+def test_heat_counts_only_where_the_plan_says_so() -> None:
+    hot = machine(heat_margin=2.0, throttled=("the fan has stopped",))
+    assert judge(hot, heat=False) == judge(machine())
+    assert judge(replace(full(86), throttled=("hot",)), heat=False).why == judge(full(86)).why
+
+
 def test_reasons_have_figures() -> None:
     both = replace(full(91), throttled=("the GPU is slowed down by heat",))
     why = judge(both).why

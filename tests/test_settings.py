@@ -70,6 +70,13 @@ def test_wrong_values_name_the_field_and_the_way_out(name: str, value: object) -
         assert error.value.param == name
 
 
+@pytest.mark.parametrize("name", field_names())
+def test_every_field_refuses_what_it_cannot_be(name: str) -> None:
+    with pytest.raises(PlanError, match=f"'{name}' .keyword. must be .*leave it out") as error:
+        Settings(**{name: object()})
+    assert error.value.param == name
+
+
 @pytest.mark.parametrize(("variable", "text"), [("SAYWELL_THREADS", "two"), ("SAYWELL_LOG_JSON", "maybe")])
 def test_wrong_text_names_its_variable(variable: str, text: str) -> None:
     with pytest.raises(PlanError, match=f"{variable}.*not '{text}'") as error:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from saywell import memory, refusals
+from saywell import arithmetic, memory, refusals
+from saywell.arithmetic import Decided
 from saywell.errors import PlanError
 from saywell.memory import MIB, mb
-from saywell.rules import SMALL_MEMORY, Decided, Situation
+from saywell.rules import SMALL_MEMORY, Situation
 from saywell.settings import default_data_dir
 
 if TYPE_CHECKING:
@@ -110,14 +111,12 @@ class Plan:
     """Seconds a step may take before the worker counts as hung."""
     memory_budget: int
     """Bytes the engine may use."""
-    memory_margin: int
-    """Bytes of the machine's memory that stay free: work that would eat into them is not started."""
     cache_entries: int
     """Most entries of each of the model's in-memory caches: voices and what is computed once for each."""
     cache_bytes: int
     """Bytes of all in-memory caches together, within the budget."""
     thermal: bool
-    """Whether temperatures are watched and heat is answered with less work."""
+    """Whether heat is answered with less work."""
     data_dir: Path
     """Where voices and measurements are kept."""
     adapt: bool = True
@@ -184,8 +183,8 @@ class _Decision:
             executor=executor,
             compile=cast(Compile, self.compile(device, executor)),
             precision=precision,
-            activation_bits=fact("activation_bits", *rules.activation_bits()),
-            convolutions=fact("convolutions", *rules.convolutions(executor, precision)),
+            activation_bits=fact("activation_bits", *arithmetic.activation_bits(rules.hardware, spec)),
+            convolutions=fact("convolutions", *arithmetic.convolutions(rules.hardware, spec, executor, precision)),
             quantization=fact("quantization", *self.quantization(precision)),
             threads=self.threads(device, executor, affinity),
             affinity=affinity,
@@ -197,7 +196,6 @@ class _Decision:
             adapt=take("adapt", (True, "what is slower under pressure is better than what fails")),
             check_memory=take("check_memory", (True, "better refused before the start than failed in the middle")),
             idle_unload_s=take("idle_unload_s", (0.0, "the next request must not wait for a model to load")),
-            memory_margin=fact("memory_margin", *rules.margin(device)),
             cache_entries=take("cache_entries", rules.cache_entries(device)),
             cache_bytes=caches,
             thermal=take("thermal", rules.thermal(device)),
@@ -336,7 +334,7 @@ def _within(name: str, limit: int, other: str) -> Callable[[int], None]:
     return lambda value: refusals.at_most(name, value, limit, other)
 
 
-SIZES = frozenset({"memory_budget", "memory_margin", "cache_bytes"})
+SIZES = frozenset({"memory_budget", "cache_bytes"})
 
 
 def shown(name: str, value: object) -> str:

@@ -28,7 +28,7 @@ class Prior:
     cache: int
     """All in-memory caches together."""
     margin: int
-    """Stays free: work that would eat into it is not started."""
+    """Stays free, beside what is reserved: with less, a system slows down."""
     cache_entries: int
     calibration: int
     """Samples an activation range is measured on when a model is quantised here."""
@@ -70,7 +70,7 @@ def machine_class(hardware: Hardware) -> str:
         return "high_end"
     if apple(hardware):
         return "small" if tier.fanless(hardware) else "m1_pro"
-    return {tier.I5: "i5", tier.RYZEN5: "ryzen_5"}.get(label, "small")
+    return {tier.I5: "i5", tier.RYZEN5: "ryzen_5", tier.ARM_LAPTOP: "i5"}.get(label, "small")
 
 
 def power(hardware: Hardware) -> str:

@@ -206,9 +206,10 @@ CALM = Pressure()
 _THRESHOLDS = Thresholds()
 
 
-def judge(now: Resources, limits: Thresholds = _THRESHOLDS) -> Pressure:
-    """What a look at the machine means. The deepest of memory, CPUs and heat counts; the reason names all of them."""
-    found = [_memory(now, limits), _cpu(now, limits), _heat(now, limits)]
+def judge(now: Resources, limits: Thresholds = _THRESHOLDS, *, heat: bool = True) -> Pressure:
+    """What a look at the machine means. The deepest of memory, CPUs and (if asked for) heat counts; the reason
+    names all of them."""
+    found = [_memory(now, limits), _cpu(now, limits), *([_heat(now, limits)] if heat else [])]
     reasons = [why for push, _, why in found if push]
     room = int(now.memory_limit * limits.memory_over / 100) - (now.memory_limit - now.memory_available)
     return Pressure(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
-from saywell import memory, priors
+from saywell import arithmetic, memory, priors
+from saywell.arithmetic import Decided
 from saywell.hardware.tier import fanless
 from saywell.memory import mb
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from saywell.priors import Prior
     from saywell.types import ModelSpec
 
-T = TypeVar("T")
-Decided = tuple[T, str]
-"""A value and why."""
 
 GIB = 1 << 30
 SMALL_MEMORY = 6 * GIB
@@ -28,10 +26,6 @@ MAX_BATCH = {"cpu": 8, "mps": 8, "cuda": 16}
 """Sequences that share a step: beyond it a wider batch is not expected to pay."""
 MANY_SLOW = 2
 """Efficiency cores for each performance core from which on they do more together."""
-BF16 = frozenset({"amx_bf16", "avx512_bf16"})
-"""Instructions with which OpenVINO's bf16 is the fastest way to convolve that was measured."""
-DOT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
-"""x86 instructions that add products of 8-bit numbers in 32 bits. Without them pairs are added in 16 and overflow."""
 OLDEST_CUDA = (7, 0)
 RUNTIME_OF = {"onnx": "onnxruntime", "torch": "torch", "openvino": "openvino"}
 """Executor → package; an executor not named here needs none."""
@@ -139,40 +133,9 @@ class Situation:
 
     def executor(self, device: str) -> Decided[str]:
         there = self.executors(device)
-        if "openvino" in there and not self._openvino_gains:
+        if "openvino" in there and not arithmetic.openvino_gains(self.hardware, self.spec):
             there = [name for name in there if name != "openvino"] or there
         return there[0], EXECUTOR_WHY.get(there[0], "the model's first choice")
-
-    @property
-    def exact_int8(self) -> bool:
-        """Whether sums of products of unsigned and signed 8-bit numbers come out right on this processor."""
-        return self.hardware.arch != "x86_64" or bool(DOT & set(self.hardware.cpu.features))
-
-    @property
-    def _openvino_gains(self) -> bool:
-        """Over ONNX Runtime's int8 with bf16 only, over its fp32 also without."""
-        fewer = not self.exact_int8 and "winograd" in self.spec.convolutions
-        return fewer or bool(BF16 & set(self.hardware.cpu.features))
-
-    def activation_bits(self) -> Decided[int]:
-        if not self.spec.activation_bits:
-            return 8, "this model leaves no choice"
-        if self.exact_int8:
-            return 8, "this processor adds products of 8-bit numbers exactly"
-        return 7, "without VNNI this processor adds pairs of products in 16 bits: those of 8-bit numbers overflow"
-
-    def convolutions(self, executor: str, precision: str) -> Decided[str]:
-        if not self.spec.convolutions:
-            return "", "this model leaves no choice"
-        if precision == "fp32":
-            return "fp32", "the precision asked for, product by product"
-        if executor == "openvino" and BF16 & set(self.hardware.cpu.features):
-            return "bf16", "this processor multiplies bf16, twice as fast as int8"
-        if executor == "onnx" and self.exact_int8:
-            return "int8", "this processor adds products of 8-bit numbers exactly, four at a time"
-        if executor == "onnx":
-            return "winograd", "in fp32 with fewer products: as fast as int8 without VNNI, and nearly exact"
-        return "winograd", "in fp32 with fewer products: half the time of all of them"
 
     def strategy(self, device: str, executor: str) -> Decided[str]:
         how = {"cuda": "everything on the GPU", "mps": "the GPU of the Mac"}.get(device, f"{executor} on the CPU")
@@ -203,11 +166,6 @@ class Situation:
         if device == "mps" and budget > total * 2 // 3:
             return total * 2 // 3, f"two thirds of the {mb(total)}: Metal lets one program keep little more"
         return budget, why
-
-    def margin(self, device: str) -> Decided[int]:
-        if device == "cuda" and self.gpu:
-            return self.gpu.memory // 20, "a twentieth of the GPU's memory; its driver needs some for itself"
-        return self.prior.margin, "starting value of this class of machine: less free memory, and the system slows down"
 
     def precision(self, device: str, budget: int, max_frames: int) -> Decided[str]:
         fitting = [name for name in self.spec.precisions if self.need(name, 1, max_frames) <= budget]
@@ -254,8 +212,8 @@ class Situation:
         if self.hardware.thermal:
             return True, f"sensors: {', '.join(self.hardware.thermal)}"
         if fanless(self.hardware):
-            return True, "no fan: long work slows this machine down, with or without a sensor to tell"
-        return False, "this machine shows no temperature sensor"
+            return True, "no fan: long work slows this machine down, and macOS tells when it does"
+        return True, "no temperature sensor in sight; what the system tells of throttling counts nevertheless"
 
     # -- how many
 

@@ -92,7 +92,7 @@ class Settings:
     cache_mb: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
     """Mebibytes of all in-memory caches together."""
     thermal: bool | None = None
-    """Watch temperatures and answer heat with less work."""
+    """Whether heat is answered with less work; yes unless set."""
     host: Text | None = None
     """Address the server listens on; 127.0.0.1 if none is named."""
     port: Annotated[int, Meta(ge=0, le=65_535)] | None = None

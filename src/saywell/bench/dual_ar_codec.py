@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
+from saywell.arithmetic import bf16
 from saywell.bench.alone import alone
 from saywell.bench.dual_ar_ceiling import Rates, arithmetic, arithmetic_of, best
 from saywell.executors.base import Threading
@@ -19,7 +20,6 @@ from saywell.hardware import detect
 from saywell.models.dual_ar.codec_files import Precision
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.runtime_codec import CodecDecoder, load_decoder, load_encoder
-from saywell.rules import BF16
 
 VARIANTS = (
     ("fp32", "onnx"),
@@ -92,7 +92,7 @@ def encoder_row(directory: Path, threads: int) -> dict[str, Any]:
 def _runs(way: str, executor: str) -> bool:
     if executor == "openvino" and not util.find_spec("openvino"):
         return False
-    return way != "bf16" or bool(BF16 & set(detect().cpu.features))
+    return way != "bf16" or bf16(detect())
 
 
 def _codes(codec: CodecConfig, frames: int) -> npt.NDArray[np.int64]:

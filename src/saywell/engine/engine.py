@@ -22,6 +22,7 @@ from saywell.engine.recovery import ran_out
 from saywell.engine.resident import Loader, Resident, give_back
 from saywell.engine.stream import Outlet, Stream
 from saywell.errors import Cancelled, DeadlineExceeded, EngineClosed, SaywellError, Unavailable
+from saywell.executors.pinning import pin
 from saywell.models.base import load_family
 from saywell.monitor import Monitor, Resources, process_memory, resources
 from saywell.plan import Plan
@@ -271,6 +272,7 @@ class Engine:
     # In the engine's thread
 
     def _run(self) -> None:
+        pin(self.plan.affinity)
         try:
             self._resident.load(self.plan)
             self._voices = self._resident.model.voices()

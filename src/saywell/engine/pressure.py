@@ -60,11 +60,11 @@ class Watch:
     def see(self, now: Resources) -> None:
         """Take one look into account."""
         self._now = now
-        self._take(lambda ladder: ladder.feed(judge(now)))
+        self._take(lambda ladder: ladder.feed(judge(now, heat=self._planned.thermal)))
 
     def hurry(self, now: Resources) -> None:
         """Go down at once as far as this look pushes, instead of step by step. From any thread."""
-        pressure = judge(now)
+        pressure = judge(now, heat=self._planned.thermal)
         self._take(lambda ladder: ladder.drop(pressure.why, pressure.push))
 
     def ran_out(self, why: str) -> None:

@@ -52,8 +52,9 @@ def _intel(name: str, hardware: Hardware) -> str:
         return LOW
     found = re.search(r"\bi([579])(?:-|\s+CPU\s+(?:[A-Z]\s+)?)(\d{3,5})", name)
     if found:
-        old = _generation(found[2]) < 8 and hardware.cpu.physical <= 4
-        return LOW if old else {"5": I5}.get(found[1], INTEL_HIGH)
+        if _generation(found[2]) < 8 and hardware.cpu.physical <= 4:  # what an i5 of today does with four cores
+            return I5 if found[1] in "79" and hardware.cpu.physical == 4 else LOW
+        return {"5": I5}.get(found[1], INTEL_HIGH)
     found = re.search(r"Core (?:Ultra )?(?:X)?([579])\b", name)
     if found:
         return I5 if found[1] == "5" else INTEL_HIGH

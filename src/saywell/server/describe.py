@@ -33,7 +33,7 @@ def configuration(decision: Decision, now: Plan | None = None) -> dict[str, Any]
         "max_batch_size": plan.slots,
         "num_threads": plan.threads,
         "cache_limit": plan.cache_entries,
-        "enable_thermal_management": plan.adapt and plan.thermal,
+        "enable_thermal_management": plan.adapt and plan.thermal and bool(decision.hardware.thermal),
         "expected_rtf": expected_rtf(decision),
         "expected_memory_gb": round(whole / GIB, 2),
         "optimization_strategy": plan.strategy,
