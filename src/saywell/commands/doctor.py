@@ -1,26 +1,38 @@
-"""`saywell doctor`: what is here, what is missing, what would help."""
+"""`saywell doctor`: what is here, what is missing, and for each of it what to type next."""
 
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import util
+from pathlib import Path
 from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
 
-from saywell import __version__
+from saywell import __version__, arithmetic
 from saywell.commands import play, show
+from saywell.engine.launch import decide, measured
+from saywell.errors import SaywellError
 from saywell.hardware import Hardware, detect
-from saywell.memory import mb
-from saywell.monitor import resources
+from saywell.memory import estimate, mb
+from saywell.monitor import Resources, resources
+from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT
 from saywell.settings import Settings, default_data_dir, default_file
 
 GIB = 1 << 30
 MARK = {"ok": ("✓", "green"), "missing": ("–", "yellow"), "problem": ("✗", "red")}
+HELLO = 'saywell say "Hello there."'
+ROOM = 8 * GIB
+"""Disk space that pulling and converting S1-mini takes."""
+BUSY = 25.0
+"""Percent of the CPUs that other programs may take before measurements mean little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +43,40 @@ class Finding:
     name: str
     found: str
     advice: str = ""
+    """What would help, in words."""
+    command: str = ""
+    """What to type for it; empty where no command does it."""
 
 
 def run(settings: Settings, *, as_json: bool) -> int:
     """Print the report. Exit code 0: it can speak."""
-    hardware = detect()
-    findings = [*_speech(), *_machine(hardware), *_packages(hardware), *_places(settings)]
+    hardware, now = detect(), resources()
+    findings = [
+        *_speech(),
+        *_decision(settings, hardware, now),
+        *_machine(hardware, now),
+        *_packages(hardware),
+        *_places(settings),
+    ]
+    following = _next(findings)
     if as_json:
-        report = {"version": __version__, "hardware": hardware, "findings": findings}
+        report = {"version": __version__, "hardware": hardware, "findings": findings, "next": following}
         print(show.as_json(report))  # noqa: T201
     else:
         console = show.console()
         console.print(show.hardware_panel(hardware))
         console.print(_table(findings))
+        console.print(Text.assemble("Next: ", (following, "bold cyan")))
     return 1 if any(finding.state == "problem" for finding in findings) else 0
+
+
+def _next(findings: list[Finding]) -> str:
+    """The one thing to type now: what solves a problem, else what measures this machine, else a first sentence."""
+    for finding in findings:
+        if finding.state == "problem":
+            return finding.command or finding.advice
+    untuned = [finding.command for finding in findings if finding.name == "Measured" and finding.state != "ok"]
+    return untuned[0] if untuned else HELLO
 
 
 def _table(findings: list[Finding]) -> Table:
@@ -55,8 +87,9 @@ def _table(findings: list[Finding]) -> Table:
     for finding in findings:
         mark, colour = MARK[finding.state]
         about = Text(finding.found)
-        if finding.advice:
-            about.append(f"\n→ {finding.advice}", style="cyan")
+        help_ = ": ".join(part for part in (finding.advice, finding.command) if part)
+        if help_:
+            about.append(f"\n→ {help_}", style="cyan")
         table.add_row(Text(mark, style=colour), finding.name, about)
     return table
 
@@ -68,50 +101,99 @@ def _speech() -> Iterator[Finding]:
     if wren.spec("wren", None).weight_bytes["fp32"]:
         yield Finding("ok", "wren", f"the voices of this package: {', '.join(wren.VOICES)}")
     else:
-        yield Finding("problem", "wren", "its weights are missing", "install the package again")
+        again = "pip install --force-reinstall saywell"
+        yield Finding("problem", "wren", "its weights are missing", "install the package again", again)
     voices = flite.installed()
     if voices:
         yield Finding("ok", "Flite", f"voices {', '.join(voices)} of the model builtin")
     else:
-        yield Finding("missing", "Flite", "not installed, not needed", "for --model builtin: apt install flite")
+        yield Finding("missing", "Flite", "not installed, not needed", "for --model builtin", "apt install flite")
     if util.find_spec("espeakng_loader") is not None:
-        yield Finding("ok", "eSpeak NG", "about a hundred languages")
+        yield Finding(
+            "ok", "eSpeak NG", "about a hundred languages", "to hear one", "saywell say -v espeak:de 'Guten Tag.'"
+        )
     else:
-        advice = "other languages than English: pip install 'saywell[espeak]' (GPL)"
-        yield Finding("missing", "eSpeak NG", "not installed", advice)
+        advice = "other languages than English (GPL)"
+        yield Finding("missing", "eSpeak NG", "not installed", advice, "pip install 'saywell[espeak]'")
 
 
-def _machine(hardware: Hardware) -> Iterator[Finding]:
-    now = resources()
-    low = now.memory_available < GIB
+def _decision(settings: Settings, hardware: Hardware, now: Resources) -> Iterator[Finding]:
+    """What would be loaded, whether it fits, and whether it rests on measurements."""
+    try:
+        decision = decide(settings, hardware)
+        kept = measured(settings, hardware, decision.spec).load()
+    except SaywellError as error:
+        yield Finding("problem", "Plan", error.message, "see what can be chosen here", "saywell plan")
+        return
+    plan, spec = decision.plan, decision.spec
+    threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
+    how = f"{spec.name} by {plan.strategy}: {plan.device}, {plan.executor}, {plan.precision}, {threads}"
+    yield Finding("ok", "Plan", how, "with every reason", f"saywell plan{_model(settings)}")
+    whole = estimate(plan, spec, plan.first_chunk_chars).total
     said = f"{mb(now.memory_available)} free of {mb(now.memory_limit)}"
     said += " (the container's limit)" if hardware.usable_memory < hardware.memory else ""
-    yield Finding("missing" if low else "ok", "Memory", said, "close other programs" if low else "")
+    if whole > now.memory_available:
+        advice = f"{spec.name} takes {mb(whole)}; close other programs, raise the container's limit or take less"
+        yield Finding("problem", "Memory", said, advice, "saywell say --model wren …" if spec.name != "wren" else "")
+    else:
+        yield Finding("ok", "Memory", f"{said}; {spec.name} takes {mb(whole)}")
+    if kept is None:
+        advice = "plans rest on rules until the choices are timed here, which takes a minute"
+        yield Finding("missing", "Measured", "not yet", advice, f"saywell tune{_model(settings)}")
+    else:
+        yield Finding("ok", "Measured", f"{len(kept.trials)} plans on {kept.when[:10]}, for {kept.goal}")
+
+
+def _model(settings: Settings) -> str:
+    chosen = settings.model_path or settings.model
+    return f" --model {shlex.quote(str(chosen))}" if chosen else ""
+
+
+def _machine(hardware: Hardware, now: Resources) -> Iterator[Finding]:
     if hardware.limits.quota is not None and hardware.limits.quota < 2:
-        yield Finding("missing", "CPU time", f"{hardware.limits.quota:g} CPUs", "give the container two CPUs: --cpus 2")
-    if hardware.gpus:
-        yield Finding("ok", "GPU", ", ".join(gpu.name for gpu in hardware.gpus))
-    elif hardware.os != "darwin":
-        yield Finding("missing", "GPU", hardware.gpu_note or "none", "not needed: the built-in voices use the CPU")
+        few = f"{hardware.limits.quota:g} CPUs"
+        yield Finding("missing", "CPU time", few, "give the container two CPUs", "docker run --cpus 2 …")
+    others = now.cpu_percent - now.cpu_own_percent
+    if others > BUSY:
+        yield Finding("missing", "Load", f"other programs take {others:.0f} % of the CPUs", "measure when it is quiet")
+    yield _gpu(hardware)
     heat = ", ".join(f"{name} {value:.0f} °C" for name, value in now.temperatures.items())
-    yield Finding("ok" if heat else "missing", "Temperature", heat or now.temperature_note)
+    if heat:
+        yield Finding("ok", "Temperature", heat)
+    else:
+        yield Finding("missing", "Temperature", now.temperature_note, "not needed; nothing can be said about heat")
+
+
+def _gpu(hardware: Hardware) -> Finding:
+    if not hardware.gpus:
+        note = "Metal, which no model here uses yet" if hardware.mps else hardware.gpu_note or "none"
+        return Finding("missing", "GPU", note, "not needed: the voices here use the CPU")
+    names = ", ".join(gpu.name for gpu in hardware.gpus)
+    torch = hardware.runtimes.get("torch")
+    if torch is None or "cuda" not in torch.devices:
+        return Finding("missing", "GPU", names, "for models that use it", "pip install 'saywell[torch]'")
+    return Finding("ok", "GPU", names)
 
 
 def _packages(hardware: Hardware) -> Iterator[Finding]:
     player = play.find()
     if player:
-        yield Finding("ok", "Player", player)
+        yield Finding("ok", "Player", player, "to hear it at once", HELLO)
     else:
-        yield Finding("missing", "Player", "none", "to hear it at once: pip install 'saywell[play]'")
-    for name, package, advice in (
-        ("AAC", "av", "for .aac files: pip install 'saywell[aac]'"),
-        ("ONNX Runtime", "onnxruntime", "pip install onnxruntime"),
-        ("PyTorch", "torch", "only for models on a GPU: pip install 'saywell[torch]'"),
+        yield Finding("missing", "Player", "none", "to hear it at once", "pip install 'saywell[play]'")
+    gains = not arithmetic.exact_int8(hardware) or arithmetic.bf16(hardware)
+    for name, package, advice, command in (
+        ("AAC", "av", "for .aac files", "pip install 'saywell[aac]'"),
+        ("ONNX Runtime", "onnxruntime", "every neural voice needs it", "pip install onnxruntime"),
+        ("OpenVINO", "openvino", "DualAR models decode faster here with it", "pip install 'saywell[openvino]'"),
+        ("PyTorch", "torch", "only to convert published checkpoints", "pip install 'saywell[convert]'"),
     ):
+        if package == "openvino" and not gains:
+            continue
         runtime = hardware.runtimes.get(package)
         there = util.find_spec(package) is not None
         found = f"{runtime.version} for {', '.join(runtime.devices)}" if runtime else ("installed" if there else "no")
-        yield Finding("ok" if there else "missing", name, found, "" if there else advice)
+        yield Finding("ok", name, found) if there else Finding("missing", name, found, advice, command)
 
 
 def _places(settings: Settings) -> Iterator[Finding]:
@@ -124,6 +206,28 @@ def _places(settings: Settings) -> Iterator[Finding]:
     place = settings.data_dir or default_data_dir()
     nearest = next(path for path in (place, *place.parents) if path.exists())
     if os.access(nearest, os.W_OK):
-        yield Finding("ok", "Cache", str(place))
+        yield _disk(place, nearest)
     else:
-        yield Finding("problem", "Cache", f"{place} cannot be written", "set SAYWELL_DATA_DIR to a place that can")
+        advice = "name a place that can be written"
+        yield Finding("problem", "Cache", f"{place} cannot be written", advice, "export SAYWELL_DATA_DIR=…")
+    yield _door(settings)
+
+
+def _disk(place: Path, nearest: Path) -> Finding:
+    free = shutil.disk_usage(nearest).free
+    if free < ROOM:
+        advice = f"pulling and converting S1-mini takes {mb(ROOM)}; name a place that has it"
+        return Finding("missing", "Cache", f"{place}, {mb(free)} free", advice, "export SAYWELL_DATA_DIR=…")
+    return Finding("ok", "Cache", f"{place}, {mb(free)} free")
+
+
+def _door(settings: Settings) -> Finding:
+    """Whether the server could listen now."""
+    host, port = settings.host or DEFAULT_HOST, DEFAULT_PORT if settings.port is None else settings.port
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        advice = f"{error.strerror}; take another port"
+        return Finding("missing", "Server", f"{host}:{port} cannot be had", advice, f"saywell serve --port {port + 1}")
+    return Finding("ok", "Server", f"{host}:{port} is free", "to serve it", "saywell serve")

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 SOURCE_STYLE = {"wish": "magenta", "measurement": "green", "rule": "dim", "pressure": "yellow"}
 QUIET = {
     "model",
+    "compile",
+    "activation_bits",
+    "convolutions",
+    "quantization",
     "affinity",
+    "kv_length",
     "max_frames",
     "hang_s",
     "stall_s",
@@ -29,6 +34,8 @@ QUIET = {
     "chunk_frames",
     "data_dir",
     "cache_entries",
+    "cache_bytes",
+    "thermal",
     "adapt",
     "check_memory",
     "idle_unload_s",
@@ -87,7 +94,7 @@ def plan_panel(plan: Plan, *, full: bool) -> RenderableType:
     """The decision as a table with reasons."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=full)
     table.add_column("Field", style="bold", no_wrap=True)
-    table.add_column("Value", style="cyan", overflow="fold", max_width=12)
+    table.add_column("Value", style="cyan", overflow="fold", max_width=20)
     table.add_column("Why")
     for reason in plan.reasons:
         if full or reason.field not in QUIET:

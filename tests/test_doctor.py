@@ -1,0 +1,97 @@
+"""What `saywell doctor` says of machines in trouble, and what it tells people to type."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from machines import machine
+from saywell.commands import doctor
+from saywell.commands.doctor import Finding
+from saywell.hardware import Limits
+from saywell.monitor import Resources
+from saywell.settings import Settings
+
+GIB = 1 << 30
+IDLE = Resources(
+    cpu_percent=3.0, memory_limit=8 * GIB, memory_available=6 * GIB, memory_percent=25.0, process_memory=0
+)  # fmt: skip
+
+
+def findings(tmp_path: Path, name: str, now: Resources = IDLE, **wishes: object) -> dict[str, Finding]:
+    settings = Settings(data_dir=tmp_path, **wishes)  # type: ignore[arg-type]
+    hardware = machine(name)
+    found = [*doctor._decision(settings, hardware, now), *doctor._machine(hardware, now), *doctor._packages(hardware)]
+    return {each.name: each for each in [*found, *doctor._places(settings)]}
+
+
+def test_what_is_missing_says_what_would_help(tmp_path: Path) -> None:
+    for name in ("i5-1334u-8gb", "m1-air-8gb", "container-1.5cpu-1gb-cgroup-v1", "rtx-3060-without-torch"):
+        for each in findings(tmp_path, name).values():
+            assert each.state == "ok" or each.advice
+
+
+def test_an_unmeasured_machine_is_sent_to_tune(tmp_path: Path) -> None:
+    found = findings(tmp_path, "i5-1334u-8gb", model="wren")
+    assert (found["Measured"].state, found["Measured"].command) == ("missing", "saywell tune --model wren")
+    assert doctor._next(list(found.values())) == "saywell tune --model wren"
+    assert "i5_onnx_thermal" in found["Plan"].found
+
+
+def test_too_little_memory_is_a_problem_with_figures(tmp_path: Path) -> None:
+    now = replace(IDLE, memory_available=20 << 20)
+    found = findings(tmp_path, "i5-1334u-8gb", now)
+    assert found["Memory"].state == "problem"
+    assert "20 MB free of 8.0 GB" in found["Memory"].found
+    assert "close other programs" in found["Memory"].advice
+
+
+def test_a_small_quota_and_other_programs_are_told_of(tmp_path: Path) -> None:
+    found = findings(tmp_path, "container-1.5cpu-1gb-cgroup-v1", replace(IDLE, cpu_percent=80.0))
+    assert "--cpus 2" in found["CPU time"].command
+    assert "80 %" in found["Load"].found
+
+
+def test_a_gpu_without_torch(tmp_path: Path) -> None:
+    found = findings(tmp_path, "rtx-3060-without-torch")
+    assert found["GPU"].command == "pip install 'saywell[torch]'"
+    assert findings(tmp_path, "rtx-4090-desktop")["GPU"].state == "ok"
+
+
+def test_an_impossible_wish_is_the_plans_problem(tmp_path: Path) -> None:
+    found = findings(tmp_path, "i5-1334u-8gb", device="cuda")
+    assert found["Plan"].state == "problem"
+    assert "set device=cpu" in found["Plan"].found
+    assert doctor._next(list(found.values())) == "saywell plan"
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        found = findings(tmp_path, "i5-1334u-8gb", port=port)["Server"]
+    assert (found.state, found.command) == ("missing", f"saywell serve --port {port + 1}")
+
+
+def test_a_place_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    assert findings(tmp_path, "i5-1334u-8gb")["Cache"].state == "problem"
+
+
+def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    usage = type("Usage", (), {"free": GIB})
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage)
+    assert "1.0 GB free" in findings(tmp_path, "i5-1334u-8gb")["Cache"].found
+
+
+def test_openvino_is_named_only_where_it_gains() -> None:
+    assert "OpenVINO" in {each.name for each in doctor._packages(machine("i7-8550u-16gb"))}
+    assert "OpenVINO" not in {each.name for each in doctor._packages(machine("m1-air-8gb"))}
+
+
+def test_a_contained_machine_says_whose_limit_it_is() -> None:
+    hardware = replace(machine("i5-1334u-8gb"), limits=Limits(cgroup="v2", memory=2 * GIB))
+    found = {each.name: each for each in doctor._decision(Settings(), hardware, IDLE)}
+    assert "the container's limit" in found["Memory"].found
