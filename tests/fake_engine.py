@@ -125,6 +125,9 @@ class FakeEngine:
         """Request id → when its work stopped, on the monotonic clock."""
         self.tidied: list[bool] = []
         """What `tidy` was asked."""
+        self.pressure = PressureReport()
+        self.loaded = True
+        """What `health` tells of both."""
         self._admission = Admission(SPEC, plan, VOICES)
         self._state: State = "ready" if started else "loading"
         self._error = ""
@@ -220,8 +223,9 @@ class FakeEngine:
 
     def health(self) -> EngineHealth:
         return EngineHealth(
-            state=self._state, slots=self.plan.slots, running=len(self._running), waiting=0, steps=0, error=self._error
-        )
+            state=self._state, slots=self.plan.slots, running=len(self._running), waiting=0, steps=0,
+            error=self._error, loaded=self.loaded, pressure=self.pressure,
+        )  # fmt: skip
 
     def tidy(self, *, adapt: bool = False) -> Tidied:
         if self._state != "ready":

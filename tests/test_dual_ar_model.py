@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from saywell.models.dual_ar.convert import convert
 from saywell.models.dual_ar.guards import LONGEST_PERIOD, Guard
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
-from saywell.types import Audio, AudioChunk, Reference, Request, SamplingParams
+from saywell.types import Audio, AudioChunk, Frame, Reference, Request, SamplingParams, Sequence
 
 Start = Callable[..., Engine]
 TEXT = "Hello there, how are you today?"
@@ -110,6 +111,27 @@ def test_batched_equals_alone_and_streamed_equals_whole(start: Start, precision:
     other_engine.start()
     np.testing.assert_array_equal(other_engine.submit(ask(seed=seeds[0])).collect().samples, alone[0].samples)
     other_engine.close()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_other_threads_in_the_middle_of_a_sequence_are_not_heard(start: Start, precision: str) -> None:
+    engine = start(precision=precision, slots=2)
+    seeds = lively(engine, 2)
+    planned = [engine.submit(ask(seed=seed)).collect().samples for seed in seeds]
+    model, seen = engine._resident.model, []
+    step, counts = model.step, itertools.cycle([2, 1])
+
+    def changing(batch: list[Sequence]) -> list[Frame]:
+        if batch[0].frames % 5 == 2:
+            engine._loop.adapt(replace(engine.plan, threads=next(counts)))
+            seen.append(model._ar._graphs[0]._session.get_session_options().intra_op_num_threads)
+        return step(batch)
+
+    model.step = changing
+    streams = [engine.submit(ask(seed=seed)) for seed in seeds]
+    for stream, samples in zip(streams, planned, strict=True):
+        np.testing.assert_array_equal(stream.collect().samples, samples)
+    assert seen[:2] == [2, 1]
 
 
 def test_a_recording_changes_the_voice_and_is_encoded_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

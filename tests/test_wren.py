@@ -45,7 +45,7 @@ def engine() -> Iterator[Engine]:
 
 def made_with(**fields: object) -> Engine:
     decision = launch.decide(Settings())
-    return Engine(decision.spec, replace(decision.plan, **fields))
+    return Engine(decision.spec, replace(decision.plan, adapt=False, **fields))
 
 
 @pytest.fixture

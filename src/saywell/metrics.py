@@ -62,6 +62,12 @@ class Metrics:
         self.slots = Gauge("saywell_slots", "Slots of the engine.", registry=self.registry)
         self.ready = Gauge("saywell_ready", "1 while the engine can speak.", registry=self.registry)
         self._restarts = _Total("saywell_worker_restarts", "Worker processes replaced.", self.registry)
+        self.loaded = Gauge("saywell_model_loaded", "1 while the model is in memory.", registry=self.registry)
+        self.pressure = Gauge(
+            "saywell_pressure_level", "Steps the engine has given up under pressure; 0: none.", registry=self.registry
+        )
+        self._downs = _Total("saywell_pressure_downs", "Steps given up under pressure.", self.registry)
+        self._ups = _Total("saywell_pressure_ups", "Steps taken up again.", self.registry)
         self.memory = Gauge(
             "saywell_process_memory_bytes", "Resident memory of the answering process.", registry=self.registry
         )
@@ -98,15 +104,23 @@ class Metrics:
         slots: Reading | None = None,
         ready: Reading | None = None,
         restarts: Reading | None = None,
+        loaded: Reading | None = None,
+        pressure: Reading | None = None,
+        downs: Reading | None = None,
+        ups: Reading | None = None,
         vram: Reading | None = None,
     ) -> None:
-        """Read these at each scrape. `restarts`: a total so far; `vram`: share in use, 0 to 1."""
-        gauges = ((self.queue_depth, queue_depth), (self.active, active), (self.slots, slots), (self.ready, ready))
+        """Read these at each scrape. `restarts`, `downs`, `ups`: totals so far; `vram`: share in use, 0 to 1."""
+        gauges = (
+            (self.queue_depth, queue_depth), (self.active, active), (self.slots, slots), (self.ready, ready),
+            (self.loaded, loaded), (self.pressure, pressure),
+        )  # fmt: skip
         for gauge, reading in gauges:
             if reading is not None:
                 gauge.set_function(reading)
-        if restarts is not None:
-            self._restarts.reading = restarts
+        for total, reading in ((self._restarts, restarts), (self._downs, downs), (self._ups, ups)):
+            if reading is not None:
+                total.reading = reading
         if vram is not None and self._s1_mini:
             self._s1_mini.vram.set_function(vram)
 

@@ -139,13 +139,13 @@ def _threads(plan: Plan) -> Step | None:
     if plan.threads < 2:
         return None
     changes = {"threads": plan.threads // 2}
-    return Step(name="threads", depth=Depth.WORK, about="fewer arithmetic threads", changes=changes, reload=True)
+    return Step(name="threads", depth=Depth.WORK, about="fewer arithmetic threads", changes=changes)
 
 
 def _caches(plan: Plan) -> Step | None:
     if plan.cache_entries < 2:
         return None
-    changes = {"cache_entries": plan.cache_entries // 2}
+    changes = {"cache_entries": plan.cache_entries // 2, "cache_bytes": plan.cache_bytes // 2}
     return Step(name="caches", depth=Depth.MEMORY, about="fewer voices kept ready", changes=changes)
 
 

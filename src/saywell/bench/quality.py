@@ -140,7 +140,7 @@ class Meter:
 
     def model(self, model: str) -> Iterator[dict[str, Any]]:
         """Rows of one model, full precision first."""
-        wishes = {"model": model, "max_text_chars": len(" ".join(sentences()))}
+        wishes = {"model": model, "max_text_chars": len(" ".join(sentences())), "adapt": False}
         decision = decide(load_settings(wishes))
         for precision in self._precisions(decision.spec.precisions):
             mine = decide(load_settings({**wishes, "precision": precision}))

@@ -117,7 +117,7 @@ class Trials:
 
     def _start(self, plan: Plan) -> EngineClient:
         """A warm engine: every slot has spoken."""
-        engine = EngineClient(self._spec, plan, python=self._python)
+        engine = EngineClient(self._spec, replace(plan, adapt=False), python=self._python)
         try:
             engine.start()
             self._busy(engine, 0, Work(texts=plan.slots, frames=self._frames(plan)))

@@ -61,7 +61,7 @@ def _data_mb() -> float:
 
 def _speak(model: str, texts: Sequence[str]) -> dict[str, float]:
     """One request after the other, one sequence at a time: median milliseconds to first audio, RTF, memory."""
-    decision = launch.decide(load_settings({"model": model, "slots": 1}))
+    decision = launch.decide(load_settings({"model": model, "slots": 1, "adapt": False}))
     with launch.start(decision) as tts, Watch() as watch:
         said = [tts.say(text) for text in texts]
         rss = memory()["rss"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import subprocess
 import threading
 import time
@@ -13,9 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from saywell.child import Child, spawn
+from saywell.child import spawn
 from saywell.engine import EngineHealth, State, Tidied
 from saywell.engine.admission import Admission
+from saywell.engine.link import Link
 from saywell.engine.messages import (
     Abort,
     Broken,
@@ -33,12 +33,13 @@ from saywell.engine.messages import (
     Tidy,
     TidyDone,
     chunk,
-    pack,
     unpack_from_worker,
 )
+from saywell.engine.pressure import refusal
 from saywell.engine.stream import Stream
 from saywell.errors import DeadlineExceeded, EngineClosed, SaywellError, Unavailable, WorkerDied
 from saywell.plan import Plan
+from saywell.relief import PressureReport
 from saywell.types import ModelSpec, Request, Summary, Voice
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,9 @@ _LEAVE_S = 2.0
 """How long a worker gets to leave by itself."""
 TIDY_S = 30.0
 """How long `tidy` waits for the step that is being done, or for a model to load."""
+KILLED = -9
+"""Exit status of a process that got SIGKILL: where this side did not send it, the kernel did, for want of memory."""
+_KILLED_WHY = "the worker before was killed, which the system does when memory runs out"
 _FIRST_TRIES = 3
 """Workers that may die before the first one has ever been ready; then the start has failed."""
 _BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -70,35 +74,6 @@ class _Active:
     retried: bool = False
 
 
-class _Link:
-    """One worker, and the thread that writes to it: whoever sends never waits for a worker that does not read."""
-
-    def __init__(self, child: Child) -> None:
-        self.child = child
-        self._outbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._write, name="saywell-writer", daemon=True)
-        self._writer.start()
-
-    def send(self, message: Message) -> None:
-        self._outbox.put(message)
-
-    def _write(self) -> None:
-        try:
-            while (message := self._outbox.get()) is not None:
-                self.child.connection.send_bytes(pack(message))
-        except OSError:
-            pass  # it has just died; the thread that reads from it sees EOF and takes care of its requests
-
-    def end(self) -> int:
-        """Kill the worker, give everything back, return its exit status. For the thread that reads from it."""
-        self.child.process.kill()
-        status = self.child.process.wait()
-        self._outbox.put(None)
-        self._writer.join()  # a write to the dead fails at once
-        self.child.connection.close()
-        return status
-
-
 class EngineClient:
     """Runs one engine worker. Thread-safe; its own threads read from the worker and watch it."""
 
@@ -109,7 +84,7 @@ class EngineClient:
         self._python = python
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._reader: threading.Thread | None = None
         self._state: State = "loading"
         self._error: SaywellError | None = None
@@ -121,6 +96,8 @@ class EngineClient:
         self._heard = time.monotonic()
         self._restarts = 0
         self._misses = 0
+        self._strained = ""
+        """Why the next worker should begin under relief; empty: as planned."""
         self._asked = 0
         self._asking: dict[int, list[TidyDone]] = {}
         """Answers to `tidy`, by number."""
@@ -152,7 +129,9 @@ class EngineClient:
                 raise EngineClosed("the server is shutting down; send the request elsewhere", retry_after=5.0)
             if self._admission is None:
                 raise Unavailable("the model is still loading; try again in a moment", retry_after=1.0)
-            self._admission.check(request, len(self._active), self._seconds_each)
+            if self._pressure.refusing:
+                raise refusal(self._pressure)
+            self._admission.check(request, len(self._active), self._seconds_each, loaded=self._loaded)
             deadline = time.monotonic() + (request.timeout_s or self.plan.timeout_s)
             stream = Stream(
                 request,
@@ -172,14 +151,26 @@ class EngineClient:
             running = last.running if last and self._state == "ready" else 0
             return EngineHealth(
                 state=self._state,
-                slots=self.plan.slots,
+                slots=last.slots if last else self.plan.slots,
                 running=running,
                 waiting=max(0, len(self._active) - running),
                 steps=last.steps if last else 0,
                 restarts=self._restarts,
                 rss_bytes=last.rss_bytes if last else 0,
                 error=self._error.message if self._error else "",
+                loaded=self._loaded,
+                pressure=self._pressure,
             )
+
+    @property
+    def _loaded(self) -> bool:
+        """Whether the model was in memory when the worker last said something."""
+        return self._health is None or self._health.loaded
+
+    @property
+    def _pressure(self) -> PressureReport:
+        """Where the engine stood on its ladder when the worker last said something."""
+        return self._health.pressure if self._health is not None else PressureReport()
 
     def tidy(self, *, adapt: bool = False) -> Tidied:
         with self._changed:
@@ -216,7 +207,7 @@ class EngineClient:
         if reader is not None and reader is not threading.current_thread():
             reader.join()
 
-    def _hang_up(self, link: _Link) -> None:
+    def _hang_up(self, link: Link) -> None:
         """Ask the worker to give everything back, then make sure it is gone."""
         link.send(Close(drain_s=0.0))
         try:
@@ -256,13 +247,13 @@ class EngineClient:
             if self._state in ("draining", "closed"):
                 child.kill()
                 return
-            self._link = link = _Link(child)
+            self._link = link = Link(child)
             self._heard = time.monotonic() + _FIRST_PULSE_S
-            link.send(Load(spec=self.spec, plan=self.plan))
+            link.send(Load(spec=self.spec, plan=self.plan, strained=self._strained))
             self._reader = threading.Thread(target=self._read, args=(link,), name="saywell-reader", daemon=True)
             self._reader.start()
 
-    def _read(self, link: _Link) -> None:
+    def _read(self, link: Link) -> None:
         try:
             while True:
                 self._handle(unpack_from_worker(link.child.connection.recv_bytes()))
@@ -271,6 +262,7 @@ class EngineClient:
         except (msgspec.MsgspecError, ValueError) as error:
             # A worker of another version, or one that has lost its mind.
             _log.error("the engine worker said what cannot be understood: %s", type(error).__name__)
+            link.put_down = True
             self._lost(link)
 
     def _handle(self, message: FromWorker) -> None:
@@ -349,11 +341,13 @@ class EngineClient:
         for active in lost:
             active.stream.fail(copy(error))
 
-    def _lost(self, link: _Link) -> None:
+    def _lost(self, link: Link) -> None:
         """A worker's connection is closed: answer for its requests and start another, unless none is wanted."""
         status = link.end()
         with self._changed:
             self._link = None
+            self._health = None
+            self._strained = "" if link.put_down or status != KILLED else _KILLED_WHY
             if self._state in ("closed", "failed"):
                 return
             doomed = self._condemn() if self._state != "loading" else []
@@ -410,4 +404,5 @@ class EngineClient:
         if link is not None:
             _log.error("killing the engine worker: %s", why)
             self._heard = time.monotonic()
+            link.put_down = True
             link.child.process.kill()  # its reader thread sees EOF and does the rest

@@ -17,7 +17,7 @@ from saywell.engine import EngineHealth, State, Tidied
 from saywell.engine.admission import Admission
 from saywell.engine.job import Job
 from saywell.engine.loop import Loop, cause
-from saywell.engine.pressure import Look, Watch, refuse
+from saywell.engine.pressure import Look, Watch, refusal
 from saywell.engine.recovery import ran_out
 from saywell.engine.resident import Loader, Resident, give_back
 from saywell.engine.stream import Outlet, Stream
@@ -63,10 +63,6 @@ class Engine:
         self.plan = plan
         """As decided; what holds under pressure is in `health().pressure`."""
         self._resident = Resident(load or (lambda now: load_family(spec.family).load(spec, now)), plan)
-        self._watch: Watch | None = None
-        self._monitor = Monitor(also_own=also_own)
-        self._looking = (look, timing)
-        self._strained = strained
         self._loop = Loop(spec, plan, self._resident, self._ran_out)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._state: State = "loading"
@@ -79,6 +75,14 @@ class Engine:
         self._door = threading.Lock()
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="saywell-prepare")
         self._open_to_jobs = False
+        self._look = look or resources
+        self._monitor = Monitor(also_own=also_own) if plan.adapt and look is None else None
+        self._watch: Watch | None = None
+        if plan.adapt:
+            looking = self._monitor.look if self._monitor is not None else self._look
+            self._watch = Watch(plan, spec, self._adapt, look=looking, timing=timing)
+        if strained:
+            self._ran_out(strained)
 
     # From any thread
 
@@ -95,15 +99,8 @@ class Engine:
             raise self._error
         self._warm_up()
         self._state = "ready"
-        if self.plan.adapt:
-            self._begin_watch()
-
-    def _begin_watch(self) -> None:
-        look, timing = self._looking
-        self._watch = Watch(self.plan, self.spec, self._adapt, look=look or self._monitor.look, timing=timing)
-        if self._strained:
-            self._watch.ran_out(self._strained)
-        self._watch.start()
+        if self._watch is not None:
+            self._watch.start()
 
     def _adapt(self, plan: Plan) -> None:
         self.wake(lambda: self._loop.adapt(plan))
@@ -134,7 +131,8 @@ class Engine:
             raise Unavailable("the model is still loading; try again in a moment", retry_after=1.0)
         if self._state != "ready":
             raise EngineClosed("the engine is shutting down; send the request elsewhere", retry_after=5.0)
-        refuse(self._pressure())
+        if (pressure := self._pressure()).refusing:
+            raise refusal(pressure)
 
     def _open(self, request: Request) -> Stream:
         deadline = self._deadline(request)
@@ -240,7 +238,7 @@ class Engine:
         if not done.wait(_TIDY_S):
             raise Unavailable("the engine is too busy for this; try again in a moment", retry_after=1.0)
         if adapt:
-            self._yield_to((self._looking[0] or resources)())
+            self._yield_to(self._look())
         return Tidied(freed=max(0, held - process_memory()), before=before, after=self._pressure())
 
     def _yield_to(self, now: Resources) -> None:
@@ -262,7 +260,8 @@ class Engine:
             time.sleep(0.01)
         if self._watch is not None:
             self._watch.stop()
-        self._monitor.close()
+        if self._monitor is not None:
+            self._monitor.close()
         self._stop.set()
         self.wake(_nothing)
         if self._thread.ident is not None:
@@ -273,8 +272,9 @@ class Engine:
 
     def _run(self) -> None:
         pin(self.plan.affinity)
+        self._receive(0.0)  # the plan of one that begins under relief
         try:
-            self._resident.load(self.plan)
+            self._resident.load(self._loop.plan)
             self._voices = self._resident.model.voices()
         except Exception as error:  # noqa: BLE001 - whatever loading raises is handed to start()
             self._fail(error, "the model could not be loaded")

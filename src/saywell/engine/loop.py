@@ -27,6 +27,11 @@ from saywell.types import Frame, ModelSpec, Samples, Sequence
 
 _log = logging.getLogger(__name__)
 
+_HOLD_S = 10.0
+"""How long new requests wait for those under way, so that the model can be loaded in another precision."""
+_AGAIN_S = 2.0
+"""Pause after a failed attempt to load."""
+
 
 class Loop:
     """Jobs, their sequences, and the model they run on. Every method is called from the engine's thread."""
@@ -43,7 +48,9 @@ class Loop:
         self.steps = 0
         self.seconds_each = 1.0
         self.busy_since: float | None = None
-        self.idle_since = time.monotonic()
+        self._idle_since = time.monotonic()
+        self._hold_until = 0.0
+        self._load_after = 0.0
         self._resident = resident
         self._tracks: dict[Sequence, Track] = {}
         self._on_ran_out = on_ran_out
@@ -68,22 +75,43 @@ class Loop:
         """Take up another plan: what lives at once, the rest when nothing that has begun is left."""
         self.plan = plan
         self.scheduler.resize(plan.slots, plan.lookahead)
-        self.scheduler.hold = bool(self.pending)
-        if self._resident.loaded:
+        self._hold_until = time.monotonic() + _HOLD_S
+        if not self._resident.loaded:
+            return
+        try:
             self._model.adapt(plan)
+        except Exception as error:  # noqa: BLE001 - half changed it is no use; whatever it was, it is loaded anew
+            self._fail_running(error)
+            self._resident.unload()
 
     def house(self) -> None:
-        """Load, load again or unload the model, if this is the moment for it. Raises what loading raises."""
+        """Load, load again or unload the model, if this is the moment for it."""
+        now = time.monotonic()
         if self.in_flight:
-            self.idle_since = time.monotonic()
+            self._idle_since = now
         if not self._resident.loaded:
-            if self.in_flight:
-                self._resident.load(self.plan)
-        elif self.scheduler.hold and not self.scheduler.begun:
+            if self.in_flight and now >= self._load_after:
+                self._load()
+            return
+        waits = bool(self.pending)
+        self.scheduler.hold = waits and now < self._hold_until
+        if waits and not self.scheduler.begun:
             self._load_again()
-        elif self.plan.idle_unload_s and time.monotonic() - self.idle_since > self.plan.idle_unload_s:
+        elif self.plan.idle_unload_s and now - self._idle_since > self.plan.idle_unload_s:
             _log.info("unloading the model: nothing to do for %g s", self.plan.idle_unload_s)
             self._resident.unload()
+
+    def _load(self) -> None:
+        begun = time.monotonic()
+        try:
+            self._resident.load(self.plan)
+        except Exception as error:  # noqa: BLE001 - whoever waits for it is told; the next request tries again
+            why = cause(error, "the model could not be loaded")
+            for job in self.scheduler.jobs():
+                self.end(job, why)
+            self._load_after = time.monotonic() + _AGAIN_S
+        else:
+            _log.info("the model was loaded in %.1f s", time.monotonic() - begun)
 
     def empty_caches(self) -> None:
         """Forget what can be made anew, and give the memory back to the system. The plan stays."""
@@ -96,7 +124,6 @@ class Loop:
         begun = time.monotonic()
         wanted = ", ".join(f"{name}={getattr(self.plan, name)}" for name in self.pending)
         self._resident.unload()
-        self.scheduler.hold = False
         try:
             self._resident.load(self.plan)
         except Exception as error:  # noqa: BLE001 - whatever it is, the model that ran until now is known to load
@@ -141,6 +168,8 @@ class Loop:
 
     def work(self) -> None:
         """Start who may start, make one step, deliver what it gave."""
+        if not self._resident.loaded:
+            return
         try:
             self.busy_since = time.monotonic()
             self._start()

@@ -110,9 +110,8 @@ class Watch:
         self._apply(plan)
 
 
-def refuse(report: PressureReport) -> None:
-    """Raise Unavailable while the door is closed."""
-    if report.refusing:
-        raise Unavailable(
-            f"no new requests at the moment: {report.reason}; try again in {RETRY_S:g} s", retry_after=RETRY_S
-        )
+def refusal(report: PressureReport) -> Unavailable:
+    """What new requests are told while `report.refusing`."""
+    return Unavailable(
+        f"no new requests at the moment: {report.reason}; try again in {RETRY_S:g} s", retry_after=RETRY_S
+    )

@@ -13,8 +13,8 @@ from saywell.models.base import Model
 from saywell.plan import Plan
 from saywell.types import Request
 
-FIXED = ("executor", "precision", "threads")
-"""Fields of a plan that no loaded model can change: its graphs are made for them."""
+FIXED = ("executor", "precision")
+"""Fields of a plan that no loaded model can change: its weights lie in memory the way they say."""
 
 Loader = Callable[[Plan], Model]
 

@@ -89,9 +89,10 @@ class Model(Protocol):
         ...
 
     def adapt(self, plan: Plan) -> None:
-        """Take up what a changed plan says about `slots` and `cache_entries`, as far as that concerns the model.
+        """Take up what a changed plan says about `slots`, `threads` and `cache_entries`, as far as it concerns this.
 
-        Called between steps. Changes memory and waiting times, never sound. Running sequences are not touched.
+        Called between steps, with sequences running, which go on as if nothing had happened: it changes memory and
+        time, never sound. A model for which this raises is closed and loaded again.
         """
         ...
 

@@ -53,12 +53,17 @@ class Service:
             slots=lambda: health().slots,
             ready=lambda: float(self.ready),
             restarts=lambda: health().restarts,
+            loaded=lambda: float(health().loaded),
+            pressure=lambda: health().pressure.level,
+            downs=lambda: health().pressure.downs,
+            ups=lambda: health().pressure.ups,
         )
 
     @property
     def ready(self) -> bool:
         """Whether a request would be spoken now."""
-        return not self.draining and self.engine.health().state == "ready"
+        health = self.engine.health()
+        return not self.draining and health.state == "ready" and not health.pressure.refusing
 
     @property
     def drain_s(self) -> float:

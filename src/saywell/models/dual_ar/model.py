@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.guards import Guard
 from saywell.models.dual_ar.kv_cache import Prefix
 from saywell.models.dual_ar.runtime_ar import BROKEN, ArRuntime, Running
-from saywell.models.dual_ar.runtime_codec import DecoderState, load_decoder
+from saywell.models.dual_ar.runtime_codec import CodecDecoder, DecoderState, load_decoder
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.speakers import codes_bytes, open_speakers
 from saywell.models.dual_ar.tokenizer import Tokenizer
@@ -42,26 +43,29 @@ class DualArModel:
         self.spec = spec
         self.config = Config.read(spec.path)
         self.tokenizer = Tokenizer.read(spec.path, self.config)
-        threading = Threading(threads=plan.threads, affinity=plan.affinity)
+        self._plan = plan
         self._ar = ArRuntime(
             spec.path,
             plan.precision,
-            threading,
+            _threading(plan),
             slots=plan.slots,
             max_len=plan.kv_length,
             cache=cache_type(plan.precision),
             activation_bits=plan.activation_bits,
         )
-        self._codec = load_decoder(
-            spec.path,
+        self._codec = self._decoder(spec.path, plan)
+        self._speakers = open_speakers(spec, plan)
+        self._prefixes: MemoryCache[Prefix] = MemoryCache(plan.cache_bytes - codes_bytes(plan), plan.cache_entries)
+
+    def _decoder(self, path: Path, plan: Plan) -> CodecDecoder:
+        return load_decoder(
+            path,
             self.config.codec,
-            threading,
+            _threading(plan),
             latents="fp32" if plan.precision == "fp32" else "int8",
             convolutions=cast(Convolutions, plan.convolutions),
             executor="openvino" if plan.executor == "openvino" else "onnx",
         )
-        self._speakers = open_speakers(spec, plan)
-        self._prefixes: MemoryCache[Prefix] = MemoryCache(plan.cache_bytes - codes_bytes(plan), plan.cache_entries)
 
     def voices(self) -> tuple[Voice, ...]:
         return self._speakers.voices()
@@ -128,6 +132,10 @@ class DualArModel:
 
     def adapt(self, plan: Plan) -> None:
         self._prefixes.limit(plan.cache_bytes - codes_bytes(plan), plan.cache_entries)
+        if plan.threads != self._plan.threads and self.spec.path is not None:
+            self._ar.load_graphs(_threading(plan))
+            self._codec = self._decoder(self.spec.path, plan)
+        self._plan = plan
 
     def release(self, sequence: Sequence) -> None:
         if sequence.state is not None:
@@ -135,3 +143,7 @@ class DualArModel:
 
     def close(self) -> None:
         self._prefixes.clear()
+
+
+def _threading(plan: Plan) -> Threading:
+    return Threading(threads=plan.threads, affinity=plan.affinity)

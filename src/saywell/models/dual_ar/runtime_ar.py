@@ -98,8 +98,13 @@ class ArRuntime:
         self.begin, self.im_end = int(facts["semantic_begin_id"]), int(facts["im_end_id"])
         self.slots, self.max_len = slots, min(max_len, self.config.max_seq_len)
         self.tables = Tables(path, self.config, self.begin)
-        self._slow = Graph(path / slow_file(precision, cache, activation_bits), threading)
-        self._fast = Graph(path / fast_file(precision, activation_bits), threading)
+        self._files = (
+            path / slow_file(precision, cache, activation_bits),
+            path / fast_file(precision, activation_bits),
+        )
+        self._slow_bound: dict[int, Binding] = {}
+        self._fast_bound: dict[int, Binding] = {}
+        self.load_graphs(threading)
         self._pairs = precision in _PAIRED and slots > 1
         rows = slots + slots % 2 if self._pairs else slots
         c = self.config
@@ -111,8 +116,14 @@ class ArRuntime:
         self._buffers = _Buffers(c, rows)
         self.slow_s = self.fast_s = 0.0
         """Seconds spent so far in steps of each transformer."""
-        self._slow_bound: dict[int, Binding] = {}
-        self._fast_bound: dict[int, Binding] = {}
+
+    def load_graphs(self, threading: Threading) -> None:
+        """Load the graphs, or load them again for other threads: all that sequences are made of lies beside them."""
+        # The old ones go first: two of a size would not fit where memory is short.
+        self._slow_bound.clear()
+        self._fast_bound.clear()
+        self._graphs: tuple[Graph, ...] = ()
+        self._graphs = tuple(Graph(file, threading) for file in self._files)
 
     @property
     def free(self) -> int:
@@ -214,12 +225,12 @@ class ArRuntime:
             part = self.cache.part(index, first, last)
             name = f"{'kv'[index % 2]}.{index // 2}"
             inputs[f"past.{name}"] = outputs[f"present.{name}"] = part
-        return self._slow.bind(inputs, outputs)
+        return self._graphs[0].bind(inputs, outputs)
 
     def _draw(self, count: int) -> None:
         if count not in self._fast_bound:
             inputs, outputs = self._buffers.of_fast(count)
-            self._fast_bound[count] = self._fast.bind(inputs, outputs)
+            self._fast_bound[count] = self._graphs[1].bind(inputs, outputs)
         start = time.perf_counter()
         self._fast_bound[count].run()
         self.fast_s += time.perf_counter() - start

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse
 
+from saywell.engine.pressure import refusal
 from saywell.errors import EngineClosed, SaywellError, Unavailable
 from saywell.server import describe
 from saywell.server.errors import error_response
@@ -48,6 +49,8 @@ def _why_not(service: Service) -> SaywellError:
         return EngineClosed("the server is shutting down", retry_after=5.0)
     if health.state == "failed":
         return Unavailable("the engine is out of order; see /health", retry_after=30.0)
+    if health.pressure.refusing:
+        return refusal(health.pressure)
     return Unavailable("the model is loading; try again in a moment", retry_after=1.0)
 
 

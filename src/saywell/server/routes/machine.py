@@ -95,7 +95,8 @@ def _hot(hardware: Hardware, now: Resources) -> bool:
 
 def _room(service: Service, needed: Estimate) -> int:
     """Bytes the whole engine can have: what is free, and what it holds already; its budget at most."""
-    held = needed.resident if service.ready else 0
+    health = service.engine.health()
+    held = needed.resident if health.state == "ready" and health.loaded else 0
     return min(service.engine.plan.memory_budget, service.resources().memory_available + held)
 
 

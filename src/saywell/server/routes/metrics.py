@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
@@ -42,5 +43,12 @@ def _figures(service: Service) -> dict[str, Any]:
         "rolling_aggregates": service.metrics.aggregates(),
         "current_gpu_util": gpu_util(now) or 0.0,
         "current_resources": current(now),
-        "engine": {"state": health.state, "running": health.running, "waiting": health.waiting, "steps": health.steps},
+        "engine": {
+            "state": health.state,
+            "running": health.running,
+            "waiting": health.waiting,
+            "steps": health.steps,
+            "model_loaded": health.loaded,
+            "pressure": msgspec.to_builtins(health.pressure),
+        },
     }

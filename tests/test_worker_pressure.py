@@ -1,0 +1,70 @@
+"""Pressure and idleness across the process border: what the worker tells, and what follows from how one has ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from saywell.engine.client import EngineClient
+from saywell.engine.messages import Pulse
+from saywell.errors import Unavailable
+from saywell.relief import PressureReport
+from test_engine import ask, until
+from test_worker import pid, start  # noqa: F401 - a fixture
+
+Start = Callable[..., EngineClient]
+
+
+def test_what_the_worker_says_about_pressure_is_told(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    client = start()
+    until(lambda: client.health().rss_bytes > 0)
+    assert client.health().pressure == PressureReport()
+    pulse = client._pulse
+    monkeypatch.setattr(client, "_pulse", lambda _: None)
+    shut = PressureReport(level=2, steps=("slots", "refuse"), reason="97 % of memory is in use", downs=2)
+    pulse(Pulse(health=replace(client.health(), slots=2, pressure=shut), busy_s=0.0))
+    assert (client.health().pressure, client.health().slots) == (shut, 2)
+    with pytest.raises(Unavailable, match="97 % of memory is in use; try again in 5 s"):
+        client.submit(ask())
+    pulse(Pulse(health=replace(client.health(), pressure=PressureReport()), busy_s=0.0))
+    assert client.submit(ask()).collect().duration_s > 0
+
+
+def test_a_worker_unloads_and_loads_on_demand(start: Start) -> None:  # noqa: F811
+    client = start(idle_unload_s=0.2)
+    planned = client.submit(ask()).collect().samples
+    until(lambda: not client.health().loaded)
+    assert client.health().state == "ready"
+    assert np.array_equal(client.submit(ask()).collect().samples, planned)
+
+
+def test_after_a_worker_that_the_system_killed_the_next_begins_under_relief(start: Start) -> None:  # noqa: F811
+    client = start(adapt=True, threads=2)
+    planned = client.submit(ask()).collect().samples
+    first = pid(client)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: client.health().restarts == 1 and client.health().pressure.level > 0, 20)
+    pressure = client.health().pressure
+    assert set(pressure.steps) >= {"slots", "threads", "caches"}
+    assert "which the system does when memory runs out" in pressure.reason
+    assert np.array_equal(client.submit(ask()).collect().samples, planned)
+
+
+def test_a_worker_this_side_has_killed_says_nothing_about_memory(start: Start) -> None:  # noqa: F811
+    client = start(adapt=True, threads=2)
+    client._kill("a test")
+    until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 20)
+    assert client._strained == ""
+    assert "killed" not in client.health().pressure.reason
+
+
+def test_a_worker_that_ends_by_itself_says_nothing_about_memory(start: Start) -> None:  # noqa: F811
+    client = start(adapt=True, threads=2)
+    os.kill(pid(client), signal.SIGTERM)
+    until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 20)
+    assert client._strained == ""
