@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from saywell.memory import mb
-from saywell.plan import Reason
+from saywell.plan import Reason, shown
 
 if TYPE_CHECKING:
     from saywell.monitor import Resources
@@ -96,8 +96,8 @@ def relieve(plan: Plan, spec: ModelSpec, level: int, why: str) -> Plan:
     for step in taken:
         changes.update(step.changes)
         for name, value in step.changes.items():
-            about = f"{step.about}, because {why}; planned: {getattr(plan, name)}"
-            reasons[name] = Reason(field=name, value=str(value), why=about, source="pressure")
+            about = f"{step.about}, because {why}; planned: {shown(name, getattr(plan, name))}"
+            reasons[name] = Reason(field=name, value=shown(name, value), why=about, source="pressure")
     return replace(plan, **changes, reasons=tuple(reasons.values())) if taken else plan
 
 
@@ -105,7 +105,7 @@ def changed(plan: Plan, now: Plan) -> dict[str, str]:
     """Field → `planned → now`, for those that differ."""
     names = [name for name in plan.__dataclass_fields__ if name != "reasons"]
     return {
-        name: f"{getattr(plan, name)} → {getattr(now, name)}"
+        name: f"{shown(name, getattr(plan, name))} → {shown(name, getattr(now, name))}"
         for name in names
         if getattr(plan, name) != getattr(now, name)
     }
