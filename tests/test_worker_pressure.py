@@ -48,7 +48,7 @@ def test_after_a_worker_that_the_system_killed_the_next_begins_under_relief(star
     planned = client.submit(ask()).collect().samples
     first = pid(client)
     os.kill(first, signal.SIGKILL)
-    until(lambda: client.health().restarts == 1 and client.health().pressure.level > 0, 20)
+    until(lambda: client.health().restarts == 1 and client.health().pressure.level > 0, 60)
     pressure = client.health().pressure
     assert set(pressure.steps) >= {"slots", "threads", "caches"}
     assert "which the system does when memory runs out" in pressure.reason
@@ -58,7 +58,7 @@ def test_after_a_worker_that_the_system_killed_the_next_begins_under_relief(star
 def test_a_worker_this_side_has_killed_says_nothing_about_memory(start: Start) -> None:  # noqa: F811
     client = start(adapt=True, threads=2)
     client._kill("a test")
-    until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 20)
+    until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 60)
     assert client._strained == ""
     assert "killed" not in client.health().pressure.reason
 
@@ -66,5 +66,5 @@ def test_a_worker_this_side_has_killed_says_nothing_about_memory(start: Start) -
 def test_a_worker_that_ends_by_itself_says_nothing_about_memory(start: Start) -> None:  # noqa: F811
     client = start(adapt=True, threads=2)
     os.kill(pid(client), signal.SIGTERM)
-    until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 20)
+    until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 60)
     assert client._strained == ""
