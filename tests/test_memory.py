@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from saywell.engine.launch import decide, start
 from saywell.errors import OutOfMemory
-from saywell.hardware import Cpu, Hardware
-from saywell.memory import Estimate, check, estimate, kv_bytes, mb
+from saywell.hardware import Cpu, Hardware, Runtime
+from saywell.measured import FOLDER, Store
+from saywell.memory import Estimate, beside, busy, check, estimate, kv_bytes, mb
 from saywell.plan import Plan, make_plan
-from saywell.settings import Settings
+from saywell.settings import Settings, load_settings
 from saywell.types import ModelSpec
 
 MIB = 1 << 20
@@ -69,3 +73,67 @@ def test_what_does_not_fit_is_refused_with_numbers() -> None:
 
 def test_sizes_for_people() -> None:
     assert [mb(5 * MIB), mb(1023 * MIB), mb(1536 * MIB)] == ["5 MB", "1023 MB", "1.5 GB"]
+
+
+# -- corrected by what was measured
+
+
+def test_what_a_busy_engine_holds_is_the_model_and_every_slot() -> None:
+    mine = plan(slots=4)
+    assert busy(mine, SPEC) == 130 * MIB + 4 * (2 * MIB + 1000 * 10_000)
+    assert beside(mine, SPEC, busy(mine, SPEC)) == SPEC.overhead_bytes
+    assert beside(mine, SPEC, busy(mine, SPEC) + 7 * MIB) == SPEC.overhead_bytes + 7 * MIB
+    assert beside(mine, SPEC, 1) == 0
+
+
+def test_measured_memory_takes_the_place_of_the_model_s_own_figure(tmp_path: Path) -> None:
+    store = Store(tmp_path, MACHINE, SPEC)
+    assert store.corrected(SPEC) is SPEC
+    store.weigh("fp32", 70 * MIB)
+    assert store.corrected(SPEC).overhead_bytes == 70 * MIB
+    store.weigh("fp32", 20 * MIB)
+    assert store.corrected(SPEC).overhead_bytes == 20 * MIB, "a busy engine was seen to hold less"
+    assert Store(tmp_path, MACHINE, store.corrected(SPEC)).weighed() == store.weighed(), (
+        "corrected, it is still the model"
+    )
+
+
+def test_an_engine_that_may_have_been_idle_only_ever_raises_the_figure(tmp_path: Path) -> None:
+    store = Store(tmp_path, MACHINE, SPEC)
+    store.weigh("fp32", 50 * MIB)
+    store.weigh_more("fp32", 40 * MIB)
+    assert store.corrected(SPEC).overhead_bytes == 50 * MIB
+    store.weigh_more("fp16", 60 * MIB)
+    assert store.corrected(SPEC).overhead_bytes == 60 * MIB, "any precision may be chosen: the largest counts"
+
+
+def test_a_container_of_another_size_is_the_same_machine_and_other_versions_are_not(tmp_path: Path) -> None:
+    Store(tmp_path, MACHINE, SPEC).weigh("fp32", 70 * MIB)
+    smaller = replace(MACHINE, limits=replace(MACHINE.limits, memory=1 << 30))
+    assert Store(tmp_path, smaller, SPEC).corrected(SPEC).overhead_bytes == 70 * MIB
+    other = replace(MACHINE, runtimes={"onnxruntime": Runtime(version="9.9")})
+    assert Store(tmp_path, other, SPEC).corrected(SPEC) is SPEC
+
+
+def test_damaged_figures_are_told_and_go_unused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(tmp_path, MACHINE, SPEC)
+    store.weigh("fp32", 70 * MIB)
+    next((tmp_path / FOLDER).glob("memory-*.json")).write_text("{", encoding="utf-8")
+    assert store.corrected(SPEC) is SPEC
+    assert "damaged" in caplog.text
+    store.forget()
+    assert list((tmp_path / FOLDER).iterdir()) == []
+
+
+def test_a_worker_is_weighed_and_the_next_plan_knows(tmp_path: Path) -> None:
+    settings = load_settings({"model": "wren", "data_dir": tmp_path})
+    before = decide(settings)
+    light = replace(before, spec=replace(before.spec, overhead_bytes=MIB))
+    with start(light, worker=True) as speaker:
+        speaker.say("Long enough for a pulse of the worker to be counted, or two of them.")
+        deadline = time.monotonic() + 30
+        while speaker.engine.most_bytes < 40 * MIB and time.monotonic() < deadline:
+            time.sleep(0.05)
+    after = decide(settings)
+    assert after.spec.overhead_bytes > 10 * MIB
+    assert after.spec.overhead_bytes != before.spec.overhead_bytes

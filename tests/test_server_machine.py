@@ -110,8 +110,8 @@ async def test_what_a_text_would_cost():
             assert answer.json() == {
                 "status": "ok",
                 "estimate": {
-                    "estimated_mb": -(-needed.total // MIB), "available_mb": 1024, "safe": True, "text_tokens": 150,
-                    "text_length": 500,
+                    "estimated_mb": -(-needed.total // MIB), "busy_mb": 1, "available_mb": 1024, "safe": True,
+                    "text_tokens": 150, "text_length": 500,
                 },
                 "recommendation": "OK",
             }  # fmt: skip

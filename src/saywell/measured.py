@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -71,6 +73,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     trials: list[Trial]
 
 
+class Weighed(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine on this machine was found to hold beside weights and slots."""
+
+    schema: int = _SCHEMA
+    when: str
+    """UTC, ISO 8601."""
+    overhead: dict[str, int]
+    """Precision → bytes."""
+
+
 class Store:
     """The files of one machine with one model. Reading never fails; writing raises OSError."""
 
@@ -78,6 +90,9 @@ class Store:
         """`python`: the interpreter the worker runs in, if not this one; its packages may be others."""
         key = _key(hardware, spec, python)
         self.path = data_dir / FOLDER / f"trials-{key}.json"
+        # What an engine holds does not depend on the memory there is; a container of another size is no other machine.
+        anywhere = replace(hardware, limits=replace(hardware.limits, memory=None))
+        self._memory = data_dir / FOLDER / f"memory-{_key(anywhere, spec, python)}.json"
 
     def load(self) -> Record | None:
         """What was kept; None if there is nothing, or nothing that can be understood."""
@@ -88,8 +103,35 @@ class Store:
         _write(self.path, record)
 
     def forget(self) -> None:
-        with suppress(FileNotFoundError):
-            self.path.unlink()
+        for path in (self.path, self._memory):
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+    def weighed(self) -> Weighed | None:
+        """What engines held; None if no busy one was seen yet."""
+        found = _read(self._memory, Weighed)
+        return found if found is not None and found.schema == _SCHEMA else None
+
+    def weigh(self, precision: str, overhead: int) -> None:
+        """Keep what a fully busy engine held: it replaces what was known."""
+        known = self.weighed()
+        self._keep({**(known.overhead if known else {}), precision: overhead})
+
+    def weigh_more(self, precision: str, overhead: int) -> None:
+        """Keep what an engine held that may have had little to do: it can only be too little."""
+        known = self.weighed()
+        before = known.overhead if known else {}
+        if overhead > before.get(precision, 0):
+            self._keep({**before, precision: overhead})
+
+    def corrected(self, spec: ModelSpec) -> ModelSpec:
+        """The model's facts with the memory that was measured here in place of what its family says."""
+        known = self.weighed()
+        return replace(spec, overhead_bytes=max(known.overhead.values())) if known and known.overhead else spec
+
+    def _keep(self, overhead: dict[str, int]) -> None:
+        when = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        _write(self._memory, Weighed(when=when, overhead=overhead))
 
     def measurements(self) -> dict[str, Measurement]:
         """For `make_plan`: field → measured value with its figures. Empty until this machine has been tuned."""
@@ -102,8 +144,12 @@ def measurements(record: Record) -> dict[str, Measurement]:
 
 
 def model_digest(spec: ModelSpec) -> str:
-    """Changes when the model's facts or files do: the manifest of a converted model holds the digests of its files."""
-    facts = {name: getattr(spec, name) for name in spec.__dataclass_fields__ if name != "path"}
+    """Changes when the model's facts or files do: the manifest of a converted model holds the digests of its files.
+
+    Not with what was measured of its memory, which is kept under this digest.
+    """
+    names = spec.__dataclass_fields__.keys() - {"path", "overhead_bytes"}
+    facts = {name: getattr(spec, name) for name in sorted(names)}
     digest = hashlib.sha256(msgspec.json.encode(facts, order="deterministic"))
     manifest = spec.path / _MANIFEST if spec.path else None
     if manifest is not None and manifest.is_file():

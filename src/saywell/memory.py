@@ -63,6 +63,17 @@ def estimate(plan: Plan, spec: ModelSpec, text_chars: int) -> Estimate:
     )
 
 
+def busy(plan: Plan, spec: ModelSpec) -> int:
+    """Bytes an engine holds at most under this plan: the model, and every slot speaking."""
+    each = per_slot_bytes(spec, plan.precision, plan.max_frames)
+    return fixed_bytes(spec, plan.precision) + plan.slots * each
+
+
+def beside(plan: Plan, spec: ModelSpec, held: int) -> int:
+    """What of the bytes `held` by a busy engine neither weights nor slots explain: the true `overhead_bytes`."""
+    return max(0, held - busy(plan, spec) + spec.overhead_bytes)
+
+
 def check(needed: Estimate, available: int, *, loaded: bool = True) -> None:
     """Raise OutOfMemory if it does not fit into `available` bytes. `loaded`: the model already holds its part."""
     want = needed.working if loaded else needed.total

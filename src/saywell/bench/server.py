@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from saywell.bench.limits import Cage
 from saywell.errors import EngineFailure
 from saywell.hardware import detect
 
@@ -47,7 +48,7 @@ def main(args: list[str]) -> int:
     parser.add_argument("--requests", type=int, default=300, help="measured for the overhead (default 300)")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each load (default 4)")
     options = parser.parse_args(args)
-    with serving() as (port, model):
+    with serving({"queue": 64}) as (port, model, _):
         result = {
             "bench": "server",
             "model": model,
@@ -64,25 +65,32 @@ def main(args: list[str]) -> int:
 
 
 @contextmanager
-def serving() -> Iterator[tuple[int, str]]:
-    """A server of its own process on a free loopback port: (port, model)."""
+def serving(wishes: Mapping[str, Any], cage: Cage | None = None) -> Iterator[tuple[int, str, int]]:
+    """A server of its own process on a free loopback port: (port, model, process id). `cage`: limits it."""
     program = "from saywell.cli import main; main()"
-    command = [sys.executable, "-c", program, "serve", "--port", "0", "--log-level", "warning", "--set", "queue=64"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        port = model = ""
-        for line in process.stdout:
-            port = port or "".join(re.findall(r"http://127\.0\.0\.1:(\d+)", line)[:1])
-            if ready := re.match(r"Ready: (\S+)", line):
-                model = ready[1]
-                break
-        if not model:
-            raise EngineFailure("the server did not start; `saywell serve` shows why")
-        yield int(port), model
-    finally:
-        process.terminate()
-        process.wait(10)
+    if cage is not None:
+        group = f"Path({str(cage.group)!r})" if cage.group else None
+        told = f"enter(Cage(kind={cage.kind!r}, bytes={cage.bytes}, group={group}))"
+        program = f"from pathlib import Path; from saywell.bench.limits import Cage, enter; {told}; {program}"
+    settings = [part for name, value in wishes.items() for part in ("--set", f"{name}={value}")]
+    command = [sys.executable, "-c", program, "serve", "--port", "0", "--log-level", "warning", *settings]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield *_ready(process), process.pid
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _ready(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Port and model, as soon as it says it is ready."""
+    assert process.stdout is not None
+    port = ""
+    for line in process.stdout:
+        port = port or "".join(re.findall(r"http://127\.0\.0\.1:(\d+)", line)[:1])
+        if ready := re.match(r"Ready: (\S+)", line):
+            return int(port), ready[1]
+    raise EngineFailure("the server did not start; `saywell serve` shows why")
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,30 +76,30 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Every variant asked for, one after the other."""
     wanted = [variant for variant in VARIANTS if not options.only or variant.name in options.only]
     with tempfile.TemporaryDirectory(prefix="saywell-bench-") as folder:
-        wishes = _wishes(options, Path(folder))
-        runs = [run(variant, wishes, options) for variant in wanted]
+        common = wishes(options, Path(folder))
+        runs = [run(variant, common, options) for variant in wanted]
     asked = {name: getattr(options, name) for name in ("clients", "repeats", "lengths", "frames")}
     model = Path(options.model).name if options.model else "the default model"
     return {"machine": report.machine(), "model": model, "limit_mb": options.limit, **asked, "runs": runs}
 
 
-def _wishes(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def wishes(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Settings of every child, as JSON carries them."""
     from saywell.settings import parse
 
-    wishes: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for pair in options.set:
         name, _, text = pair.partition("=")
-        wishes[name] = parse(name, text, "the command line")
+        found[name] = parse(name, text, "the command line")
     if options.model:
-        wishes["model"] = options.model
+        found["model"] = options.model
     if options.frames:
         from saywell.bench import dual_ar_speech
 
         setup = dual_ar_speech.Setup(model=Path(options.model), data=folder)
         dual_ar_speech.save_voice(setup)
-        wishes |= {"data_dir": str(folder), "voice": dual_ar_speech.VOICE}
-    return wishes
+        found |= {"data_dir": str(folder), "voice": dual_ar_speech.VOICE}
+    return found
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from saywell.engine.launch import measured
 from saywell.errors import InvalidRequest, MissingDependency
 from saywell.hardware import detect
 from saywell.measured import Goal, Record
-from saywell.memory import mb
+from saywell.memory import beside, mb
 from saywell.models.base import find_spec
 from saywell.settings import Settings
 from saywell.tune import Judge, Result, Runs, Space, Tell, Tuner
@@ -73,6 +73,9 @@ def run(settings: Settings, wanted: Wanted) -> None:
         trials=[runs.trial() for runs in result.runs],
     )
     store.save(record)
+    if result.best.peak:
+        plan = result.best.candidate.plan
+        store.weigh(plan.precision, beside(plan, spec, result.best.peak))
     _report(result, record, wanted, judge)
     if draw is not None:
         draw(record, wanted.plot)

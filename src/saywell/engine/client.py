@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from saywell import footprint
 from saywell.child import spawn
 from saywell.engine import EngineHealth, State, Tidied
 from saywell.engine.admission import Admission
@@ -98,6 +99,7 @@ class EngineClient:
         self._misses = 0
         self._strained = ""
         """Why the next worker should begin under relief; empty: as planned."""
+        self._most_bytes = 0
         self._asked = 0
         self._asking: dict[int, list[TidyDone]] = {}
         """Answers to `tidy`, by number."""
@@ -117,6 +119,11 @@ class EngineClient:
         """Of the worker; 0 while there is none."""
         link = self._link
         return link.child.process.pid if link is not None else 0
+
+    @property
+    def most_bytes(self) -> int:
+        """The most a worker and its children were seen to hold."""
+        return self._most_bytes
 
     def voices(self) -> tuple[Voice, ...]:
         return self._voices
@@ -311,6 +318,7 @@ class EngineClient:
 
     def _pulse(self, pulse: Pulse) -> None:
         self._health = pulse.health
+        self._most_bytes = max(self._most_bytes, footprint.most(self.pid))
         if pulse.health.state == "failed" and self._state == "ready":
             self._kill("its engine has stopped")
         elif pulse.busy_s > self.plan.hang_s:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -12,10 +13,13 @@ from saywell.engine.engine import Engine
 from saywell.engine.stream import Stream
 from saywell.hardware import Hardware, detect
 from saywell.measured import Store
+from saywell.memory import beside
 from saywell.models.base import find_spec
 from saywell.plan import Plan, make_plan
 from saywell.settings import Settings, default_data_dir, load_settings
 from saywell.types import Audio, ModelSpec, Request, SamplingParams, Voice
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +38,10 @@ def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
     Loads no weights.
     """
     found = hardware or detect()
-    spec = find_spec(settings.model, settings.model_path, settings.voice)
-    plan = make_plan(settings, found, spec, measured(settings, found, spec).measurements())
+    model = find_spec(settings.model, settings.model_path, settings.voice)
+    store = measured(settings, found, model)
+    spec = store.corrected(model)
+    plan = make_plan(settings, found, spec, store.measurements())
     return Decision(settings=settings, hardware=found, spec=spec, plan=plan)
 
 
@@ -49,6 +55,20 @@ def build(decision: Decision, *, worker: bool) -> SpeechEngine:
     if worker:
         return EngineClient(decision.spec, decision.plan, python=decision.settings.worker_python)
     return Engine(decision.spec, decision.plan)
+
+
+def learn(decision: Decision, engine: SpeechEngine) -> None:
+    """Keep, for later plans, what an engine's worker held, if that was more than was thought."""
+    if not isinstance(engine, EngineClient) or not engine.most_bytes:
+        return
+    spec, plan = decision.spec, decision.plan
+    overhead = beside(plan, spec, engine.most_bytes)
+    if overhead <= spec.overhead_bytes:
+        return
+    try:
+        measured(decision.settings, decision.hardware, spec).weigh_more(plan.precision, overhead)
+    except OSError as error:
+        _log.warning("what the engine held in memory could not be kept for later: %s", error.strerror)
 
 
 def start(decision: Decision, *, worker: bool = False) -> Speaker:
@@ -70,6 +90,7 @@ class Speaker:
     """
 
     def __init__(self, decision: Decision, engine: SpeechEngine) -> None:
+        self._decision = decision
         self.settings = decision.settings
         self.hardware = decision.hardware
         self.spec = decision.spec
@@ -91,6 +112,7 @@ class Speaker:
 
     def close(self, drain_s: float = 0.0) -> None:
         self.engine.close(drain_s)
+        learn(self._decision, self.engine)
 
     def __enter__(self) -> Speaker:
         return self

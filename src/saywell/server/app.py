@@ -14,7 +14,7 @@ from rich.console import Console
 
 from saywell import __version__
 from saywell.engine import SpeechEngine
-from saywell.engine.launch import Decision, build, decide
+from saywell.engine.launch import Decision, build, decide, learn
 from saywell.errors import PlanError
 from saywell.metrics import Metrics
 from saywell.server import errors, middleware
@@ -47,6 +47,7 @@ def create_app(
         yield
         service.draining = True
         await anyio.to_thread.run_sync(engine.close)
+        await anyio.to_thread.run_sync(learn, decision, engine)
 
     # No pages for people at /docs: they load scripts from elsewhere. The document itself is at /openapi.json.
     app = FastAPI(title="Saywell", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)

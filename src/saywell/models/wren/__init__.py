@@ -41,7 +41,7 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         executors=("onnx",),
         precisions=("fp32",),
         weight_bytes={"fp32": sum(file.stat().st_size for file in place.glob("*.onnx"))},
-        overhead_bytes=48 * MIB,
+        overhead_bytes=84 * MIB,
         slot_bytes=2 * MIB,
         max_threads=1,
         honours=("seed",),

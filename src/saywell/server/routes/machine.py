@@ -78,6 +78,7 @@ async def estimate_memory(http: HttpRequest, service: ServiceOf) -> dict[str, An
         "status": "ok" if fits and length <= limit else "warning",
         "estimate": {
             "estimated_mb": -(-needed.total // MIB),
+            "busy_mb": -(-memory.busy(service.engine.plan, service.engine.spec) // MIB),
             "available_mb": room // MIB,
             "safe": fits,
             "text_tokens": round(length / CHARS_PER_TOKEN),

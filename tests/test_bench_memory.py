@@ -1,0 +1,63 @@
+"""`saywell bench memory`: what it asks for, how it judges, and one small run under a real limit."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+from saywell.bench import memory
+from saywell.bench.mixture import FORMATS, LONGEST, Mixture, asks
+
+
+def test_the_mixture_is_the_same_for_every_server_and_has_everything_in_it() -> None:
+    mixture = Mixture(requests=200, clients=8, frames=40)
+    found = list(asks(mixture))
+    assert found == list(asks(mixture))
+    spoken = [ask for ask in found if not ask.refused]
+    assert {ask.body["response_format"] for ask in spoken} == set(FORMATS)
+    assert all(ask.body["max_frames"] == 40 for ask in spoken)
+    lengths = [len(ask.body["input"]) for ask in spoken]
+    assert min(lengths) < 20
+    assert LONGEST * 0.8 < max(lengths) <= LONGEST
+    kinds = Counter("refused" if ask.refused else "left" if ask.leaves else "whole" for ask in found)
+    assert min(kinds.values()) >= 5
+    assert kinds["whole"] > 150
+    assert any(ask.body.get("stream_format") == "sse" for ask in spoken)
+
+
+ROW = {"limit_mb": 1024, "refused": "", "outcomes": {"ok": 9, "left": 1}, "ratio": 1.1, "kills": 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "good"),
+    [
+        ({}, True),
+        ({"ratio": 0.94}, False),
+        ({"ratio": 1.26}, False),
+        ({"ratio": None}, False),
+        ({"kills": 1}, False),
+        ({"outcomes": {"ok": 9, "failed": 1}}, False),
+        ({"outcomes": {"ok": 9, "refused for now": 1}}, True),
+    ],
+)
+def test_the_verdict(change: dict[str, object], good: bool) -> None:
+    assert memory.met([{**ROW, "limit_mb": None, "ratio": 0.1}, {**ROW, **change}]) is good
+
+
+def test_a_limit_the_plan_refuses_is_not_counted_and_not_enough() -> None:
+    refused = {"limit_mb": 1024, "refused": "too little"}
+    assert memory.met([refused, ROW])
+    assert not memory.met([refused])
+
+
+def test_a_run_under_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    memory.main(["--limits", "512", "--requests", "6", "--clients", "2"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    free, limited = result["rows"]
+    assert (free["limit_mb"], limited["limit_mb"], limited["kills"]) == (None, 512, 0)
+    assert sum(limited["outcomes"].values()) == 6
+    assert not limited["outcomes"].get("failed")
+    assert 30 < limited["engine_mb"] < limited["service_mb"] < 512
+    assert 0.5 < limited["ratio"] < 2
