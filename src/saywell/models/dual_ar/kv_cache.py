@@ -38,7 +38,8 @@ class KvCache:
     """
 
     def __init__(self, layers: int, rows: int, heads: int, positions: int, size: int, dtype: npt.DTypeLike) -> None:
-        positions += -positions % max(1, _PAGE // (size * np.dtype(dtype).itemsize))  # rows begin on page borders
+        each = size * np.dtype(dtype).itemsize
+        positions += -positions % (_PAGE // math.gcd(_PAGE, each))  # rows begin on page borders
         shape = (2 * layers, rows, heads, positions, size)
         count = math.prod(shape)
         self._memory = _reserve(count * np.dtype(dtype).itemsize)
