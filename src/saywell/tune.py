@@ -291,16 +291,21 @@ class Tuner:
     def exhaust(self, rounds: int) -> Result:
         """Every combination, so many interleaved rounds each."""
         self._baseline()
-        everything = [Runs(each) for each in self._space.every()]
-        for each in range(rounds):
-            self._round("every combination", everything, each)
-        for each_run in everything:
-            self._keep(each_run)
+        everything = self.measure("every combination", self._space.every(), rounds)
         ran = [runs for runs in everything if not runs.failed]
         best = self._judge.best(ran)
         why = explain("plan", best, ran, self._judge)
         chosen = {name: Chosen(value=value, why=why) for name, value in best.candidate.values}
         return Result(best=best, chosen=chosen, runs=list(self._runs.values()))
+
+    def measure(self, name: str, candidates: Sequence[Candidate], rounds: int) -> list[Runs]:
+        """So many interleaved rounds of each, in the order given; those that failed say why."""
+        entered = [Runs(each) for each in candidates]
+        for round_ in range(rounds):
+            self._round(name, entered, round_)
+        for each in entered:
+            self._keep(each)
+        return entered
 
     def race(self, name: str, options: Sequence[Candidate], deadline: float) -> list[Runs]:
         """Interleaved rounds until one option is left, the rest is equal, or time is up; those that ran at all.

@@ -116,7 +116,7 @@ class Trials:
         return engine
 
     def _start(self, plan: Plan) -> EngineClient:
-        """A warm engine: every slot has spoken."""
+        """A warm engine: every slot has spoken. It keeps to its plan: its rivals would count as pressure."""
         engine = EngineClient(self._spec, replace(plan, adapt=False), python=self._python)
         try:
             engine.start()
