@@ -7,6 +7,7 @@ from pathlib import Path
 from saywell.commands.show import hardware_lines
 from saywell.errors import PlanError
 from saywell.hardware import Hardware
+from saywell.models.base import find_spec
 from saywell.plan import Plan, make_plan
 from saywell.settings import Settings
 from saywell.types import ModelSpec
@@ -15,10 +16,7 @@ HERE = Path(__file__).parent / "hardware"
 MACHINES = sorted(HERE.glob("*.json"))
 MIB = 1 << 20
 
-WREN = ModelSpec(
-    name="wren", family="wren", kind="single-shot", sample_rate=16000, frame_rate=1 / 0.96, executors=("onnx",),
-    precisions=("fp32",), weight_bytes={"fp32": 6316232}, overhead_bytes=48 * MIB, slot_bytes=2 * MIB, max_threads=1,
-)  # fmt: skip
+WREN = find_spec("wren")
 BUILTIN = ModelSpec(
     name="builtin", family="builtin", kind="single-shot", sample_rate=16000, frame_rate=10.0,
     executors=("process",), precisions=("fp32",), weight_bytes={"fp32": 4 * MIB}, overhead_bytes=8 * MIB,

@@ -64,7 +64,7 @@ def test_the_codec_is_judged_by_the_way_the_plan_convolves() -> None:
         {**took, "convolutions": "fp32", "s_per_audio_s": {"whole": 1.0, "16": 1.0}},
         {**took, "convolutions": "int8", "s_per_audio_s": {"whole": 0.4, "16": 0.46}},
     ]
-    goals = dual_ar_goals.reached({**found("int8"), "codec": {"decoder": decoder}})
+    goals = dual_ar_goals.reached({**found("int8"), "codec": decoder})
     assert [(goal["name"], goal["met"]) for goal in goals] == [("chunks", False), ("snr_db", True)]
     assert goals[0]["measured"] == {"int8": 1.15}
 

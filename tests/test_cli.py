@@ -480,7 +480,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_plan_as_a_table_and_as_json() -> None:
     shown = run("plan").stdout
     assert max(len(line) for line in shown.splitlines()) <= 80
-    for field in ("executor", "slots", "memory_budget", "hang_s", "too small to gain from more"):
+    for field in ("executor", "slots", "memory_budget", "hang_s", "adds little to arithmetic"):
         assert field in " ".join(shown.split())
     told = json.loads(run("plan", "--json", "--set", "slots=1").stdout)
     assert told["plan"]["slots"] == 1

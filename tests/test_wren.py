@@ -103,7 +103,9 @@ def test_numbers_and_abbreviations_are_spoken_as_people_do(engine: Engine, text:
     assert word_error_rate(heard, transcribe(audio.samples, audio.sample_rate)) <= 0.35
 
 
-@pytest.mark.parametrize("fields", [{"first_frames": 9, "chunk_frames": 9}, {"slots": 1, "lookahead": 1}, {"slots": 3}])
+@pytest.mark.parametrize(
+    "fields", [{"first_frames": 9, "chunk_frames": 9}, {"slots": 1, "lookahead": 1}, {"slots": 3}, {"threads": 2}]
+)
 def test_a_plan_does_not_change_the_sound(engine: Engine, planned: Callable[..., Engine], fields: dict) -> None:
     np.testing.assert_array_equal(say(planned(**fields)).samples, say(engine).samples)
 

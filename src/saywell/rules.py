@@ -218,24 +218,24 @@ class Situation:
     # -- how many
 
     def threads(self, device: str, executor: str, affinity: tuple[int, ...]) -> Decided[int]:
-        cores, limits, most = self.hardware.usable_cores, self.hardware.limits, self.spec.max_threads
+        cores, limits, most = self.hardware.usable_cores, self.hardware.limits, self.spec.max_threads or MAX_THREADS
         if executor == "process":
             return 1, "each synthesiser is a process with one thread"
-        if device == "cpu" and 0 < most <= cores:
-            return most, f"{self.spec.name} is too small to gain from more"
+        if device == "cpu" and most < min(cores, MAX_THREADS):
+            return most, f"{self.spec.name} gains nothing from more"
         if device != "cpu":
             return min(4, cores), "the GPU computes; the CPU prepares text and encodes audio"
         if affinity:
             return min(len(affinity), self.hardware.usable_cpus), "one for each CPU of the affinity"
         if limits.quota is not None and self.hardware.usable_cpus == max(1, int(limits.quota)):
             cores = self.hardware.usable_cpus
-            return min(cores, MAX_THREADS), f"the container's quota of {limits.quota:g} CPUs, rounded down"
+            return min(cores, most), f"the container's quota of {limits.quota:g} CPUs, rounded down"
         fast, slow = len(self.cores("fast")), len(self.cores("slow"))
         if slow > MANY_SLOW * fast:
             why = f"{fast} performance and {slow} efficiency cores: so many slow ones do more than the few fast ones"
-            return min(fast + slow, self.hardware.usable_cpus, MAX_THREADS), why
+            return min(fast + slow, self.hardware.usable_cpus, most), why
         kind = "performance cores" if self.hardware.cpu.efficiency else "cores"
-        return min(cores, MAX_THREADS), f"{cores} usable {kind}; a second thread on a core adds little to arithmetic"
+        return min(cores, most), f"{cores} usable {kind}; a second thread on a core adds little to arithmetic"
 
     def cores(self, kind: Literal["fast", "slow"]) -> tuple[int, ...]:
         """The first logical CPU of each core of a kind that this process may use; () where they are not numbered."""

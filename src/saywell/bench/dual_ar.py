@@ -3,8 +3,9 @@
 The ceilings are measured first: gigabytes read and products done a second, by the threads the plan gives. Then, for
 each precision, the sections asked for: `transformers` (a frame over batch and context), `speech` (the real engine:
 loading, memory, first sound, one stream, eight), `long` (sentences of one text side by side), `text` (texts of growing
-length), `batch` (requests at once), `distance` (from full precision); and `codec` once. Each measurement is made in a
-process of its own. A run may be split: keep the last line of each piece in a file and name the files with --join.
+length), `batch` (requests at once), `distance` (from full precision). `codec` is measured once; `ways` (its other ways
+to convolve) and `encoder` only when asked for. Each measurement is made in a process of its own. A run may be split:
+keep the last line of each piece in a file and name the files with --join.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from saywell.plan import Plan
 
 PRECISIONS = ("int8", "int4")
 SECTIONS = ("transformers", "codec", "speech", "long", "text", "batch", "distance")
+MORE = ("ways", "encoder")
 
 
 def main(args: list[str]) -> int:
@@ -54,7 +56,7 @@ def _options() -> argparse.ArgumentParser:
         "model", nargs="?", type=Path, help="a converted model (default: random weights of full size, made first)"
     )
     parser.add_argument("--precision", action="append", help="may repeat (default: int8 and int4)")
-    parser.add_argument("--section", action="append", choices=SECTIONS, help="only this; may repeat")
+    parser.add_argument("--section", action="append", choices=SECTIONS + MORE, help="only this; may repeat")
     parser.add_argument("--threads", type=int, help="default: by the plan")
     parser.add_argument("--executor", choices=("onnx", "openvino"), help="of the codec (default: by the plan)")
     parser.add_argument("--frames", type=int, default=172, help="of a sentence (default 172, 8 s)")
@@ -109,9 +111,14 @@ def measure(model: Path, data: Path, options: argparse.Namespace) -> dict[str, A
         "rates": asdict(rates),
         "precisions": rows,
     }
-    if "codec" in sections:
-        found["codec"] = dual_ar_codec.measure(model, rates)
-        report.show_codec(console, found["codec"])
+    planned = {(plan.convolutions, plan.executor) for plan in plans}
+    for section, wanted in (("codec", planned), ("ways", {*dual_ar_codec.variants()} - planned)):
+        if section in sections:
+            found[section] = dual_ar_codec.measure(model, rates, sorted(wanted))
+            report.show_codec(console, found[section])
+    if "encoder" in sections:
+        found["encoder"] = alone(dual_ar_codec.encoder_row, model, rates.threads)
+        report.show_encoder(console, found["encoder"])
     for row, setup, plan in zip(rows, setups, plans, strict=True):
         console.rule(setup.precision)
         _sections(console, row, setup, plan, sections)

@@ -109,7 +109,7 @@ def reached(found: Row) -> list[Row]:
 def _planned(found: Row, row: Row) -> Row:
     """The codec's row for the way this precision's plan convolves."""
     wanted = (row["ceiling"]["convolutions"], row["ceiling"]["executor"])
-    for each in found.get("codec", {}).get("decoder", ()):
+    for each in found.get("codec", ()):
         if (each["convolutions"], each["executor"]) == wanted:
             return {"decoder": each}
     return {}

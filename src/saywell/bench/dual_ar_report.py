@@ -88,11 +88,11 @@ def show_transformers(console: Console, row: dict[str, Any]) -> None:
     console.print("  prompt: " + ", ".join(f"{size} → {value:.0f} ms" for size, value in row["prompt_ms"].items()))
 
 
-def show_codec(console: Console, found: dict[str, Any]) -> None:
+def show_codec(console: Console, found: Sequence[dict[str, Any]]) -> None:
     table = Table(title="Decoder, seconds of work per second of audio", title_justify="left", box=None, pad_edge=False)
     for name in ("variant", "ceiling", "whole", *map(str, CHUNKS), "16/whole", "first 4", "MB", "load", "SNR"):
         table.add_column(name, justify="left" if name == "variant" else "right")
-    for row in found["decoder"]:
+    for row in found:
         took = row["s_per_audio_s"]
         table.add_row(
             f"{row['convolutions']} {row['executor']}",
@@ -102,11 +102,13 @@ def show_codec(console: Console, found: dict[str, Any]) -> None:
             f"{row['first_ms']:.0f} ms",
             str(row["resident_mb"]),
             f"{row['load_s']:.1f} s",
-            f"{row['snr_db']} dB" if "snr_db" in row else "",
+            f"{row['snr_db']} dB",
         )
     console.print(table)
-    encoder = found["encoder"]
-    console.print(f"Encoder: {encoder['s_per_audio_s']:.2f} s per second of audio, {encoder['resident_mb']} MB")
+
+
+def show_encoder(console: Console, row: dict[str, Any]) -> None:
+    console.print(f"Encoder: {row['s_per_audio_s']:.2f} s per second of audio, {row['resident_mb']} MB")
 
 
 def show_speech(console: Console, found: dict[str, Any]) -> None:

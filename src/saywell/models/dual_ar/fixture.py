@@ -19,9 +19,12 @@ from saywell.models.dual_ar.checkpoint import State, read_codec, read_model
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CONFIG_FILE, CodecConfig, Config
 from saywell.models.dual_ar.layout import Shape, model_tensors, published_codec_tensors
 from saywell.models.dual_ar.nets import rotary_table
-from saywell.models.dual_ar.tokenizer import RANKS_FILE, SPECIALS_FILE, special_names
+from saywell.models.dual_ar.tokenizer import IM_END, RANKS_FILE, SPECIALS_FILE, special_names
 
 Size = Literal["tiny", "full"]
+Spelling = Literal["flat", "nested", "split"]
+"""How a published checkpoint writes the same facts. flat: S1-mini and S1. nested: S2-Pro, whose configuration and
+tensor names are those of two models in one. split: Fish Speech 1.5, with q, k and v apart, wrapped and prefixed."""
 MODEL_FILE = "model.pth"
 CODEC_FILE = "codec.pth"
 
@@ -95,8 +98,9 @@ def write(
     seed: int = 0,
     config: Mapping[str, Any] | None = None,
     codec: Mapping[str, Any] | None = None,
+    spelling: Spelling = "flat",
 ) -> Path:
-    """Write config, weights and tokeniser files; the same arguments give the same tensors.
+    """Write config, weights and tokeniser files; the same arguments give the same tensors, however they are spelled.
 
     `config` and `codec` override single sizes. Activations stay near unit RMS, logits have a spread of a few units; a
     tiny model, with few tokens to choose from, ends most sequences by itself, a full-size one hardly any.
@@ -106,11 +110,12 @@ def write(
     raw = {**(FULL if size == "full" else TINY), **(config or {})}
     codec_config = replace(CodecConfig() if size == "full" else TINY_CODEC, **(codec or {}))
     parsed = Config.parse(raw, codec_config)
-    (out / CONFIG_FILE).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
     if codec_config != CodecConfig():
         (out / CODEC_CONFIG_FILE).write_text(json.dumps(asdict(codec_config), indent=2) + "\n", encoding="utf-8")
-    _write_tokenizer(out, _RANKS[size], parsed.codebook_size, parsed.vocab_size)
-    torch.save(_model_state(parsed, seed), out / MODEL_FILE)
+    ids = _write_tokenizer(out, _RANKS[size], parsed.codebook_size, parsed.vocab_size)
+    written = _nested(raw, ids) if spelling == "nested" else raw
+    (out / CONFIG_FILE).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+    torch.save(_spelled(_model_state(parsed, seed), parsed, spelling), out / MODEL_FILE)
     torch.save(_codec_state(codec_config, seed, _TABLES[size]), out / CODEC_FILE)
     return out
 
@@ -133,6 +138,47 @@ def _model_state(config: Config, seed: int) -> State:
         name: (torch.randn(shape, generator=random) * _spread(name, shape) + _centre(name)).bfloat16()
         for name, shape in model_tensors(config).items()
     }
+
+
+def _nested(raw: Mapping[str, Any], ids: Mapping[str, int]) -> dict[str, Any]:
+    """S2-Pro's configuration: each transformer an object with the same keys, its special ids at the top."""
+    fast = {name.removeprefix("fast_"): value for name, value in raw.items() if name.startswith("fast_")}
+    shared = {name: raw[name] for name in ("num_codebooks", "rope_base", "norm_eps") if name in raw}
+    apart = ("model_type", "codebook_size", "num_codebooks", "n_fast_layer")
+    return {
+        "model_type": raw["model_type"],
+        "text_config": {k: v for k, v in raw.items() if not k.startswith("fast_") and k not in apart},
+        "audio_decoder_config": {**shared, **fast, "n_layer": raw["n_fast_layer"], "vocab_size": raw["codebook_size"]},
+        "semantic_start_token_id": ids["<|semantic:0|>"],
+        "semantic_end_token_id": ids[f"<|semantic:{raw['codebook_size'] - 1}|>"],
+        "eos_token_id": ids[IM_END],
+    }
+
+
+def _spelled(state: State, config: Config, spelling: Spelling) -> dict[str, Any]:
+    if spelling == "nested":
+        return {_nested_name(name): tensor for name, tensor in state.items()}
+    if spelling == "split":
+        return {"state_dict": {f"model.{name}": each for name, each in _split(state, config)}}
+    return dict(state)
+
+
+def _nested_name(name: str) -> str:
+    if name.startswith("fast_"):
+        return f"audio_decoder.{name.removeprefix('fast_')}"
+    return f"audio_decoder.{name}" if name.startswith("codebook_embeddings") else f"text_model.model.{name}"
+
+
+def _split(state: State, config: Config) -> Iterator[tuple[str, torch.Tensor]]:
+    """q, k and v of packed projections one by one."""
+    for name, tensor in state.items():
+        if ".wqkv." not in name:
+            yield name, tensor
+            continue
+        prefix = "fast_" if name.startswith("fast_") else ""
+        heads, kv, size = (getattr(config, prefix + each) for each in ("n_head", "n_local_heads", "head_dim"))
+        for each, part in zip("qkv", torch.split(tensor, [heads * size, kv * size, kv * size]), strict=True):
+            yield name.replace("wqkv", f"w{each}"), part.clone()
 
 
 def _centre(name: str) -> float:
@@ -196,13 +242,15 @@ def _magnitude(name: str, codec: CodecConfig) -> float:
     return 1.0 if "out_proj" not in name else 0.3
 
 
-def _write_tokenizer(out: Path, ranks: int, semantic: int, vocab_size: int) -> None:
+def _write_tokenizer(out: Path, ranks: int, semantic: int, vocab_size: int) -> dict[str, int]:
+    """Both files; the ids of the special tokens."""
     lines = (f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(_tokens(ranks)))
     (out / RANKS_FILE).write_text("".join(lines), encoding="ascii")
     ids = {name: ranks + offset for offset, name in enumerate(special_names(semantic))}
     if ranks + len(ids) > vocab_size:
         raise ValueError(f"vocab_size {vocab_size} is below the {ranks + len(ids)} tokens there are")
     (out / SPECIALS_FILE).write_text(json.dumps(ids, indent=1) + "\n", encoding="utf-8")
+    return ids
 
 
 def _tokens(count: int) -> Iterator[bytes]:

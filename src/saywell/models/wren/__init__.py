@@ -43,7 +43,7 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         weight_bytes={"fp32": sum(file.stat().st_size for file in place.glob("*.onnx"))},
         overhead_bytes=84 * MIB,
         slot_bytes=2 * MIB,
-        max_threads=1,
+        max_threads=8,
         honours=("seed",),
         timestamps=True,
         default_voice=next(iter(VOICES)),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from saywell.errors import ModelFailure, SaywellError
 from saywell.executors.base import Threading
+from saywell.executors.pinning import pin
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.models.wren import VOICES, WEIGHTS
 from saywell.models.wren.lexicon import lexicon
@@ -31,9 +33,11 @@ class WrenModel:
         self.spec = spec
         place = spec.path or WEIGHTS
         try:
-            self._synthesiser = Synthesiser(place, Threading(threads=plan.threads, affinity=plan.affinity))
+            self._synthesiser = Synthesiser(place, Threading(threads=1))
         except (OSError, ValueError, KeyError) as error:
             raise ModelFailure(f"the weights of {spec.name} cannot be read ({type(error).__name__})") from error
+        self._plan = plan
+        self._tiles = _pool(plan)
         lexicon()  # now, not while the first listener waits
 
     def voices(self) -> tuple[Voice, ...]:
@@ -68,8 +72,11 @@ class WrenModel:
         return _State(self._synthesiser.begin(prosody, sequence.seed))
 
     def step(self, batch: list[Sequence]) -> list[Frame]:
-        """The next tile of each sequence: a third of a second first, then about a second, a few milliseconds' work."""
-        return [self._frame(sequence) for sequence in batch]
+        """The next tile of each sequence: a third of a second first, then about a second, a few milliseconds' work.
+
+        One arithmetic thread a tile: the products are too small to be shared out, and sequences are not.
+        """
+        return [self._frame(batch[0])] if len(batch) == 1 else list(self._tiles.map(self._frame, batch))
 
     def _frame(self, sequence: Sequence) -> Frame:
         speech: Speech = sequence.state.speech
@@ -81,13 +88,21 @@ class WrenModel:
         return [_joined([frame.data for frame in job.frames if frame.data is not None]) for job in jobs]
 
     def adapt(self, plan: Plan) -> None:
-        """Nothing: no memory is set aside for slots."""
+        """As many tiles at once as there are threads; no memory is set aside for slots."""
+        before, self._plan = self._plan, plan
+        if (plan.threads, plan.affinity) != (before.threads, before.affinity):
+            self._tiles.shutdown()
+            self._tiles = _pool(plan)
 
     def release(self, sequence: Sequence) -> None:
         sequence.state = None
 
     def close(self) -> None:
-        """Nothing: the weights go with the object."""
+        self._tiles.shutdown()
+
+
+def _pool(plan: Plan) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(plan.threads, "saywell-wren", initializer=pin, initargs=(plan.affinity,))
 
 
 def timestamps(utterance: Utterance, prosody: Prosody) -> tuple[Timestamp, ...]:
