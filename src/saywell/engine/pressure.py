@@ -49,6 +49,11 @@ class Watch:
         """The newest look at the machine."""
         return self._now
 
+    @property
+    def thread_id(self) -> int:
+        """Of the thread that looks; 0 before it starts."""
+        return self._thread.ident or 0
+
     def start(self) -> None:
         self._thread.start()
 

@@ -1,0 +1,33 @@
+"""Takes memory inside a limit until it is as full as asked, and keeps it so, until it is killed.
+
+Started with the limit's kind, bytes and group, and a percentage; says on the monotonic clock when it began.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from saywell.bench.limits import Cage, enter
+from saywell.monitor import memory
+
+PIECE = 4 << 20
+_EVERY_S = 0.05
+
+
+def main(kind: str, size: str, group: str, full: str) -> None:
+    enter(Cage(kind=kind, bytes=int(size), group=Path(group) if group else None))
+    sys.stdout.write(f"{time.monotonic()}\n")
+    sys.stdout.flush()
+    held: list[bytes] = []
+    while True:
+        limit, free = memory()
+        if 100 * (1 - free / limit) < float(full):
+            held.append(b"x" * PIECE)
+        else:
+            time.sleep(_EVERY_S)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
