@@ -109,7 +109,10 @@ class SmartAdaptiveBackend:
         now, uptime_s = self.monitor.look(), time.monotonic() - self._started
         state = self.speaker.engine.health().state
         status = "healthy" if state == "ready" else "unhealthy"
-        return {"status": status, **describe.health(self.speaker.engine, self.decision, now, uptime_s)}
+        return {
+            "status": status,
+            **describe.health(self.speaker.engine, self.decision, now, uptime_s, self.metrics.aggregates()),
+        }
 
     def get_metrics(self) -> dict[str, Any]:
         """Rolling aggregates over what was spoken, and the state of the machine, as JSON `/metrics` has them."""

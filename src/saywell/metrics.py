@@ -135,6 +135,8 @@ class Metrics:
             "requests": len(recent),
             "success_rate": sum(good for good, _ in recent) / len(recent) if recent else None,
             "latency_s": _spread([seconds for _, seconds in recent]),
+            "spoken": len(spoken),
+            "queued_s": _spread([summary.queued_s for summary in spoken]),
             "ttfa_s": _spread([summary.first_audio_s for summary in spoken]),
             "rtf": _spread([summary.rtf for summary in spoken if summary.audio_s]),
             "audio_s": sum(summary.audio_s for summary in spoken),

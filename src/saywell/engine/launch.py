@@ -12,7 +12,7 @@ from saywell.engine.client import EngineClient
 from saywell.engine.engine import Engine
 from saywell.engine.stream import Stream
 from saywell.hardware import Hardware, detect
-from saywell.measured import Store
+from saywell.measured import Record, Store, measurements
 from saywell.memory import beside
 from saywell.models.base import find_spec
 from saywell.plan import Plan, make_plan
@@ -30,6 +30,8 @@ class Decision:
     hardware: Hardware
     spec: ModelSpec
     plan: Plan
+    record: Record | None = None
+    """What this machine was measured to do with this model."""
 
 
 def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
@@ -40,9 +42,9 @@ def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
     found = hardware or detect()
     model = find_spec(settings.model, settings.model_path, settings.voice)
     store = measured(settings, found, model)
-    spec = store.corrected(model)
-    plan = make_plan(settings, found, spec, store.measurements())
-    return Decision(settings=settings, hardware=found, spec=spec, plan=plan)
+    spec, record = store.corrected(model), store.load()
+    plan = make_plan(settings, found, spec, measurements(record) if record is not None else {})
+    return Decision(settings=settings, hardware=found, spec=spec, plan=plan, record=record)
 
 
 def measured(settings: Settings, hardware: Hardware, spec: ModelSpec) -> Store:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from saywell import __version__, memory
 from saywell.engine import SpeechEngine
-from saywell.engine.launch import Decision, measured
-from saywell.hardware import GIB, Hardware
-from saywell.measured import figures
+from saywell.engine.launch import Decision
+from saywell.hardware import GIB
+from saywell.insights import expected_rtf, insights
 from saywell.monitor import Resources
 from saywell.plan import Plan
 
@@ -34,7 +35,7 @@ def configuration(decision: Decision, now: Plan | None = None) -> dict[str, Any]
         "num_threads": plan.threads,
         "cache_limit": plan.cache_entries,
         "enable_thermal_management": plan.adapt and plan.thermal and bool(decision.hardware.thermal),
-        "expected_rtf": expected_rtf(decision),
+        "expected_rtf": expected_rtf(plan, decision.record),
         "expected_memory_gb": round(whole / GIB, 2),
         "optimization_strategy": plan.strategy,
         "notes": next((reason.why for reason in plan.reasons if reason.field == "executor"), ""),
@@ -45,27 +46,6 @@ def configuration(decision: Decision, now: Plan | None = None) -> dict[str, Any]
 def compiled(decision: Decision) -> bool:
     """Whether the model is compiled before it runs."""
     return decision.plan.compile == "inductor"
-
-
-def expected_rtf(decision: Decision) -> float | None:
-    """What `saywell tune` measured for this plan on this machine; None: never measured."""
-    record = measured(decision.settings, decision.hardware, decision.spec).load()
-    if record is None:
-        return None
-    plan = decision.plan
-    fitting = [
-        trial
-        for trial in record.trials
-        if trial.rtf and not trial.failed
-        and all(_same(getattr(plan, name), value) for name, value in trial.values.items())
-    ]  # fmt: skip
-    best = max(fitting, key=lambda trial: len(trial.values), default=None)
-    return round(figures(best)["rtf"], 4) if best else None
-
-
-def _same(planned: Any, measured_as: Any) -> bool:
-    """JSON has no tuples, plans have no lists."""
-    return bool(planned == (tuple(measured_as) if isinstance(measured_as, list) else measured_as))
 
 
 def current(now: Resources) -> dict[str, float]:
@@ -84,13 +64,17 @@ def gpu_util(now: Resources) -> float | None:
     return max((gpu.utilisation for gpu in now.gpus), default=None)
 
 
-def health(engine: SpeechEngine, decision: Decision, now: Resources, uptime_s: float) -> dict[str, Any]:
-    """All of `/health` but its status."""
+def health(
+    engine: SpeechEngine, decision: Decision, now: Resources, uptime_s: float, spoken: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All of `/health` but its status. `spoken`: `Metrics.aggregates`."""
     plan, hardware, state = engine.plan, decision.hardware, engine.health()
     return {
         "device": plan.device,
         "system_info": _system(engine, decision, uptime_s),
-        "smart_insights": insights(plan, hardware, now),
+        "smart_insights": insights(
+            plan, hardware, now, pressure=state.pressure, record=decision.record, spoken=spoken, restarts=state.restarts
+        ),
         "current_resources": current(now),
         "hardware_profile": {
             "tier": hardware.cpu_tier,
@@ -129,24 +113,3 @@ def _system(engine: SpeechEngine, decision: Decision, uptime_s: float) -> dict[s
         "memory_gb": round(hardware.usable_memory / GIB, 1),
         "gpus": [gpu.name for gpu in hardware.gpus],
     }
-
-
-def insights(plan: Plan, hardware: Hardware, now: Resources) -> list[str]:
-    """Plain sentences, each true of this machine at this moment; often none."""
-    found = [*_limits(hardware)]
-    if now.memory_percent > 85:
-        found.append(f"{now.memory_percent:.0f} % of the memory is in use; above that, requests may be refused.")
-    if hardware.gpus and plan.device == "cpu":
-        why = next((reason.why for reason in plan.reasons if reason.field == "device"), "the plan chose the CPU")
-        found.append(f"{hardware.gpus[0].name} is not used: {why}.")
-    return found
-
-
-def _limits(hardware: Hardware) -> list[str]:
-    found = []
-    if hardware.usable_cpus < hardware.cpu.logical:
-        found.append(f"{hardware.usable_cpus} of {hardware.cpu.logical} CPUs may be used here; more would help.")
-    if hardware.usable_memory < hardware.memory:
-        share = f"{hardware.usable_memory / GIB:.1f} of {hardware.memory / GIB:.1f} GiB"
-        found.append(f"{share} of memory may be used here.")
-    return found

@@ -64,4 +64,6 @@ async def health(http: HttpRequest, service: ServiceOf) -> dict[str, Any]:
 
 def _details(service: Service) -> dict[str, Any]:
     uptime_s = time.monotonic() - service.started
-    return describe.health(service.engine, service.decision, service.resources(), uptime_s)
+    return describe.health(
+        service.engine, service.decision, service.resources(), uptime_s, service.metrics.aggregates()
+    )
