@@ -23,6 +23,8 @@ from saywell.commands import play
 from saywell.engine import launch
 from saywell.engine.admission import check_request
 from saywell.errors import InvalidRequest, InvalidText, TooLarge
+from saywell.monitor import process_memory, resources
+from saywell.performance import Performance, performance
 from saywell.settings import Settings
 from saywell.types import Reference, Request, Samples
 
@@ -83,14 +85,15 @@ def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
         if job.verbose:
             screen.print(show.hardware_panel(speaker.hardware))
             screen.print(show.plan_panel(speaker.plan, full=False))
+        before = process_memory()
         summary, words = _speak(speaker, request, sink)
         if job.timestamps is not None:
             _write_timestamps(job.timestamps, words, summary)
         voice = request.voice or speaker.spec.default_voice
         if job.json:
-            print(_json(speaker, summary, where, voice))  # noqa: T201
+            print(_json(speaker, summary, _report(summary, before), where, voice))  # noqa: T201
         elif job.verbose:
-            screen.print(show.result_panel(summary, _told(where), voice))
+            screen.print(show.result_panel(summary, _report(summary, before), _told(where), voice))
         elif where not in ("-", "") and sys.stderr.isatty():
             note = f"{where}: {summary.audio_s:.1f} s, first audio after {1000 * summary.first_audio_s:.0f} ms"
             print(f"{note}, RTF {summary.rtf:.3f}", file=sys.stderr)  # noqa: T201
@@ -361,7 +364,12 @@ def _told(where: str) -> str:
     return {"": "played", "-": "standard output"}.get(where, str(Path(where).absolute()))
 
 
-def _json(speaker: Speaker, summary: Summary, where: str, voice: str) -> str:
+def _report(summary: Summary, before: int) -> Performance:
+    """`before`: resident bytes before it was spoken."""
+    return performance(summary, before, process_memory(), resources())
+
+
+def _json(speaker: Speaker, summary: Summary, report: Performance, where: str, voice: str) -> str:
     plan = speaker.plan
     told = {
         "path": where or None,
@@ -373,6 +381,7 @@ def _json(speaker: Speaker, summary: Summary, where: str, voice: str) -> str:
         "total_s": round(summary.total_s, 6),
         "rtf": round(summary.rtf, 6),
         "seed": summary.seed,
+        "performance": report.json(),
         "plan": {
             name: getattr(plan, name) for name in ("device", "executor", "precision", "threads", "slots", "chunk_chars")
         },

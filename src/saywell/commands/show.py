@@ -14,6 +14,7 @@ from saywell.memory import mb
 
 if TYPE_CHECKING:
     from saywell.hardware import Hardware
+    from saywell.performance import Performance
     from saywell.plan import Plan
     from saywell.types import Summary
 
@@ -105,13 +106,15 @@ def plan_panel(plan: Plan, *, full: bool) -> RenderableType:
     return Panel(table, title=f"Plan for {plan.model}", title_align="left", border_style="cyan")
 
 
-def result_panel(summary: Summary, where: str, voice: str) -> RenderableType:
+def result_panel(summary: Summary, report: Performance, where: str, voice: str) -> RenderableType:
     """What came out and what it cost."""
     speed = f"{1 / summary.rtf:.0f} times faster than speech" if 0 < summary.rtf < 1 else "slower than speech"
     rows = [
         ("First audio", f"{1000 * summary.first_audio_s:.0f} ms after the request (TTFA)"),
         ("RTF", f"{summary.rtf:.3f} seconds of work per second of audio: {speed}"),
         ("Audio", f"{summary.audio_s:.2f} s spoken by {voice} in {summary.total_s:.2f} s"),
+        ("Memory", f"{mb(report.memory_bytes)}, {report.memory_delta_bytes / 1e6:+.1f} MB while speaking"),
+        ("GPU", "none in use" if report.gpu_util is None else f"{report.gpu_util:.0f} % of its time"),
         ("File", where),
     ]
     grid = Table.grid(padding=(0, 2))

@@ -12,7 +12,7 @@ from saywell.engine.client import EngineClient
 from saywell.engine.engine import Engine
 from saywell.engine.stream import Stream
 from saywell.hardware import Hardware, detect
-from saywell.measured import Record, Store, measurements
+from saywell.measured import Record, Store
 from saywell.memory import beside
 from saywell.models.base import find_spec
 from saywell.plan import Plan, make_plan
@@ -43,7 +43,7 @@ def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
     model = find_spec(settings.model, settings.model_path, settings.voice)
     store = measured(settings, found, model)
     spec, record = store.corrected(model), store.load()
-    plan = make_plan(settings, found, spec, measurements(record) if record is not None else {})
+    plan = make_plan(settings, found, spec, store.measurements())
     return Decision(settings=settings, hardware=found, spec=spec, plan=plan, record=record)
 
 

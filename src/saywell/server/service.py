@@ -13,8 +13,10 @@ from saywell.engine.launch import Decision
 from saywell.errors import EngineClosed, PlanError, SaywellError
 from saywell.metrics import Metrics
 from saywell.monitor import Monitor, Resources
+from saywell.performance import Performance, performance
 from saywell.server.names import resolve_voice
 from saywell.settings import Settings
+from saywell.types import Summary
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ class Service:
         self.active = 0
         """Requests being answered, probes not counted."""
         self.started = time.monotonic()
+        self.last: Performance | None = None
+        """The report of the last synthesis."""
         self._monitor = Monitor()
         self._look: tuple[float, Resources] | None = None
         self._watch()
@@ -79,6 +83,14 @@ class Service:
         if self._look is None or now - self._look[0] > _LOOK_S:
             self._look = (now, self._monitor.look())
         return self._look[1]
+
+    def spoke(self, summary: Summary, before: int) -> Performance:
+        """Count and log a request that was spoken to its end. `before`: the engine's resident bytes before it."""
+        report = performance(summary, before, self.engine.health().rss_bytes, self.resources())
+        self.metrics.spoke(self.engine.spec.name, summary)
+        self.last = report
+        _log.info("%s", report.line())
+        return report
 
     def start(self, then: Callable[[], None] = lambda: None) -> None:
         """Start the engine in a thread of its own, so that probes are answered while it loads; `then` runs there."""

@@ -36,7 +36,7 @@ async def stream_speech(
     http: HttpRequest, service: Service, wanted: Request, format: str, framing: Framing, headers: dict[str, str]
 ) -> Response:
     """Answer as soon as there is sound; what fails before that is raised and becomes a proper status."""
-    began = time.monotonic()
+    began, before = time.monotonic(), service.engine.health().rss_bytes
     talk = Talk(service.engine.submit(wanted), format, http.receive)
     try:
         first = await talk.read()
@@ -44,13 +44,14 @@ async def stream_speech(
         talk.close()
         raise
     headers["server-timing"] = f"first-audio;dur={(talk.first_sound - began) * 1000:.2f}"
-    return _Spoken(service, talk, first, framing, headers)
+    return _Spoken(service, talk, first, framing, headers, before)
 
 
 async def whole_speech(
     http: HttpRequest, service: Service, wanted: Request, format: str, headers: dict[str, str]
 ) -> Response:
     """Answer with a complete file, sizes in its header, once all of it is spoken."""
+    before = service.engine.health().rss_bytes
     stream = service.engine.submit(wanted)
     watch = _close_when_gone(stream, http.receive)
     try:
@@ -58,10 +59,11 @@ async def whole_speech(
     finally:
         watch.cancel()
         stream.close()
-    service.metrics.spoke(service.engine.spec.name, audio.summary)
+    report = service.spoke(audio.summary, before)
     data = await _off_loop(lambda: encode(audio.samples, audio.sample_rate, format))
     headers["x-audio-seconds"] = f"{audio.duration_s:.3f}"
     headers["x-finish-reason"] = audio.summary.finish_reason
+    headers["server-timing"] = report.timing()
     return Response(data, media_type=FORMATS[format].content_type, headers=headers)
 
 
@@ -132,7 +134,9 @@ class _Spoken(Response):
     It pulls: while the client does not take bytes nothing is read from the stream, and what makes them pauses.
     """
 
-    def __init__(self, service: Service, talk: Talk, first: bytes, framing: Framing, headers: dict[str, str]) -> None:
+    def __init__(
+        self, service: Service, talk: Talk, first: bytes, framing: Framing, headers: dict[str, str], before: int
+    ) -> None:
         self.status_code = 200
         self.background = None
         self.media_type = framing.content_type
@@ -140,6 +144,7 @@ class _Spoken(Response):
         self._service = service
         self._talk = talk
         self._first = first
+        self._before = before
         self._framing = framing
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
@@ -166,7 +171,7 @@ class _Spoken(Response):
             data = await self._talk.read()
         summary = self._talk.stream.summary
         if summary is not None:
-            self._service.metrics.spoke(self._service.engine.spec.name, summary)
+            self._service.spoke(summary, self._before)
         await self._put(send, self._framing.end(self._talk.stream.request, summary), more=False)
 
     async def _put(self, send: Callable[[dict[str, object]], Awaitable[None]], body: bytes, more: bool = True) -> None:

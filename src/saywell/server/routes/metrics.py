@@ -41,6 +41,7 @@ def _figures(service: Service) -> dict[str, Any]:
     health, now = service.engine.health(), service.resources()
     return {
         "rolling_aggregates": service.metrics.aggregates(),
+        "last_synthesis": service.last.json() if service.last is not None else None,
         "current_gpu_util": gpu_util(now) or 0.0,
         "current_resources": current(now),
         "engine": {
