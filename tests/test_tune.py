@@ -15,7 +15,8 @@ from saywell.hardware import Cpu, Hardware, Runtime
 from saywell.measured import Chosen, Record, Store, Trial, model_digest
 from saywell.plan import Plan, make_plan
 from saywell.settings import Settings
-from saywell.tune import Candidate, Judge, Result, Runs, Sample, Space, Tuner
+from saywell.space import Candidate, Space
+from saywell.tune import Judge, Result, Runs, Sample, Tuner
 from saywell.types import ModelSpec
 
 MIB = 1 << 20

@@ -25,7 +25,8 @@ from saywell.measured import Store
 from saywell.models.builtin import espeak, flite
 from saywell.plan import make_plan
 from saywell.settings import Settings
-from saywell.tune import Judge, Space, Tuner
+from saywell.space import Space
+from saywell.tune import Judge, Tuner
 from tiny_ar import family as tiny_ar
 
 TESTS = Path(__file__).parent

@@ -24,7 +24,8 @@ from saywell.bench.trials import Trials, room
 from saywell.hardware import detect
 from saywell.models.base import find_spec
 from saywell.settings import Settings, load_settings, parse
-from saywell.tune import Judge, Runs, Space, Tuner
+from saywell.space import Space
+from saywell.tune import Judge, Runs, Tuner
 
 CLOSE = 0.03
 """The plan may cost so much more than the best: rounds differ by as much."""

@@ -18,7 +18,8 @@ from saywell.engine.client import EngineClient
 from saywell.errors import BadAudio, ModelFailure
 from saywell.footprint import Peak, footprint
 from saywell.plan import Plan
-from saywell.tune import Candidate, Sample
+from saywell.space import Candidate
+from saywell.tune import Sample
 from saywell.types import Audio, ModelSpec, Request, Samples, SamplingParams
 
 TEXTS = (

@@ -25,7 +25,8 @@ from saywell.hardware import Hardware, detect
 from saywell.measured import Record
 from saywell.models.base import find_spec
 from saywell.settings import load_settings, parse
-from saywell.tune import Candidate, Judge, Runs, Space, Tuner
+from saywell.space import Candidate, Space
+from saywell.tune import Judge, Runs, Tuner
 from saywell.types import ModelSpec
 
 CLOSE = 0.05

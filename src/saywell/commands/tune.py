@@ -23,7 +23,8 @@ from saywell.measured import Goal, Record
 from saywell.memory import beside, mb
 from saywell.models.base import find_spec
 from saywell.settings import Settings
-from saywell.tune import Judge, Result, Runs, Space, Tell, Tuner
+from saywell.space import Space
+from saywell.tune import Judge, Result, Runs, Tell, Tuner
 
 if TYPE_CHECKING:
     from saywell.types import ModelSpec
