@@ -100,7 +100,7 @@ def workers() -> list[int]:
 def test_the_command_keeps_what_later_plans_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = Settings(data_dir=tmp_path, model="builtin")
     assert "measurement" not in {reason.source for reason in decide(settings).plan.reasons}
-    command.run(settings, command.Wanted(seconds=8.0, as_json=True))
+    command.run(settings, command.Wanted(seconds=30.0, as_json=True))
     shown = json.loads(capsys.readouterr().out)
     assert shown["trials"][0]["rtf"]
     told = next(reason for reason in decide(settings).plan.reasons if reason.field == "slots")
