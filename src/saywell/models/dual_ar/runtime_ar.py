@@ -27,8 +27,9 @@ from saywell.models.dual_ar.sampling import PENALTY_FRAMES, TEMPERATURE_FLOOR, S
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-CHUNK = 512
-"""Positions of a prompt that go through the graph at once."""
+CHUNK = 128
+"""Positions of a prompt that go through the graph at once: more would cost memory, and time too, for attention with an
+int8 cache computes all pairs of a chunk, later ones included."""
 BROKEN = -1
 """Token of a frame whose logits were not finite."""
 _PAIRED = frozenset({"int4"})
