@@ -25,7 +25,8 @@ TOP = {"slow_ms": 10.0, "fast_ms": 9.0, "one": 0.5, "streams": 0.1, "convolution
 
 
 def found(precision: str, **more: Any) -> dict[str, Any]:
-    return {"machine": {"cpus": 2}, "precisions": [{"precision": precision, "ceiling": TOP, **more}]}
+    row = {"precision": precision, "ceiling": TOP, **more}
+    return {"machine": {"cpus": 2}, "rates": {"gb_per_s": 20.0}, "precisions": [row]}
 
 
 def test_a_picture_for_each_part(tmp_path: Path) -> None:
@@ -67,6 +68,13 @@ def test_the_codec_is_judged_by_the_way_the_plan_convolves() -> None:
     goals = dual_ar_goals.reached({**found("int8"), "codec": decoder})
     assert [(goal["name"], goal["met"]) for goal in goals] == [("chunks", False), ("snr_db", True)]
     assert goals[0]["measured"] == {"int8": 1.15}
+
+
+def test_ceilings_are_of_the_piece_that_found_the_most() -> None:
+    slow = {**found("int8", ceiling={**TOP, "slow_ms": 30.0}), "rates": {"gb_per_s": 7.0}}
+    joined = report.join([found("int8", one={"rtf": 1.2}), slow])
+    assert joined["precisions"][0]["ceiling"]["slow_ms"] == 10.0
+    assert joined["rates"]["gb_per_s"] == 20.0
 
 
 def test_pieces_of_different_machines_are_not_joined() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from saywell.arithmetic import activation_bits
 from saywell.errors import TooLarge, Unavailable
 from saywell.executors.base import Threading
 from saywell.executors.onnx import Graph
@@ -26,7 +27,6 @@ from saywell.models.dual_ar.linears import STEPS, Format, Linears, middle, quant
 from saywell.models.dual_ar.runtime_ar import BROKEN, ArRuntime, Running, _Buffers
 from saywell.models.dual_ar.sampling import Sampler, Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
-from saywell.rules import Situation
 from test_plan import AUTOREGRESSIVE
 
 PRECISIONS = ("fp32", "int8", "int4")
@@ -138,7 +138,7 @@ def test_the_tokens_of_the_reference(which: str, sampling: Sampling, request: py
 def test_no_product_overflows_here(fmt: Format, tmp_path: Path) -> None:
     """The largest weights times the largest activations, with the bits this processor's plan has."""
     columns, rows = 1024, 64
-    bits = Situation(detect(), replace(AUTOREGRESSIVE, activation_bits=(8, 7))).activation_bits()[0]
+    bits = activation_bits(detect(), replace(AUTOREGRESSIVE, activation_bits=(8, 7)))[0]
     signs = np.random.default_rng(0).choice(np.array([-1.0, 1.0], np.float32), (rows, 1))
     codes = np.repeat(signs, columns, axis=1)  # of one sign in each row: nothing cancels
     external = External(tmp_path / "weights.data")

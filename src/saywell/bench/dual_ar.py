@@ -142,9 +142,7 @@ def _sections(console: Console, row: dict[str, Any], setup: Setup, plan: Plan, s
     """All of one precision but its distance."""
     if "transformers" in sections:
         row["transformers"] = found = alone(dual_ar_ar.measure, setup.model, setup.precision, plan)
-        found["roofline"] = {
-            part: round(row["ceiling"][part] / found["batch"][0][part], 3) for part in ("slow_ms", "fast_ms")
-        }
+        found["roofline"] = _roofline(row["ceiling"], found)
         report.show_transformers(console, found)
     if "speech" in sections:
         row.update(alone(dual_ar_speech.speech, setup))
@@ -158,6 +156,12 @@ def _sections(console: Console, row: dict[str, Any], setup: Setup, plan: Plan, s
     if "text" in sections:
         row["text"] = alone(dual_ar_speech.texts, setup)
         report.show_rows(console, f"Length of the text, {setup.short} frames a sentence", "chars", row["text"])
+
+
+def _roofline(top: dict[str, Any], found: dict[str, Any]) -> dict[str, float]:
+    """Share of what memory allows, one sequence at the shortest context, which was measured twice."""
+    took = {part: min(rows[0][part] for rows in (found["batch"], found["context"])) for part in ("slow_ms", "fast_ms")}
+    return {part: round(top[part] / each, 3) for part, each in took.items()}
 
 
 def _distances(console: Console, rows: list[dict[str, Any]], setups: list[Setup], plans: list[Plan]) -> None:

@@ -87,7 +87,7 @@ GOALS = (
     Goal(
         name="logits",
         label="distance of the logits from fp32",
-        bound={"int8": 0.1, "int4": 0.4},
+        bound={"int8": 0.12, "int4": 0.5},
         read=lambda row: row["distance"]["logits"],
     ),
     Goal(

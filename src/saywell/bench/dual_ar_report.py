@@ -46,14 +46,18 @@ def _version(package: str) -> str | None:
 
 
 def join(pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Pieces of one run, on one machine, as one; later ones win. Raises InvalidRequest."""
+    """Pieces of one run, on one machine, as one; later ones win, but for the ceilings: those are of the piece that
+    found the most. Raises InvalidRequest."""
     if any(piece["machine"] != pieces[0]["machine"] for piece in pieces):
         raise InvalidRequest("these pieces were not measured on the same machine", param="join")
     rows: dict[str, dict[str, Any]] = {}
+    by_rate = sorted(pieces, key=lambda piece: float(piece["rates"]["gb_per_s"]))
     for row in (row for piece in pieces for row in piece["precisions"]):
         rows.setdefault(row["precision"], {}).update(row)
+    for row in (row for piece in by_rate for row in piece["precisions"]):
+        rows[row["precision"]]["ceiling"] = row["ceiling"]
     whole = {name: part for piece in pieces for name, part in piece.items()}
-    return {**whole, "precisions": list(rows.values())}
+    return {**whole, "rates": by_rate[-1]["rates"], "precisions": list(rows.values())}
 
 
 def show_rates(console: Console, found: Rates) -> None:
