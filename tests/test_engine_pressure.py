@@ -16,6 +16,7 @@ import pytest
 from conftest import TINY_PLAN
 from saywell.engine import loop as loop_module
 from saywell.engine.engine import Engine
+from saywell.engine.pressure import Watch
 from saywell.errors import ModelFailure, Unavailable
 from saywell.monitor import Resources
 from saywell.plan import Plan
@@ -306,3 +307,26 @@ def test_an_engine_that_must_not_adapt_looks_at_nothing(tiny_engine) -> None:
     assert engine._watch is None
     assert engine._monitor is None
     assert engine.health().pressure.level == 0
+
+
+def test_a_machine_that_cannot_be_read_for_a_while_is_told_of_once(caplog) -> None:
+    looks = iter([OSError("no such file"), OSError("no such file"), machine(FULL), machine(FULL)])
+    seen = threading.Event()
+
+    def look() -> Resources:
+        found = next(looks, None)
+        if isinstance(found, OSError):
+            raise found
+        if found is None:
+            seen.set()
+        return found or machine(FULL)
+
+    plans: list[Plan] = []
+    watch = Watch(PLAN, SPEC, plans.append, look=look, timing=AT_ONCE, every_s=0.001)
+    watch.start()
+    assert seen.wait(5)
+    watch.stop()
+    assert [message for message in caplog.messages if "cannot be read" in message] == [
+        "the state of the machine cannot be read: no such file"
+    ]
+    assert plans[0].chunk_frames == 4

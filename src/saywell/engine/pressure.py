@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+import psutil
+
 from saywell.errors import Unavailable
 from saywell.monitor import Resources
 from saywell.plan import Plan
@@ -101,8 +103,17 @@ class Watch:
             )
 
     def _run(self) -> None:
+        blind = False
         while not self._over.wait(self._every_s):
-            self.see(self._look())
+            try:
+                now = self._look()
+            except (OSError, psutil.Error) as error:
+                if not blind:
+                    _log.warning("the state of the machine cannot be read: %s", error)
+                blind = True
+                continue
+            blind = False
+            self.see(now)
 
     def _move(self, before: int) -> None:
         ladder = self._ladder
