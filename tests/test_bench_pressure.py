@@ -82,7 +82,13 @@ def spoken(began: float, rtf: float, **fields: object) -> dict:
 
 
 def level(at: float, *steps: str) -> dict:
-    return {"event": "level", "at": at, "level": len(steps), "steps": list(steps), "reason": "memory is short"}
+    return {
+        "event": "level",
+        "at": at,
+        "level": len(steps),
+        "steps": list(steps),
+        "reason": "other programs take 50 % of the CPUs",
+    }
 
 
 def result(**fields: object) -> dict:

@@ -8,16 +8,20 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from saywell.relief import Thresholds
+
 DOWN_S, BACK_S, WATCH_PERCENT = 2.0, 30.0, 1.0
+REASON = {"memory": "of memory is in use", "cpu": "other programs take"}
+"""In the reason of a step taken for this pressure and not for what else was going on."""
 _SETTLED_S = 4.0
 """After the last step, or the beginning of the pressure, what is spoken tells what it is like from then on."""
 
 
 def figures(run: dict[str, Any], pressure: dict[str, Any]) -> dict[str, Any]:
     """Of one pressure on one engine. Seconds; RTF and seconds a frame are medians over whole requests."""
-    since, released, until = pressure["since"], pressure["released"], pressure["until"]
+    since, released, until = _begins(run, pressure), pressure["released"], pressure["until"]
     moves = [each for each in run["events"] if each["event"] == "level" and since <= each["at"] <= until]
-    downs = _downs(moves)
+    downs = [each for each in _downs(moves) if REASON[pressure["kind"]] in each["reason"]]
     spoken = [
         each for each in run["events"] if each["event"] == "spoken" and pressure["calm_at"] <= each["at"] <= until
     ]
@@ -46,6 +50,18 @@ def figures(run: dict[str, Any], pressure: dict[str, Any]) -> dict[str, Any]:
         "first_ms_calm": _median(calm, "first_s", 1000),
         "first_ms_pressed": _median(pressed, "first_s", 1000),
     }
+
+
+def _begins(run: dict[str, Any], pressure: dict[str, Any]) -> float:
+    """When it pressed: hogs at once, memory when it was first seen fuller than the engine allows."""
+    if pressure["kind"] == "cpu":
+        return float(pressure["since"])
+    full = (
+        each["at"]
+        for each in run["events"]
+        if each["event"] == "look" and each["at"] >= pressure["since"] and each["memory"] > Thresholds().memory
+    )
+    return float(next(full, pressure["since"]))
 
 
 def _downs(moves: list[dict[str, Any]]) -> list[dict[str, Any]]:
