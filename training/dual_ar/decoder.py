@@ -8,7 +8,6 @@ RUN/decoder.pt, RUN/decoder.jsonl; schedules and resumption as in `train.py`.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from saywell.models.dual_ar.codec_nets import Codec
 from saywell.models.wren.phones import SPEAKERS
+from training import command
 from training.dual_ar.blocks import SAMPLES, Floats, spoken
 from training.dual_ar.books import CONSTANT, Books
 from training.dual_ar.loop import Stage, run
@@ -101,17 +101,5 @@ def train(data: Path, folder: Path, minutes: float, cool: float, seed: int = 1) 
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("--cool", type=float, default=0.5)
-    parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    train(asked.data, asked.run, asked.minutes, asked.cool)
-
-
 if __name__ == "__main__":
-    main()
+    command.run(__doc__, train, 0.5)

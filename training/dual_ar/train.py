@@ -9,7 +9,6 @@ minutes and resumed from; RUN/ar.jsonl: a line every half minute.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import os
@@ -24,6 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn import functional as fn
 
+from training import command
 from training.dual_ar.books import ENTRIES, Books
 from training.dual_ar.nets import Training
 from training.dual_ar.schedule import rate_at
@@ -173,17 +173,5 @@ def train(data: Path, folder: Path, minutes: float, cool: float, seed: int = 1) 
     return state
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("--cool", type=float, default=0.4)
-    parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    train(asked.data, asked.run, asked.minutes, asked.cool)
-
-
 if __name__ == "__main__":
-    main()
+    command.run(__doc__, train, 0.4)

@@ -9,7 +9,6 @@ resumed from; RUN/log.jsonl: a line every half minute. New shards are taken in a
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import math
@@ -26,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from saywell.models.wren.phones import SPEAKERS
+from training import command
 from training.wren.data import Batch, Corpus, collate, grouped, targets
 from training.wren.features import cosines
 from training.wren.nets import Acoustic
@@ -176,17 +176,5 @@ def train(data: Path, folder: Path, minutes: float, cool: float, seed: int = 1) 
     return state
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("--cool", type=float, default=0.3)
-    parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    train(asked.data, asked.run, asked.minutes, asked.cool)
-
-
 if __name__ == "__main__":
-    main()
+    command.run(__doc__, train, 0.3)
