@@ -121,6 +121,21 @@ def test_our_own_work_and_that_of_children_is_told_from_others() -> None:
     assert mine.cpu_percent >= mine.cpu_own_percent
 
 
+def test_a_worker_whose_parent_is_ours_too_is_counted_once() -> None:
+    """Counted twice, its own work hides what other programs take."""
+    code = (
+        "import os, time; from saywell.monitor import Monitor\n"
+        "once, also = Monitor(), Monitor(also_own=(os.getpid(), os.getppid()))\n"
+        "end = time.perf_counter() + 0.5\n"
+        "while time.perf_counter() < end: pass\n"
+        "print(once.look().cpu_own_percent, also.look().cpu_own_percent)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    once, also = map(float, told.split())
+    assert once > 10 / (psutil.cpu_count() or 1)
+    assert also < 1.5 * once
+
+
 def test_waiting_for_a_cpu_is_read_from_the_kernel(tmp_path: Path) -> None:
     clock = [10.0]
     pressure = "some avg10=9.00 avg60=1.00 avg300=0.00 total={}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"

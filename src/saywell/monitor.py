@@ -71,7 +71,7 @@ class Monitor:
         sensors: Sensors | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`also_own`: other processes whose work counts as ours, with their children."""
+        """`also_own`: other processes whose work counts as ours, with their children; this one may be among those."""
         self._root = root
         self._clock = clock
         self._pids = (psutil.Process().pid, *also_own)
@@ -134,7 +134,7 @@ class Monitor:
         return _Count(
             at=self._clock(),
             busy=sum(_busy(times) for times in ours),
-            own=sum(_spent(pid, self._root) for pid in self._pids),
+            own=sum(map(_spent, {each for pid in self._pids for each in _tree(pid, self._root)})),
             stalled=_stalled(self._root),
         )
 
@@ -191,14 +191,21 @@ def _busy(times: Any) -> float:
     return float(sum(times) - idle - getattr(times, "guest_nice", 0.0))
 
 
-def _spent(pid: int, root: Path) -> float:
-    """CPU seconds of a process, of its children that live, and of those it has seen die."""
+def _tree(pid: int, root: Path) -> Iterator[int]:
+    """A process and all its descendants that live."""
+    yield pid
+    for child in _children(pid, root):
+        yield from _tree(child, root)
+
+
+def _spent(pid: int) -> float:
+    """CPU seconds of a process, and of the children it has seen die."""
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.Error:
         return 0.0  # just gone; its parent has its time
-    whole = times.user + times.system + getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-    return float(whole + sum(_spent(child, root) for child in _children(pid, root)))
+    dead = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return float(times.user + times.system + dead)
 
 
 def _children(pid: int, root: Path) -> Iterator[int]:
