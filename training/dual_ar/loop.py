@@ -14,7 +14,7 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from training.dual_ar.schedule import rate_at
+from training.schedule import rate_at
 
 LOG_S, SAVE_S = 30.0, 120.0
 

@@ -26,8 +26,8 @@ from torch.nn import functional as fn
 from training import command
 from training.dual_ar.books import ENTRIES, Books
 from training.dual_ar.nets import Training
-from training.dual_ar.schedule import rate_at
 from training.dual_ar.sequences import NONE, Batch, Speech, collate, grouped, sequence
+from training.schedule import rate_at
 
 POSITIONS = 2600
 """Of a batch."""

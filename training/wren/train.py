@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 import time
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from torch.nn import functional
 
 from saywell.models.wren.phones import SPEAKERS
 from training import command
+from training.schedule import rate_at
 from training.wren.data import Batch, Corpus, collate, grouped, targets
 from training.wren.features import cosines
 from training.wren.nets import Acoustic
@@ -117,12 +117,6 @@ class Run:
         return found
 
 
-def rate_at(step: int, part: float, cool: float) -> float:
-    """Learning rate at `part` of the time."""
-    falling = max(0.0, (part - (1 - cool)) / cool)
-    return RATE * min(1.0, (step + 1) / WARM_STEPS) * 0.5 * (1 + math.cos(math.pi * min(1.0, falling)))
-
-
 def validate(model: Acoustic, corpus: Corpus, waves: Tensor) -> dict[str, float]:
     groups = [
         collate(group) for group in grouped(sorted(corpus.valid[:80], key=lambda one: len(one.frames)), BATCH_FRAMES)
@@ -153,7 +147,9 @@ def train(data: Path, folder: Path, minutes: float, cool: float, seed: int = 1) 
     with Progress(*columns, disable=not os.isatty(1)) as progress, (folder / "log.jsonl").open("a") as log:
         bar = progress.add_task("Training", total=minutes * 60)
         while run.seconds < minutes * 60:
-            recent.append(run.advance(next(batches), waves, rate_at(run.step, run.seconds / (minutes * 60), cool)))
+            recent.append(
+                run.advance(next(batches), waves, rate_at(RATE, run.step, run.seconds / (minutes * 60), cool))
+            )
             run.seconds = before + time.process_time()
             progress.update(bar, completed=run.seconds)
             if run.seconds - logged > LOG_S:
