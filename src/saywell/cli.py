@@ -291,14 +291,9 @@ def decode(
 
 def _settings(pairs: list[str] | None, **wishes: Any) -> Any:
     """Settings from a command's options; `pairs` are those of --set."""
-    from saywell.errors import PlanError
-    from saywell.settings import load_settings, parse
+    from saywell.settings import load_settings, parse_pairs
 
-    for pair in pairs or []:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise PlanError(f"--set takes NAME=VALUE, not {pair!r}; for example --set threads=2", param="set")
-        wishes[name] = parse(name, text, "the command line")
+    wishes.update(parse_pairs(pairs or [], "the command line"))
     return load_settings(wishes, origin="the command line")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
@@ -200,6 +200,17 @@ def _types() -> dict[str, Any]:
 
 
 Found = Iterator[tuple[str, Any, str]]
+
+
+def parse_pairs(pairs: Iterable[str], source: str) -> dict[str, Any]:
+    """Wishes from texts like `threads=2`. `source` is named in the PlanError for one that is none."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise PlanError(f"--set takes NAME=VALUE, not {pair!r}; for example --set threads=2", param="set")
+        found[name] = parse(name, text, source)
+    return found
 
 
 def parse(name: str, text: str, origin: str) -> Any:

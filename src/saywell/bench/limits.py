@@ -63,10 +63,15 @@ class Cage:
         return int(fields.get("oom_kill", "0"))
 
 
+def join(group: Path) -> None:
+    """Lock this process and all it starts in a control group."""
+    (group / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+
+
 def enter(cage: Cage) -> None:
     """For the child, first of all: lock this process and all it starts in."""
     if cage.group is not None:
-        (cage.group / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+        join(cage.group)
         return
     if sys.platform == "win32":
         raise MissingDependency("Windows has neither control groups nor address space limits; measure on Linux")

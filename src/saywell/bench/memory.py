@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from saywell import footprint
-from saywell.bench import stability
 from saywell.bench.limits import Cage, OwnPeak, caged
 from saywell.bench.mixture import Mixture, ask_all, estimate_of
-from saywell.bench.server import machine, serving
+from saywell.bench.server import serving
+from saywell.bench.setting import machine, spoken_wishes
 from saywell.errors import EngineFailure, InvalidRequest
 from saywell.memory import MIB
 
@@ -36,7 +36,7 @@ def main(args: list[str]) -> int:
     options = _options(args)
     console = Console(width=120)
     with tempfile.TemporaryDirectory(prefix="saywell-bench-") as folder:
-        wishes = {"data_dir": folder, "queue": 64, **stability.wishes(options, Path(folder))}
+        wishes = {"data_dir": folder, "queue": 64, **spoken_wishes(options, Path(folder))}
         mixture = Mixture(requests=options.requests, clients=options.clients, frames=options.frames)
         first = Mixture(requests=3 * options.clients, clients=options.clients, frames=options.frames)
         rows = [{"limit_mb": None, **run(None, wishes, first)}]

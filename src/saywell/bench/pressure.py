@@ -24,7 +24,7 @@ from rich.console import Console
 from saywell.bench import pressure_report as report
 from saywell.bench.limits import Cage, caged
 from saywell.bench.pressure_child import Setup
-from saywell.bench.stability_report import machine
+from saywell.bench.setting import machine, spoken_wishes
 from saywell.errors import InvalidRequest, ModelFailure
 from saywell.memory import MIB
 
@@ -73,7 +73,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """An engine that adapts under every pressure, then one that keeps to its plan under the hogs."""
     kinds = options.only or list(KINDS)
     with tempfile.TemporaryDirectory(prefix="saywell-bench-") as folder:
-        wishes = _wishes(options, Path(folder))
+        wishes = spoken_wishes(options, Path(folder))
         runs = {"adapts": _run(options, {**wishes, "adapt": True}, kinds)}
         if "cpu" in kinds:
             runs["as planned"] = _run(options, {**wishes, "adapt": False}, ["cpu"])
@@ -81,23 +81,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     asked = {name: getattr(options, name) for name in ("readers", "frames", "full", "hold")}
     hogs = options.hogs or machine()["cpus"]
     return {"machine": machine(), "model": model, "limit_mb": options.limit, "hogs": hogs, **asked, "runs": runs}
-
-
-def _wishes(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Settings of every child, as JSON carries them."""
-    from saywell.settings import parse
-
-    pairs = [pair.partition("=") for pair in options.set]
-    wishes: dict[str, Any] = {name: parse(name, text, "the command line") for name, _, text in pairs}
-    if options.model:
-        wishes["model"] = options.model
-    if options.frames:
-        from saywell.bench import dual_ar_speech
-
-        setup = dual_ar_speech.Setup(model=Path(options.model), data=folder)
-        dual_ar_speech.save_voice(setup)
-        wishes |= {"data_dir": str(folder), "voice": dual_ar_speech.VOICE}
-    return wishes
 
 
 def _run(options: argparse.Namespace, wishes: dict[str, Any], kinds: list[str]) -> dict[str, Any]:

@@ -18,12 +18,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from saywell.bench.limits import throttled
-from saywell.bench.stability_report import machine
+from saywell.bench.limits import join, throttled
+from saywell.bench.setting import machine, wishes
 from saywell.bench.trials import Trials, room
 from saywell.hardware import detect
 from saywell.models.base import find_spec
-from saywell.settings import Settings, load_settings, parse
+from saywell.settings import Settings, load_settings
 from saywell.space import Space
 from saywell.tune import Judge, Runs, Tuner
 
@@ -35,11 +35,13 @@ def main(args: list[str]) -> int:
     """Run it. 1 if another number of threads is faster than the plan's."""
     options = _options(args)
     if options.inside:
-        print(json.dumps(inside(_settings(options), options.seconds, options.rounds)))  # noqa: T201 - for the parent
+        join(options.inside)
+        found = inside(load_settings(wishes(options)), options.seconds, options.rounds)
+        print(json.dumps(found))  # noqa: T201 - for the parent
         return 0
     with throttled(options.cpus, "quota") as group:
-        command = [sys.executable, "-m", "saywell.cli", "bench", "quota", *args, "--inside"]
-        done = subprocess.run([sys.executable, "-c", _ENTER, str(group), *command], stdout=subprocess.PIPE, check=True)
+        command = [sys.executable, "-m", "saywell.cli", "bench", "quota", *args, "--inside", str(group)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     result = {"machine": machine(), "cpus": options.cpus, **json.loads(done.stdout.splitlines()[-1])}
     console = Console(width=120)
     console.print(f"{result['model']} in {result['quota']:g} CPUs: {result['planned']} planned ({result['why']})")
@@ -50,15 +52,6 @@ def main(args: list[str]) -> int:
     return 0 if result["met"] else 1
 
 
-_ENTER = """
-import os, sys
-group, *command = sys.argv[1:]
-with open(group + "/cgroup.procs", "w") as members:
-    members.write(str(os.getpid()))
-os.execv(command[0], command)
-"""
-
-
 def _options(args: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="saywell bench quota", description=__doc__)
     parser.add_argument("--cpus", type=float, default=1.5, help="CPUs' worth of time (default 1.5)")
@@ -67,13 +60,8 @@ def _options(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="of each number of threads (default 7)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; may repeat")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write every round as JSON")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args(args)
-
-
-def _settings(options: argparse.Namespace) -> Settings:
-    wishes = {name: parse(name, text, "the command line") for name, _, text in (p.partition("=") for p in options.set)}
-    return load_settings({**wishes, "model": options.model})
 
 
 def inside(settings: Settings, seconds: float, rounds: int) -> dict[str, Any]:

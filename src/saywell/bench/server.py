@@ -11,7 +11,6 @@ import argparse
 import http.client
 import json
 import multiprocessing
-import os
 import re
 import statistics
 import subprocess
@@ -24,12 +23,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
 from saywell.bench.limits import Cage
+from saywell.bench.setting import machine
 from saywell.errors import EngineFailure
-from saywell.hardware import detect
 
 SENTENCES = (
     "The quick brown fox jumps over the lazy dog.",
@@ -53,6 +53,7 @@ def main(args: list[str]) -> int:
             "bench": "server",
             "model": model,
             "machine": machine(),
+            "load": [round(each, 2) for each in psutil.getloadavg()],
             "overhead_ms": {
                 format: overhead(port, format, options.requests if format == "wav" else options.requests // 3)
                 for format in ("wav", "mp3", "opus")
@@ -209,12 +210,6 @@ def summary(seconds: list[float]) -> dict[str, float]:
     return {"n": len(seconds), **spread}
 
 
-def machine() -> dict[str, Any]:
-    found = detect()
-    load = [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else []
-    return {"cpu": found.cpu.model, "cpus": found.usable_cpus, "memory_gb": found.usable_memory >> 30, "load": load}
-
-
 def met(result: dict[str, Any]) -> bool:
     overhead_ms, health_ms = result["overhead_ms"]["wav"]["median"], result["health_ms"]["p99"]
     return bool(overhead_ms <= GOALS["overhead_ms"] and health_ms <= GOALS["health_ms"])
@@ -222,7 +217,7 @@ def met(result: dict[str, Any]) -> bool:
 
 def show(result: dict[str, Any]) -> None:
     console, here = Console(highlight=False), result["machine"]
-    console.print(f"{here['cpu']}, {here['cpus']} CPUs, {here['memory_gb']} GiB; load before {here['load']}")
+    console.print(f"{here['cpu']}, {here['cpus']} CPUs, {here['memory_gb']:g} GiB; load before {result['load']}")
     table = Table("milliseconds", "n", "median", "p95", "p99", "goal")
     for format, row in result["overhead_ms"].items():
         goal = f"median {GOALS['overhead_ms']:g}" if format == "wav" else ""

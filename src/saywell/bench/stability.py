@@ -23,6 +23,7 @@ from rich.console import Console
 
 from saywell.bench import stability_report as report
 from saywell.bench.limits import Cage, OwnPeak, caged
+from saywell.bench.setting import machine, spoken_wishes
 from saywell.bench.stability_child import VARIANTS, Setup, Variant
 from saywell.errors import InvalidRequest
 from saywell.memory import MIB
@@ -76,30 +77,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Every variant asked for, one after the other."""
     wanted = [variant for variant in VARIANTS if not options.only or variant.name in options.only]
     with tempfile.TemporaryDirectory(prefix="saywell-bench-") as folder:
-        common = wishes(options, Path(folder))
+        common = spoken_wishes(options, Path(folder))
         runs = [run(variant, common, options) for variant in wanted]
     asked = {name: getattr(options, name) for name in ("clients", "repeats", "lengths", "frames")}
     model = Path(options.model).name if options.model else "the default model"
-    return {"machine": report.machine(), "model": model, "limit_mb": options.limit, **asked, "runs": runs}
-
-
-def wishes(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Settings of every child, as JSON carries them."""
-    from saywell.settings import parse
-
-    found: dict[str, Any] = {}
-    for pair in options.set:
-        name, _, text = pair.partition("=")
-        found[name] = parse(name, text, "the command line")
-    if options.model:
-        found["model"] = options.model
-    if options.frames:
-        from saywell.bench import dual_ar_speech
-
-        setup = dual_ar_speech.Setup(model=Path(options.model), data=folder)
-        dual_ar_speech.save_voice(setup)
-        found |= {"data_dir": str(folder), "voice": dual_ar_speech.VOICE}
-    return found
+    return {"machine": machine(), "model": model, "limit_mb": options.limit, **asked, "runs": runs}
 
 
 @dataclass(slots=True)

@@ -10,13 +10,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from saywell.hardware import detect
-
-
-def machine() -> dict[str, Any]:
-    found = detect()
-    return {"cpu": found.cpu.model, "cpus": found.usable_cpus, "memory_gb": round(found.usable_memory / 2**30, 1)}
-
 
 def merge(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Runs of one set-up saved one by one, as one."""

@@ -19,12 +19,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from saywell.bench.stability_report import machine
+from saywell.bench.setting import machine, wishes
 from saywell.bench.trials import Trials, room
 from saywell.hardware import Hardware, detect
 from saywell.measured import Record
 from saywell.models.base import find_spec
-from saywell.settings import load_settings, parse
+from saywell.settings import load_settings
 from saywell.space import Candidate, Space
 from saywell.tune import Judge, Runs, Tuner
 from saywell.types import ModelSpec
@@ -54,11 +54,10 @@ class Setup:
 def main(args: list[str]) -> int:
     """Run it. 1 if the search missed the best plan or a wrong rule stood."""
     options = _options(args)
-    wishes = {name: parse(name, text, "the command line") for name, _, text in map(_pair, options.set)}
-    if options.model:
-        wishes["model"] = options.model
     spec = find_spec(options.model, None)
-    setup = Setup(wishes, detect(), spec, options.seconds, options.rounds, Judge(first_s=options.first_ms / 1000))
+    setup = Setup(
+        wishes(options), detect(), spec, options.seconds, options.rounds, Judge(first_s=options.first_ms / 1000)
+    )
     result = {"machine": machine(), "model": Path(spec.name).name, **check(setup, options.plot)}
     Console(width=120).print(_table(result["duel"]))
     if options.save:
@@ -77,10 +76,6 @@ def _options(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--save", type=Path, metavar="FILE", help="write every round as JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="a PNG of all combinations")
     return parser.parse_args(args)
-
-
-def _pair(text: str) -> tuple[str, str, str]:
-    return text.partition("=")
 
 
 def check(setup: Setup, plot: Path | None = None) -> dict[str, Any]:
