@@ -6,7 +6,6 @@ Tiny sizes with the proportions and flags that tell the members apart; random we
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
 from test_dual_ar_graphs import logits_of, speak
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 THREADING = Threading(threads=1)
 QWEN = {"attention_qk_norm": True, "fast_attention_qk_norm": False, "norm_eps": 1e-6}
 
@@ -95,14 +95,6 @@ MEMBERS = {
         "nested",
     ),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Rig:

@@ -29,6 +29,7 @@ from saywell.models.dual_ar.sampling import Sampler, Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
 from test_plan import AUTOREGRESSIVE
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 PRECISIONS = ("fp32", "int8", "int4")
 VARIANTS = [("fp32", "fp32"), ("int8", "fp32"), ("int8", "int8"), ("int4", "int8")]
 DRAWS = [
@@ -39,15 +40,6 @@ DRAWS = [
     Sampling(temperature=0.7, top_p=0.5, repetition_penalty=1.5, seed=3, repetition_aware=True),
     Sampling(temperature=1e-6, top_p=1e-6, seed=4),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny matrices: the reference is fastest alone."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Model:

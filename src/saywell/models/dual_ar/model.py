@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -43,7 +42,7 @@ class DualArModel:
         self.spec = spec
         self.config = Config.read(spec.path)
         self.tokenizer = Tokenizer.read(spec.path, self.config)
-        self._plan = plan
+        self._path, self._plan = spec.path, plan
         self._ar = ArRuntime(
             spec.path,
             plan.precision,
@@ -53,13 +52,13 @@ class DualArModel:
             cache=cache_type(plan.precision),
             activation_bits=plan.activation_bits,
         )
-        self._codec = self._decoder(spec.path, plan)
+        self._codec = self._decoder(plan)
         self._speakers = open_speakers(spec, plan)
         self._prefixes: MemoryCache[Prefix] = MemoryCache(plan.cache_bytes - codes_bytes(plan), plan.cache_entries)
 
-    def _decoder(self, path: Path, plan: Plan) -> CodecDecoder:
+    def _decoder(self, plan: Plan) -> CodecDecoder:
         return load_decoder(
-            path,
+            self._path,
             self.config.codec,
             _threading(plan),
             latents="fp32" if plan.precision == "fp32" else "int8",
@@ -132,9 +131,9 @@ class DualArModel:
 
     def adapt(self, plan: Plan) -> None:
         self._prefixes.limit(plan.cache_bytes - codes_bytes(plan), plan.cache_entries)
-        if plan.threads != self._plan.threads and self.spec.path is not None:
+        if plan.threads != self._plan.threads:
             self._ar.load_graphs(_threading(plan))
-            self._codec = self._decoder(self.spec.path, plan)
+            self._codec = self._decoder(plan)
         self._plan = plan
 
     def release(self, sequence: Sequence) -> None:

@@ -69,7 +69,10 @@ class Speech:
 
 
 class Synthesiser:
-    """The weights of one folder: encode.onnx, decode.onnx, voice.json. Not for two threads at once."""
+    """The weights of one folder: encode.onnx, decode.onnx, voice.json.
+
+    Several threads may speak at once, each a Speech of its own: everything here is read only.
+    """
 
     def __init__(self, folder: Path = DATA, threading: Threading = ONE) -> None:
         """Raises GraphError for a file that cannot be loaded."""
