@@ -86,7 +86,7 @@ def _measured(plan: Plan, record: Record | None) -> list[str]:
     found = []
     mine, least, rules = _rtf(own), _rtf(best), _rtf(start)
     wishes = {reason.field for reason in plan.reasons if reason.source == "wish"}
-    against = [name for name, value in record.best.items() if name in wishes and not _same(getattr(plan, name), value)]
+    against = [name for name, value in record.best.items() if name in wishes and getattr(plan, name) != value]
     if against and mine and least and mine > _FASTER * least:
         asked = ", ".join(f"{name}={getattr(plan, name)}" for name in against)
         better = ", ".join(f"{name}={record.best[name]}" for name in against)
@@ -115,9 +115,7 @@ def _limits(plan: Plan, hardware: Hardware) -> list[str]:
 def _own(plan: Plan, record: Record | None) -> Trial | None:
     """The trial of this very plan: of those that agree with it, the one that says most about it."""
     fits = [
-        trial
-        for trial in _whole(record)
-        if all(_same(getattr(plan, name), value) for name, value in trial.values.items())
+        trial for trial in _whole(record) if all(getattr(plan, name) == value for name, value in trial.values.items())
     ]
     return max(fits, key=lambda trial: len(trial.values), default=None)
 
@@ -133,11 +131,6 @@ def _whole(record: Record | None) -> list[Trial]:
 
 def _rtf(trial: Trial | None) -> float | None:
     return figures(trial)["rtf"] if trial is not None else None
-
-
-def _same(planned: Any, measured_as: Any) -> bool:
-    """JSON has no tuples, plans have no lists."""
-    return bool(planned == (tuple(measured_as) if isinstance(measured_as, list) else measured_as))
 
 
 def expected_rtf(plan: Plan, record: Record | None) -> float | None:
