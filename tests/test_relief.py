@@ -89,6 +89,12 @@ def test_a_precision_somebody_asked_for_is_kept() -> None:
     assert "lighter" not in [step.name for step in steps(replace(PLAN, reasons=(wish,)), SPEC)]
 
 
+def test_what_can_be_heard_is_said() -> None:
+    assert [step.name for step in steps(PLAN, SPEC) if step.audible] == ["lighter"]
+    single = replace(PLAN, first_frames=1, chunk_frames=1)
+    assert [step.name for step in steps(single, SPEC) if step.audible] == ["chunks", "lighter"]
+
+
 def test_going_back_to_heavier_weights_is_counted() -> None:
     lighter = next(step for step in steps(PLAN, SPEC) if step.name == "lighter")
     assert (lighter.bytes, lighter.reload) == (200, True)
@@ -106,7 +112,8 @@ def test_going_back_to_heavier_weights_is_counted() -> None:
         (full(96), Depth.DOOR, Depth.DOOR),
         (machine(cpu_percent=100.0, cpu_own_percent=99.0), Depth.NONE, Depth.NONE),
         (machine(cpu_percent=100.0, cpu_own_percent=60.0), Depth.WORK, Depth.WORK),
-        (machine(cpu_percent=100.0, cpu_own_percent=60.0, cpu_stalled_percent=0.5), Depth.NONE, Depth.NONE),
+        (machine(cpu_percent=100.0, cpu_own_percent=60.0, cpu_stalled_percent=0.5), Depth.NONE, Depth.WORK),
+        (machine(cpu_percent=60.0, cpu_own_percent=20.0, cpu_stalled_percent=0.5), Depth.NONE, Depth.NONE),
         (machine(cpu_percent=100.0, cpu_own_percent=60.0, cpu_stalled_percent=40.0), Depth.WORK, Depth.WORK),
         (machine(cpu_percent=85.0, cpu_own_percent=60.0), Depth.NONE, Depth.WORK),
         (machine(heat_margin=20.0), Depth.NONE, Depth.NONE),

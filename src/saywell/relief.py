@@ -47,6 +47,8 @@ class Step:
     """The model has to be loaded anew for it, so it waits until nothing that has begun is left unfinished."""
     bytes: int = 0
     """What going back up takes again."""
+    audible: bool = False
+    """It changes the sound, of long texts or of all; the others must not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,7 @@ def changed(plan: Plan, now: Plan) -> dict[str, str]:
 
 def _chunks(plan: Plan) -> Step | None:
     """Smaller pieces. Where frames are decoded in portions these shrink, which nobody hears; a model that speaks a
-    chunk in one go gets shorter chunks of the texts that come from now on."""
+    chunk in one go gets shorter chunks of the texts that come from now on, cut where a sentence ends if one does."""
     half = max(plan.first_frames, plan.chunk_frames // 2 // plan.first_frames * plan.first_frames)
     if half < plan.chunk_frames:
         changes = {"chunk_frames": half}
@@ -122,7 +124,7 @@ def _chunks(plan: Plan) -> Step | None:
     if plan.chunk_frames > 1 or chars >= plan.chunk_chars:
         return None
     changes = {"chunk_chars": chars, "first_chunk_chars": min(chars, plan.first_chunk_chars)}
-    return Step(name="chunks", depth=Depth.WORK, about="shorter chunks of text", changes=changes)
+    return Step(name="chunks", depth=Depth.WORK, about="shorter chunks of text", changes=changes, audible=True)
 
 
 def _slots(plan: Plan) -> Step | None:
@@ -150,7 +152,7 @@ def _caches(plan: Plan) -> Step | None:
 
 
 def _lighter(plan: Plan, spec: ModelSpec) -> Step | None:
-    """The next lighter precision, unless somebody asked for the one there is: it is the one step that can be heard."""
+    """The next lighter precision, unless somebody asked for the one there is."""
     if any(reason.field == "precision" and reason.source == "wish" for reason in plan.reasons):
         return None
     here = spec.weight_bytes.get(plan.precision, 0)
@@ -166,6 +168,7 @@ def _lighter(plan: Plan, spec: ModelSpec) -> Step | None:
         changes={"precision": name},
         reload=True,
         bytes=here - lighter[name],
+        audible=True,
     )
 
 
@@ -233,9 +236,11 @@ def _memory(now: Resources, limits: Thresholds) -> _Found:
 
 def _cpu(now: Resources, limits: Thresholds) -> _Found:
     others = now.cpu_percent - now.cpu_own_percent
+    full = now.cpu_percent > limits.cpu
     waits = now.cpu_stalled_percent is None or now.cpu_stalled_percent > limits.stalled
-    push = now.cpu_percent > limits.cpu and others >= limits.others and waits
-    hold = others > limits.others_over and waits
+    push = full and others >= limits.others and waits
+    # Nobody waits once the engine has given way. What it would take again must be free, or it is back at once.
+    hold = others > limits.others_over and (waits or full)
     return _work(push), _work(hold), f"other programs take {others:.0f} % of the CPUs"
 
 

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from saywell import relief
 from saywell.bench.limits import Cage, enter
 from saywell.engine.client import EngineClient
 from saywell.engine.launch import Speaker, decide, start
@@ -37,7 +38,8 @@ from saywell.types import Audio
 TEXTS = (
     "The lighthouse keeper lit the lamp before the ships came home through the fog.",
     "A small boat crossed the bay. Gulls circled over the empty harbour, and nobody was there to see it!",
-    "She wrote down every number twice, because the first list was lost on a train to the north.",
+    "She wrote down every number twice, because the first list was lost on a train to the north, and nobody who had "
+    "been on it that evening, the guard least of all, could tell where a brown leather case had gone.",
     "Nobody expected the old clock to strike again after all of those years; it struck thirteen.",
 )
 _WATCH_S = 10.0
@@ -75,6 +77,7 @@ class Speaking:
     def __init__(self, speaker: Speaker, setup: Setup) -> None:
         self._speaker, self._frames = speaker, setup.frames
         self._over = threading.Event()
+        self._audible = {step.name for step in relief.steps(speaker.plan, speaker.spec) if step.audible}
         self._seeds = [self._seed(text) for text in TEXTS]
         self._heard = [_digest(self._say(n)) for n in range(len(TEXTS))]
         self._threads = [threading.Thread(target=self._read, args=(n,)) for n in range(setup.readers)]
@@ -120,8 +123,8 @@ class Speaking:
         summary = audio.summary
         return {
             "began": began, "at": time.monotonic(), "ok": True, "same": _digest(audio) == self._heard[text],
-            "audible": "lighter" in steps, "rtf": summary.total_s / summary.audio_s, "first_s": summary.first_audio_s,
-            "frame_s": summary.total_s / max(1, summary.frames),
+            "audible": bool(self._audible & steps), "rtf": summary.total_s / summary.audio_s,
+            "first_s": summary.first_audio_s, "frame_s": summary.total_s / max(1, summary.frames),
         }  # fmt: skip
 
     @property

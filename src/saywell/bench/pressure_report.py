@@ -42,7 +42,7 @@ def figures(run: dict[str, Any], pressure: dict[str, Any]) -> dict[str, Any]:
         "failed": len(spoken) - len(good),
         "errors": sorted({each["error"] for each in spoken if not each["ok"]}),
         "changed": sum(not each["same"] and not each["audible"] for each in good),
-        "lighter": sum(each["audible"] for each in good),
+        "audible": sum(each["audible"] for each in good),
         "rtf_calm": _median(calm, "rtf"),
         "rtf_pressed": _median(pressed, "rtf"),
         "frame_ms_calm": _median(calm, "frame_s", 1000),
@@ -103,7 +103,7 @@ def goals(result: dict[str, Any]) -> list[tuple[str, bool]]:
         told.append(
             (f"{row['kind']}: {row['failed']} of {row['requests']} requests failed (goal 0)", not row["failed"])
         )
-        said = f"{row['kind']}: {row['changed']} sounded different though no step may be heard (goal 0)"
+        said = f"{row['kind']}: {row['changed']} sounded different though no step taken may be heard (goal 0)"
         told.append((said, not row["changed"]))
     cost = run["watch_percent"]
     told.append((f"watching takes {cost:.2f} % of one CPU (goal {WATCH_PERCENT:g} %)", cost < WATCH_PERCENT))
@@ -155,7 +155,9 @@ def sentences(result: dict[str, Any]) -> list[str]:
     told = [f"{row['kind']}: {row['why']}" for row in found if row["why"]]
     told += [f"{row['kind']}: {error}" for row in found for error in row["errors"]]
     told += [
-        f"{row['kind']}: {row['lighter']} requests were spoken with lighter weights" for row in found if row["lighter"]
+        f"{row['kind']}: {row['audible']} requests were spoken under a step that can be heard"
+        for row in found
+        if row["audible"]
     ]
     if (gain := won_back(result)) is not None:
         what = "win back" if gain >= 1.05 else "win nothing: they cost" if gain < 0.95 else "change nothing:"
