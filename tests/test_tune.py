@@ -16,7 +16,7 @@ from saywell.measured import Chosen, Record, Store, Trial, model_digest
 from saywell.plan import Plan, make_plan
 from saywell.settings import Settings
 from saywell.space import Candidate, Space
-from saywell.tune import Judge, Result, Runs, Sample, Tuner
+from saywell.tune import DUEL, Judge, Result, Runs, Sample, Tuner
 from saywell.types import ModelSpec
 
 MIB = 1 << 20
@@ -127,6 +127,32 @@ def test_what_is_as_good_stays_as_the_rules_have_it() -> None:
     rules = make_plan(Settings(), MACHINE, SPEC)
     assert replace(found.best.candidate.plan, reasons=()) == replace(rules, reasons=())
     assert found.chosen["threads"].value == rules.threads
+
+
+def test_what_a_disturbed_race_gave_must_beat_the_rules_plan_in_turns_with_it() -> None:
+    """Another program slows the machine while it races with four threads, once in the races and no more in the end."""
+    rig = Made(bumpy)
+
+    def disturbed(plan: Plan) -> Sample:
+        found, slowed = bumpy(plan), rig.now < 12 and (plan.threads, plan.executor) != (1, "onnx")
+        return Sample(rtf=found.rtf * (5 if slowed else 1), first_s=found.first_s)
+
+    rig.speed = disturbed
+    found = tune(rig, seconds=12 / (1 - DUEL), where=space(Settings(executor="onnx", slots=8)))
+    rules = make_plan(Settings(), MACHINE, SPEC)
+    assert found.best.candidate.plan.threads == rules.threads == 4
+    assert found.chosen["threads"].value == 4
+    assert "RTF 0.5, " in found.chosen["threads"].why
+    assert "threads=1" in found.chosen["threads"].why
+    assert found.rules is found.best
+
+
+def test_a_plan_that_is_kept_was_faster_than_the_rules_in_the_same_race() -> None:
+    found = tune(Made(bumpy, noise=0.02))
+    assert found.rules is not None
+    assert found.best.rtf < found.rules.rtf
+    assert len(found.best.samples) == len(found.rules.samples) > 1
+    assert tune(Made(lambda plan: Sample(rtf=0.3, first_s=0.1))).rules is None
 
 
 def test_the_bound_on_the_first_sound_holds_under_throughput() -> None:

@@ -29,6 +29,8 @@ APART = ((2, 1.25), (3, 1.05))
 LOST = 5
 """… and after so many if it has lost every one of them: among equals that comes by chance once in 32."""
 MOST_ROUNDS = 9
+DUEL = 0.15
+"""Share of the time in which what was found has to prove itself against the rules' plan."""
 SWEEPS = 2
 """Times every factor is settled: once more if something has changed the first time."""
 
@@ -136,6 +138,8 @@ class Result:
     """Everything that was tried."""
     skipped: tuple[str, ...] = ()
     """Factors there was no time for."""
+    rules: Runs | None = None
+    """The rules' plan beside the one found, if that was another: their last race. `best` is of the same race."""
 
 
 class Tuner:
@@ -147,8 +151,10 @@ class Tuner:
 
     def search(self, seconds: float) -> Result:
         """The best plan that can be found in so many seconds. Raises what the rules' own plan fails with."""
-        deadline = self._clock() + seconds
+        end = self._clock() + seconds
+        deadline = end - DUEL * seconds
         best, told, skipped = self._baseline(), dict[str, str](), list[str]()
+        rules = best.candidate
         factors = self._space.factors()
         for sweep in range(SWEEPS):
             before = best.candidate
@@ -163,7 +169,22 @@ class Tuner:
                     skipped.append(name)
             if best.candidate == before:
                 break
-        return Result(best=best, chosen=_chosen(best, told), runs=list(self._runs.values()), skipped=tuple(skipped))
+        duel = self._duel(rules, best.candidate, end)
+        if duel:
+            best, told = self._judge.best(duel), _retold(rules, best.candidate, told, duel, self._judge)
+        beside = next((each for each in duel if each.candidate == rules), None)
+        return Result(
+            best=best,
+            chosen=_chosen(best, told),
+            runs=list(self._runs.values()),
+            skipped=tuple(skipped),
+            rules=beside,
+        )
+
+    def _duel(self, rules: Candidate, found: Candidate, end: float) -> list[Runs]:
+        """The rules' plan and what was found, in turns: races of other times, on a machine that was busier in some,
+        must not end in a plan that is slower. Empty if they are the same."""
+        return [] if found == rules else self.race("the rules' plan", [rules, found], end)
 
     def exhaust(self, rounds: int) -> Result:
         """Every combination, so many interleaved rounds each."""
@@ -245,6 +266,16 @@ class Tuner:
         known = self._runs.setdefault(runs.candidate, Runs(runs.candidate))
         known.samples += runs.samples
         known.peak, known.failed = max(known.peak, runs.peak), runs.failed or known.failed
+
+
+def _retold(rules: Candidate, found: Candidate, told: dict[str, str], duel: list[Runs], judge: Judge) -> dict[str, str]:
+    """Reasons after the duel: where the rules have won it, theirs for every field that had been moved."""
+    best = judge.best(duel)
+    if best.candidate != rules:
+        return told
+    why = explain("plan", best, duel, judge)
+    moved = {name for name in told if getattr(rules.plan, name) != getattr(found.plan, name)}
+    return {name: why if name in moved else reason for name, reason in told.items()}
 
 
 def _chosen(best: Runs, told: dict[str, str]) -> dict[str, Chosen]:

@@ -162,9 +162,12 @@ def _report(result: Result, record: Record, wanted: Wanted, judge: Judge) -> Non
         screen.print(
             f"There was no time for {', '.join(result.skipped)}: saywell tune --seconds {4 * wanted.seconds:g}"
         )
-    rules = result.runs[0]
-    if result.best.candidate != rules.candidate:
-        screen.print(f"The rules' plan has RTF {rules.rtf:.4f}, this one {result.best.rtf:.4f}.")
+    if result.rules is not None and result.rules is not result.best:
+        screen.print(
+            f"In turns with it the rules' plan had RTF {result.rules.rtf:.4f}, this one {result.best.rtf:.4f}."
+        )
+    elif result.rules is not None:
+        screen.print("In turns with what the races gave, the rules' plan was as fast or faster: it stays.")
     screen.print(f"Kept after {record.seconds:.0f} s; every plan on this machine uses it (saywell plan).")
 
 
