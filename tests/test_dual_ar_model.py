@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,11 @@ from saywell.models.dual_ar.codec_nets import Codec
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert import convert
 from saywell.models.dual_ar.guards import LONGEST_PERIOD, Guard
+from saywell.models.dual_ar.model import DualArModel
+from saywell.models.dual_ar.runtime_codec import CodecDecoder
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
+from saywell.plan import Plan
 from saywell.types import Audio, AudioChunk, Frame, Reference, Request, SamplingParams, Sequence
 
 Start = Callable[..., Engine]
@@ -132,6 +136,22 @@ def test_other_threads_in_the_middle_of_a_sequence_are_not_heard(start: Start, p
     for stream, samples in zip(streams, planned, strict=True):
         np.testing.assert_array_equal(stream.collect().samples, samples)
     assert seen[:2] == [2, 1]
+
+
+def test_with_other_threads_nothing_is_held_twice(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = start(precision="int8")
+    model: DualArModel = engine._resident.model
+    decoder, graphs = DualArModel._decoder, [weakref.ref(graph) for graph in model._ar._graphs]
+    codec, seen = weakref.ref(model._codec), []
+
+    def loading(self: DualArModel, plan: Plan) -> CodecDecoder:
+        seen.append((codec(), *(graph() for graph in graphs)))
+        return decoder(self, plan)
+
+    monkeypatch.setattr(DualArModel, "_decoder", loading)
+    model.adapt(replace(engine.plan, threads=2))
+    assert seen == [(None,) * (1 + len(graphs))]
+    assert engine.submit(ask()).collect().samples.size
 
 
 def test_a_recording_changes_the_voice_and_is_encoded_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ def figures(run: dict[str, Any], pressure: dict[str, Any]) -> dict[str, Any]:
         each for each in run["events"] if each["event"] == "spoken" and pressure["calm_at"] <= each["at"] <= until
     ]
     good = [each for each in spoken if each["ok"]]
-    back = next((each["at"] for each in moves if each["at"] > released and each["level"] == 0), None)
+    back = _back(moves, released)
     settled = max([since, *(each["at"] for each in downs if each["at"] <= released)])
     if settled + _SETTLED_S < released:
         settled += _SETTLED_S
@@ -37,7 +37,7 @@ def figures(run: dict[str, Any], pressure: dict[str, Any]) -> dict[str, Any]:
         "down_s": round(downs[0]["at"] - since, 2) if downs else None,
         "steps": max((each["steps"] for each in moves), key=len, default=[]),
         "why": downs[0]["reason"] if downs else "",
-        "back_s": round(back - released, 2) if back else None,
+        "back_s": None if back is None else round(back - released, 2),
         "requests": len(spoken),
         "failed": len(spoken) - len(good),
         "errors": sorted({each["error"] for each in spoken if not each["ok"]}),
@@ -50,6 +50,14 @@ def figures(run: dict[str, Any], pressure: dict[str, Any]) -> dict[str, Any]:
         "first_ms_calm": _median(calm, "first_s", 1000),
         "first_ms_pressed": _median(pressed, "first_s", 1000),
     }
+
+
+def _back(moves: list[dict[str, Any]], released: float) -> float | None:
+    """When it was as planned again; at once, where it was before the pressure ended (something else gave way)."""
+    before = [each["level"] for each in moves if each["at"] <= released]
+    if before and before[-1] == 0:
+        return released
+    return next((float(each["at"]) for each in moves if each["at"] > released and each["level"] == 0), None)
 
 
 def _begins(run: dict[str, Any], pressure: dict[str, Any]) -> float:

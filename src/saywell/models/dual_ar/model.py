@@ -132,6 +132,8 @@ class DualArModel:
     def adapt(self, plan: Plan) -> None:
         self._prefixes.limit(plan.cache_bytes - codes_bytes(plan), plan.cache_entries)
         if plan.threads != self._plan.threads:
+            # Both go before either comes again: memory may be what is short.
+            del self._codec
             self._ar.load_graphs(_threading(plan))
             self._codec = self._decoder(plan)
         self._plan = plan
