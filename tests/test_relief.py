@@ -66,9 +66,12 @@ def test_each_level_adds_one_step_with_its_reason() -> None:
     assert "planned: 8" in reason.why
 
 
-def test_a_single_shot_voice_gets_shorter_texts() -> None:
+def test_a_single_shot_voice_gets_shorter_texts_where_memory_is_short_only() -> None:
     plan = replace(PLAN, first_frames=1, chunk_frames=1, first_chunk_chars=300)
-    now = relieve(plan, SPEC, 1, "")
+    rungs = steps(plan, SPEC)
+    assert [step.name for step in rungs if step.depth == Depth.WORK] == ["slots", "threads"]
+    level = [step.name for step in rungs].index("chunks") + 1
+    now = relieve(plan, SPEC, level, "")
     assert (now.chunk_chars, now.first_chunk_chars) == (256, 256)
 
 

@@ -86,7 +86,7 @@ _REFUSE = Step(name="refuse", depth=Depth.DOOR, about="no new requests", changes
 
 def steps(plan: Plan, spec: ModelSpec) -> tuple[Step, ...]:
     """The rungs this plan has, in the order they are taken; what cannot be halved or lightened is no rung."""
-    found = (_chunks(plan), _slots(plan), _threads(plan), _caches(plan), _lighter(plan, spec), _REFUSE)
+    found = (_portions(plan), _slots(plan), _threads(plan), _chunks(plan), _caches(plan), _lighter(plan, spec), _REFUSE)
     return tuple(step for step in found if step is not None)
 
 
@@ -113,18 +113,23 @@ def changed(plan: Plan, now: Plan) -> dict[str, str]:
     }
 
 
-def _chunks(plan: Plan) -> Step | None:
-    """Smaller pieces. Where frames are decoded in portions these shrink, which nobody hears; a model that speaks a
-    chunk in one go gets shorter chunks of the texts that come from now on, cut where a sentence ends if one does."""
+def _portions(plan: Plan) -> Step | None:
+    """Smaller portions of frames to decode at once, which nobody hears."""
     half = max(plan.first_frames, plan.chunk_frames // 2 // plan.first_frames * plan.first_frames)
-    if half < plan.chunk_frames:
-        changes = {"chunk_frames": half}
-        return Step(name="chunks", depth=Depth.WORK, about="less sound decoded at once", changes=changes)
+    if half >= plan.chunk_frames:
+        return None
+    changes = {"chunk_frames": half}
+    return Step(name="chunks", depth=Depth.WORK, about="less sound decoded at once", changes=changes)
+
+
+def _chunks(plan: Plan) -> Step | None:
+    """For a model that speaks a chunk in one go: shorter chunks of the texts that come from now on, cut where a
+    sentence ends if one does. It wins memory only, and may be heard."""
     chars = max(_SHORTEST_CHUNK, plan.chunk_chars // 2)
     if plan.chunk_frames > 1 or chars >= plan.chunk_chars:
         return None
     changes = {"chunk_chars": chars, "first_chunk_chars": min(chars, plan.first_chunk_chars)}
-    return Step(name="chunks", depth=Depth.WORK, about="shorter chunks of text", changes=changes, audible=True)
+    return Step(name="chunks", depth=Depth.MEMORY, about="shorter chunks of text", changes=changes, audible=True)
 
 
 def _slots(plan: Plan) -> Step | None:
