@@ -20,14 +20,12 @@ from torch import Tensor, nn
 from saywell.models.dual_ar.codec_nets import Codec
 from saywell.models.wren.phones import SPEAKERS
 from training import command
-from training.dual_ar.blocks import SAMPLES, Floats, spoken
+from training.dual_ar.blocks import Floats, spoken
 from training.dual_ar.books import CONSTANT, Books
 from training.dual_ar.loop import Stage, run
 from training.dual_ar.sizes import CODEC
 
 ROWS, BLOCKS = 6, 22
-CONTEXT = 8
-"""Blocks heard before the ones that count."""
 RATE = 2e-3
 FFTS = (1024, 320, 96)
 QUIET = 1e-3
@@ -92,11 +90,11 @@ def train(data: Path, folder: Path, minutes: float, cool: float, seed: int = 1) 
     """Train for `minutes` of computing, those of earlier calls included. Returns the checkpoint."""
     torch.manual_seed(seed)
     books, found, model = Books.load(folder / "books.npz"), codes(data), Decoder()
-    stage, skipped = Stage("decoder", folder, model, RATE, minutes, cool), CONTEXT * SAMPLES
+    stage = Stage("decoder", folder, model, RATE, minutes, cool)
     return run(
         stage,
         lambda step: batches(found, books, np.random.default_rng([seed, step])),
-        lambda batch: losses(model(batch[0])[:, skipped:], batch[1][:, skipped:]),
+        lambda batch: losses(model(batch[0]), batch[1]),
         total,
     )
 

@@ -13,7 +13,6 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import tiktoken
 import torch
 from torch import Tensor
@@ -22,13 +21,16 @@ from saywell.models.dual_ar.codec_nets import Book, Codec
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CONFIG_FILE
 from saywell.models.dual_ar.layout import codec_tensors, model_tensors, published_codec_tensors
 from saywell.models.dual_ar.tokenizer import IM_END, PATTERN, RANKS_FILE, SPECIALS_FILE, Tokenizer
-from training.dual_ar.books import CONSTANT, ENTRIES, RADIUS, Books
+from saywell.models.wren.phones import SYMBOLS
+from training.dual_ar.books import CONSTANT, ENTRIES, RADIUS, WIDTH, Books
 from training.dual_ar.decoder import Decoder
-from training.dual_ar.encoder import Encoder
+from training.dual_ar.encoder import NAMED, STEADY_AT, Encoder
 from training.dual_ar.nets import Training
 from training.dual_ar.sizes import BEGIN, BYTES, CODEC, CONFIG, SPECIALS, config
 
 MODEL_FILE, CODEC_FILE = "model.pth", "codec.pth"
+PHONES_FILE = "phones.txt"
+"""Not of the layout: the two symbols each semantic code stands for, by which speech can be judged unheard."""
 
 
 def transformers(books: Books, run: Path, averaged: bool = True) -> dict[str, Tensor]:
@@ -44,11 +46,12 @@ def transformers(books: Books, run: Path, averaged: bool = True) -> dict[str, Te
 def codec(books: Books, run: Path) -> dict[str, Tensor]:
     """Encoder, quantiser and decoder with weight norm, as published, fp16."""
     net, decoder = Codec(CODEC), Decoder()
-    encoder = Encoder(books, np.ones(CODEC.latent_dim, np.float32))
+    encoder = Encoder(books)
     for name, part in (("decoder", decoder), ("encoder", encoder)):
         if (run / f"{name}.pt").exists():
             part.load_state_dict(torch.load(run / f"{name}.pt", weights_only=True)["model"])
-    net.decoder, net.encoder = decoder.decoder, encoder.encoder
+    net.decoder = decoder.decoder
+    encoder.fill(net.encoder)
     net.quantizer.post_module, net.quantizer.upsample = decoder.post_module, decoder.upsample
     net.quantizer.pre_module, net.quantizer.downsample = encoder.pre_module, encoder.downsample
     _fill(net.quantizer.semantic_quantizer.quantizers[0], books, 0)
@@ -60,10 +63,15 @@ def codec(books: Books, run: Path) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _fill(into: Book, books: Books, book: int) -> None:
-    """An entry is its vector and RADIUS; latents are compared in the same space."""
+    """An entry is its vector and RADIUS; so are latents as they are compared, phones where the encoder names them."""
     basis, entries = torch.from_numpy(books.bases[book]), torch.from_numpy(books.entries[book])
-    wide = torch.cat([basis, torch.zeros(len(basis), 1)], 1)
-    into.in_proj.weight.copy_(wide.T[..., None])
+    wide, heard = torch.cat([basis, torch.zeros(len(basis), 1)], 1), torch.zeros(len(basis), WIDTH)
+    if book == 0:
+        heard[NAMED, : WIDTH - 1] = torch.eye(WIDTH - 1)
+    else:
+        heard.copy_(wide)
+        heard[NAMED], heard[STEADY_AT] = 0, 0
+    into.in_proj.weight.copy_(heard.T[..., None])
     into.in_proj.bias.zero_()[-1] = RADIUS
     into.out_proj.weight.copy_(wide[..., None])
     into.out_proj.bias.copy_(torch.from_numpy(books.centres[book]))
@@ -110,6 +118,8 @@ def export(run: Path, out: Path, averaged: bool = True) -> Path:
     ranks = (f"{base64.b64encode(bytes([each])).decode()} {each}\n" for each in range(BYTES))
     (out / RANKS_FILE).write_text("".join(ranks), encoding="ascii")
     (out / SPECIALS_FILE).write_text(json.dumps(SPECIALS, indent=0) + "\n", encoding="utf-8")
+    named = (" ".join(SYMBOLS[number] for number in pair) for pair in books.pairs.tolist())
+    (out / PHONES_FILE).write_text("\n".join(named) + "\n", encoding="ascii")
     return out
 
 
