@@ -80,6 +80,8 @@ def trained(stages: SimpleNamespace, corpus: Path, books: Any, tmp_path_factory:
     """Every stage trained for seconds; the transformers in two calls, the second goes on where the first ended."""
     run: Path = tmp_path_factory.mktemp("run")
     books.save(run / "books.npz")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         for module in (stages.train, stages.loop):
             patch.setattr(module, "LOG_S", 0.5)
@@ -93,6 +95,7 @@ def trained(stages: SimpleNamespace, corpus: Path, books: Any, tmp_path_factory:
         steps = torch.load(run / "ar.pt", weights_only=True)["step"]
         stages.train.train(corpus, run, minutes=0.06, cool=0.5)
         stages.decoder.train(corpus, run, minutes=0.05, cool=0.5)
+    torch.set_num_threads(threads)
     assert torch.load(run / "ar.pt", weights_only=True)["step"] > steps > 0
     return run
 
