@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from saywell.bench.dual_ar_ceiling import STREAMS
+from saywell.bench.setting import SENTENCES, TRIES
 from saywell.bench.watch import Watch, memory, proportional
 from saywell.engine.engine import Engine
 from saywell.engine.launch import decide
@@ -38,20 +39,6 @@ BATCHES = (1, 2, 4, 8, 16)
 TEXTS = (100, 300, 1000, 5000)
 VOICE, TRANSCRIPT = "bench", "The parcel came on a wet Tuesday, and nobody in the house had any idea who had sent it."
 VOICE_S = 10.0
-SENTENCES = (
-    "The lighthouse keeper lit the lamp before the ships came home through fog.",
-    "A small boat crossed the bay while gulls circled over the empty harbour.",
-    "She wrote down every number twice because the first list had been lost.",
-    "Nobody expected the old clock to strike again after all of those years.",
-    "Bring two loaves of bread and some butter from the shop at the corner.",
-    "The train to the north was late so we drank our coffee in the station.",
-    "Rain fell on the garden all night and by morning the river had risen.",
-    "He told the story slowly as if each word were a stone to be put down.",
-    "In the market they sold apples and rope and a great many old lanterns.",
-)
-"""Of one length, each one chunk: neither longer than a first chunk nor with a clause to cut it at."""
-_TRIES = 4
-"""Draws of a sentence that random weights may end too early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +109,7 @@ class Session:
 
     def speak(self, texts: Sequence[str], frames: int, seed: int = 0) -> dict[str, Any]:
         """All texts at once, each sequence `frames` long; what it took. Seconds."""
-        for each in range(seed, seed + _TRIES):
+        for each in range(seed, seed + TRIES):
             self.model.spent.clear()
             try:
                 with Watch() as watch:
@@ -130,7 +117,7 @@ class Session:
                 return self._row(found, watch)
             except BadAudio:  # an end too early, by chance: another draw
                 continue
-        raise BadAudio(f"random weights ended a sentence too early {_TRIES} times; give --model a trained one")
+        raise BadAudio(f"random weights ended a sentence too early {TRIES} times; give --model a trained one")
 
     def _collect(self, texts: Sequence[str], frames: int, seed: int) -> list[Summary]:
         requests = [

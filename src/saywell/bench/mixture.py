@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from saywell.bench.stability_child import TRIES, text_of
+from saywell.bench.setting import TRIES
+from saywell.bench.stability_child import text_of
 
 FORMATS = ("wav", "mp3", "flac", "opus", "pcm")
 SHORTEST, LONGEST = 10, 2_000

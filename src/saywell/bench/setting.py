@@ -10,6 +10,21 @@ from saywell.errors import InvalidRequest
 from saywell.hardware import detect
 from saywell.settings import parse_pairs
 
+SENTENCES = (
+    "The lighthouse keeper lit the lamp before the ships came home through fog.",
+    "A small boat crossed the bay while gulls circled over the empty harbour.",
+    "She wrote down every number twice because the first list had been lost.",
+    "Nobody expected the old clock to strike again after all of those years.",
+    "Bring two loaves of bread and some butter from the shop at the corner.",
+    "The train to the north was late so we drank our coffee in the station.",
+    "Rain fell on the garden all night and by morning the river had risen.",
+    "He told the story slowly as if each word were a stone to be put down.",
+    "In the market they sold apples and rope and a great many old lanterns.",
+)
+"""Of one length, each one chunk: neither longer than a first chunk nor with a clause to cut it at."""
+TRIES = 4
+"""Draws of a sentence that random weights may end too early."""
+
 
 def machine() -> dict[str, Any]:
     """For the report."""

@@ -16,17 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from saywell.bench.limits import Cage, enter
-
-SENTENCES = (
-    "The lighthouse keeper lit the lamp before the ships came home through fog.",
-    "A small boat crossed the bay while gulls circled over the empty harbour.",
-    "She wrote down every number twice because the first list had been lost.",
-    "Nobody expected the old clock to strike again after all of those years.",
-    "Bring two loaves of bread and some butter from the shop at the corner.",
-    "The train to the north was late so we drank our coffee in the station.",
-)
-TRIES = 4
-"""Draws of a text that random weights may end too early."""
+from saywell.bench.setting import SENTENCES, TRIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
