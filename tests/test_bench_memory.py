@@ -47,9 +47,10 @@ def test_the_verdict(change: dict[str, object], good: bool) -> None:
 
 
 def test_a_limit_the_plan_refuses_is_not_counted_and_not_enough() -> None:
-    refused = {"limit_mb": 1024, "refused": "too little"}
+    refused = {"limit_mb": 1024, "refused": "too little", "kills": 0}
     assert memory.met([refused, ROW])
     assert not memory.met([refused])
+    assert not memory.met([{**refused, "kills": 1}, ROW])
 
 
 def test_a_run_under_a_limit(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,7 @@ def run(cage: Cage | None, wishes: dict[str, Any], mixture: Mixture) -> dict[str
                 outcomes = ask_all(port, mixture)
             held = sum(footprint.most(child.pid) for child in psutil.Process(pid).children())
     except EngineFailure as error:
-        return {"refused": error.message}
+        return {"refused": error.message, "kills": cage.kills() if cage else 0}
     return {
         "model": model,
         "refused": "",
@@ -88,11 +88,10 @@ def run(cage: Cage | None, wishes: dict[str, Any], mixture: Mixture) -> dict[str
 
 
 def met(rows: list[dict[str, Any]]) -> bool:
-    """Of the servers under a limit that their plan did not refuse."""
+    """Of the servers under a limit that their plan did not refuse. One killed before it was ready refused nothing."""
     ran = [row for row in rows if row["limit_mb"] and not row["refused"]]
-    return bool(ran) and all(
-        not row["kills"] and not row["outcomes"].get("failed") and LOW <= (row["ratio"] or 0) <= HIGH for row in ran
-    )
+    good = [not row["outcomes"].get("failed") and LOW <= (row["ratio"] or 0) <= HIGH for row in ran]
+    return bool(ran) and all(good) and not any(row["kills"] for row in rows)
 
 
 def show(console: Console, rows: list[dict[str, Any]]) -> None:
