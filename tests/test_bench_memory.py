@@ -53,6 +53,7 @@ def test_a_limit_the_plan_refuses_is_not_counted_and_not_enough() -> None:
     assert not memory.met([{**refused, "kills": 1}, ROW])
 
 
+@pytest.mark.timeout(300)
 def test_a_run_under_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
     memory.main(["--limits", "512", "--requests", "6", "--clients", "2"])
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
