@@ -26,7 +26,7 @@ def figures(run: dict[str, Any], pressure: dict[str, Any]) -> dict[str, Any]:
         each for each in run["events"] if each["event"] == "spoken" and pressure["calm_at"] <= each["at"] <= until
     ]
     good = [each for each in spoken if each["ok"]]
-    back = _back(moves, released)
+    back = next((each["at"] for each in moves if each["at"] > released and each["level"] == 0), None)
     settled = max([since, *(each["at"] for each in downs if each["at"] <= released)])
     if settled + _SETTLED_S < released:
         settled += _SETTLED_S
@@ -50,14 +50,6 @@ def figures(run: dict[str, Any], pressure: dict[str, Any]) -> dict[str, Any]:
         "first_ms_calm": _median(calm, "first_s", 1000),
         "first_ms_pressed": _median(pressed, "first_s", 1000),
     }
-
-
-def _back(moves: list[dict[str, Any]], released: float) -> float | None:
-    """When it was as planned again; at once, where it was before the pressure ended (something else gave way)."""
-    before = [each["level"] for each in moves if each["at"] <= released]
-    if before and before[-1] == 0:
-        return released
-    return next((float(each["at"]) for each in moves if each["at"] > released and each["level"] == 0), None)
 
 
 def _begins(run: dict[str, Any], pressure: dict[str, Any]) -> float:
