@@ -43,7 +43,7 @@ PHONES = 0.22
 APART = 0.05
 """So much more may be wrong with lighter weights, on a set as small as this."""
 POINT = {"int8": 0.01, "int4": 0.02}
-"""The same on seventeen times as many. A point is the goal; int4 was .7 points off in one set of draws, 1.05 in another."""
+"""The same on seventeen times as many. A point is the goal; int4 was .7 off in one set of draws, 1.05 in another."""
 DAMAGED, DAMAGED_TEXTS = 0.3, 8
 """At least so much more is wrong when the engine is."""
 
