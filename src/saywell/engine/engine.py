@@ -168,17 +168,20 @@ class Engine:
             voice = self._admission.check(request, len(loop.in_flight), loop.seconds_each, loaded=self._resident.loaded)
             loop.in_flight.add(request.id)
 
-        def add() -> None:
-            loop.add(lambda: Job(request, voice, loop.plan, outlet, seed, deadline), outlet, request.id)
+            def add() -> None:
+                loop.add(lambda: Job(request, voice, loop.plan, outlet, seed, deadline), outlet, request.id)
 
-        if request.reference is None:
-            self.wake(add)
-        else:
-            self.wake(_nothing)  # a model that was unloaded is loaded meanwhile
-            self._preparing.submit(self._prepare, request, outlet, deadline, add)
+            # Handed over before the door can close: what comes after that is seen by nobody.
+            if request.reference is None:
+                self.wake(add)
+            else:
+                self.wake(_nothing)  # a model that was unloaded is loaded meanwhile
+                self._preparing.submit(self._prepare, request, outlet, deadline, add)
 
     def _prepare(self, request: Request, outlet: Outlet, deadline: float, add: Callable[[], None]) -> None:
         """Encode a reference beside the engine's thread, then let the request in."""
+        if request.id not in self._loop.in_flight:
+            return  # cancelled meanwhile
         try:
             try:
                 self._resident.prepare(request, deadline - time.monotonic())
@@ -316,10 +319,12 @@ class Engine:
     def _shut(self) -> None:
         with self._door:
             self._open_to_jobs = False
-        self._preparing.shutdown(wait=True, cancel_futures=True)
+        why = self._error or EngineClosed("the engine was closed", retry_after=5.0)
+        self._resident.give_up(why)
+        self._preparing.shutdown(wait=True)
         self._receive(0.0)
         for job in self._loop.scheduler.jobs():
-            job.outlet.fail(self._error or EngineClosed("the engine was closed", retry_after=5.0))
+            job.outlet.fail(why)
         self._loop.in_flight.clear()
         self._resident.unload()
 

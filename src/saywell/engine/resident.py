@@ -7,8 +7,10 @@ import gc
 import sys
 import threading
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 
+from saywell.errors import SaywellError
 from saywell.models.base import Model
 from saywell.plan import Plan
 from saywell.types import Request
@@ -29,6 +31,7 @@ class Resident:
         self._plan = plan
         # Whoever prepares a reference holds the model; it must not be closed under their hands.
         self._held = threading.Condition()
+        self._over: SaywellError | None = None
 
     @property
     def loaded(self) -> bool:
@@ -64,11 +67,23 @@ class Resident:
         return tuple(name for name in FIXED if self.loaded and getattr(plan, name) != getattr(self._plan, name))
 
     def prepare(self, request: Request, timeout_s: float) -> None:
-        """Encode a request's reference, once the model is there. Raises what the model raises, TimeoutError."""
+        """Encode a request's reference, once the model is there.
+
+        Raises what the model raises, TimeoutError, and why there will be no model any more.
+        """
         with self._held:
-            if not self._held.wait_for(lambda: self.loaded, timeout_s):
+            there = self._held.wait_for(lambda: self.loaded or self._over is not None, timeout_s)
+            if self._over is not None:
+                raise copy(self._over)
+            if not there or timeout_s <= 0:
                 raise TimeoutError
             self.model.prepare(request)
+
+    def give_up(self, why: SaywellError) -> None:
+        """Nothing is loaded from now on: whoever waits for a model is told."""
+        with self._held:
+            self._over = why
+            self._held.notify_all()
 
 
 def give_back() -> None:
