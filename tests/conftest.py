@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,12 @@ TINY_PLAN = Plan(
     data_dir=Path("cache"),
     adapt=False,  # what else runs on the machine must not decide
 )
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: an engine collects garbage as it closes, and looked through all of it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

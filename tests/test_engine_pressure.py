@@ -255,6 +255,12 @@ def test_weights_that_cannot_be_loaded_leave_those_there_are(rig) -> None:
     it.see(FULL, 5)
     assert np.array_equal(it.say(), planned)
     assert it.engine.health().state == "ready"
+    assert it.engine.health().pressure.pending == ("lighter",)
+    assert [model.loaded.precision for model in it.models] == ["fp32", "fp32"], "tried once, nobody waits for the next"
+    it.see(CALM)
+    it.see(FULL)
+    it.say()
+    assert len(it.models) == 3, "tried again with the next plan that asks for it"
 
 
 # The door

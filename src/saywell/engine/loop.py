@@ -51,6 +51,8 @@ class Loop:
         self._idle_since = time.monotonic()
         self._hold_until = 0.0
         self._load_after = 0.0
+        self._futile = False
+        """Whether loading again for this plan has failed."""
         self._resident = resident
         self._tracks: dict[Sequence, Track] = {}
         self._on_ran_out = on_ran_out
@@ -76,6 +78,7 @@ class Loop:
         self.plan = plan
         self.scheduler.resize(plan.slots, plan.lookahead)
         self._hold_until = time.monotonic() + _HOLD_S
+        self._futile = False
         if not self._resident.loaded:
             return
         try:
@@ -94,9 +97,10 @@ class Loop:
                 self._load()
             return
         waits = bool(self.pending)
-        self.scheduler.hold = waits and now < self._hold_until
-        if waits and not self.scheduler.begun:
-            self._load_again()
+        self.scheduler.hold = waits and not self._futile and now < self._hold_until
+        if waits:
+            if not (self._futile or self.scheduler.begun):
+                self._load_again()
         elif self.plan.idle_unload_s and now - self._idle_since > self.plan.idle_unload_s:
             _log.info("unloading the model: nothing to do for %g s", self.plan.idle_unload_s)
             self._resident.unload()
@@ -128,6 +132,7 @@ class Loop:
             self._resident.load(self.plan)
         except Exception as error:  # noqa: BLE001 - whatever it is, the model that ran until now is known to load
             _log.error("the model cannot be loaded with %s, so it stays as planned", wanted, exc_info=error)
+            self._futile = True
             self._resident.load(self._planned)
             self._model.adapt(self.plan)
         else:
