@@ -381,6 +381,20 @@ CASES = [
     ("flight BA2490", "flight BA two four nine zero"),
     ("½ km", "one half of a kilometre"),
     ("2½ km", "two and a half kilometres"),
+    ("The book I read, every step I take.", "The book I read, every step I take."),
+    ("the war I fought; World War I began", "the war I fought; World War one began"),
+    ("a phase I trial of class I drugs, part I of it", "a phase one trial of class one drugs, part one of it"),
+    ("THE PART I LIKE", "THE PART I LIKE"),
+    ("USB type C, Appendix C, Section L", "USB type C, Appendix C, Section L"),
+    ("Chapter L", "Chapter fifty"),
+    ("Malcolm X met Robert C", "Malcolm X met Robert C"),
+    ("No. I see.", "No. I see."),
+    ("No. I'm fine.", "No. I'm fine."),
+    ("She said no. I left.", "She said no. I left."),
+    ("Vol. II, vol. III and fig. I", "volume two, volume three and figure one"),
+    ("the C.I.A., c. 1850", "the C I A, circa eighteen fifty"),
+    ("6 ft. tall near Ft. Worth", "six feet tall near Fort Worth"),
+    ("Take plan B. Then go. J. A. Smith", "Take plan B. Then go. J A Smith"),
 ]
 # fmt: on
 

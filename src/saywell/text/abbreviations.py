@@ -15,7 +15,7 @@ _ALWAYS = {
     "cpl.": "Corporal", "gov.": "Governor", "supt.": "Superintendent", "e.g.": "for example", "i.e.": "that is",
     "vs.": "versus", "approx.": "approximately", "dept.": "department", "govt.": "government", "assn.": "association",
     "univ.": "university", "incl.": "including", "excl.": "excluding", "cf.": "compare", "viz.": "namely",
-    "mt.": "Mount", "ave.": "Avenue", "rd.": "Road", "blvd.": "Boulevard", "hwy.": "Highway", "ft.": "Fort",
+    "mt.": "Mount", "ave.": "Avenue", "rd.": "Road", "blvd.": "Boulevard", "hwy.": "Highway",
     "inc.": "Incorporated", "ltd.": "Limited", "corp.": "Corporation", "bros.": "Brothers", "co.": "Company",
     "jr.": "Junior", "sr.": "Senior", "esq.": "Esquire", "etc.": "et cetera", "a.k.a.": "also known as",
     "ph.d.": "P H D", "et al.": "et al", "temp.": "temperature", "max.": "maximum", "misc.": "miscellaneous",
@@ -29,11 +29,12 @@ _BEFORE_NAME = {
     "col.": "Colonel",
     "maj.": "Major",
     "pres.": "President",
+    "ft.": "Fort",
 }
 _BEFORE_NUMBER = {
     "no.": "number", "nos.": "numbers", "nr.": "number", "p.": "page", "pp.": "pages", "fig.": "figure",
     "figs.": "figures", "eq.": "equation", "vol.": "volume", "vols.": "volumes", "ch.": "chapter", "sec.": "section",
-    "art.": "article", "para.": "paragraph", "ca.": "circa", "c.": "circa", "op.": "opus",
+    "art.": "article", "para.": "paragraph", "op.": "opus",
 }  # fmt: skip
 
 
@@ -42,24 +43,33 @@ def _any_of(words: dict[str, str]) -> str:
 
 
 _ALWAYS_RE = re.compile(rf"(?<![\w.])(?:{_any_of(_ALWAYS)})(?!\w)", re.IGNORECASE)
-_NAME_RE = re.compile(rf"(?<![\w.])(?:{_any_of(_BEFORE_NAME)})(?=\s[A-Z])", re.IGNORECASE)
-_NUMBER_RE = re.compile(rf"(?<![\w.])(?:{_any_of(_BEFORE_NUMBER)})\s?(?=\d|[IVXLC]+\b)", re.IGNORECASE)
+_NAME_RE = re.compile(rf"(?<![\w.])(?<!\d\s)(?:{_any_of(_BEFORE_NAME)})(?=\s(?-i:[A-Z]))", re.IGNORECASE)
+# "No. I see." is an answer and "No. C" a letter; "Vol. I" and "No. IV" are numbers.
+_NUMBER_RE = re.compile(
+    rf"(?<![\w.])(?:{_any_of(_BEFORE_NUMBER)})\s?(?=\d|(?-i:[IVXLC]{{2,}}|[VX]|I(?!\s\w))\b(?!['’]))", re.IGNORECASE
+)
+_CIRCA = re.compile(r"(?<![\w.])ca?\.\s?(?=\d)", re.IGNORECASE)
 _DOCTOR = re.compile(r"(?P<street>[A-Z][a-z]+\s)?\bDr\.(?=(?P<name>\s[A-Z])?)|\bDr(?=\s[A-Z])")
 _SAINT = re.compile(r"\b(?P<kind>St|Ste)\.(?=(?P<name>\s[A-Z])?)|\bSt(?=\s[A-Z][a-z])")
 _TITLE = re.compile(r"\b(Mr|Mrs|Ms)(?=\s[A-Z])")
 _VERSUS = re.compile(r"\bvs\b")
 _WITH = re.compile(r"(?<!\w)w/(o\b)?\s?(?=\w|\s|$)")
 _INITIALISM = re.compile(r"(?<![\w.])(?:[A-Za-z]\.){2,12}(?:[A-Za-z](?![\w.]))?")
-_INITIAL = re.compile(
-    r"(?<![\w.°'])([A-HJ-Z])\.(?=\s?[A-Z])(?!\s(?:A|An|The|He|She|It|We|They|You|I|This|That|In|But|And|If)\b)"
-)
+_INITIAL = re.compile(r"(?<![\w.°'])([A-HJ-Z])\.(?=\s?(?P<next>[A-Z]\w{0,15})(?P<stop>\.?))")
 
 _ROMAN = r"(?=[IVXLC])C{0,3}(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})(?<=[IVXLC])"
 _NUMBERED = (
-    "chapter|part|volume|vol|book|act|scene|section|article|appendix|phase|stage|class|type|level|grade|title|unit|"
+    "chapter|part|volume|vol(?!\\.)|book|act|scene|section|article|appendix|phase|stage|class|type|level|grade|title|unit|"
     "lesson|episode|season|round|step|figure|table|war|bowl|canto|psalm|group|tier|mark|apollo|category|schedule"
 )
-_SECTION = re.compile(rf"\b((?i:{_NUMBERED})\.?)\s({_ROMAN})\b(?!['’]\w)")
+_SECTION = re.compile(rf"\b((?i:{_NUMBERED})\.?)\s({_ROMAN})\b(?!['’]\w)(?=(?P<next>\s\w{{1,20}})?)")
+_LONG = word_set("chapter psalm canto book")
+"""What may go up to L or C: a type C, an appendix L and the like are letters."""
+_AFTER_NUMERAL = re.compile(
+    r"(?:of|the|an?|and|or|trial|study|error|cancer|tumou?r|felony|disease|diabetes|clinical|hypersensitivity|"
+    r"(?!was|always|sometimes|perhaps|towards|this|thus)\w{2,}[b-rt-z]s)\Z"
+)
+"""A word that cannot follow the pronoun: `phase I trials`, `part I ends`, but `the part I like`."""
 _REIGNS = (
     "Henry|Louis|Charles|George|Elizabeth|Edward|William|James|Richard|Philip|Paul|Benedict|Pius|Leo|Gregory|Francis|"
     "Clement|Innocent|Alexander|Catherine|Frederick|Wilhelm|Napoleon|Ferdinand|Nicholas|Peter|Ivan|Constantine|Ptolemy|"
@@ -74,9 +84,14 @@ _ROMAN_HINT = re.compile(r"(?<=\s)[IVXLC]+\b|\b[IVX]{3}")
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 
 
+def speak_numbering(text: str) -> str:
+    """What stands before a number: No. 5, vol. II, ca. 1850. Before Roman numerals become words."""
+    text = _NUMBER_RE.sub(lambda match: f"{_BEFORE_NUMBER[match[0].strip().lower()]} ", text)
+    return _CIRCA.sub("circa ", text)
+
+
 def speak_abbreviations(text: str) -> str:
     """Abbreviations as words; a full stop that also ended the sentence stays."""
-    text = _NUMBER_RE.sub(lambda match: f"{_BEFORE_NUMBER[match[0].strip().lower()]} ", text)
     text = _DOCTOR.sub(_doctor, text)
     text = _SAINT.sub(_saint, text)
     text = _TITLE.sub(lambda match: _ALWAYS[f"{match[1].lower()}."], text)
@@ -92,7 +107,7 @@ def speak_roman(text: str) -> str:
     """Roman numerals where they can be nothing else: Chapter IV, Henry VIII, XIV."""
     if not _ROMAN_HINT.search(text):
         return text
-    text = _SECTION.sub(lambda match: f"{match[1]} {cardinal(_value(match[2]))}", text)
+    text = _SECTION.sub(_section, text)
     text = _REIGN.sub(_reign, text)
     return _LONE_ROMAN.sub(lambda match: cardinal(_value(match[0])), text)
 
@@ -136,8 +151,11 @@ def _saint(match: Match[str]) -> str:
 
 
 def _initial(match: Match[str]) -> str:
-    """`J. R. Tolkien` loses its full stops; `U.S.A` is left to the pattern for initialisms."""
-    return match[0] if match.string[match.end() + 1 : match.end() + 2] == "." else f"{match[1]} "
+    """`J. R. Tolkien` loses its full stops, `plan B. Then` does not; `U.S.A` is left to the pattern for initialisms."""
+    if match.string[match.end() + 1 : match.end() + 2] == ".":
+        return match[0]
+    another = len(match["next"]) == 1 and match["stop"]
+    return match[0] if match["next"].lower() in STARTERS and not another else f"{match[1]} "
 
 
 def _initials(match: Match[str]) -> str:
@@ -154,8 +172,16 @@ def _end_sentence(match: Match[str]) -> bool:
     return following is None or following[1].lower() in STARTERS
 
 
+def _section(match: Match[str]) -> str:
+    name, numeral, after = match[1], match[2], match["next"]
+    if numeral in ("C", "L") and name.lower() not in _LONG:
+        return match[0]
+    pronoun = numeral == "I" and after and not name.istitle() and not _AFTER_NUMERAL.match(after.strip().lower())
+    return match[0] if pronoun else f"{name} {cardinal(_value(numeral))}"
+
+
 def _reign(match: Match[str]) -> str:
-    if match[3] == "I" and not match["crown"]:
+    if (match[3] == "I" and not match["crown"]) or match[3] in ("L", "C") or match[0] == "Malcolm X":
         return match[0]
     return f"{match[1]} the {ordinal(_value(match[3]))}"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from saywell.text.abbreviations import speak_abbreviations, speak_roman
+from saywell.text.abbreviations import speak_abbreviations, speak_numbering, speak_roman
 from saywell.text.clean import clean
 from saywell.text.dates import speak_dates, speak_times
 from saywell.text.numbers import any_numeral
@@ -96,7 +96,7 @@ def _lines(text: str) -> str:
 def _say_numbers(text: str, *, month_first: bool) -> str:
     for pattern, words in _WORD_SYMBOLS:
         text = pattern.sub(words, text)
-    text = speak_roman(speak_abbreviations(speak_roman(speak_huge(text))))
+    text = speak_roman(speak_abbreviations(speak_roman(speak_numbering(speak_huge(text)))))
     if _DIGIT.search(text):
         text = speak_times(speak_dates(speak_phones(text), month_first=month_first))
         text = speak_numbers(speak_measures(speak_money(speak_versions(text))))

@@ -83,7 +83,7 @@ _UNIT = (
     r"|\s(?P<unit>" + "|".join(re.escape(unit) for unit in sorted(_SPACED, key=len, reverse=True)) + r"))(?![\w²³]|'\w)"
     r"(?:/(?P<per>"
     + "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True) if "/" not in unit)
-    + r")(?!\w))?"
+    + r")(?!\w))?(?:\.(?=\s[a-z]))?"
 )
 _MEASURE = re.compile(rf"(?<![\w.,/]){_MINUS}(?P<number>{_ANY})(?:\s?[-–]\s?(?P<to>{_NUMBER}))?{_UNIT}")
 _DIMENSIONS = re.compile(rf"(?<=\d)\s?[x×]\s?(?={_NUMBER})")
