@@ -395,6 +395,22 @@ CASES = [
     ("the C.I.A., c. 1850", "the C I A, circa eighteen fifty"),
     ("6 ft. tall near Ft. Worth", "six feet tall near Fort Worth"),
     ("Take plan B. Then go. J. A. Smith", "Take plan B. Then go. J A Smith"),
+    ("2.5bn people, 1.5M users, 2.5k likes", "two point five billion people, one point five million users, two point five thousand likes"),
+    ("a 1.7B model, 3M and 3 bn", "a one point seven billion model, three M and three billion"),
+    ("802.11ac", "eight hundred and two point one one ac"),
+    ("Apt. 4B, 221B Baker St.", "Apt. four B, two two one B Baker Street."),
+    ("$1T and £1.50p", "one trillion dollars and one pound and fifty pence p"),
+    ("$5/hr, $10/mo, 5 kWh/day", "five dollars per hour, ten dollars per month, five kilowatt hours per day"),
+    ("2 tbsp. oil, 8 oz. cheese", "two tablespoons oil, eight ounces cheese"),
+    ("Go w/o. Or w/o, then.", "Go without. Or without, then."),
+    (">50%, <1%, p < .05", "greater than fifty percent, less than one percent, p less than point zero five"),
+    ("–5 °C, 3 –5", "minus five degrees Celsius, three to five"),
+    ("Title\n=====\nText", "Title. Text"),
+    ("Call 911.", "Call nine one one."),
+    ("Beverly Hills, CA 90210", "Beverly Hills, CA nine zero two one zero"),
+    ("ISBN 978-3-16-148410-0", "ISBN nine seven eight, three, one six, one four eight four one zero, zero"),
+    ("2/3rds of it", "two thirds of it"),
+    ("20:00h", "twenty hundred"),
 ]
 # fmt: on
 

@@ -53,7 +53,7 @@ _DOCTOR = re.compile(r"(?P<street>[A-Z][a-z]+\s)?\bDr\.(?=(?P<name>\s[A-Z])?)|\b
 _SAINT = re.compile(r"\b(?P<kind>St|Ste)\.(?=(?P<name>\s[A-Z])?)|\bSt(?=\s[A-Z][a-z])")
 _TITLE = re.compile(r"\b(Mr|Mrs|Ms)(?=\s[A-Z])")
 _VERSUS = re.compile(r"\bvs\b")
-_WITH = re.compile(r"(?<!\w)w/(o\b)?\s?(?=\w|\s|$)")
+_WITH = re.compile(r"(?<!\w)w/(?:(o)\b\s?|\s?(?=\w|\s|$))")
 _INITIALISM = re.compile(r"(?<![\w.])(?:[A-Za-z]\.){2,12}(?:[A-Za-z](?![\w.]))?")
 _INITIAL = re.compile(r"(?<![\w.°'])([A-HJ-Z])\.(?=\s?(?P<next>[A-Z]\w{0,15})(?P<stop>\.?))")
 

@@ -58,7 +58,7 @@ _NOT_PLURAL = word_set(
 
 _CLOCK = re.compile(
     rf"(?<![\w.:,$€£])(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?:\.\d{{1,6}})?)?"
-    rf"(?![\d:])(?:Z\b)?(?:{_MERIDIEM})?",
+    rf"(?![\d:])(?:Z\b|\s?h\b)?(?:{_MERIDIEM})?",
     re.IGNORECASE,
 )
 _HOUR = re.compile(rf"(?<![\w.:,$€£-])(?P<hour>1[0-2]|0?[1-9])(?:\.(?P<minute>[0-5]\d))?{_MERIDIEM}", re.IGNORECASE)

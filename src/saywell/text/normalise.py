@@ -28,9 +28,9 @@ _OTHER_NUMERAL = re.compile(r"[^\W\x00-\x7f]")
 
 _BULLET = re.compile(r"(?:^|\n)[ ]*(?:[-*+•‣·▪◦]|#{1,6})[ ]+(?=\S)")
 _LINK = re.compile(r"!?\[([^\[\]\n]{0,200}[^\W_][^\[\]\n]{0,200})\]\((?:https?://|mailto:|[/#.])[^()\s]{0,500}\)")
-_UNENDED = re.compile(r"(?<=[^\s.!?,;:…])(?=[\"')\]]{0,3}[ ]*\n[ ]*(?:\n|[-*+•‣·][ ]|\(?\d{1,3}[.)][ ]|#))")
+_UNENDED = re.compile(r"(?<=[^\s.!?,;:…])(?=[\"')\]]{0,3}[ ]*\n[ ]*(?:\n|[=-]{3}|[-*+•‣·][ ]|\(?\d{1,3}[.)][ ]|#))")
 _SPACES = re.compile(r"\s+")
-_RUN = re.compile(r"([!?,;:\"'(\[{<)\]}>*_~#=|\\/^&%@+°§©$€£¥₹₩₽₿¢-])\1{2,}")
+_RUN = re.compile(r"([!?,;:\"'(\[{<)\]}>*_~#|\\/^&%@+°§©$€£¥₹₩₽₿¢-])\1{2,}")
 _STOPS = re.compile(r"\.{4,}")
 _BEFORE_MARK = re.compile(r" (?=[,;!?](?![\w.])|[.:](?=\s|$))")
 _LOST_QUOTES = re.compile(r"(?<=\s)\"(?=\s)|\(\s*\)|``|''")
@@ -46,9 +46,10 @@ _WORD_SYMBOLS = (
     (re.compile(r"<\s?=|≤"), " less than or equal to "),
     (re.compile(r">\s?=|≥"), " greater than or equal to "),
     (re.compile(r"[-=]>|→|⇒"), " to "),
+    (re.compile(r"(?:(?<=^)|(?<=[^\d\W][\s(])|(?<=[^\w\s][\s(]))–(?=\d)"), "−"),
     (re.compile(r"!=|≠"), " is not equal to "),
-    (re.compile(r"(?<=[\w)])\s?<\s?(?=\d)|(?<=[\w)])\s<\s(?=\w)"), " less than "),
-    (re.compile(r"(?<=[\d)])\s?>\s?(?=\d)|(?<=[\w)])\s>\s(?=\w)"), " greater than "),
+    (re.compile(r"(?:(?<=[\w)])|(?<![^\s(]))\s?<\s?(?=[$€£]?\.?\d)|(?<=[\w)])\s<\s(?=\w)"), " less than "),
+    (re.compile(r"(?<=[\d)])\s?>\s?(?=\d)|(?<=[\w)])\s>\s(?=\.?\w)|(?<![^\s(])>(?=[$€£]?\.?\d)"), " greater than "),
 )
 _SYMBOLS = {
     "&": "and", "%": "percent", "@": "at", "+": "plus", "=": "equals", "°": "degrees", "§": "section", "©": "copyright",

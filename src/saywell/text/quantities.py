@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from re import Match
 
+from saywell.text.english import SPELLED
 from saywell.text.numbers import MAX_DIGITS, any_numeral, cardinal, decimal, digits, fraction, is_one, ordinal
 
 _NUMBER = r"(?:\d{1,3}(?:,\d{2,3}){0,4},\d{3}|\d{1,15})(?:\.\d{1,15})?"
@@ -36,8 +37,9 @@ _SCALES = {
     "b": "billion",
     "bn": "billion",
     "tn": "trillion",
+    "t": "trillion",
 }
-_SCALE = r"(?:\s?(?P<scale>thousand|million|billion|trillion|(?:[kKmMbB]n?|mm|tn)(?![\w])))?"
+_SCALE = r"(?:\s?(?P<scale>thousand|million|billion|trillion|(?:[kKmMbB]n?|mm|tn|T)(?![\w])))?"
 _MONEY = re.compile(
     rf"(?<![\d.,]){_MINUS}(?P<area>\b(?:US|AU|CA|HK|NZ|[ACS])(?=\$))?(?P<symbol>[$€£¥₹₩₽₿])\s?(?P<minus>-?)(?P<number>{_ANY})"
     rf"(?:\s?[-–]\s?[$€£¥₹₩₽₿]?(?P<to>{_NUMBER})(?![\w.,-]*\d))?{_SCALE}"
@@ -54,7 +56,7 @@ _UNITS = {
     "ml": "millilitre", "mL": "millilitre", "cl": "centilitre", "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz",
     "GHz": "gigahertz", "W": "watt", "kW": "kilowatt", "MW": "megawatt", "GW": "gigawatt", "Wh": "watt hour",
     "kWh": "kilowatt hour", "MWh": "megawatt hour", "V": "volt", "kV": "kilovolt", "mV": "millivolt", "mA": "milliamp",
-    "mAh": "milliamp hour", "B": "byte", "kB": "kilobyte", "KB": "kilobyte", "MB": "megabyte", "GB": "gigabyte",
+    "mAh": "milliamp hour", "kB": "kilobyte", "KB": "kilobyte", "MB": "megabyte", "GB": "gigabyte",
     "TB": "terabyte", "PB": "petabyte", "KiB": "kibibyte", "MiB": "mebibyte", "GiB": "gibibyte", "TiB": "tebibyte",
     "kbps": "kilobit per second", "Mbps": "megabit per second", "Gbps": "gigabit per second",
     "kbit/s": "kilobit per second", "Mbit/s": "megabit per second", "Gbit/s": "gigabit per second",
@@ -70,6 +72,7 @@ _UNITS = {
     "kPa": "kilopascal", "psi": "pound per square inch", "cal": "calorie", "kcal": "kilocalorie", "kJ": "kilojoule",
     "MJ": "megajoule", "kN": "kilonewton", "Nm": "newton metre", "Ω": "ohm", "kΩ": "kiloohm", "ha": "hectare",
     "°C": "degree Celsius", "°F": "degree Fahrenheit", "° C": "degree Celsius", "° F": "degree Fahrenheit",
+    "tsp": "teaspoon", "tbsp": "tablespoon", "qt": "quart", "gal": "gallon",
     "°": "degree", "%": "percent", "‰": "per mille",
 }  # fmt: skip
 _PLURALS = {
@@ -77,7 +80,7 @@ _PLURALS = {
     "gigahertz": "gigahertz", "percent": "percent", "per mille": "per mille",
 }  # fmt: skip
 # One letter after a space is more often a name than a unit: "Apollo 5 V".
-_SPACED = [unit for unit in _UNITS if unit not in ("W", "V", "B", "L", "s")]
+_SPACED = [unit for unit in _UNITS if unit not in ("W", "V", "L", "s")]
 _UNIT = (
     r"(?:-?(?P<tight>" + "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True)) + r")"
     r"|\s(?P<unit>" + "|".join(re.escape(unit) for unit in sorted(_SPACED, key=len, reverse=True)) + r"))(?![\w²³]|'\w)"
@@ -86,6 +89,10 @@ _UNIT = (
     + r")(?!\w))?(?:\.(?=\s[a-z]))?"
 )
 _MEASURE = re.compile(rf"(?<![\w.,/]){_MINUS}(?P<number>{_ANY})(?:\s?[-–]\s?(?P<to>{_NUMBER}))?{_UNIT}")
+_SCALED = re.compile(
+    rf"{_LEFT}(?P<number>\d{{1,9}}\.\d{{1,9}}(?=[kKMB])|{_NUMBER}(?=\s?[mbt]n))\s?(?P<scale>\w{{1,2}})(?!\w)"
+)
+"""`2.5k`, `1.7B`, `3 bn`. A whole number with a single letter may be a name: 3M, 221B."""
 _DIMENSIONS = re.compile(rf"(?<=\d)\s?[x×]\s?(?={_NUMBER})")
 _TIMES_AS = re.compile(rf"{_LEFT}(?P<number>{_NUMBER})[x×](?!\w)")
 _FEET = re.compile(r"(?<![\w.,])(\d{1,2})'\s?(\d{1,2})(?:\"|'')(?!\w)")
@@ -99,8 +106,14 @@ _PHONE = re.compile(
     r"|\(\d{2,5}\)[ .-]?\d{2,5}(?:[ .-]\d{2,5}){0,4}"
     r"|(?:1[ .-])?\d{3}([.-])\d{3}\1\d{4}|\d{3}-\d{4}"
     r"|\d{3}-\d{2}-\d{4}|\d{4}(?:[ -]\d{4}){2,3}"
-    r"|0\d{2,4}(?:[ -]\d{3,4}){2}|0\d{4} \d{6})(?![\w-]|[.,]\d)"
+    r"|0\d{2,4}(?:[ -]\d{3,4}){2}|0\d{4} \d{6}"
+    r"|(?!\d{4}-\d\d-\d\d)\d{1,7}(?:-\d{1,7}){3,6})(?![\w-]|[.,]\d)"
 )
+_BY_DIGIT = re.compile(
+    r"(?P<before>\b(?i:call|dial|call(?:ed|ing)|dial(?:l?ed|l?ing))\s)(?P<number>911|999|112|988|000|111|101)(?![\w,.-]*\d)"
+    rf"|(?P<place>\b(?:(?i:zip(?:\scode)?)|{'|'.join(sorted(SPELLED))})\s)(?P<code>\d{{5}}(?:-\d{{4}})?)(?![\w,.-]*\d)"
+)
+"""Emergency calls, and the postal codes of the United States."""
 _VERSION = re.compile(
     r"(?<![\w.,])(?:[vV](?:er(?:sion)?)?\.?\s?(?P<one>\d{1,4}(?:\.\d{1,4})?)|[vV]?(?P<many>\d{1,4}(?:\.\d{1,4}){2,6}))(?![\w]|\.\d)"
 )
@@ -115,11 +128,13 @@ _EUROPEAN_CENTS = re.compile(r"(?<![\w.,])(\d{1,4}),(\d{2})(?=\s?€)")
 _ORDINAL = re.compile(r"(?<![\w.])(\d{1,3}(?:,\d{3}){1,4}|\d{1,15})(?:st|nd|rd|th)\b", re.IGNORECASE)
 _MIXED = re.compile(r"(?<![\w.,/])(\d{1,6})\s(\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)")
 _VULGAR = re.compile(r"(?<![\w.,])(?:(\d{1,6})\s?)?([¼-¾⅐-⅞])(?!\d)")
-_FRACTION = re.compile(r"(?<![\w.,/])(\d{1,6})/(\d{1,6})(?![\w/]|[.,]\d)")
+_FRACTION = re.compile(r"(?<![\w.,/])(\d{1,6})/(\d{1,6})(?:(?:th|rd)s)?(?![\w/]|[.,]\d)")
 _OUT_OF = re.compile(r"(?<![\w.,/])(\d{1,3}\.\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)")
 _PER = re.compile(
-    r"(?<=[\d$€£kKmMn%])/(?=(?:second|minute|hour|day|night|week|month|year|person|user|head|unit|item|call|token|request)s?\b)"
+    r"(?:(?<=[\d$€£¢kKmMn%])|(?<=Wh)|(?<=[kMGT]B)|(?<=[km]g))/(?=(?:second|minute|hour|day|night|week|month|year|person|user|head|unit|item|call|token|request)s?\b)"
 )
+_PER_SHORT = re.compile(r"(?<=[\d¢])/(hr|wk|mo|yr|min|lb|kg|oz|gal)\b")
+_PER_NAMES = {"hr": "hour", "wk": "week", "mo": "month", "yr": "year", "min": "minute"}
 _SPECIAL_FRACTIONS = {"24/7": "twenty-four seven", "9/11": "nine eleven", "50/50": "fifty fifty"}
 _RATIO = re.compile(r"(?<![\w.,:])(\d{1,4}):(\d{1,4})(?![\w:]|[.,]\d)")
 _RANGE = re.compile(rf"{_LEFT}(?<![-^])({_NUMBER})(?:\s?[–—]\s?|-)({_NUMBER})(?![\w-]|[.,]\d)")
@@ -134,7 +149,7 @@ _GROUPED_HUGE = re.compile(r"(?<![\w.])\d{1,3}(?:,\d{3}){5,}(?![\d])")
 _PLAIN = re.compile(rf"(?P<number>{_NUMBER}|(?<![\d.])\.\d{{1,15}})")
 _LETTER_DIGIT = re.compile(r"(?<=[^\W\d_])-?(?=\d)")
 _DIGIT_LETTER = re.compile(r"(?<=\d)(?=[^\W\d_])")
-_MIXED_TOKEN = re.compile(r"(?<![\w-])(?=\w{0,24}[^\W\d_])(?=\w{0,24}\d)[\w-]{2,40}")
+_MIXED_TOKEN = re.compile(r"(?<![\w-])(?<!\d\.)(?=\w{0,24}[^\W\d_])(?=\w{0,24}\d)[\w-]{2,40}")
 
 
 def speak_huge(text: str) -> str:
@@ -145,6 +160,7 @@ def speak_huge(text: str) -> str:
 
 def speak_phones(text: str) -> str:
     """Phone numbers, digit by digit, with a breath between the groups."""
+    text = _BY_DIGIT.sub(_by_digit, text)
     return _PHONE.sub(_phone, text)
 
 
@@ -157,11 +173,12 @@ def speak_money(text: str) -> str:
     """Amounts of money."""
     text = _THOUSANDS.sub(r"\1", text)
     text = _TO_MONEY.sub(" to ", text)
+    text = _PER_SHORT.sub(lambda match: f" per {_PER_NAMES.get(match[1]) or _UNITS[match[1]]}", text)
     text = _PER.sub(" per ", text)
     text = _EUROPEAN.sub(lambda match: f"{match[1].replace('.', '')}.{match[2]}", text)
     text = _EUROPEAN_CENTS.sub(r"\1.\2", text)
-    text = _MONEY.sub(_money, text)
-    text = _MONEY_AFTER.sub(_money, text)
+    text = _MONEY.sub(lambda match: _money(match) + _apart(match, 1), text)
+    text = _MONEY_AFTER.sub(lambda match: _money(match) + _apart(match, 1), text)
     text = _CODE_AFTER.sub(_coded, text)
     text = _CODE_BEFORE.sub(_coded, text)
     return _CENTS.sub(lambda match: _count(match["number"], "cent", "cents"), text)
@@ -171,6 +188,7 @@ def speak_measures(text: str) -> str:
     """Numbers with a unit, a percent sign or a multiplier."""
     text = _FEET.sub(lambda match: f"{_count(match[1], 'foot', 'feet')} {cardinal(match[2])}", text)
     text = _INCHES.sub(lambda match: f"{decimal(match['number'])} inch", text)
+    text = _SCALED.sub(lambda match: f"{decimal(match['number'])}{_scale(match['scale'])}", text)
     text = _DIMENSIONS.sub(" by " if "x" in text else " times ", text)
     text = _MEASURE.sub(_measure, text)
     return _TIMES_AS.sub(lambda match: f"{decimal(match['number'])} times", text)
@@ -221,6 +239,11 @@ def _phone(match: Match[str]) -> str:
     groups = re.findall(r"\d+", match[0])
     spoken = ", ".join(map(digits, groups))
     return f"plus {spoken}" if match[0][0] == "+" else spoken
+
+
+def _by_digit(match: Match[str]) -> str:
+    spoken = ", ".join(map(digits, (match["number"] or match["code"]).split("-")))
+    return f"{match['before'] or match['place']}{spoken}"
 
 
 def _version(match: Match[str]) -> str:
