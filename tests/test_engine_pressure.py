@@ -243,13 +243,14 @@ def test_a_long_text_does_not_keep_others_waiting_for_lighter_weights(rig, monke
     until(lambda: len(it.models) == 2 and it.engine.health().pressure.pending == ())
 
 
-def test_weights_that_cannot_be_loaded_leave_those_there_are(rig) -> None:
-    class NoInt8(Told):
-        def __init__(self, spec: ModelSpec, plan: Plan) -> None:
-            if plan.precision == "int8":
-                raise ModelFailure("int8.data is missing")
-            super().__init__(spec, plan)
+class NoInt8(Told):
+    def __init__(self, spec: ModelSpec, plan: Plan) -> None:
+        if plan.precision == "int8":
+            raise ModelFailure("int8.data is missing")
+        super().__init__(spec, plan)
 
+
+def test_weights_that_cannot_be_loaded_leave_those_there_are(rig) -> None:
     it = rig(NoInt8)
     planned = it.say()
     it.see(FULL, 5)
@@ -261,6 +262,38 @@ def test_weights_that_cannot_be_loaded_leave_those_there_are(rig) -> None:
     it.see(FULL)
     it.say()
     assert len(it.models) == 3, "tried again with the next plan that asks for it"
+
+
+def test_weights_that_cannot_be_loaded_are_tried_once(rig) -> None:
+    it = rig(NoInt8)
+    load, tried = it.engine._resident._load, []
+    it.engine._resident._load = lambda plan: (tried.append(plan.precision), load(plan))[1]
+    it.see(FULL, 5)
+    for _ in range(5):
+        it.say()
+    assert tried == ["int8", "fp32"]
+    it.see(CALM, 8)
+    it.see(FULL, 5)
+    it.say()
+    assert tried == ["int8", "fp32"] * 2  # the reason may be gone
+
+
+def test_an_engine_outlives_weights_that_cannot_be_loaded_for_a_while(rig, monkeypatch) -> None:
+    monkeypatch.setattr(loop_module, "_AGAIN_S", 0.05)
+    it = rig()
+    planned = it.say()
+    load, broken = it.engine._resident._load, [ModelFailure("no memory"), MemoryError()]
+    it.engine._resident._load = lambda plan: (_ for _ in ()).throw(broken.pop()) if broken else load(plan)
+    it.see(FULL, 5)
+    until(lambda: not broken)
+    assert np.array_equal(it.say(), planned)
+    assert it.engine.health().state == "ready"
+
+
+def test_an_engine_that_begins_under_relief_begins_with_what_loads(rig) -> None:
+    it = rig(NoInt8, strained="the worker before was killed")
+    assert it.say().size
+    assert it.engine.health().pressure.pending == ("lighter",)
 
 
 # The door

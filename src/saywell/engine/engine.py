@@ -277,7 +277,7 @@ class Engine:
         pin(self.plan.affinity)
         self._receive(0.0)  # the plan of one that begins under relief
         try:
-            self._resident.load(self._loop.plan)
+            self._loop.load()
             self._voices = self._resident.model.voices()
         except Exception as error:  # noqa: BLE001 - whatever loading raises is handed to start()
             self._fail(error, "the model could not be loaded")

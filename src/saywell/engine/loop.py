@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from saywell.engine.job import Job, Track, next_seed
 from saywell.engine.recovery import ran_out
-from saywell.engine.resident import Resident, give_back
+from saywell.engine.resident import FIXED, Resident, give_back
 from saywell.engine.scheduler import Scheduler
 from saywell.engine.stream import Outlet
 from saywell.errors import (
@@ -51,8 +51,8 @@ class Loop:
         self._idle_since = time.monotonic()
         self._hold_until = 0.0
         self._load_after = 0.0
-        self._futile = False
-        """Whether loading again for this plan has failed."""
+        self._stays = False
+        """The model has not loaded as the plan in force says: until there is another, it is loaded as planned."""
         self._resident = resident
         self._tracks: dict[Sequence, Track] = {}
         self._on_ran_out = on_ran_out
@@ -75,10 +75,10 @@ class Loop:
 
     def adapt(self, plan: Plan) -> None:
         """Take up another plan: what lives at once, the rest when nothing that has begun is left."""
+        self._stays = self._stays and all(getattr(plan, name) == getattr(self.plan, name) for name in FIXED)
         self.plan = plan
         self.scheduler.resize(plan.slots, plan.lookahead)
         self._hold_until = time.monotonic() + _HOLD_S
-        self._futile = False
         if not self._resident.loaded:
             return
         try:
@@ -94,21 +94,20 @@ class Loop:
             self._idle_since = now
         if not self._resident.loaded:
             if self.in_flight and now >= self._load_after:
-                self._load()
+                self._load_for_those_waiting()
             return
-        waits = bool(self.pending)
-        self.scheduler.hold = waits and not self._futile and now < self._hold_until
-        if waits:
-            if not (self._futile or self.scheduler.begun):
-                self._load_again()
+        waits = bool(self.pending) and not self._stays
+        self.scheduler.hold = waits and now < self._hold_until
+        if waits and not self.scheduler.begun:
+            self._load_again()
         elif self.plan.idle_unload_s and now - self._idle_since > self.plan.idle_unload_s:
             _log.info("unloading the model: nothing to do for %g s", self.plan.idle_unload_s)
             self._resident.unload()
 
-    def _load(self) -> None:
+    def _load_for_those_waiting(self) -> None:
         begun = time.monotonic()
         try:
-            self._resident.load(self.plan)
+            self.load()
         except Exception as error:  # noqa: BLE001 - whoever waits for it is told; the next request tries again
             why = cause(error, "the model could not be loaded")
             for job in self.scheduler.jobs():
@@ -116,6 +115,23 @@ class Loop:
             self._load_after = time.monotonic() + _AGAIN_S
         else:
             _log.info("the model was loaded in %.1f s", time.monotonic() - begun)
+
+    def load(self) -> None:
+        """Load under the plan in force; if it does not load so, with what no loaded model can change as planned.
+
+        Raises what loading raises.
+        """
+        planned = replace(self.plan, **{name: getattr(self._planned, name) for name in FIXED})
+        if not self._stays and self.plan != planned:
+            try:
+                self._resident.load(self.plan)
+                return
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is known to load as planned
+                wanted = ", ".join(f"{name}={getattr(self.plan, name)}" for name in FIXED)
+                _log.error("the model cannot be loaded with %s, so it stays as planned", wanted, exc_info=error)
+                self._stays = True
+            give_back()  # what the attempt has left behind
+        self._resident.load(planned)
 
     def empty_caches(self) -> None:
         """Forget what can be made anew, and give the memory back to the system. The plan stays."""
@@ -125,18 +141,10 @@ class Loop:
         give_back()
 
     def _load_again(self) -> None:
-        begun = time.monotonic()
         wanted = ", ".join(f"{name}={getattr(self.plan, name)}" for name in self.pending)
+        _log.warning("the model is loaded again with %s", wanted)
         self._resident.unload()
-        try:
-            self._resident.load(self.plan)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the model that ran until now is known to load
-            _log.error("the model cannot be loaded with %s, so it stays as planned", wanted, exc_info=error)
-            self._futile = True
-            self._resident.load(self._planned)
-            self._model.adapt(self.plan)
-        else:
-            _log.warning("the model was loaded again with %s in %.1f s", wanted, time.monotonic() - begun)
+        self._load_for_those_waiting()
 
     # Jobs
 
