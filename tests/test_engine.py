@@ -30,7 +30,7 @@ from saywell.errors import (
     TooManyRequests,
     UnknownVoice,
 )
-from saywell.models.base import DecodeJob
+from saywell.models.base import DecodeJob, SequenceError
 from saywell.plan import Plan
 from saywell.types import Frame, Request, Samples, SamplingParams, Sequence, Timestamp
 from tiny_ar import family as tiny_ar
@@ -325,6 +325,32 @@ def test_one_bad_sequence_fails_its_own_request_only(tiny_engine: Start) -> None
     with pytest.raises(InvalidText, match="zyzzyva"):
         bad.collect()
     np.testing.assert_array_equal(good.collect().samples, golden.samples)
+
+
+@pytest.mark.parametrize("where", ["step", "decode"])
+def test_a_sequence_that_fails_later_costs_the_others_nothing(tiny_engine: Start, where: str) -> None:
+    class Picky(tiny_ar.TinyModel):
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            self._refuse("step", batch)
+            return super().step(batch)
+
+        def decode(self, jobs: list[DecodeJob]) -> list[Samples]:
+            self._refuse("decode", [job.sequence for job in jobs])
+            return super().decode(jobs)
+
+        def _refuse(self, at: str, sequences: list[Sequence]) -> None:
+            for sequence in sequences:
+                if at == where and "refused" in sequence.text:
+                    raise SequenceError(sequence, ModelFailure("no"))
+
+    engine = tiny_engine(Picky, slots=6)
+    golden = engine.submit(ask(LONG)).collect()
+    streams = [engine.submit(ask(text)) for text in (LONG, "This is refused.", "And refused it is.", LONG)]
+    for stream in streams[1:3]:
+        with pytest.raises(ModelFailure, match="no"):
+            stream.collect()
+    for stream in (streams[0], streams[3]):
+        np.testing.assert_array_equal(stream.collect().samples, golden.samples)
 
 
 @pytest.mark.parametrize("where", ["prefill", "step", "decode"])

@@ -16,7 +16,8 @@ from conftest import TINY_PLAN
 from saywell.engine.engine import Engine
 from saywell.engine.recovery import ran_out
 from saywell.errors import ModelFailure, OutOfMemory
-from saywell.models.base import DecodeJob
+from saywell.executors.onnx import GraphError
+from saywell.models.base import DecodeJob, SequenceError
 from saywell.monitor import Resources
 from saywell.plan import Plan
 from saywell.relief import Timing
@@ -75,9 +76,9 @@ class Short(tiny_ar.TinyModel):
 def start() -> Iterator[Callable[..., Engine]]:
     made: list[Engine] = []
 
-    def go(**fields: object) -> Engine:
+    def go(kind: type[Short] = Short, **fields: object) -> Engine:
         plan = replace(TINY_PLAN, **fields)
-        engine = Engine(SPEC, plan, lambda now: Short(SPEC, now), look=calm, timing=NEVER)
+        engine = Engine(SPEC, plan, lambda now: kind(SPEC, now), look=calm, timing=NEVER)
         made.append(engine)
         engine.start()
         return engine
@@ -107,6 +108,62 @@ def test_the_audio_is_complete_and_the_same(start, where: str, later: int, error
     assert np.array_equal(heard.samples, planned.samples)
     assert (heard.summary.finish_reason, heard.summary.frames) == ("stop", planned.summary.frames)
     assert model(engine).live == 0
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_memory_that_runs_out_in_one_sequence_is_no_fault_of_it(start, where: str) -> None:
+    """As families say it of a graph that could not allocate: an error of this program, about one sequence."""
+
+    class Graphs(Short):
+        short = False
+
+        def prefill(self, started: list[Sequence]) -> None:
+            self._run_out("prefill", started)
+            super().prefill(started)
+
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            self._run_out("step", batch)
+            return super().step(batch)
+
+        def decode(self, jobs: list[DecodeJob]) -> list[Samples]:
+            self._run_out("decode", [job.sequence for job in jobs])
+            return super().decode(jobs)
+
+        def _run_out(self, at: str, sequences: list[Sequence]) -> None:
+            if at != where or not self.short:
+                return
+            self.short = False
+            try:
+                raise RuntimeError("Failed to allocate memory for requested buffer of size 1048576")
+            except RuntimeError as error:
+                graph = GraphError(f"slow.onnx: {error}")
+                graph.__cause__ = error
+                raise SequenceError(sequences[-1], graph) from graph
+
+    engine = start(Graphs)
+    planned = engine.submit(ask(LONG)).collect()
+    model(engine).short = True
+    heard = engine.submit(ask(LONG)).collect()
+    assert not model(engine).short
+    assert np.array_equal(heard.samples, planned.samples)
+    assert model(engine).live == 0
+
+
+def test_memory_that_runs_out_after_the_last_sound_is_answered_for(start) -> None:
+    class Sticky(Short):
+        short = False
+
+        def release(self, sequence: Sequence) -> None:
+            super().release(sequence)
+            if self.short:
+                self.short = False
+                raise MemoryError
+
+    engine = start(Sticky)
+    model(engine).short = True
+    with pytest.raises(OutOfMemory):
+        engine.submit(ask(timeout_s=5.0)).collect()
+    assert engine.submit(ask()).collect().duration_s > 0
 
 
 @pytest.mark.parametrize("where", WHERE)

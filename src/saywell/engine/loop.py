@@ -21,7 +21,7 @@ from saywell.errors import (
     OutOfMemory,
     SaywellError,
 )
-from saywell.models.base import Model, SequenceError
+from saywell.models.base import DecodeJob, Model, SequenceError
 from saywell.plan import Plan
 from saywell.types import Frame, ModelSpec, Samples, Sequence
 
@@ -192,7 +192,10 @@ class Loop:
                 self.steps += 1
                 self._deliver(frames)
         except SequenceError as error:
-            self.end(self._tracks[error.sequence].job, error.cause)
+            if ran_out(error.cause):
+                self._begin_anew(error.cause)
+            else:
+                self.end(self._tracks[error.sequence].job, error.cause)
         except Exception as error:  # noqa: BLE001 - a broken step fails the sequences in it, not the engine
             if ran_out(error):
                 self._begin_anew(error)
@@ -226,10 +229,21 @@ class Loop:
             elif track is not None:
                 track.add(frame, self.plan)
         due = [track for frame in frames if (track := self._tracks.get(frame.sequence)) is not None and track.due]
-        decoded = self._model.decode([track.decode_job(self.plan) for track in due]) if due else []
-        for track, samples in zip(due, decoded, strict=True):
-            if track.sequence in self._tracks:  # not if the verdict on a sibling has just ended its job
+        for job, samples in self._decode([track.decode_job(self.plan) for track in due]):
+            if (track := self._tracks.get(job.sequence)) is not None:  # None if a sibling's failure has ended its job
                 self._send(track, samples)
+
+    def _decode(self, jobs: list[DecodeJob]) -> list[tuple[DecodeJob, Samples]]:
+        """Samples of each job, but of those whose request fails meanwhile."""
+        while jobs:
+            try:
+                return list(zip(jobs, self._model.decode(jobs), strict=True))
+            except SequenceError as error:
+                if ran_out(error.cause):
+                    raise
+                self.end(self._tracks[error.sequence].job, error.cause)
+                jobs = [job for job in jobs if job.sequence in self._tracks]
+        return []
 
     def _send(self, track: Track, samples: Samples) -> None:
         job = track.job
@@ -299,7 +313,8 @@ class Loop:
         _log.warning("memory ran out (%s); beginning anew with less", type(error).__name__)
         for job in self.scheduler.jobs():
             tracks = [track for track in self._tracks.values() if track.job is job]
-            if any(track.anew for track in tracks):
+            between = len(tracks) < job.running  # one of them: forgotten, and the job has not been left
+            if between or any(track.anew for track in tracks):
                 self.end(job, out_of_memory())
                 continue
             for track in tracks:
