@@ -317,6 +317,21 @@ def test_refusals_come_before_any_work(tiny_engine: Start) -> None:
         stream.close()
 
 
+@pytest.mark.parametrize(
+    ("made", "field", "value"),
+    [
+        (SamplingParams, "seed", -1), (SamplingParams, "seed", 2**63), (SamplingParams, "seed", 1.5),
+        (SamplingParams, "seed", "3"), (SamplingParams, "temperature", float("nan")), (SamplingParams, "top_p", 0.0),
+        (SamplingParams, "repetition_penalty", 2.1), (ask, "max_frames", 0), (ask, "max_frames", 7.5),
+        (ask, "speed", "fast"), (ask, "timeout_s", 0), (ask, "priority", 11),
+    ],
+)  # fmt: skip
+def test_numbers_are_checked_as_a_request_is_made(made: Callable[..., object], field: str, value: object) -> None:
+    with pytest.raises(InvalidRequest, match=field) as caught:
+        made(**{field: value})
+    assert caught.value.param == field
+
+
 def test_one_bad_sequence_fails_its_own_request_only(tiny_engine: Start) -> None:
     engine = tiny_engine()
     golden = engine.submit(ask(LONG)).collect()

@@ -27,6 +27,7 @@ from saywell.errors import (
     Cancelled,
     DeadlineExceeded,
     EngineClosed,
+    InvalidRequest,
     InvalidText,
     MissingDependency,
     SaywellError,
@@ -38,7 +39,7 @@ from saywell.errors import (
 )
 from saywell.hardware import detect
 from saywell.settings import Settings
-from saywell.types import AudioChunk, Request
+from saywell.types import AudioChunk, Request, SamplingParams
 from test_engine import LONG, ask, until
 from tiny_ar import family as tiny_ar
 
@@ -88,6 +89,22 @@ def test_refusals_and_failures_keep_their_kind(start: Callable[..., EngineClient
         stream.close()
     until(lambda: client.health().waiting == 0)
     assert client.submit(ask()).collect().duration_s > 0.3
+
+
+@pytest.mark.parametrize("fields", [{"id": "\ud800"}, {"keep_frames": np.bool_(True)}], ids=str)
+def test_what_cannot_travel_is_refused_and_harms_nobody(start: Callable[..., EngineClient], fields: dict) -> None:
+    client = start()
+    with pytest.raises(InvalidRequest, match="cannot be sent"):
+        client.submit(ask(**fields))
+    assert client.submit(ask(timeout_s=5.0)).collect().duration_s > 0.3
+    assert client.health().waiting == 0
+
+
+def test_numbers_of_numpy_travel(start: Callable[..., EngineClient]) -> None:
+    client = start()
+    sampling = SamplingParams(seed=np.int64(1), temperature=np.float32(0.5), top_p=np.float64(0.5))
+    heard = client.submit(Request(text="Hello.", sampling=sampling, max_frames=np.int32(50), speed=np.float32(1)))
+    assert heard.collect().summary.seed == 1
 
 
 def test_backpressure_crosses_the_process_border(start: Callable[..., EngineClient]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import numbers
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,10 +36,10 @@ class SamplingParams:
     alone or in a batch."""
 
     def __post_init__(self) -> None:
-        _within("temperature", self.temperature, 0.0, 2.0)
-        _within("top_p", self.top_p, 1e-6, 1.0)
-        _within("repetition_penalty", self.repetition_penalty, 1e-6, 2.0)
-        _within("seed", self.seed, 0, 2**63 - 1)
+        _within(self, "temperature", 0.0, 2.0)
+        _within(self, "top_p", 1e-6, 1.0)
+        _within(self, "repetition_penalty", 1e-6, 2.0)
+        _within(self, "seed", 0, 2**63 - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,15 +90,24 @@ class Request:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
-        _within("speed", self.speed, 0.25, 4.0)
-        _within("max_frames", self.max_frames, 1, 1_000_000)
-        _within("timeout_s", self.timeout_s, 0.001, 86_400.0)
-        _within("priority", self.priority, -10, 10)
+        _within(self, "speed", 0.25, 4.0)
+        _within(self, "max_frames", 1, 1_000_000)
+        _within(self, "timeout_s", 0.001, 86_400.0)
+        _within(self, "priority", -10, 10)
 
 
-def _within(name: str, value: float | None, low: float, high: float) -> None:
-    if value is not None and not low <= value <= high:  # also refuses NaN
+def _within(fields: SamplingParams | Request, name: str, low: float, high: float) -> None:
+    """Check a number and make it Python's own: NumPy's do not travel to a worker. It is whole where its bounds are."""
+    value = getattr(fields, name)
+    if value is None:
+        return
+    whole = isinstance(low, int)
+    is_number = isinstance(value, numbers.Integral if whole else numbers.Real)
+    if not is_number:
+        raise InvalidRequest(f"{name} must be a {'whole ' if whole else ''}number, not {value!r}", param=name)
+    if not low <= value <= high:  # also refuses NaN
         raise InvalidRequest(f"{name} must be between {low} and {high}, not {value!r}", param=name)
+    object.__setattr__(fields, name, int(value) if whole else float(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

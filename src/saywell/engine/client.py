@@ -34,11 +34,12 @@ from saywell.engine.messages import (
     Tidy,
     TidyDone,
     chunk,
+    pack,
     unpack_from_worker,
 )
 from saywell.engine.pressure import refusal
 from saywell.engine.stream import Stream
-from saywell.errors import DeadlineExceeded, EngineClosed, SaywellError, Unavailable, WorkerDied
+from saywell.errors import DeadlineExceeded, EngineClosed, InvalidRequest, SaywellError, Unavailable, WorkerDied
 from saywell.plan import Plan
 from saywell.relief import PressureReport
 from saywell.types import ModelSpec, Request, Summary, Voice
@@ -139,6 +140,7 @@ class EngineClient:
             if self._pressure.refusing:
                 raise refusal(self._pressure)
             self._admission.check(request, len(self._active), self._seconds_each, loaded=self._loaded)
+            message = _packed(request)
             deadline = time.monotonic() + (request.timeout_s or self.plan.timeout_s)
             stream = Stream(
                 request,
@@ -149,7 +151,7 @@ class EngineClient:
             )
             self._active[request.id] = _Active(stream, deadline)
             if self._state == "ready":  # while a worker is being replaced, requests wait for the new one
-                self._send(Submit(request=request))
+                self._send_packed(message)
         return stream
 
     def health(self) -> EngineHealth:
@@ -216,7 +218,7 @@ class EngineClient:
 
     def _hang_up(self, link: Link) -> None:
         """Ask the worker to give everything back, then make sure it is gone."""
-        link.send(Close(drain_s=0.0))
+        link.send(pack(Close(drain_s=0.0)))
         try:
             link.child.process.wait(_LEAVE_S)
         except subprocess.TimeoutExpired:
@@ -226,6 +228,9 @@ class EngineClient:
     # Sending
 
     def _send(self, message: Message) -> None:
+        self._send_packed(pack(message))
+
+    def _send_packed(self, message: bytes) -> None:
         """Never waits, so it may be called under the lock."""
         link = self._link
         if link is not None:
@@ -256,7 +261,7 @@ class EngineClient:
                 return
             self._link = link = Link(child)
             self._heard = time.monotonic() + _FIRST_PULSE_S
-            link.send(Load(spec=self.spec, plan=self.plan, strained=self._strained))
+            link.send(pack(Load(spec=self.spec, plan=self.plan, strained=self._strained)))
             self._reader = threading.Thread(target=self._read, args=(link,), name="saywell-reader", daemon=True)
             self._reader.start()
 
@@ -414,3 +419,11 @@ class EngineClient:
             self._heard = time.monotonic()
             link.put_down = True
             link.child.process.kill()  # its reader thread sees EOF and does the rest
+
+
+def _packed(request: Request) -> bytes:
+    """The order to speak it. Raises InvalidRequest for a field that cannot travel."""
+    try:
+        return pack(Submit(request=request))
+    except (TypeError, ValueError, NotImplementedError) as error:  # half a surrogate pair is a ValueError
+        raise InvalidRequest(f"the request cannot be sent to the engine's process: {error}") from error

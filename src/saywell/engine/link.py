@@ -6,7 +6,6 @@ import queue
 import threading
 
 from saywell.child import Child
-from saywell.engine.messages import Message, pack
 
 
 class Link:
@@ -16,17 +15,18 @@ class Link:
         self.child = child
         self.put_down = False
         """This side killed it."""
-        self._outbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="saywell-writer", daemon=True)
         self._writer.start()
 
-    def send(self, message: Message) -> None:
+    def send(self, message: bytes) -> None:
+        """Takes it packed: what cannot be packed is an error of whoever wrote it, not of this line."""
         self._outbox.put(message)
 
     def _write(self) -> None:
         try:
             while (message := self._outbox.get()) is not None:
-                self.child.connection.send_bytes(pack(message))
+                self.child.connection.send_bytes(message)
         except OSError:
             pass  # it has just died; the thread that reads from it sees EOF and takes care of its requests
 
