@@ -20,3 +20,12 @@ def test_a_row_is_given_back_and_no_other(size: int, dtype: type[np.generic]) ->
     assert (cache.data[:, (0, 2)] == 1).all()
     if hasattr(mmap, "MADV_DONTNEED"):
         assert not cache.data[:, 1].any()
+
+
+@pytest.mark.parametrize("page", [4096, 16384, 65536])
+@pytest.mark.parametrize("size", [48, 64])
+def test_rows_begin_on_the_page_borders_of_any_machine(page: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apple's pages have 16 KB, those of some ARM kernels 64: a row that begins between two cannot be given back."""
+    monkeypatch.setattr(mmap, "PAGESIZE", page)
+    cache = KvCache(layers=2, rows=3, heads=2, positions=100, size=size, dtype=np.int8)
+    assert cache.data[0, 0].nbytes % page == 0

@@ -254,3 +254,11 @@ def test_running_out_of_memory_takes_all_steps_but_the_door() -> None:
     assert [step.name for step in it.taken] == ALL[:-1]
     assert not it.drop("again", Depth.MEMORY)
     assert (it.downs, it.reason) == (5, "it ran out")
+
+
+def test_calm_counts_anew_after_memory_ran_out() -> None:
+    it, clock = ladder()
+    feed(it, clock, pressed(Depth.WORK), 60)
+    feed(it, clock, CALM, 3.5)
+    assert it.drop("memory ran out", Depth.MEMORY)
+    assert feed(it, clock, CALM, 5)[0][0] >= 4.0

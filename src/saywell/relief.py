@@ -325,6 +325,7 @@ class Ladder:
         if self.level >= target:
             return False
         self.downs += target - self.level
+        self._calm = None
         self._note(target, why)
         return True
 

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-_PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +38,7 @@ class KvCache:
 
     def __init__(self, layers: int, rows: int, heads: int, positions: int, size: int, dtype: npt.DTypeLike) -> None:
         each = size * np.dtype(dtype).itemsize
-        positions += -positions % (_PAGE // math.gcd(_PAGE, each))  # rows begin on page borders
+        positions += -positions % (mmap.PAGESIZE // math.gcd(mmap.PAGESIZE, each))  # rows begin on page borders
         shape = (2 * layers, rows, heads, positions, size)
         count = math.prod(shape)
         self._memory = _reserve(count * np.dtype(dtype).itemsize)
