@@ -139,15 +139,6 @@ def test_codes_say_what_the_blocks_were(stages: SimpleNamespace, corpus: Path, b
     assert all(after <= before + 1e-6 for before, after in itertools.pairwise(rest))
 
 
-def test_formants_are_sharpened_at_the_same_energy(stages: SimpleNamespace, corpus: Path) -> None:
-    flat = utterances(stages, corpus)[0].cepstrum[5]
-    sharp = stages.blocks.emphasised(flat, 1.4)
-    np.testing.assert_allclose(sharp[:, 2:], 1.4 * flat[:, 2:], rtol=1e-6)
-    power = [np.exp(2 * (each @ stages.blocks.FILTERS.real)).mean(1) for each in (flat, sharp)]
-    np.testing.assert_allclose(*power, rtol=1e-4)
-    np.testing.assert_allclose(stages.blocks.emphasised(sharp, 1 / 1.4), flat, atol=1e-4)
-
-
 def test_the_encoder_begins_as_the_projection_the_books_were_counted_with(
     stages: SimpleNamespace, corpus: Path, books: Any
 ) -> None:

@@ -74,9 +74,14 @@ def test_a_shard_is_what_the_teacher_said(stages: SimpleNamespace, corpus: Path,
     symbols = [SYMBOLS[number] for number in shard["symbols"][: shard["symbol_starts"][1]]]
     check(symbols)
     assert symbols == said.symbols
-    assert np.array_equal(shard["samples"][: shard["sample_starts"][1]], said.samples)
+    samples = shard["samples"][: shard["sample_starts"][1]]
+    assert samples.shape == said.samples.shape
+    # Its noise comes from the process's rand(), which other threads of a test run may draw from in between.
+    assert np.corrcoef(samples, said.samples)[0, 1] > 0.9
     frames, ends = shard["frames"][: shard["frame_starts"][1]], shard["ends"][: shard["symbol_starts"][1]]
     assert frames.shape == (ends[-1], 31)
+    if said.parameters is not None:
+        np.testing.assert_array_equal(frames, said.parameters.astype(frames.dtype))
     assert abs(len(frames) * stages.teacher.HOP - len(said.samples)) <= stages.teacher.HOP
     vowels = np.concatenate(
         [frames[start:end, 0] for symbol, start, end in zip(symbols, [0, *ends], ends, strict=False) if symbol == "ae1"]

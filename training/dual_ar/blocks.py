@@ -17,7 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from saywell.models.wren.phones import IDS, PAUSES, SPEAKERS, START, WORD
-from saywell.models.wren.source import ANSWER, BANDS, FFT, FILTERS, HOP, ORDER, State, noise_spectra, pulse_spectra
+from saywell.models.wren.source import (
+    ANSWER,
+    BANDS,
+    FFT,
+    HOP,
+    ORDER,
+    State,
+    noise_spectra,
+    pulse_spectra,
+    responses,
+    sharpened,
+)
+from training.wren.features import EMPHASIS, FLAT_VOICES
 
 BLOCK = 10
 """Frames of 5 ms."""
@@ -32,13 +44,9 @@ STRENGTHS = 5
 MARKS = [IDS[each] for each in (START, WORD, *PAUSES)]
 FULL_SCALE = np.log(32768.0)
 """The teacher's frames are of 16-bit samples, blocks of samples within 1."""
-EMPHASIS = 1.4
-"""By so much Flite lifts the mel cepstrum from its third number on before a frame becomes sound: measured, the slope of
-its sound's cepstrum over its frames'. The diphone voice's frames are of its sound, so they are flattened first."""
 COLOUR = np.array([0.22, -0.21, 0.11, 0.25, 0.04, 0.03, 0.04, 0.09, -0.07, -0.08, -0.02, 0.07], np.float32)
-"""Then its excitation has a colour of its own: the mean of what is left between its sound's cepstrum and ours, nearly
-the same in all three voices."""
-FLAT_VOICES = ("kal16",)
+"""Beside sharper formants, Flite's excitation has a colour of its own: the mean of what is left between its sound's
+cepstrum and ours, nearly the same in three voices. FLAT_VOICES' frames have both, so they are taken out."""
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -73,24 +81,16 @@ def spoken(cepstrum: Floats, periods: Ints, strengths: Floats) -> Floats:
     """
     f0 = np.repeat(periods * RATE_HZ, BLOCK).astype(np.float32)
     harmonic = strengths.reshape(-1, STRENGTHS) @ BANDS
-    cepstrum = emphasised(cepstrum.reshape(-1, ORDER), EMPHASIS)
+    cepstrum = sharpened(cepstrum.reshape(-1, ORDER), EMPHASIS)
     cepstrum[:, : len(COLOUR)] += COLOUR
     noise = np.tile(noise_spectra(0, 0, BLOCK), (len(periods), 1))
     excitation = harmonic * pulse_spectra(f0, State(0)) + (1 - harmonic) * noise
-    spectra = np.exp(cepstrum @ FILTERS) * excitation
+    spectra = responses(cepstrum) * excitation
     answers = np.fft.irfft(spectra, FFT).astype(np.float32).reshape(len(f0), ANSWER, HOP)
     said = np.zeros((len(f0) + ANSWER, HOP), np.float32)
     for later in range(ANSWER):
         said[later : later + len(f0)] += answers[:, later]
     return said[: len(f0)].reshape(-1)
-
-
-def emphasised(cepstrum: Floats, factor: float) -> Floats:
-    """Sharper formants (or, factor < 1, flatter ones) at the same energy: [frames, ORDER]."""
-    sharp = cepstrum * np.where(np.arange(ORDER) < 2, 1, factor).astype(np.float32)
-    before, after = (np.exp(2 * (each[:, 1:] @ FILTERS[1:].real)).mean(1) for each in (cepstrum, sharp))
-    sharp[:, 0] += 0.5 * np.log(before / after)
-    return sharp
 
 
 def read(path: Path) -> Iterator[Blocks]:
@@ -111,7 +111,7 @@ def blocks(text: str, speaker: int, symbols: npt.NDArray[np.uint8], ends: Ints, 
     frames[:, 1] -= FULL_SCALE
     if SPEAKERS[speaker] in FLAT_VOICES:
         frames[:, 1 : 1 + len(COLOUR)] -= COLOUR
-        frames[:, 1 : 1 + ORDER] = emphasised(frames[:, 1 : 1 + ORDER], 1 / EMPHASIS)
+        frames[:, 1 : 1 + ORDER] = sharpened(frames[:, 1 : 1 + ORDER], 1 / EMPHASIS)
     voiced = frames[:, 0] > 30
     strengths = frames[:, 1 + ORDER :].clip(0, 1) * voiced[:, None]
     return Blocks(

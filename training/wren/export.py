@@ -3,8 +3,8 @@
     python -m training.wren.export --data DATA --run RUN --out src/saywell/models/wren/data
 
 encode.onnx, decode.onnx: weights in half precision, cast to single when they are loaded; voice.json: speakers, gain,
-context, and how long it was trained. Lengths are set right for each speaker on the validation utterances: the network's
-are medians, their sum should be the mean.
+emphasis, context, and how long it was trained. Lengths are set right for each speaker on the validation utterances: the
+network's are medians, their sum should be the mean.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from saywell.models.wren.phones import SPEAKERS
-from saywell.models.wren.source import State, sound
+from saywell.models.wren.source import State, sharpened, sound
 from training.wren.data import Corpus, collate
+from training.wren.features import EMPHASIS, FLAT_VOICES
 from training.wren.nets import (
     CODE,
     CONTEXT,
@@ -166,17 +167,22 @@ def length_bias(model: Acoustic, corpus: Corpus) -> torch.Tensor:
     return bias
 
 
+def emphasis() -> list[float]:
+    """Of each speaker's formants."""
+    return [1.0 if voice in FLAT_VOICES else EMPHASIS for voice in SPEAKERS]
+
+
 def gains(data: Path) -> list[float]:
     """Full scale of each speaker: nearly as loud as the teacher is from the same frames."""
     found = []
-    for voice in SPEAKERS:
+    for voice, factor in zip(SPEAKERS, emphasis(), strict=True):
         shard = np.load(data / "corpus" / voice / sorted(p.name for p in (data / "corpus" / voice).glob("*.npz"))[0])
         some = min(8, len(shard["frame_starts"]) - 1)
         end, sound_end = int(shard["frame_starts"][some]), int(shard["sample_starts"][some])
         frames, samples = shard["frames"][:end].astype(np.float32), shard["samples"][:sound_end].astype(np.float64)
         voiced = frames[:, 0] > 30
         f0 = np.interp(np.arange(end), np.flatnonzero(voiced), frames[voiced, 0]).astype(np.float32)
-        ours = sound(f0, voiced.astype(np.float32), frames[:, 1:26], frames[:, 26:], State(0), True)
+        ours = sound(f0, voiced.astype(np.float32), sharpened(frames[:, 1:26], factor), frames[:, 26:], State(0), True)
         found.append(HEADROOM * float(np.sqrt((samples**2).mean() / (ours.astype(np.float64) ** 2).mean()) / 32768))
     return found
 
@@ -194,6 +200,7 @@ def export(data: Path, run: Path, out: Path) -> None:
         "speakers": SPEAKERS,
         "context": CONTEXT,
         "gain": gains(data),
+        "emphasis": emphasis(),
         "trained": {
             "steps": saved["step"],
             "minutes": round(saved["seconds"] / 60, 1),

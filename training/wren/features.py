@@ -19,6 +19,11 @@ ALPHA = 0.42
 ORDER = 25
 BANDS = (0, 1000, 2000, 4000, 6000, 8001)
 FFT = 1024
+EMPHASIS = 1.4
+"""By so much Flite lifts the mel cepstrum from its third number on before a frame becomes sound: measured, the slope of
+its sound's cepstrum over its frames'."""
+FLAT_VOICES = ("kal16",)
+"""Whose frames are read from their sound, so nothing is to be lifted."""
 VOICELESS = {"p", "t", "k", "ch", "f", "s", "sh", "th", "hh", START, *PAUSES}
 FLOOR_HZ, CEILING_HZ = 50.0, 400.0
 

@@ -7,7 +7,7 @@ excitation, McCree and Barnwell, 1995). Every frame's stretch of excitation, und
 filtered in the frequency domain and the answers are overlapped and added.
 
 Pulses lie at exact, not whole, samples. Noise is drawn by counter (Philox), so frame n of a seed sounds the same
-however one gets there, and a stream cut anywhere is bit for bit the whole.
+however one gets there. A stream cut elsewhere is the same but for rounding; `synth.py` always cuts at the same places.
 """
 
 from __future__ import annotations
@@ -65,8 +65,22 @@ def _bands() -> Floats:
 
 
 FILTERS, BANDS = _filters(), _bands()
+MAGNITUDE, PHASE = (np.ascontiguousarray(part) for part in (FILTERS.real, FILTERS.imag))
 WINDOW = (0.5 - 0.5 * np.cos(np.pi * (np.arange(2 * HOP) + 0.5) / HOP)).astype(np.float32)
 BIN_ANGLE = -2j * np.pi * np.arange(FFT // 2 + 1) / FFT
+_FINE = 16
+"""A rotation by a bin's angle is one by a multiple of so many bins and one by the rest."""
+
+
+def sharpened(cepstrum: Floats, factor: float) -> Floats:
+    """Formants sharper by `factor` (below 1: flatter) at the same energy: [frames, ORDER].
+
+    The mel cepstrum from its third number on is multiplied: the postfilter of HTS and of Flite.
+    """
+    sharp = cepstrum * np.where(np.arange(ORDER) < 2, 1, factor).astype(np.float32)
+    before, after = (np.exp(2 * (each[:, 1:] @ MAGNITUDE[1:])).mean(1) for each in (cepstrum, sharp))
+    sharp[:, 0] += 0.5 * np.log(before / after)
+    return sharp
 
 
 def pulses(f0: Floats, state: State) -> npt.NDArray[np.float64]:
@@ -95,8 +109,25 @@ def pulse_spectra(f0: Floats, state: State) -> Spectra:
         inside = (window >= 0) & (window < frames)
         offset = train[inside, 0] - (window[inside] - 1) * HOP
         height = train[inside, 1] * (0.5 - 0.5 * np.cos(np.pi * (offset + 0.5) / HOP))
-        np.add.at(spectra, window[inside], (height[:, None] * np.exp(offset[:, None] * BIN_ANGLE)).astype(np.complex64))
+        for at, answer in zip(window[inside], height.astype(np.float32)[:, None] * _delays(offset), strict=True):
+            spectra[at] += answer
     return spectra
+
+
+def _delays(offset: npt.NDArray[np.float64]) -> Spectra:
+    """Spectra of single samples that come `offset` samples late [pulses, bins]."""
+    far, near = np.exp(offset[:, None] * BIN_ANGLE[::_FINE]), np.exp(offset[:, None] * BIN_ANGLE[:_FINE])
+    turned = far.astype(np.complex64)[:, :, None] * near.astype(np.complex64)[:, None, :]
+    return turned.reshape(len(offset), far.shape[1] * _FINE)[:, : len(BIN_ANGLE)]
+
+
+def responses(cepstrum: Floats) -> Spectra:
+    """Answers of the filters [frames, bins]; in real numbers, whose exp, cos and sin are vectorised."""
+    magnitude, phase = np.exp(cepstrum @ MAGNITUDE), cepstrum @ PHASE
+    found = np.empty(magnitude.shape, np.complex64)
+    np.multiply(magnitude, np.cos(phase), out=found.real)
+    np.multiply(magnitude, np.sin(phase), out=found.imag)
+    return found
 
 
 def noise_spectra(seed: int, first: int, frames: int) -> Spectra:
@@ -116,7 +147,7 @@ def sound(f0: Floats, voiced: Floats, cepstrum: Floats, strengths: Floats, state
     begin = state.frame
     harmonic = (strengths * voiced[:, None]) @ BANDS
     excitation = harmonic * pulse_spectra(f0, state) + (1 - harmonic) * noise_spectra(state.seed, begin, frames)
-    spectra = np.exp(cepstrum @ FILTERS) * excitation
+    spectra = responses(cepstrum) * excitation
     answers = np.fft.irfft(spectra, FFT).astype(np.float32).reshape(frames, ANSWER, HOP)
     answers = np.concatenate([state.answers, answers])
     state.answers, state.frame = answers[frames:], begin + frames

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from saywell.executors.base import Threading
 from saywell.executors.onnx import Graph
 from saywell.models.wren.phones import IDS, WORD
-from saywell.models.wren.source import HOP, ORDER, Floats, State, sound
+from saywell.models.wren.source import HOP, ORDER, Floats, State, sharpened, sound
 
 DATA = Path(__file__).parent / "data"
 ONE = Threading(threads=1, spin=False)
@@ -80,6 +80,7 @@ class Synthesiser:
         self.speakers: tuple[str, ...] = tuple(about["speakers"])
         self._context = int(about["context"])
         self._gain = np.array(about["gain"], np.float32)
+        self._emphasis: tuple[float, ...] = tuple(about["emphasis"])
         self._encode = Graph(folder / "encode.onnx", threading)
         self._decode = Graph(folder / "decode.onnx", threading)
 
@@ -103,9 +104,10 @@ class Synthesiser:
         frames = self._frames(speech.prosody, speech.step, steps)
         speech.step += steps
         f0, voiced = np.exp(frames[:, 0]), frames[:, 1]
-        cepstrum, strengths = frames[:, 2 : 2 + ORDER], frames[:, 2 + ORDER :].clip(0, 1)
+        strengths, speaker = frames[:, 2 + ORDER :].clip(0, 1), speech.prosody.speaker
+        cepstrum = sharpened(frames[:, 2 : 2 + ORDER], self._emphasis[speaker])
         samples = sound(f0, voiced, cepstrum, strengths, speech.state, speech.over)
-        return np.asarray(np.clip(samples * self._gain[speech.prosody.speaker], -1, 1))
+        return np.asarray(np.clip(samples * self._gain[speaker], -1, 1))
 
     def whole(self, prosody: Prosody, seed: int = 0) -> Floats:
         return np.concatenate(list(self.pieces(prosody, seed)))
