@@ -150,6 +150,8 @@ def test_verbose_shows_machine_plan_and_figures_in_80_columns(tmp_path: Path) ->
         (["say", "a", "-o", "x.wav", "--format", "midi"], "there is mp3"),
         (["say", "a", "-o", "/nonexistent/x.wav"], "choose another place"),
         (["say", "a", "-o", "/"], "choose another place"),
+        (["say", "a", "-o", "x.wav", "--timestamps", "none/x.json"], "choose another place for --timestamps"),
+        (["say", "a", "-o", "x.wav", "--codes-out", "."], "choose another place for --codes-out"),
         (["say", "a", "--speed", "9", "-o", "x.wav"], "between 0.25 and 4"),
         (["say", "a", "-o", "-", "--json"], "add -o FILE"),
         (["say", "a", "--set", "threads", "-o", "x.wav"], "NAME=VALUE"),

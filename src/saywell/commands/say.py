@@ -72,6 +72,9 @@ def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
     if job.reference is not None:
         fields["reference"] = _reference(job.reference, job.transcript)
     sink, where = _sink(job)
+    for option, beside in (("--timestamps", job.timestamps), ("--codes-out", job.codes_out)):
+        if beside is not None:
+            _check_place(beside, option)
     if job.codes_out is not None:
         sink = _WithCodes(sink, job.codes_out)
     from saywell.commands import show
@@ -191,13 +194,18 @@ def _sink(job: Job) -> tuple[Sink, str]:
     if job.output is None:
         return play.open_player(), ""
     path = Path(job.output).expanduser()
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        problem = "is a directory" if path.is_dir() else "lies in a directory that does not exist"
-        raise InvalidRequest(f"{path} {problem}; choose another place for -o", param="output")
-    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise InvalidRequest(f"{path} cannot be written to; choose another place for -o", param="output")
+    _check_place(path, "-o")
     format = _format(job.format or format_of(path))
     return (_ToFile(path, format) if job.stream else _AtOnce(path, format)), str(path)
+
+
+def _check_place(path: Path, option: str) -> None:
+    """Raise InvalidRequest for a place that cannot be written: better now than after an hour of speech."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        problem = "is a directory" if path.is_dir() else "lies in a directory that does not exist"
+        raise InvalidRequest(f"{path} {problem}; choose another place for {option}", param="output")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise InvalidRequest(f"{path} cannot be written to; choose another place for {option}", param="output")
 
 
 def _standard_output(job: Job) -> Sink:
