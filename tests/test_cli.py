@@ -241,20 +241,36 @@ def test_interrupted_is_130_and_silent(tmp_path: Path) -> None:
 
 
 @POSIX
+def test_terminated_it_leaves_no_half_file(tmp_path: Path) -> None:
+    source, path = tmp_path / "long.txt", tmp_path / "x.mp3"
+    source.write_text("A long tale, told once more. " * 20_000)
+    command = [*PROGRAM, "say", "--file", str(source), "--stream", "-o", str(path)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 20
+        while not path.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        assert path.exists()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 143
+    assert not path.exists()
+
+
+@POSIX
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 @pytest.mark.parametrize("extension", ["mp3", "opus", "flac"])
-def test_an_interrupt_inside_an_encoder_is_not_lost(tmp_path: Path, extension: str) -> None:
+def test_an_interrupt_inside_an_encoder_is_not_lost(tmp_path: Path, extension: str, number: str, code: int) -> None:
     path = tmp_path / f"x.{extension}"
     during = (
         "import os, signal, sys; from saywell import cli; from saywell.audio import encode;"
         "feed = encode.Encoder.feed\n"
         "def interrupted(self, samples):\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        f"    os.kill(os.getpid(), signal.{number})\n"
         "    return feed(self, samples)\n"
         "encode.Encoder.feed = interrupted; cli.main()"
     )
     command = [sys.executable, "-c", during, "say", "--stream", "A sentence to say.", "-o", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
     assert not path.exists()
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +19,7 @@ from saywell import __version__
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 state = {"debug": False}
 
-BROKEN_PIPE, INTERRUPTED = 141, 130
+BROKEN_PIPE, INTERRUPTED, TERMINATED = 141, 130, 143
 """128 + the signal, as shells report them."""
 
 Model = Annotated[str | None, typer.Option("--model", "-m", help="Which model speaks.")]
@@ -27,12 +29,25 @@ Set = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the end of Ctrl-C by another hand, so that no half file stays behind."""
+
+
 def main() -> None:
     """The `saywell` program."""
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         app(prog_name="saywell")
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as error:
+        sys.exit(_code_of(error))
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _code_of(error: KeyboardInterrupt) -> int:
+    return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
 
 
 def _version(wanted: bool) -> None:
@@ -307,8 +322,8 @@ def _guard() -> Iterator[None]:
         sys.stdout.flush()
     except typer.Exit:
         raise
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        raise typer.Exit(_code_of(error)) from None
     except BrokenPipeError:
         # Whoever read has had enough. Nothing may be flushed into the closed pipe at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
