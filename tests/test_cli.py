@@ -138,6 +138,21 @@ def test_verbose_shows_machine_plan_and_figures_in_80_columns(tmp_path: Path) ->
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
 
 
+@pytest.mark.parametrize(("options", "told"), [([], False), (["--verbose"], True)])
+def test_what_the_engine_gives_up_is_told_to_who_asks(tmp_path: Path, options: list[str], told: bool) -> None:
+    pressed = (
+        "from saywell import cli; from saywell.engine.pressure import Watch; start = Watch.start\n"
+        "def short(self):\n"
+        "    start(self)\n"
+        "    self.ran_out('a test')\n"
+        "Watch.start = short; cli.main()"
+    )
+    command = [sys.executable, "-c", pressed, "say", "Hello.", *options, "-o", str(tmp_path / "x.wav")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert ("the engine gives up" in done.stderr) is told
+
+
 # -- failing
 
 

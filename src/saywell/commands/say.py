@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import stat
@@ -84,7 +85,7 @@ def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
         settings = replace(settings, voice=fields["voice"])  # it also decides about a model that is not named
     decision = launch.decide(_patient(settings, text))
     request = _request(job, decision, text, fields)
-    with launch.start(decision) as speaker:
+    with _steps_told(job.verbose), launch.start(decision) as speaker:
         if job.verbose:
             screen.print(show.hardware_panel(speaker.hardware))
             screen.print(show.plan_panel(speaker.plan, full=False))
@@ -350,6 +351,18 @@ class _WithCodes:
 
 
 # -- what is shown
+
+
+@contextmanager
+def _steps_told(verbose: bool) -> Iterator[None]:
+    """What the engine gives up on a busy machine is news for who asked for it, and in the way of everybody else."""
+    log = logging.getLogger("saywell.engine.pressure")
+    before = log.level
+    log.setLevel(before if verbose else logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 class Advance(Protocol):
