@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pytest
 
 from saywell import monitor
 from test_hardware import MOUNT_V2, tree, v1_mount
@@ -104,6 +107,21 @@ def spin(seconds: float) -> None:
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         pass
+
+
+def test_a_child_that_ends_while_it_is_looked_at_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = 4_194_304 + 1  # beyond the highest process id there is
+    tree(tmp_path, {"proc/meminfo": HOST, f"proc/{os.getpid()}/task/1/children": str(gone)})
+    (tmp_path / "proc" / str(gone) / "task").mkdir(parents=True)
+    listed = Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if str(gone) in path.parts:
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert monitor.Monitor(tmp_path).look().cpu_percent >= 0
 
 
 def test_our_own_work_and_that_of_children_is_told_from_others() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -210,15 +211,14 @@ def _spent(pid: int) -> float:
 
 def _children(pid: int, root: Path) -> Iterator[int]:
     """Direct children. Linux lists them by thread; elsewhere all processes have to be gone through."""
-    tasks = root / "proc" / str(pid) / "task"
-    if tasks.is_dir():
-        for task in tasks.iterdir():
-            yield from (int(child) for child in cgroup.read_text(task / "children").split())
-        return
     try:
-        yield from (child.pid for child in psutil.Process(pid).children())
-    except psutil.Error:
+        tasks = list((root / "proc" / str(pid) / "task").iterdir())
+    except OSError:  # no such list here, or the process has just gone
+        with suppress(psutil.Error):
+            yield from (child.pid for child in psutil.Process(pid).children())
         return
+    for task in tasks:
+        yield from (int(child) for child in cgroup.read_text(task / "children").split())
 
 
 def _stalled(root: Path) -> float | None:
