@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from saywell import __version__, cli
 from saywell.commands import bench as bench_command
 from saywell.commands import doctor as doctor_command
 from saywell.commands import play
+from saywell.commands.sinks import AtOnce
 from saywell.errors import MissingDependency, Unavailable
 from saywell.hardware import Hardware
 from saywell.models import wren
@@ -287,6 +289,44 @@ def test_an_interrupt_inside_an_encoder_is_not_lost(tmp_path: Path, extension: s
     done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
     assert not path.exists()
+
+
+@pytest.mark.parametrize("format", ["wav", "flac"])
+def test_hours_of_speech_fill_no_memory(tmp_path: Path, format: str) -> None:
+    path, minute = tmp_path / f"x.{format}", np.zeros(60 * 16_000, np.float32)
+    sink = AtOnce(path, format)
+    tracemalloc.start()
+    try:
+        for _ in range(60):  # 230 MB of samples
+            sink.write(minute, 16_000)
+        sink.close()
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 60 << 20
+    assert sf.info(path).frames == 60 * len(minute)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_sink_that_is_given_up_leaves_the_place_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    path.write_bytes(b"precious")
+    sink = AtOnce(path, "wav")
+    sink.write(np.zeros(1000, np.float32), 16_000)
+    assert len(list(tmp_path.iterdir())) == 2
+    sink.abort()
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == b"precious"
+
+
+@POSIX
+def test_a_pipe_with_a_name_gets_the_complete_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "x.wav"
+    os.mkfifo(pipe)
+    with subprocess.Popen([*PROGRAM, "say", "Hello.", "-o", str(pipe)]) as process:
+        data = pipe.read_bytes()
+        assert process.wait(timeout=20) == 0
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8
 
 
 def test_a_refused_text_leaves_the_old_file_alone(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Samples → bytes of a file format, while they arrive.
 
-What has been sent cannot be changed, so a streamed file carries no length in its header; `encode` and `save`, which
-see the end, write it. Decoded lengths: exact for wav, flac, pcm and opus, and for a saved mp3. A streamed mp3 has 1105
-samples of codec delay in front and under two frames (2304) of padding behind; aac has 1024 in front, under 1024 behind.
+What has been sent cannot be changed, so a streamed file carries no length in its header; `encode`, `save` and who can
+go back (`Encoder.patches`) write it. Decoded lengths: exact for wav, flac, pcm and opus, and for a saved mp3. A
+streamed mp3 has 1105 samples of codec delay in front and under two frames (2304) of padding behind; aac has 1024 in
+front, under 1024 behind.
 """
 
 from __future__ import annotations
@@ -85,12 +86,13 @@ class Encoder:
     The file is the bytes of every `feed` and of `finish`, in order. An encoder that is dropped halfway leaves nothing.
     """
 
-    def __init__(self, format: str, sample_rate: int) -> None:
+    def __init__(self, format: str, sample_rate: int, *, patched: bool = False) -> None:
+        """`patched`: the bytes go where they can be changed, and `patches` will be written over them."""
         self.format = _known(format)
         self.sample_rate = self.format.rate_for(sample_rate)
         """Hz of the file."""
         self._resampler = Resampler(sample_rate, self.sample_rate)
-        self._coder = _coder(format, self.sample_rate)
+        self._coder = _coder(format, self.sample_rate, patched)
 
     def feed(self, samples: Samples) -> bytes:
         """Samples [n] within [-1, 1] (clamped) in, bytes out, perhaps none. Raises BadAudio on NaN or infinity."""
@@ -104,13 +106,17 @@ class Encoder:
         self._coder.close()
         return self._coder.take()
 
+    def patches(self) -> list[tuple[int, bytes]]:
+        """After `finish`: (offset, bytes) that give the file its true length and seek tables."""
+        return self._coder.patches()
+
 
 def encode(samples: Samples, sample_rate: int, format: str) -> bytes:
     """A whole file, its length and seek tables in its header. Raises UnsupportedMedia and BadAudio."""
     known = _known(format)
     _check_finite(samples)
     rate = known.rate_for(sample_rate)
-    coder = _coder(format, rate)
+    coder = _coder(format, rate, True)
     coder.write(Resampler(sample_rate, rate).feed(samples, last=True))
     coder.close()
     return coder.whole()
@@ -123,13 +129,13 @@ def save(path: str | Path, samples: Samples, sample_rate: int, format: str | Non
     """
     path = Path(path)
     data = encode(samples, sample_rate, format or format_of(path))
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(data)
     return path
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` once it is complete and on disk."""
     if path.exists() and not path.is_file():  # a pipe or a device is written to, never replaced
         with path.open("wb") as file:
@@ -174,13 +180,17 @@ class _Coder(Protocol):
         """After `close`, if nothing was taken: the file with its true sizes."""
         ...
 
+    def patches(self) -> list[tuple[int, bytes]]:
+        """After `close`: what belongs over bytes that were taken."""
+        ...
 
-def _coder(format: str, rate: int) -> _Coder:
+
+def _coder(format: str, rate: int, patched: bool) -> _Coder:
     if format == "aac":
         return _Aac(rate)
     if format in ("wav", "pcm"):
         return _Pcm(rate, header=format == "wav")
-    return _Sndfile(format, rate)
+    return _Sndfile(format, rate, patched)
 
 
 class _Pcm:
@@ -189,10 +199,13 @@ class _Pcm:
     def __init__(self, rate: int, header: bool) -> None:
         self._rate, self._header = rate, header
         self._data = bytearray()
+        self._bytes = 0
         self._head = self._wav_header(None) if header else b""
 
     def write(self, samples: Samples) -> None:
-        self._data += to_int16(samples).tobytes()
+        data = to_int16(samples).tobytes()
+        self._data += data
+        self._bytes += len(data)
 
     def close(self) -> None:
         pass
@@ -204,8 +217,11 @@ class _Pcm:
         return new
 
     def whole(self) -> bytes:
-        head = self._wav_header(len(self._data)) if self._header else b""
+        head = self._wav_header(self._bytes) if self._header else b""
         return head + bytes(self._data)
+
+    def patches(self) -> list[tuple[int, bytes]]:
+        return [(0, self._wav_header(self._bytes))] if self._header else []
 
     def _wav_header(self, data_bytes: int | None) -> bytes:
         """RIFF, `fmt ` and `data` chunk heads. A size that is unknown, or too large for 32 bits, is all ones."""
@@ -249,7 +265,7 @@ _SET_OGG_PAGE_LATENCY_MS = 0x1302
 class _Sndfile:
     """FLAC, MP3 and Opus through libsndfile, which writes to a tape in memory."""
 
-    def __init__(self, format: str, rate: int) -> None:
+    def __init__(self, format: str, rate: int, patched: bool) -> None:
         recipe = _recipe(format, rate)
         if not sf.check_format(recipe.container, recipe.subtype):
             raise UnsupportedMedia(
@@ -258,7 +274,7 @@ class _Sndfile:
             )
         self._integers = recipe.integers
         self._empty = True
-        self._placeholder = format == "mp3"
+        self._placeholder = format == "mp3" and not patched
         self._tape = _Tape()
         options: dict[str, Any] = dict(recipe.options)
         self._file = sf.SoundFile(self._tape, "w", rate, 1, recipe.subtype, format=recipe.container, **options)
@@ -286,6 +302,9 @@ class _Sndfile:
     def whole(self) -> bytes:
         return bytes(self._tape.data)
 
+    def patches(self) -> list[tuple[int, bytes]]:
+        return self._tape.patches
+
 
 def _shorten_ogg_pages(file: Any) -> None:
     """Let pages go every 60 ms and not every second: 5 % more bytes, first sound a second earlier."""
@@ -300,6 +319,8 @@ class _Tape:
         self.data = bytearray()
         self.head = 0
         """Bytes of the first write: a whole header."""
+        self.patches: list[tuple[int, bytes]] = []
+        """What was written over bytes already taken."""
         self._gone = 0
         """Bytes already taken, no longer in `data`."""
         self._at = 0
@@ -308,6 +329,8 @@ class _Tape:
         piece = bytes(data)
         self.head = self.head or len(piece)
         start = self._at - self._gone
+        if start < 0:
+            self.patches.append((self._at, piece[:-start]))
         fresh = piece[max(-start, 0) :]
         start = max(start, 0)
         self.data[start : start + len(fresh)] = fresh
@@ -372,3 +395,6 @@ class _Aac:
 
     def whole(self) -> bytes:
         return bytes(self._tape.data)
+
+    def patches(self) -> list[tuple[int, bytes]]:
+        return []  # ADTS has no header

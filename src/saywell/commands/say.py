@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import stat
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from saywell.audio.decode import decode
-from saywell.audio.encode import FORMATS, Encoder, encode, format_of, save
+from saywell.audio.encode import FORMATS, format_of
 from saywell.commands import play
+from saywell.commands.sinks import AtOnce, Piece, Sink, ToFile, WithCodes
 from saywell.engine import launch
 from saywell.engine.admission import check_request
 from saywell.errors import InvalidRequest, InvalidText, TooLarge
 from saywell.monitor import process_memory, resources
 from saywell.performance import Performance, performance
 from saywell.settings import Settings
-from saywell.types import Reference, Request, Samples
+from saywell.types import Reference, Request
 
 if TYPE_CHECKING:
     from saywell.engine.launch import Speaker
@@ -57,16 +54,6 @@ class Job:
     transcript: str = ""
 
 
-class Sink(Protocol):
-    """Where samples go. `close` completes; `abort` leaves nothing half done where that is possible."""
-
-    def write(self, samples: Samples, sample_rate: int) -> None: ...
-
-    def close(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-
 def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
     """Speak. `fields`: those of a request. Raises SaywellError and OSError."""
     text = _text(job)
@@ -77,7 +64,7 @@ def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
         if beside is not None:
             _check_place(beside, option)
     if job.codes_out is not None:
-        sink = _WithCodes(sink, job.codes_out)
+        sink = WithCodes(sink, job.codes_out)
     from saywell.commands import show
 
     screen = show.console(stderr=job.json or where == "-")
@@ -124,7 +111,7 @@ def _speak(speaker: Speaker, request: Request, sink: Sink) -> tuple[Summary, lis
             said = 0
             for chunk in stream:
                 sink.write(chunk.samples, chunk.sample_rate)
-                if isinstance(sink, _WithCodes):
+                if isinstance(sink, WithCodes):
                     sink.frames.extend(chunk.frames)
                 said += len(chunk.text)
                 words += chunk.timestamps
@@ -197,7 +184,7 @@ def _sink(job: Job) -> tuple[Sink, str]:
     path = Path(job.output).expanduser()
     _check_place(path, "-o")
     format = _format(job.format or format_of(path))
-    return (_ToFile(path, format) if job.stream else _AtOnce(path, format)), str(path)
+    return (ToFile(path, format) if job.stream else AtOnce(path, format)), str(path)
 
 
 def _check_place(path: Path, option: str) -> None:
@@ -216,8 +203,8 @@ def _standard_output(job: Job) -> Sink:
     if sys.stdout.isatty():
         raise InvalidRequest("sound bytes would garble the terminal; add -o hello.wav or pipe them on", param="output")
     if _is_file(sys.stdout) and not job.stream:
-        return _AtOnce(sys.stdout.buffer, format)  # a file can have a header with the right length
-    return _Piece(sys.stdout.buffer, format)
+        return AtOnce(sys.stdout.buffer, format)  # a file can have a header with the right length
+    return Piece(sys.stdout.buffer, format)
 
 
 def _is_file(stream: TextIO) -> bool:
@@ -232,122 +219,6 @@ def _format(name: str) -> str:
     if name not in FORMATS:
         raise InvalidRequest(f"no format {name!r}; there is {', '.join(FORMATS)}", param="format")
     return name
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for an encoder: raised inside its callbacks it would be lost, and what it was writing with it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread is interrupted
-        return
-    handlers = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {number: handler for number, handler in handlers.items() if callable(handler)}
-    came: list[int] = []
-    for number in before:
-        signal.signal(number, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for number in came[:1]:
-        before[number](number, None)
-
-
-class _AtOnce:
-    """A complete file at the end, its header with the right length."""
-
-    def __init__(self, target: Path | BinaryIO, format: str) -> None:
-        self._target, self._format = target, format
-        self._pieces: list[Samples] = []
-        self._rate = 0
-
-    def write(self, samples: Samples, sample_rate: int) -> None:
-        self._pieces.append(samples)
-        self._rate = sample_rate
-
-    def close(self) -> None:
-        samples = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.float32)
-        if isinstance(self._target, Path):
-            with _uninterrupted():
-                save(self._target, samples, self._rate, self._format)
-            return
-        with _uninterrupted():
-            data = encode(samples, self._rate, self._format)
-        self._target.write(data)
-        self._target.flush()
-
-    def abort(self) -> None:
-        self._pieces.clear()
-
-
-class _Piece:
-    """Bytes as they come."""
-
-    def __init__(self, target: BinaryIO, format: str) -> None:
-        self._target, self._format = target, format
-        self._encoder: Encoder | None = None
-
-    def write(self, samples: Samples, sample_rate: int) -> None:
-        with _uninterrupted():
-            self._encoder = self._encoder or Encoder(self._format, sample_rate)
-            data = self._encoder.feed(samples)
-        self._target.write(data)
-        self._target.flush()
-
-    def close(self) -> None:
-        if self._encoder is not None:
-            with _uninterrupted():
-                data = self._encoder.finish()
-            self._target.write(data)
-        self._target.flush()
-
-    def abort(self) -> None:
-        """What has been written stays: a reader may already have it."""
-
-
-class _ToFile:
-    """A file that grows from the first sound on, not before; one that cannot be completed is removed."""
-
-    def __init__(self, path: Path, format: str) -> None:
-        self._path, self._format = path, format
-        self._piece: _Piece | None = None
-        self._file: BinaryIO | None = None
-
-    def write(self, samples: Samples, sample_rate: int) -> None:
-        if self._piece is None:
-            self._file = self._path.open("wb")
-            self._piece = _Piece(self._file, self._format)
-        self._piece.write(samples, sample_rate)
-
-    def close(self) -> None:
-        if self._piece is not None and self._file is not None:
-            self._piece.close()
-            self._file.close()
-
-    def abort(self) -> None:
-        if self._file is None:
-            return
-        with suppress(OSError):  # what is still buffered need not fit on a full disk
-            self._file.close()
-        if self._path.is_file():  # not a device
-            self._path.unlink()
-
-
-class _WithCodes:
-    """Another sink, and beside it the frames' codes: int64 [1 + num_codebooks, T], the token row first."""
-
-    def __init__(self, sink: Sink, path: Path) -> None:
-        self._sink, self._path = sink, path
-        self.frames: list[npt.NDArray[Any]] = []
-        self.write, self.abort = sink.write, sink.abort
-
-    def close(self) -> None:
-        self._sink.close()
-        if not self.frames:
-            raise InvalidRequest("this model has no codes to write; leave --codes-out out", param="codes_out")
-        with self._path.open("wb") as file:
-            np.save(file, np.stack(self.frames, axis=1).astype(np.int64))
 
 
 # -- what is shown
