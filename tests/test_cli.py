@@ -220,6 +220,21 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     assert "not UTF-8" in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without an end")
+@pytest.mark.parametrize("option", ["--file", "--reference"])
+def test_a_file_without_an_end_is_not_read_to_it(tmp_path: Path, option: str) -> None:
+    text = [] if option == "--file" else ["Hello."]
+    done = run("say", *text, option, "/dev/zero", "-o", str(tmp_path / "x.wav"))
+    assert done.exit_code == 2
+    assert "more than" in done.stderr
+
+
+def test_too_much_text_is_called_so_wherever_it_is_cut(tmp_path: Path) -> None:
+    done = run("say", "-o", str(tmp_path / "x.wav"), text="あ".encode() * 13_400_000)
+    assert done.exit_code == 2
+    assert "more than 10000000 characters" in done.stderr
+
+
 def test_missing_input_file(tmp_path: Path) -> None:
     done = run("say", "--file", str(tmp_path / "none.txt"), "-o", str(tmp_path / "x.wav"))
     assert done.exit_code == 1

@@ -42,11 +42,17 @@ def decode(
     outside 8–192 kHz, more than two channels), EngineFailure (the child could not start). Blocks; at most WALL_S.
     """
     if len(data) > max_bytes:
-        raise TooLarge(f"the audio file has {len(data)} bytes; {max_bytes} are allowed", param="file")
+        raise TooLarge(f"the audio file has more than the {max_bytes} bytes that are allowed", param="file")
     if not looks_like_audio(data):
         raise UnsupportedMedia(f"this is not an audio file we read: {KNOWN}", param="file")
     with _file_of(data) as file:
         return _run(file, max_seconds, to_hz)
+
+
+def read_audio(path: Path) -> bytes:
+    """A file's bytes for `decode`; of one that is too long only as many as show it. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
 
 
 def looks_like_audio(data: bytes) -> bool:

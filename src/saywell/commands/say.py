@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import msgspec
 
-from saywell.audio.decode import decode
+from saywell.audio.decode import decode, read_audio
 from saywell.audio.encode import FORMATS, format_of
 from saywell.commands import play
 from saywell.commands.sinks import AtOnce, Piece, Sink, ToFile, WithCodes
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 LONG = 300
 """Characters from which a progress bar is worth showing."""
 MAX_CHARS = 10_000_000
+MOST_BYTES = 4 * MAX_CHARS
+"""Of as many characters in UTF-8."""
 PATIENT_S = 86_400.0
 """Nobody else waits for the engine of a command, so it has all day unless told otherwise."""
 
@@ -147,27 +149,29 @@ def _text(job: Job) -> str:
     if job.text not in (None, "-") and job.file is not None:
         raise InvalidRequest("give the text or --file, not both", param="text")
     if job.file is not None and str(job.file) != "-":
-        return _decoded(job.file.read_bytes(), str(job.file))
+        with job.file.open("rb") as file:
+            return _decoded(file.read(MOST_BYTES + 1), str(job.file))
     if job.text not in (None, "-"):
         return str(job.text)
     if job.text is None and job.file is None and sys.stdin.isatty():
         raise InvalidRequest('nothing to say: saywell say "Hello there.", or pipe a text in, or --file', param="text")
-    return _decoded(sys.stdin.buffer.read(4 * MAX_CHARS + 1), "standard input")
+    return _decoded(sys.stdin.buffer.read(MOST_BYTES + 1), "standard input")
 
 
 def _decoded(data: bytes, origin: str) -> str:
+    """The text of at most MOST_BYTES, and one more where there is more: that may be half a character."""
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig") if len(data) <= MOST_BYTES else ""
     except UnicodeDecodeError as error:
         raise InvalidText(f"{origin} is not UTF-8 text (byte {error.start}); convert it first", param="text") from error
-    if len(text) > MAX_CHARS:
+    if len(data) > MOST_BYTES or len(text) > MAX_CHARS:
         raise TooLarge(f"{origin} has more than {MAX_CHARS} characters; split it", param="text")
     return text
 
 
 def _reference(path: Path, transcript: str) -> Reference:
     """A recording to speak like, opened where a hostile file can do no harm."""
-    samples, rate = decode(path.read_bytes())
+    samples, rate = decode(read_audio(path))
     return Reference(pcm=samples.tobytes(), sample_rate=rate, transcript=transcript)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from saywell.audio.decode import decode
+from saywell.audio.decode import decode, read_audio
 from saywell.commands import show
 from saywell.engine import launch
 from saywell.errors import InvalidRequest
@@ -20,7 +20,7 @@ def save(settings: Settings, name: str, recording: Path | None, transcript: str)
     """Encode a recording once and keep it as the voice `name`. Raises AlreadyExists, and what the sandbox refuses."""
     if recording is None:
         raise InvalidRequest("a voice is made of a recording: --save NAME --reference FILE", param="reference")
-    samples, rate = decode(recording.read_bytes())
+    samples, rate = decode(read_audio(recording))
     speakers = _speakers(settings)
     codes = speakers.encode(Reference(pcm=samples.tobytes(), sample_rate=rate, transcript=transcript))
     speakers.store.save(name, transcript, codes)
