@@ -144,6 +144,32 @@ async def test_a_long_body_is_refused_before_it_is_read(how, monkeypatch):
     assert answer.headers["connection"] == "close"
 
 
+async def test_a_form_is_asked_for_where_something_else_comes(client):
+    for route in ("/tts", "/estimate-memory"):
+        answer = await client.post(route, json={"text": "Hello."})
+        assert answer.status_code == 415
+        assert "multipart/form-data" in error_of(answer)["message"]
+        answer = await client.post(route, files={"text": ("book.txt", b"Hello.")})
+        assert answer.status_code == 400
+        assert "text=<book.txt" in error_of(answer)["message"]
+
+
+async def test_bytes_that_are_not_utf8_are_called_so(client):
+    raw = '{"input": "caf\xe9"}'.encode("latin-1")
+    answer = await client.post(SPEECH, content=raw, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert "UTF-8" in error_of(answer)["message"]
+
+
+async def test_no_voices_are_known_before_the_model_is_loaded(monkeypatch):
+    monkeypatch.setattr(FakeEngine, "voices", lambda _: ())
+    async with open_client() as client:
+        answer = await client.get("/v1/audio/voices")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+    assert "loaded" in error_of(answer)["message"]
+
+
 async def test_forms_are_bounded(client):
     answer = await client.post("/tts", content=b"&".join(b"f%d=1" % i for i in range(10_000)), headers={
         "content-type": "application/x-www-form-urlencoded"})  # fmt: skip

@@ -83,8 +83,10 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
         message = f"this route does not take this method; it takes {allowed}"
+    elif message.startswith("Too many files"):
+        message = "this form takes no files; send the text as a field: curl -F 'text=<book.txt'"
     elif message == "There was an error parsing the body":
-        message = "the body could not be read as JSON: nested too deep, or a number out of range"
+        message = "the body could not be read as JSON: not UTF-8, nested too deep, or a number out of range"
     body = error_body(error.status_code, message, code=_NAMES.get(error.status_code))
     return JSONResponse(body, error.status_code, error.headers)
 

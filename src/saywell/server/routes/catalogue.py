@@ -6,11 +6,12 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from saywell.errors import Unavailable
 from saywell.server.names import OPENAI_MODELS, check_model
 from saywell.server.routes.common import ERRORS, ServiceOf
 from saywell.server.service import Service
 
-router = APIRouter(responses={status: ERRORS[status] for status in (401, 404, 422)})
+router = APIRouter(responses={status: ERRORS[status] for status in (401, 404, 422, 503)})
 
 
 def _models(service: Service) -> list[str]:
@@ -43,6 +44,8 @@ async def audio_models(service: ServiceOf) -> dict[str, Any]:
 async def voices(service: ServiceOf, model: str | None = None) -> dict[str, Any]:
     """Every voice, the default first. `model`: the loaded one, or a name that stands for it."""
     check_model(model, service.engine.spec)
+    if not service.engine.voices():  # an empty list would be believed
+        raise Unavailable("the voices are not known before the model is loaded; try again in a moment", retry_after=1.0)
     return {
         "voices": [
             {"id": voice.id, "name": voice.name, "language": voice.language, "description": voice.description}

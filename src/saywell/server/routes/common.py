@@ -10,13 +10,14 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import Request as HttpRequest
 
-from saywell.errors import Forbidden
+from saywell.errors import Forbidden, UnsupportedMedia
 from saywell.server.middleware import body_limit
 from saywell.server.service import Service
 from saywell.types import Request
 
 F = TypeVar("F", bound=BaseModel)
 _MOST_FIELDS = 32
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 async def _service(http: HttpRequest) -> Service:
@@ -55,7 +56,7 @@ _REFUSALS = {
     404: "No such voice or model",
     408: "The body arrived too slowly",
     413: "Text or body too long",
-    415: "This format is not installed here",
+    415: "This format is not installed here, or the body is no form where one is needed",
     422: "A field has the wrong type or value, or the text cannot be spoken",
     429: "The queue is full; see Retry-After",
     500: "The engine failed",
@@ -76,6 +77,8 @@ AUDIO: dict[int | str, dict[str, Any]] = {
 
 async def read_form(http: HttpRequest, service: Service, kind: type[F]) -> F:
     """The fields of a form, bounded in number and size. An empty field counts as left out."""
+    if not http.headers.get("content-type", "").lower().startswith(_FORMS):
+        raise UnsupportedMedia(f"this route takes a form: Content-Type: {' or '.join(_FORMS)}", param="body")
     limit = body_limit(service.engine.plan.max_text_chars)
     async with http.form(max_files=0, max_fields=_MOST_FIELDS, max_part_size=limit) as form:
         fields = {name: value for name, value in form.items() if value != "" and not isinstance(value, UploadFile)}
@@ -89,8 +92,7 @@ async def read_form(http: HttpRequest, service: Service, kind: type[F]) -> F:
 def form_schema(kind: type[BaseModel]) -> dict[str, Any]:
     """How a form is described in the OpenAPI document."""
     schema = kind.model_json_schema()
-    kinds = ("application/x-www-form-urlencoded", "multipart/form-data")
-    return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind in kinds}}}
+    return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind in _FORMS}}}
 
 
 def said(service: Service, wanted: Request, ignored: list[str]) -> dict[str, str]:

@@ -66,7 +66,7 @@ async def system_status(service: ServiceOf) -> dict[str, Any]:
 
 
 @router.post("/estimate-memory", response_model=EstimateAnswer, openapi_extra=form_schema(TextForm),
-             responses={status: ERRORS[status] for status in (413, 422)})  # fmt: skip
+             responses={status: ERRORS[status] for status in (413, 415, 422)})  # fmt: skip
 async def estimate_memory(http: HttpRequest, service: ServiceOf) -> dict[str, Any]:
     """What speaking a text (form field `text`) would take, and whether it fits. Nothing is spoken."""
     form = await read_form(http, service, TextForm)
