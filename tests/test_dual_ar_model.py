@@ -15,7 +15,7 @@ import torch
 from conftest import TINY_PLAN
 from saywell import memory
 from saywell.engine.engine import Engine
-from saywell.errors import InvalidRequest, UnknownVoice
+from saywell.errors import BadAudio, InvalidRequest, TooLarge, UnknownVoice
 from saywell.models.base import find_spec
 from saywell.models.dual_ar import ar_files, fixture, nets, prompt
 from saywell.models.dual_ar.codec_nets import Codec
@@ -196,6 +196,30 @@ def test_text_too_long_for_the_context_is_refused_and_others_go_on(start: Start)
     with pytest.raises(InvalidRequest, match="positions"):
         long.collect()
     assert good.collect().summary.frames
+
+
+def test_a_prompt_longer_than_planned_is_at_fault_and_not_the_draw(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, text = find_spec(None, converted), "a " * 130
+    plan = replace(TINY_PLAN, data_dir=tmp_path, slots=1, lookahead=1, first_frames=4, kv_length=len(text) // 2 + 24)
+    engine = Engine(spec, plan)
+    engine.start()
+
+    def ends() -> set[str]:
+        found = set()
+        for seed in range(12):
+            try:
+                found.add(engine.submit(ask(text, seed=seed, max_frames=None)).collect().summary.finish_reason)
+            except (BadAudio, TooLarge) as error:
+                found.add(error.code)
+        return found
+
+    assert ends() == {"stop", "bad_audio"}
+    monkeypatch.setattr(memory, "PROMPT_TOKENS", 100)
+    monkeypatch.setattr(memory, "PROMPT_SECONDS", 0)
+    assert ends() == {"stop", "too_large"}
+    engine.close()
 
 
 def test_guard_sees_loops_and_runaways() -> None:

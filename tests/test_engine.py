@@ -30,6 +30,7 @@ from saywell.errors import (
     TooManyRequests,
     UnknownVoice,
 )
+from saywell.executors.onnx import GraphError
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.plan import Plan
 from saywell.types import Frame, Request, Samples, SamplingParams, Sequence, Timestamp
@@ -481,6 +482,39 @@ def test_a_frame_with_an_error_ends_only_its_request(tiny_engine: Start) -> None
 def test_a_limit_nobody_asked_for_is_an_error(tiny_engine: Start) -> None:
     with pytest.raises(BadAudio, match="length"):
         tiny_engine(max_frames=9).submit(ask()).collect()
+
+
+def test_a_limit_of_the_models_own_is_none_that_was_asked_for(tiny_engine: Start) -> None:
+    class Short(tiny_ar.TinyModel):
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            return [
+                Frame(frame.sequence, frame.data, "length" if frame.sequence.frames == 5 else frame.finish)
+                for frame in super().step(batch)
+            ]
+
+    with pytest.raises(BadAudio, match="length"):
+        tiny_engine(Short).submit(ask(max_frames=20)).collect()
+
+
+def test_a_familys_own_errors_are_for_the_log(tiny_engine: Start, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(tiny_ar.TinyModel):
+        def prefill(self, started: list[Sequence]) -> None:
+            if "graph" in started[0].text:
+                raise SequenceError(started[0], GraphError("/srv/models/secret/slow.onnx: Non-zero status code"))
+            super().prefill(started)
+
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            if "step" in batch[0].text:
+                raise GraphError("/srv/models/secret/slow.onnx: Non-zero status code")
+            return super().step(batch)
+
+    engine = tiny_engine(Broken)
+    for text in ("A graph.", "A step."):
+        caplog.clear()
+        with pytest.raises(ModelFailure, match="GraphError") as caught:
+            engine.submit(ask(text)).collect()
+        assert "secret" not in caught.value.message
+        assert "secret" in caplog.text
 
 
 def test_a_limit_that_was_asked_for_is_reported(tiny_engine: Start) -> None:

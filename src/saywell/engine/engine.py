@@ -280,7 +280,8 @@ class Engine:
             self._loop.load()
             self._voices = self._resident.model.voices()
         except Exception as error:  # noqa: BLE001 - whatever loading raises is handed to start()
-            self._fail(error, "the model could not be loaded")
+            # Whoever starts it reads all of it: which file, and the way out.
+            self._fail(error if isinstance(error, SaywellError) else cause(error, "the model could not be loaded"))
             self._loaded.set()
             return
         self._admission = Admission(self.spec, self.plan, self._voices)
@@ -290,7 +291,7 @@ class Engine:
             while not self._stop.is_set():
                 self._turn()
         except Exception as error:  # noqa: BLE001 - the thread ends here, and everybody who waits is told why
-            self._fail(error, "the engine stopped")
+            self._fail(cause(error, "the engine stopped"))
         finally:
             self._shut()
 
@@ -312,8 +313,8 @@ class Engine:
         except queue.Empty:
             pass
 
-    def _fail(self, error: Exception, what: str) -> None:
-        self._error = cause(error, what)
+    def _fail(self, why: SaywellError) -> None:
+        self._error = why
         self._state = "failed"
 
     def _shut(self) -> None:

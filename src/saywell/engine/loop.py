@@ -195,7 +195,7 @@ class Loop:
             if ran_out(error.cause):
                 self._begin_anew(error.cause)
             else:
-                self.end(self._tracks[error.sequence].job, error.cause)
+                self.end(self._tracks[error.sequence].job, cause(error.cause, "a sequence failed"))
         except Exception as error:  # noqa: BLE001 - a broken step fails the sequences in it, not the engine
             if ran_out(error):
                 self._begin_anew(error)
@@ -241,7 +241,7 @@ class Loop:
             except SequenceError as error:
                 if ran_out(error.cause):
                     raise
-                self.end(self._tracks[error.sequence].job, error.cause)
+                self.end(self._tracks[error.sequence].job, cause(error.cause, "a sequence failed"))
                 jobs = [job for job in jobs if job.sequence in self._tracks]
         return []
 
@@ -266,7 +266,8 @@ class Loop:
 
     def _refuse_bad_end(self, track: Track) -> None:
         """An end nobody asked for is an error, never a short answer under a success."""
-        asked = track.finish == "length" and track.sequence.request.max_frames is not None
+        limited = track.sequence.request.max_frames is not None and track.sequence.frames >= track.sequence.max_frames
+        asked = track.finish == "length" and limited
         if track.finish in ("length", "loop", "empty") and not asked:
             raise BadAudio(
                 f"generation ended with {track.finish!r} instead of by itself; "
@@ -331,8 +332,11 @@ class Loop:
 
 
 def cause(error: Exception, what: str) -> SaywellError:
-    """An error for the reader; what is not meant for readers goes to the log, with its traceback."""
-    if isinstance(error, SaywellError):
+    """An error for the reader; what is not meant for readers goes to the log, with its traceback.
+
+    A family's or a runtime's own errors are not: they name files and nodes of graphs.
+    """
+    if isinstance(error, SaywellError) and type(error).__module__ == SaywellError.__module__:
         return error
     _log.error("%s", what, exc_info=error)
     return out_of_memory() if ran_out(error) else ModelFailure(f"{what}: {type(error).__name__}")

@@ -188,9 +188,7 @@ def _caches(root: Path, cpus: tuple[int, ...]) -> tuple[Cache, ...]:
     instances: dict[tuple[str, int], set[str]] = {}
     for cpu in cpus:
         for index in (_cpu_dir(root, cpu) / "cache").glob("index*"):
-            name = (
-                "L" + read_text(index / "level") + {"Data": "d", "Instruction": "i"}.get(read_text(index / "type"), "")
-            )
+            name = f"L{read_text(index / 'level')}{CACHE_KINDS.get(read_text(index / 'type'), '')}"
             size = _cache_bytes(read_text(index / "size"))
             if size:
                 instances.setdefault((name, size), set()).add(read_text(index / "shared_cpu_list") or str(cpu))

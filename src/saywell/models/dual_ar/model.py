@@ -8,8 +8,9 @@ from typing import cast
 import numpy as np
 
 from saywell.cache import MemoryCache
-from saywell.errors import ModelFailure, SaywellError
+from saywell.errors import ModelFailure, SaywellError, TooLarge
 from saywell.executors.base import Threading
+from saywell.memory import context
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.ar_files import cache_type
@@ -23,7 +24,7 @@ from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.speakers import codes_bytes, open_speakers
 from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.plan import Plan
-from saywell.types import FinishReason, Frame, ModelSpec, Request, Samples, Sequence, Voice
+from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 
 
 @dataclass(slots=True, eq=False)
@@ -111,13 +112,21 @@ class DualArModel:
             return Frame(sequence, None, error=broken)
         if row[0] == self._ar.im_end:
             return Frame(sequence, None, finish="stop" if sequence.frames else "empty")
-        return Frame(sequence, row, finish=self._end(sequence, row))
-
-    def _end(self, sequence: Sequence, row: np.ndarray) -> FinishReason | None:
         state: _State = sequence.state
-        if self._ar.room(state.running) < 1:
-            return "length"
-        return state.guard.add(row[1:]) if state.guard is not None else None
+        if self._ar.room(state.running) >= 1:
+            return Frame(sequence, row, finish=state.guard.add(row[1:]) if state.guard is not None else None)
+        prompt_length = state.running.length - sequence.frames
+        if prompt_length <= context(self.spec, 0):
+            return Frame(sequence, row, finish="length")
+        return Frame(sequence, None, error=self._no_room(sequence, prompt_length))
+
+    def _no_room(self, sequence: Sequence, prompt_length: int) -> TooLarge:
+        """For a prompt longer than is planned for: it was not the speech that had no end."""
+        return TooLarge(
+            f"the reference, what is said in it, and the text take {prompt_length} of the {self._ar.max_len} positions "
+            "there are, which leaves too few to speak; give a shorter reference (30 s at most) or a shorter text",
+            param="text" if sequence.request.reference is None else "reference",
+        )
 
     def decode(self, jobs: list[DecodeJob]) -> list[Samples]:
         return [self._sound(job) for job in jobs]

@@ -138,7 +138,8 @@ class ArRuntime:
         """
         start = prefix.length if prefix else 0
         if start + prompt.shape[1] >= self.max_len:
-            raise TooLarge(f"the prompt takes all of the {self.max_len} positions a sequence has", param="text")
+            message = f"the prompt (reference and text) takes all of the {self.max_len} positions a sequence has"
+            raise TooLarge(message, param="text")
         if not self.free:
             raise Unavailable(f"all {self.slots} slots are taken")
         running = Running(self._rows.index(None), sampling, start)
