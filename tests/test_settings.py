@@ -43,6 +43,12 @@ def test_auto_overrules_the_file(tmp_path: Path) -> None:
     assert load_settings(file=file, environ={"SAYWELL_THREADS": "auto"}).threads is None
 
 
+def test_a_long_wrong_value_is_shown_in_brief() -> None:
+    with pytest.raises(PlanError, match="CPU numbers") as error:
+        load_settings(environ={"SAYWELL_AFFINITY": "0-99999", "SAYWELL_CONFIG": ""})
+    assert len(error.value.message) < 300
+
+
 def test_text_becomes_the_right_type() -> None:
     found = load(
         SAYWELL_THREADS="3", SAYWELL_TIMEOUT_S="2.5", SAYWELL_ALLOW_PUBLIC="Yes", SAYWELL_LOG_JSON="off",

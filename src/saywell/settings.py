@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -26,6 +27,8 @@ CONFIG = PREFIX + "CONFIG"
 """Names the settings file; empty: read none."""
 _SECRET = frozenset({"api_keys", "hub_token"})
 """Never shown, not even when they are wrong."""
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = 120
 
 Text = Annotated[str, Meta(min_length=1, max_length=4096)]
 Count = Annotated[int, Meta(ge=1, le=1024)]
@@ -303,7 +306,7 @@ def _convert(name: str, value: Any, origin: str, *, strict: bool) -> Any:
     try:
         return msgspec.convert(value, _types()[name], strict=strict, dec_hook=_path)
     except msgspec.ValidationError as error:
-        shown = "" if name in _SECRET else f" not {value!r}:"
+        shown = "" if name in _SECRET else f" not {_BRIEF.repr(value)}:"
         message = f"setting {name!r} ({origin}) must be {_wanted(name)},{shown} {_plain(str(error))}"
         raise PlanError(f"{message}; change it or leave it out to let the program decide", param=name) from error
 
