@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,12 @@ TINY_PLAN = Plan(
     data_dir=Path("cache"),
     adapt=False,  # what else runs on the machine must not decide
 )
+
+
+def pytest_configure() -> None:
+    """Started in the background of a shell, this process ignores interrupts, and so would all that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from conversion import convert_here
 from saywell.bench import dual_ar, dual_ar_ceiling, dual_ar_goals
 from saywell.bench import dual_ar_plots as plots
 from saywell.bench import dual_ar_report as report
 from saywell.errors import InvalidRequest
 from saywell.models.dual_ar import fixture
 from saywell.models.dual_ar.config import CodecConfig, Config
-from saywell.models.dual_ar.convert import convert
 
 
 def row(**key: int) -> dict[str, object]:
@@ -93,7 +93,7 @@ def test_arithmetic_is_counted() -> None:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     published = fixture.write(tmp_path_factory.mktemp("published"), config={"max_seq_len": 8192})
-    return convert(published, tmp_path_factory.mktemp("model"))
+    return convert_here(published, tmp_path_factory.mktemp("model"))
 
 
 @pytest.mark.timeout(300)

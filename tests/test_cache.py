@@ -512,6 +512,7 @@ from saywell.cache import DiskCache
 
 directory, log, seed, ops = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 disk = DiskCache(directory, int(sys.argv[5]))
+(directory.parent / f"ready-{seed}").touch()
 while not (directory.parent / "go").exists():
     time.sleep(0.001)
 choose = random.Random(seed)
@@ -541,7 +542,8 @@ def spawn(directory: Path, log: Path, seed: int, ops: int, nbytes: int, pause_s:
 def test_processes_compute_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
     workers = [spawn(tmp_path / "cache", log, seed, 100, 1 << 20, 0.1) for seed in range(8)]
-    time.sleep(2)  # all of them wait at the start
+    while len(list(tmp_path.glob("ready-*"))) < len(workers):  # all of them wait at the start
+        time.sleep(0.01)
     (tmp_path / "go").touch()
     assert [each.wait(60) for each in workers] == [0] * 8
     said = log.read_text().splitlines()

@@ -264,9 +264,12 @@ def test_interrupted_is_130_and_silent(tmp_path: Path) -> None:
     source.write_text("A long tale, told once more. " * 20_000)
     command = [*PROGRAM, "say", "--file", str(source), "-o", str(tmp_path / "x.wav")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        time.sleep(1.5)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        try:
+            time.sleep(1.5)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert (out, err) == ("", "")
     assert not (tmp_path / "x.wav").exists()

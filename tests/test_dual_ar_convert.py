@@ -20,9 +20,11 @@ import pytest
 import safetensors
 import torch
 
+import conversion
+from conversion import convert_here
 from saywell.errors import MissingDependency
 from saywell.models.dual_ar import convert as convert_module
-from saywell.models.dual_ar import convert_child, fixture
+from saywell.models.dual_ar import fixture
 from saywell.models.dual_ar.codec_nets import Codec
 from saywell.models.dual_ar.convert import convert, read_manifest, verify
 from saywell.models.dual_ar.errors import BadCheckpoint
@@ -37,9 +39,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def converted(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        _in_process(patch)
-        return convert(published, tmp_path_factory.mktemp("out") / "model", precisions=())
+    return convert_here(published, tmp_path_factory.mktemp("out") / "model", precisions=())
 
 
 @pytest.fixture
@@ -49,19 +49,7 @@ def checkpoint(published: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The child's work without its process: importing torch a hundred times over would take minutes."""
-    _in_process(monkeypatch)
-
-
-def _in_process(patch: pytest.MonkeyPatch) -> None:
-    def run(kind: str, source: Path, out: Path, progress: Callable[[int, int], None]) -> None:
-        said: list[dict[str, Any]] = []
-        patch.setattr(convert_child, "say", lambda **line: said.append(line))
-        if convert_child.main(kind, str(source), str(out)):
-            raise BadCheckpoint(said[-1]["refused"])
-
-    patch.setattr(convert_child, "limit", lambda size: None)
-    patch.setattr(convert_module, "_run_child", run)
+    conversion.in_process(monkeypatch)
 
 
 def saved(checkpoint: Path, file: str, change: Callable[[dict[str, Any]], Any]) -> None:

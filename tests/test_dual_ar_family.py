@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
+from conversion import convert_here
 from saywell.executors.base import Threading
 from saywell.models.dual_ar import fixture, nets
 from saywell.models.dual_ar.checkpoint import read_codec, read_model
 from saywell.models.dual_ar.codec_nets import Codec
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import convert
 from saywell.models.dual_ar.facts import facts
 from saywell.models.dual_ar.runtime_ar import ArRuntime
 from saywell.models.dual_ar.runtime_codec import load_decoder
@@ -104,7 +104,7 @@ class Rig:
         self.published = fixture.write(
             folder / "published", config=member.config, codec=member.codec, spelling=member.spelling
         )
-        self.path = convert(self.published, folder / "model")
+        self.path = convert_here(self.published, folder / "model")
         self.config = Config.read(self.path)
         state = read_model(self.published / fixture.MODEL_FILE, Config.read(self.published))
         self.tokenizer = Tokenizer.read(self.path, self.config)

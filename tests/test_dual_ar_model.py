@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from conftest import TINY_PLAN
+from conversion import convert_here
 from saywell import memory
 from saywell.engine.engine import Engine
 from saywell.errors import BadAudio, InvalidRequest, TooLarge, UnknownVoice
@@ -20,7 +21,6 @@ from saywell.models.base import find_spec
 from saywell.models.dual_ar import ar_files, fixture, nets, prompt
 from saywell.models.dual_ar.codec_nets import Codec
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import convert
 from saywell.models.dual_ar.guards import LONGEST_PERIOD, Guard
 from saywell.models.dual_ar.model import DualArModel
 from saywell.models.dual_ar.runtime_codec import CodecDecoder
@@ -29,6 +29,7 @@ from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.plan import Plan
 from saywell.types import Audio, AudioChunk, Frame, Reference, Request, SamplingParams, Sequence
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 Start = Callable[..., Engine]
 TEXT = "Hello there, how are you today?"
 
@@ -42,7 +43,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def converted(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return convert(published, tmp_path_factory.mktemp("converted") / "tiny", precisions=("fp32", "int8"))
+    return convert_here(published, tmp_path_factory.mktemp("converted") / "tiny", precisions=("fp32", "int8"))
 
 
 @pytest.fixture
@@ -74,9 +75,10 @@ def frames(chunks: list[AudioChunk]) -> np.ndarray:
 
 def lively(engine: Engine, count: int) -> list[int]:
     """Seeds whose random speech lasts a while."""
-    found = [seed for seed in range(60) if engine.submit(ask(seed=seed)).collect().summary.frames >= 12]
-    assert len(found) >= count
-    return found[:count]
+    lasting = (seed for seed in range(60) if engine.submit(ask(seed=seed)).collect().summary.frames >= 12)
+    found = list(itertools.islice(lasting, count))
+    assert len(found) == count
+    return found
 
 
 def test_greedy_frames_and_audio_are_those_of_the_reference(published: Path, converted: Path, start: Start) -> None:

@@ -11,11 +11,11 @@ import pytest
 import soundfile
 import torch
 
+from conversion import convert_here
 from saywell.errors import InvalidRequest, UnsupportedMedia
 from saywell.models.dual_ar import fixture
 from saywell.models.dual_ar.codec_nets import Codec
 from saywell.models.dual_ar.config import CodecConfig
-from saywell.models.dual_ar.convert import convert
 from saywell.models.dual_ar.offline import decode, encode, read_codes
 
 TINY = fixture.TINY_CODEC
@@ -24,7 +24,7 @@ TINY = fixture.TINY_CODEC
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     published = fixture.write(tmp_path_factory.mktemp("published"))
-    return convert(published, tmp_path_factory.mktemp("model"), precisions=("fp32",))
+    return convert_here(published, tmp_path_factory.mktemp("model"), precisions=("fp32",))
 
 
 @pytest.fixture(scope="module")

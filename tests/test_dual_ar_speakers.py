@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conversion import convert_here
 from saywell.audio.resample import resample
 from saywell.errors import InvalidRequest, ModelFailure, UnknownVoice
 from saywell.executors.base import Threading
 from saywell.executors.onnx import GraphError
-from saywell.models.dual_ar import convert as convert_module
-from saywell.models.dual_ar import convert_child, fixture, graphs_codec, speakers
+from saywell.models.dual_ar import fixture, graphs_codec, speakers
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import convert
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.runtime_codec import CodecEncoder, load_encoder
 from saywell.models.dual_ar.speakers import DEFAULT, Speakers, model_digest
@@ -31,16 +30,8 @@ RATE = 22_050
 
 
 def convert_tiny(out: Path, seed: int = 0) -> Path:
-    """Tensors and the encoder's graph; torch is here already, so no process of its own for it."""
-
-    def run(kind: str, source: Path, target: Path, progress: Callable[[int, int], None]) -> None:
-        assert not convert_child.main(kind, str(source), str(target))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convert_child, "limit", lambda size: None)
-        patch.setattr(convert_child, "say", lambda **line: None)
-        patch.setattr(convert_module, "_run_child", run)
-        path = convert(fixture.write(out / "published", seed=seed), out / "model", precisions=())
+    """Tensors and the encoder's graph."""
+    path = convert_here(fixture.write(out / "published", seed=seed), out / "model", precisions=())
     weights = TensorFile(path / "codec.safetensors").arrays()
     graphs_codec.write_encoder(weights, Config.read(path).codec, path)
     return path

@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from conftest import TINY_PLAN
+from saywell.engine import loop as loop_module
 from saywell.engine.engine import Engine
 from saywell.engine.recovery import ran_out
 from saywell.errors import ModelFailure, OutOfMemory
@@ -340,7 +341,8 @@ def test_a_reader_that_pauses_keeps_the_model(start) -> None:
     assert stream.collect().duration_s > 0
 
 
-def test_a_model_that_cannot_be_loaded_again_fails_who_waits_for_it_and_nobody_else(start) -> None:
+def test_a_model_that_cannot_be_loaded_again_fails_who_waits_for_it_and_nobody_else(start, monkeypatch) -> None:
+    monkeypatch.setattr(loop_module, "_AGAIN_S", 0.1)
     engine = start(idle_unload_s=0.05)
     load, broken = engine._resident._load, [ModelFailure("the disk is away")]
     engine._resident._load = lambda plan: (_ for _ in ()).throw(broken.pop()) if broken else load(plan)

@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,13 @@ import soundfile
 from rapidfuzz.distance import Levenshtein
 
 from conftest import TINY_PLAN
+from conversion import convert_here
 from saywell import memory
 from saywell.bench.held_out import sentences
 from saywell.bench.spectra import nearest, spectrum, voice_print
 from saywell.engine.engine import Engine
 from saywell.errors import BadAudio
 from saywell.models.base import find_spec
-from saywell.models.dual_ar.convert import convert
 from saywell.models.wren.reader import read
 from saywell.types import AudioChunk, Reference, Request, SamplingParams
 
@@ -55,7 +56,7 @@ Start = Callable[..., Engine]
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return convert(FINCH, tmp_path_factory.mktemp("finch") / "finch")
+    return convert_here(FINCH, tmp_path_factory.mktemp("finch") / "finch")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def start(converted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         key = (path, *sorted(fields.items()))
         if key not in made:
             spec = find_spec(None, path)
-            plan = replace(TINY_PLAN, data_dir=voices, slots=8, **fields)
+            plan = replace(TINY_PLAN, data_dir=voices, slots=8, timeout_s=300.0, stall_s=300.0, **fields)
             plan = replace(plan, kv_length=memory.context(spec, plan.max_frames))
             made[key] = Engine(spec, plan)
             made[key].start()
@@ -125,8 +126,14 @@ def wrong(spoken: list[list[AudioChunk]], texts: tuple[str, ...] = TEXTS) -> flo
 
 
 @pytest.fixture(scope="module")
-def exact(start: Start) -> list[list[AudioChunk]]:
-    return speak(start())
+def spoken(start: Start) -> Callable[[str], list[list[AudioChunk]]]:
+    """All texts at a precision, many at once and in pieces."""
+    return cache(lambda precision: speak(start(precision=precision)))
+
+
+@pytest.fixture(scope="module")
+def exact(spoken: Callable[[str], list[list[AudioChunk]]]) -> list[list[AudioChunk]]:
+    return spoken("fp32")
 
 
 def test_it_says_what_it_is_asked_to(exact: list[list[AudioChunk]]) -> None:
@@ -134,8 +141,10 @@ def test_it_says_what_it_is_asked_to(exact: list[list[AudioChunk]]) -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_lighter_weights_say_the_same(start: Start, exact: list[list[AudioChunk]], precision: str) -> None:
-    assert wrong(speak(start(precision=precision))) <= wrong(exact) + APART
+def test_lighter_weights_say_the_same(
+    spoken: Callable[[str], list[list[AudioChunk]]], exact: list[list[AudioChunk]], precision: str
+) -> None:
+    assert wrong(spoken(precision)) <= wrong(exact) + APART
 
 
 @pytest.mark.slow
@@ -179,25 +188,31 @@ def other_scale(state: dict[str, Any], config: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("mistake", [other_rotary, other_groups, other_scale], ids=lambda each: each.__name__)
 def test_a_damaged_engine_is_heard(
-    start: Start, exact: list[list[AudioChunk]], tmp_path: Path, mistake: Callable[[dict[str, Any], Any], None]
+    start: Start,
+    converted: Path,
+    exact: list[list[AudioChunk]],
+    tmp_path: Path,
+    mistake: Callable[[dict[str, Any], Any], None],
 ) -> None:
     """Mistakes no shape shows: right weights in an engine that makes them are these weights in one that does not."""
     damaged = shutil.copytree(FINCH, tmp_path / "damaged")
     state = torch.load(damaged / "model.pth", weights_only=True)
     mistake(state, json.loads((damaged / "config.json").read_text(encoding="utf-8")))
     torch.save(state, damaged / "model.pth")
-    engine = start(convert(damaged, tmp_path / "finch", precisions=("fp32",)))
+    made = shutil.copytree(converted, tmp_path / "finch")  # its codec is whole: only what has changed is made again
+    engine = start(convert_here(damaged, made, precisions=("fp32",)))
     texts = TEXTS[:DAMAGED_TEXTS]
     said = [list(accepted(stream)) for stream in submitted(engine, texts)]
     assert wrong(said, texts) >= wrong(exact) + DAMAGED
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
-def test_streamed_is_whole_and_batched_is_alone(start: Start, precision: str) -> None:
-    texts = TEXTS[:4]
-    streamed = speak(start(precision=precision, first_frames=2, chunk_frames=5), texts)
+def test_streamed_is_whole_and_batched_is_alone(
+    start: Start, spoken: Callable[[str], list[list[AudioChunk]]], precision: str
+) -> None:
     whole = start(precision=precision, first_frames=400, chunk_frames=400)
-    for seed, (text, chunks) in enumerate(zip(texts, streamed, strict=True)):
+    for seed, (text, chunks) in enumerate(zip(TEXTS[:4], spoken(precision)[:4], strict=True)):
+        assert len(chunks) > 3
         alone = whole.submit(ask(text, seed)).collect()
         np.testing.assert_array_equal(samples(chunks), alone.samples)
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conversion import convert_here
 from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import convert
 from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.models.wren.phones import SPEAKERS, SYMBOLS
 
@@ -226,7 +226,7 @@ def test_what_is_exported_is_what_was_trained(
 
 def test_the_checkpoint_is_converted_as_it_is(stages: SimpleNamespace, trained: Path, tmp_path: Path) -> None:
     source = stages.export.export(trained, tmp_path / "checkpoint")
-    converted = convert(source, tmp_path / "converted", precisions=("fp32",))
+    converted = convert_here(source, tmp_path / "converted", precisions=("fp32",))
     config = Config.read(converted)
     assert config.codec.frame_rate == 20
     tokenizer = Tokenizer.read(converted, config)

@@ -1,0 +1,36 @@
+"""Conversion without its two processes, each of which imports torch for seconds: they are tested by themselves, in
+`test_dual_ar_convert.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saywell.models.dual_ar import convert as convert_module
+from saywell.models.dual_ar import convert_child
+from saywell.models.dual_ar.convert import PRECISIONS
+from saywell.models.dual_ar.errors import BadCheckpoint
+
+
+def convert_here(source: Path, out: Path, precisions: tuple[str, ...] = PRECISIONS) -> Path:
+    """`convert`, all of it in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        in_process(patch)
+        return convert_module.convert(source, out, precisions=precisions)
+
+
+def in_process(patch: pytest.MonkeyPatch) -> None:
+    """The child's work without its process and the limits set to it."""
+
+    def run(kind: str, source: Path, out: Path, progress: Callable[[int, int], None]) -> None:
+        said: list[dict[str, Any]] = []
+        patch.setattr(convert_child, "say", lambda **line: said.append(line))
+        if convert_child.main(kind, str(source), str(out)):
+            raise BadCheckpoint(said[-1]["refused"])
+
+    patch.setattr(convert_child, "limit", lambda size: None)
+    patch.setattr(convert_module, "_run_child", run)
