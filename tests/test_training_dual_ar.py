@@ -100,6 +100,18 @@ def trained(stages: SimpleNamespace, corpus: Path, books: Any, tmp_path_factory:
     return run
 
 
+def test_rounding_is_of_half_a_step_and_is_taken_back(stages: SimpleNamespace, books: Any) -> None:
+    model = stages.nets.Training(torch.from_numpy(books.pairs))
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    with stages.train.rounded(model, torch.Generator().manual_seed(1)):
+        off = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+        was = before["net.layers.0.feed_forward.w2.weight"].view(-1, 128)
+        moved = model.net.layers[0].feed_forward.w2.weight.detach().view(-1, 128) - was
+        assert 0.45 < float((moved.abs() / was.abs().amax(-1, keepdim=True) * 8).max()) <= 0.5 + 1e-3
+    assert {each.rpartition(".")[0].rpartition(".")[2] for each in off} == {"wqkv", "wo", "w1", "w2", "w3"}
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+
+
 def utterances(stages: SimpleNamespace, corpus: Path, voice: str = "rms") -> list[Any]:
     return list(stages.blocks.read(corpus / "corpus" / voice / "0000.npz"))
 

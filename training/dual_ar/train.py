@@ -3,16 +3,19 @@
     python -m training.dual_ar.train --data DATA --run RUN --minutes 60
 
 Schedules go by computing time, as in `training.wren.train`. What the model hears of its own past is damaged while it
-learns, a different part of each sequence: it will have to live with its own mistakes. RUN/ar.pt is written every two
+learns, a different part of each sequence: it will have to live with its own mistakes. In every other step its weights
+are damaged too, by as much as int4 will. RUN/ar.pt is written every two
 minutes and resumed from; RUN/ar.jsonl: a line every half minute.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as fn
 
+from saywell.models.dual_ar.linears import block_of
 from training import command
 from training.dual_ar.books import ENTRIES, Books
 from training.dual_ar.nets import Training
@@ -42,6 +46,27 @@ GUIDED = 0.3
 CENTRED = 0.02
 """Weight of the log of the partition function, squared: logits become log probabilities, which a repetition penalty
 hardly touches where the model is sure."""
+
+ROUNDED = 0.5
+"""Of the steps are learned with weights as far off as 4 bits may put them."""
+
+
+@contextlib.contextmanager
+def rounded(model: Training, random: torch.Generator) -> Iterator[None]:
+    """Inside, the weights that int4 rounds are off by up to half a step of it, at random (Fan et al., "Training with
+    quantization noise", ICLR 2021); afterwards they are what they were."""
+    layers = [*model.net.layers, *model.net.fast_layers]
+    weights = [each.weight for layer in layers for each in layer.modules() if isinstance(each, nn.Linear)]
+    kept = [weight.detach().clone() for weight in weights]
+    with torch.no_grad():
+        for weight in weights:
+            blocks = weight.view(len(weight), -1, block_of(weight.shape[1], "w4"))
+            step = blocks.abs().amax(-1, keepdim=True) / 8
+            blocks += (torch.rand(blocks.shape, generator=random) - 0.5) * step
+    yield
+    with torch.no_grad():
+        for weight, before in zip(weights, kept, strict=True):
+            weight.copy_(before)
 
 
 def damaged(codes: Tensor, random: torch.Generator) -> Tensor:
@@ -120,10 +145,13 @@ class Run:
     def advance(self, batch: Batch, rate: float, guided: float) -> dict[str, Tensor]:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        found = losses(self.model, batch, torch.Generator().manual_seed(self.step))
-        self.optimiser.zero_grad(set_to_none=True)
-        loss: Any = total(found, guided)
-        loss.backward()
+        random = torch.Generator().manual_seed(self.step)
+        off = rounded(self.model, random) if torch.rand((), generator=random) < ROUNDED else contextlib.nullcontext()
+        with off:
+            found = losses(self.model, batch, random)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss: Any = total(found, guided)
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         keep = min(KEEP, (1 + self.step) / (10 + self.step))
