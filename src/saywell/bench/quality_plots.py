@@ -30,7 +30,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path:
         if there:
             x, y = zip(*there, strict=True)
             apart.plot(x, y, marker, color="#444444", label=f"to {kind.removesuffix('_db')}")
-    apart.set(title="Log-spectral distance", xlabel="dB", xlim=(0, None))
+    apart.set(title="Log-spectral distance", xlabel="dB", xlim=(0, 1.1 * apart.dataLim.x1 if apart.lines else 1))
     if apart.get_legend_handles_labels()[0]:
         apart.legend(fontsize=8)
     figure.savefig(path, dpi=110)
