@@ -15,10 +15,11 @@ import pytest
 
 from conversion import convert_here
 from saywell.audio.resample import resample
-from saywell.errors import InvalidRequest, ModelFailure, UnknownVoice
+from saywell.errors import InvalidRequest, ModelFailure, OutOfMemory, UnknownVoice
 from saywell.executors.base import Threading
 from saywell.executors.onnx import GraphError
 from saywell.models.dual_ar import fixture, graphs_codec, speakers
+from saywell.models.dual_ar.codec_files import ENCODE
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.runtime_codec import CodecEncoder, load_encoder
@@ -86,8 +87,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Loads:
 
 
 @pytest.fixture
-def make(tiny: Path, tmp_path: Path) -> Callable[[], Speakers]:
-    return lambda: Speakers(spec(tiny), Config.read(tiny), Threading(), tmp_path / "voices")
+def make(tiny: Path, tmp_path: Path) -> Callable[..., Speakers]:
+    return lambda **fields: Speakers(spec(tiny), Config.read(tiny), Threading(), tmp_path / "voices", **fields)
 
 
 def reference(seed: int = 0, seconds: float = 1.5, rate: int = RATE, transcript: str = "Hello there.") -> Reference:
@@ -235,3 +236,17 @@ def test_without_a_directory(tiny: Path) -> None:
         Speakers(spec(None), Config.read(tiny), Threading())
     where = speakers.default_directory("ab" * 32)
     assert where.parts[-2:] == ("voices", "ab" * 8)
+
+
+def test_an_encoder_that_does_not_fit_is_not_loaded(
+    tiny: Path, make: Callable[..., Speakers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads, weights = Loads(monkeypatch), (tiny / f"{ENCODE}.data").stat().st_size
+    monkeypatch.setattr(speakers, "available_memory", lambda: weights // 2)
+    with pytest.raises(OutOfMemory, match="encoding a new reference needs"):
+        make().encode(reference())
+    assert not loads.loads
+    codes = make(check_memory=False).encode(reference())
+    assert loads.loads == 1
+    np.testing.assert_array_equal(make().encode(reference()), codes)  # known: nothing has to be loaded
+    assert loads.loads == 1

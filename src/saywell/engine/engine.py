@@ -21,7 +21,7 @@ from saywell.engine.pressure import Look, Watch, refusal
 from saywell.engine.recovery import ran_out
 from saywell.engine.resident import Loader, Resident, give_back
 from saywell.engine.stream import Outlet, Stream
-from saywell.errors import Cancelled, DeadlineExceeded, EngineClosed, SaywellError, Unavailable
+from saywell.errors import Cancelled, DeadlineExceeded, EngineClosed, OutOfMemory, SaywellError, Unavailable
 from saywell.executors.pinning import pin
 from saywell.models.base import load_family
 from saywell.monitor import Monitor, Resources, process_memory, resources
@@ -185,6 +185,8 @@ class Engine:
         try:
             try:
                 self._resident.prepare(request, deadline - time.monotonic())
+            except OutOfMemory:
+                raise  # refused before it began
             except Exception as error:
                 if not ran_out(error):
                     raise

@@ -12,12 +12,15 @@ import numpy as np
 from platformdirs import user_data_path
 
 from saywell.audio.resample import resample
-from saywell.errors import ModelFailure
+from saywell.errors import ModelFailure, OutOfMemory
 from saywell.executors.base import Threading
+from saywell.memory import mb
+from saywell.models.dual_ar.codec_files import ENCODE
 from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert import CODEC, MODEL, read_manifest
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.runtime_codec import CodecEncoder, load_encoder
+from saywell.monitor import available_memory
 from saywell.plan import Plan
 from saywell.types import ModelSpec, Reference, Samples, Voice
 from saywell.voices import Codes, VoiceStore
@@ -40,9 +43,10 @@ class Speakers:
         *,
         memory_bytes: int = 16 << 20,
         memory_entries: int | None = None,
+        check_memory: bool = True,
     ) -> None:
-        """`directory`: where codes and saved voices are kept; None: with the user's data. The rest bounds the codes
-        in memory. Raises BadCheckpoint."""
+        """`directory`: where codes and saved voices are kept; None: with the user's data. `memory_…` bound the codes
+        in memory. `check_memory`: refuse to load an encoder that does not fit. Raises BadCheckpoint."""
         if spec.path is None:
             raise ModelFailure("this model needs the directory of a converted checkpoint")
         path, digest = spec.path, model_digest(spec.path)
@@ -54,8 +58,14 @@ class Speakers:
             memory_bytes=memory_bytes,
             memory_entries=memory_entries,
         )
-        # Between its runs the encoder must leave the cores to the engine.
-        self._encoder = _Encoder(lambda: load_encoder(path, config.codec, replace(threading, spin=False)))
+
+        def load() -> CodecEncoder:
+            if check_memory:
+                _check_room(path)
+            # Between its runs the encoder must leave the cores to the engine.
+            return load_encoder(path, config.codec, replace(threading, spin=False))
+
+        self._encoder = _Encoder(load)
 
     def voices(self) -> tuple[Voice, ...]:
         """The default first, then the saved ones by id."""
@@ -69,7 +79,7 @@ class Speakers:
     def encode(self, reference: Reference) -> Codes:
         """Codes [num_codebooks, T] of a recording, kept for the next time.
 
-        Raises InvalidRequest and TooLarge for what is no recording of speech, GraphError.
+        Raises InvalidRequest and TooLarge for what is no recording of speech, OutOfMemory, GraphError.
         """
         return self.store.codes(reference, self._encode)
 
@@ -105,12 +115,25 @@ def open_speakers(spec: ModelSpec, plan: Plan) -> Speakers:
         plan.data_dir / "voices",
         memory_bytes=codes_bytes(plan),
         memory_entries=plan.cache_entries,
+        check_memory=plan.check_memory,
     )
 
 
 def codes_bytes(plan: Plan) -> int:
     """The part of the plan's caches for recordings' codes: tens of kilobytes each, a prompt's KV takes megabytes."""
     return plan.cache_bytes // 16
+
+
+def _check_room(directory: Path) -> None:
+    """Raise OutOfMemory unless there is room for the encoder's weights: most of what encoding a reference takes."""
+    need = sum(file.stat().st_size for file in directory.glob(f"{ENCODE}*"))
+    free = available_memory()
+    if need > free:
+        raise OutOfMemory(
+            f"encoding a new reference needs {mb(need)} for a moment and {mb(free)} is available; close other programs "
+            "or raise the memory limit",
+            retry_after=5.0,
+        )
 
 
 class _Encoder:
