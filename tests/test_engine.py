@@ -287,6 +287,26 @@ def test_a_reader_that_never_comes_back_is_dropped(tiny_engine: Start) -> None:
         list(stream)
 
 
+def test_a_reader_who_waits_for_what_comes_next_is_not_gone(tiny_engine: Start) -> None:
+    """Later sentences are there while the one to be read now takes its time."""
+
+    class Late(tiny_ar.TinyModel):
+        goes_on = 0.0
+
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            if not self.goes_on and any(sequence.index > 0 and sequence.frames > 20 for sequence in batch):
+                self.goes_on = time.monotonic() + 0.6
+            held = self.goes_on > time.monotonic()
+            able = [sequence for sequence in batch if sequence.index > 0 or not held]
+            if not able:
+                time.sleep(0.005)
+            return super().step(able)
+
+    engine = tiny_engine(Late, first_frames=1, stall_s=0.2)
+    assert engine.submit(ask(LONG)).collect().summary.sequences > 3
+    assert engine._resident.model.goes_on
+
+
 def _slow(seconds: float) -> type[tiny_ar.TinyModel]:
     class Slow(tiny_ar.TinyModel):
         def step(self, batch: list[Sequence]) -> list[Frame]:
@@ -570,6 +590,19 @@ def test_window_lets_the_head_go_on_whatever_the_others_hold() -> None:
     assert not window.wants(0)
     window.read(0, 0.5)
     assert window.wants(0)
+
+
+def test_window_knows_a_reader_with_nothing_to_read() -> None:
+    window = Window(1.0)
+    window.put(0, 1.0)
+    assert window.idle_s(time.monotonic() + 9.0) >= 9.0
+    window.read(0, 1.0)
+    window.put(0, 0.0)
+    assert window.idle_s(1e12) == 0.0
+    window.put(1, 1.0)
+    assert window.idle_s(1e12) == 0.0
+    window.head = 1
+    assert window.idle_s(time.monotonic() + 9.0) >= 9.0
 
 
 def test_window_counts_what_is_still_expected() -> None:

@@ -29,7 +29,7 @@ class Estimate:
     activations: int
     """Runtime, libraries and activations, once per process."""
     kv: int
-    """KV cache of every slot: allocated once, kept between requests."""
+    """KV cache of every slot when it is full: the plan keeps this room, so no text is asked for it again."""
     slots: int
     """Working memory of the sequences this text runs side by side."""
     buffers: int

@@ -41,7 +41,9 @@ class Window:
         return sum(self._unread.values())
 
     def put(self, index: int, seconds: float) -> None:
-        if not self._unread:
+        if not seconds:
+            return
+        if index == self.head and index not in self._unread:
             self.read_at = time.monotonic()  # until now the reader had nothing to read
         self._unread[index] = self._unread.get(index, 0.0) + seconds
 
@@ -63,8 +65,8 @@ class Window:
         return self.unread_s + expected_s < self._START * self._seconds
 
     def idle_s(self, now: float) -> float:
-        """How long there has been something to read and nobody read it."""
-        return now - self.read_at if self._unread else 0.0
+        """How long there has been something to read and nobody read it. Audio is read in order: the head's counts."""
+        return now - self.read_at if self.head in self._unread else 0.0
 
 
 class Outlet(Protocol):
