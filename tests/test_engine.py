@@ -353,6 +353,17 @@ def test_numbers_are_checked_as_a_request_is_made(made: Callable[..., object], f
     assert caught.value.param == field
 
 
+def test_one_request_is_not_spoken_twice_at_a_time(tiny_engine: Start) -> None:
+    engine, request = tiny_engine(), ask(LONG)
+    first = engine.submit(request)
+    with pytest.raises(InvalidRequest, match="not over yet") as caught:
+        engine.submit(request)
+    assert caught.value.param == "id"
+    assert first.collect().samples.size == engine.submit(request).collect().samples.size
+    engine.submit(request).close()
+    assert engine.submit(request).collect().duration_s > 0
+
+
 def test_one_bad_sequence_fails_its_own_request_only(tiny_engine: Start) -> None:
     engine = tiny_engine()
     golden = engine.submit(ask(LONG)).collect()

@@ -100,6 +100,14 @@ def test_what_cannot_travel_is_refused_and_harms_nobody(start: Callable[..., Eng
     assert client.health().waiting == 0
 
 
+def test_one_request_is_not_spoken_twice_at_a_time(start: Callable[..., EngineClient]) -> None:
+    client, request = start(), ask(LONG)
+    first = client.submit(request)
+    with pytest.raises(InvalidRequest, match="not over yet"):
+        client.submit(request)
+    assert first.collect().samples.size == client.submit(request).collect().samples.size
+
+
 def test_numbers_of_numpy_travel(start: Callable[..., EngineClient]) -> None:
     client = start()
     sampling = SamplingParams(seed=np.int64(1), temperature=np.float32(0.5), top_p=np.float64(0.5))

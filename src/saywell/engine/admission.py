@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from saywell.errors import InvalidRequest, TooManyRequests, UnknownVoice
 from saywell.memory import check, estimate
@@ -38,9 +39,16 @@ class Admission:
             raise UnknownVoice(f"there is no such voice; this model has {some}{more}", param="voice")
         return found
 
-    def check(self, request: Request, in_flight: int, seconds_each: float, *, loaded: bool = True) -> Voice:
-        """Raise what speaks against the request, cheapest test first. `seconds_each`: recent time of a request."""
-        plan = self._plan
+    def check(self, request: Request, others: Collection[str], seconds_each: float, *, loaded: bool = True) -> Voice:
+        """Raise what speaks against the request, cheapest test first.
+
+        `others`: ids of the requests that are not over. `seconds_each`: recent time of a request.
+        """
+        plan, in_flight = self._plan, len(others)
+        if request.id in others:
+            raise InvalidRequest(
+                "a request of this id is not over yet; make another one, or give it its own id", param="id"
+            )
         check_request(request, self._spec, plan)
         voice = self.voice(request)
         check_language(request.language, voice)

@@ -139,7 +139,7 @@ class EngineClient:
                 raise Unavailable("the model is still loading; try again in a moment", retry_after=1.0)
             if self._pressure.refusing:
                 raise refusal(self._pressure)
-            self._admission.check(request, len(self._active), self._seconds_each, loaded=self._loaded)
+            self._admission.check(request, self._active, self._seconds_each, loaded=self._loaded)
             message = _packed(request)
             deadline = time.monotonic() + (request.timeout_s or self.plan.timeout_s)
             stream = Stream(
