@@ -19,7 +19,7 @@ TWO_CORES = replace(MACHINE, cpu=replace(MACHINE.cpu, physical=2, logical=2, per
 def test_the_fastest_of_all_is_found_from_a_right_rule_and_a_wrong_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """One thread is twenty times as fast as the two of the rules, and of the wrong word about the model."""
+    """One thread is eight times as fast as the two of the rules, and of the wrong word about the model."""
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
     wishes = {"slots": 2, "chunk_frames": 8}
     setup = Setup(wishes, TWO_CORES, SPEC, seconds=10.0, rounds=1, judge=Judge(first_s=5.0))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pytest
 
 from saywell.bench.trials import Trials
 from saywell.commands import tune as command
+from saywell.engine import client as client_module
 from saywell.engine.launch import decide
 from saywell.footprint import Peak, footprint
 from saywell.hardware import Cpu, Hardware, detect
@@ -48,8 +51,9 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trials]:
         yield made
 
 
-def test_a_wrong_rule_is_corrected_and_a_crash_is_survived(trials: Trials) -> None:
-    """Four threads by the rules; one is forty times as fast, and three kill the worker."""
+def test_a_wrong_rule_is_corrected_and_a_crash_is_survived(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four threads by the rules; one is sixteen times as fast, and three kill the worker."""
+    monkeypatch.setattr(client_module, "_BACKOFF_S", (0.0,))
     settings = (
         Settings(slots=2, chunk_frames=8) if "chunk_frames" in Settings.__dataclass_fields__ else Settings(slots=2)
     )
@@ -68,7 +72,7 @@ def test_engines_that_are_not_wanted_any_more_are_gone(trials: Trials) -> None:
     space = Space(Settings(slots=2), MACHINE, SPEC)
     one, four = space.candidate({"threads": 1}.items()), space.candidate()
     trials.hold([one, four])
-    for each in (one, four):
+    for each in (four, one):  # the first one decides how much work a round is
         trials.run(each, 0)
     assert len(workers()) == 2
     trials.hold([one])
@@ -80,7 +84,7 @@ def test_engines_that_are_not_wanted_any_more_are_gone(trials: Trials) -> None:
 def test_what_does_not_fit_together_is_loaded_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
     space = Space(Settings(slots=2), MACHINE, SPEC)
-    both = [space.candidate({"threads": 1}.items()), space.candidate({"threads": 2}.items())]
+    both = [space.candidate({"threads": 2}.items()), space.candidate({"threads": 1}.items())]
     with closing(Trials(SPEC, 10.0, room=1)) as trials:
         trials.hold(both)
         for each in both:
@@ -96,19 +100,34 @@ def workers() -> list[int]:
 # -- the command
 
 
-@needs_a_voice
-def test_the_command_keeps_what_later_plans_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = Settings(data_dir=tmp_path, model="builtin")
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, str]:
+    """Settings whose place for data holds what the command found, and what it printed."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("tuned"), model="builtin")
     assert "measurement" not in {reason.source for reason in decide(settings).plan.reasons}
-    command.run(settings, command.Wanted(seconds=30.0, as_json=True))
-    shown = json.loads(capsys.readouterr().out)
+    with redirect_stdout(io.StringIO()) as printed:
+        command.run(settings, command.Wanted(seconds=20.0, as_json=True))
+    return settings, printed.getvalue()
+
+
+@needs_a_voice
+def test_the_command_keeps_what_later_plans_use(tuned: tuple[Settings, str]) -> None:
+    settings, printed = tuned
+    shown = json.loads(printed)
     assert shown["trials"][0]["rtf"]
     told = next(reason for reason in decide(settings).plan.reasons if reason.field == "slots")
     assert told.source == "measurement"
     assert told.value == str(shown["chosen"]["slots"]["value"])
     assert "RTF" in told.why
-    command.run(settings, command.Wanted(forget=True))
-    assert "measurement" not in {reason.source for reason in decide(settings).plan.reasons}
+
+
+@needs_a_voice
+def test_what_is_to_be_forgotten_is_forgotten(tuned: tuple[Settings, str], tmp_path: Path) -> None:
+    settings, _ = tuned
+    mine = replace(settings, data_dir=shutil.copytree(settings.data_dir, tmp_path / "mine"))
+    assert "measurement" in {reason.source for reason in decide(mine).plan.reasons}
+    command.run(mine, command.Wanted(forget=True))
+    assert "measurement" not in {reason.source for reason in decide(mine).plan.reasons}
 
 
 def test_a_plot_shows_every_trial_that_ran(tmp_path: Path) -> None:
@@ -129,14 +148,13 @@ def test_a_plot_shows_every_trial_that_ran(tmp_path: Path) -> None:
 
 
 @needs_a_voice
-def test_measured_on_another_machine_is_not_used_here(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, model="builtin")
-    command.run(settings, command.Wanted(seconds=6.0, as_json=True))
+def test_measured_on_another_machine_is_not_used_here(tuned: tuple[Settings, str]) -> None:
+    settings, _ = tuned
     here = detect()
     other = replace(here, memory=here.memory * 2)
     spec = decide(settings).spec
-    assert Store(tmp_path, here, spec).load() is not None
-    assert Store(tmp_path, other, spec).measurements() == {}
+    assert Store(settings.data_dir, here, spec).load() is not None
+    assert Store(settings.data_dir, other, spec).measurements() == {}
     assert make_plan(settings, other, spec) == decide(settings, other).plan
 
 

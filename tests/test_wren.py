@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from asr import pitch, spoken_words
 from saywell.bench.hearing import hear as transcribe
+from saywell.bench.hearing import hear_all
 from saywell.bench.held_out import sentences
 from saywell.bench.word_errors import word_error_rate
 from saywell.cli import app
@@ -82,10 +84,10 @@ def test_it_is_the_model_nobody_has_to_name() -> None:
 
 @pytest.mark.parametrize("voice", VOICES)
 def test_what_is_said_is_understood(engine: Engine, voice: str) -> None:
-    errors = []
-    for text in sentences()[40:52]:
-        audio = say(engine, text, voice=voice)
-        errors.append(word_error_rate(text, transcribe(audio.samples, audio.sample_rate)))
+    texts = sentences()[40:52]
+    spoken = [say(engine, text, voice=voice) for text in texts]
+    heard = hear_all([(audio.samples, audio.sample_rate) for audio in spoken], min(4, os.cpu_count() or 1))
+    errors = [word_error_rate(text, words) for text, words in zip(texts, heard, strict=True)]
     assert np.mean(errors) < 0.3
 
 

@@ -11,7 +11,7 @@ from saywell.plan import Plan
 from saywell.types import Frame, ModelSpec, Sequence
 from tiny_ar import family
 
-STEP_S = {1: 0.001, 2: 0.02, 4: 0.04}
+STEP_S = {1: 0.003, 2: 0.024, 4: 0.048}
 
 
 def spec(name: str, path: Path | None) -> ModelSpec:
