@@ -44,10 +44,6 @@ class KvCache:
         self._memory = _reserve(count * np.dtype(dtype).itemsize)
         self.data: Array = np.frombuffer(self._memory, dtype=dtype, count=count).reshape(shape)
 
-    @property
-    def positions(self) -> int:
-        return int(self.data.shape[3])
-
     def part(self, index: int, first: int, last: int) -> Array:
         """Rows first … last − 1 of one layer's keys (index 2 · layer) or values (2 · layer + 1), in place."""
         return self.data[index, first:last]
