@@ -39,17 +39,17 @@ pytestmark = pytest.mark.skipif(not FINCH.is_dir(), reason="the weights are in t
 SPEAKERS = ("slt", "rms", "awb", "kal16")
 TEXTS = sentences()[:24]
 WAITING = 24
-PHONES = 0.22
-"""At most such a part of the phones may be wrong: .15 was measured, and other processors draw other samples."""
-APART = 0.05
+PHONES = 0.12
+"""At most such a part of the phones may be wrong: .07 was measured, and other processors draw other samples."""
+APART = 0.04
 """So much more may be wrong with lighter weights, on a set as small as this."""
-POINT = {"int8": 0.01, "int4": 0.02}
-"""The same on seventeen times as many. A point is the goal; int4 was .7 off in one set of draws, 1.05 in another."""
+POINT = 0.01
+"""The same on seventeen times as many; .005 and .007 were measured at int8 and int4."""
 DAMAGED, DAMAGED_TEXTS = 0.3, 8
 """At least so much more is wrong when the engine is."""
 
-ALIKE = 0.87
-"""Such a part of the clips must be followed. On 64 sentences .94 were; the goal is .95."""
+ALIKE = 0.9
+"""Such a part of the clips must be followed. On 64 sentences .98 were; the goal is .95."""
 
 Start = Callable[..., Engine]
 
@@ -150,11 +150,11 @@ def test_lighter_weights_say_the_same(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_lighter_weights_say_the_same_to_a_point_or_two(start: Start, precision: str) -> None:
+def test_lighter_weights_say_the_same_to_a_point(start: Start, precision: str) -> None:
     """On every sentence no clip was made of, with three seeds: one seed and the next differ by two points."""
     texts = sentences()[:-12] * 3
     whole, light = (wrong(speak(start(precision=each), texts), texts) for each in ("fp32", precision))
-    assert light <= whole + POINT[precision]
+    assert light <= whole + POINT
 
 
 def other_rotary(state: dict[str, Any], config: dict[str, Any]) -> None:
