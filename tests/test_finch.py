@@ -44,7 +44,7 @@ PHONES = 0.12
 APART = 0.04
 """So much more may be wrong with lighter weights, on a set as small as this."""
 POINT = 0.01
-"""The same on seventeen times as many; .005 and .007 were measured at int8 and int4."""
+"""The same on seventeen times as many; .008 and .007 were measured at int8 and int4."""
 DAMAGED, DAMAGED_TEXTS = 0.3, 8
 """At least so much more is wrong when the engine is."""
 
