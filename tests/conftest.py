@@ -10,8 +10,10 @@ import pytest
 
 from saywell.engine.engine import Engine
 from saywell.plan import Plan, Quantization
+from saywell.types import ModelSpec
 from tiny_ar import family as tiny_ar
 
+TINY = tiny_ar.spec("tiny", None)
 TINY_PLAN = Plan(
     model="tiny",
     device="cpu",
@@ -82,12 +84,11 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def tiny_engine() -> Iterator[Callable[..., Engine]]:
-    """Starts engines on the tiny autoregressive family; fields of the plan and the model class can be given."""
+    """Starts engines on the tiny autoregressive family; the model's class, its facts and the plan's can be given."""
     made: list[Engine] = []
 
-    def start(model: type[tiny_ar.TinyModel] = tiny_ar.TinyModel, **fields: object) -> Engine:
+    def start(model: type[tiny_ar.TinyModel] = tiny_ar.TinyModel, spec: ModelSpec = TINY, **fields: object) -> Engine:
         plan = replace(TINY_PLAN, **fields)
-        spec = tiny_ar.spec("tiny", None)
         engine = Engine(spec, plan, lambda now: model(spec, now))
         made.append(engine)
         engine.start()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
-from conftest import TINY_PLAN
+from conftest import TINY
 from saywell.engine.engine import Engine
 from saywell.errors import EngineClosed, ModelFailure, SaywellError
 from saywell.plan import Plan
@@ -18,7 +19,7 @@ from saywell.types import ModelSpec, Reference, Request
 from test_engine import ask, until
 from tiny_ar import family as tiny_ar
 
-SPEC = replace(tiny_ar.spec("tiny", None), clones=True)
+SPEC = replace(TINY, clones=True)
 RECORDING = Reference(pcm=np.zeros(16_000, np.float32).tobytes(), sample_rate=16_000)
 Start = Callable[..., Engine]
 
@@ -37,18 +38,8 @@ class Encoder(tiny_ar.TinyModel):
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
-    made: list[Engine] = []
-
-    def go(**fields: object) -> Engine:
-        engine = Engine(SPEC, replace(TINY_PLAN, **fields), lambda now: Encoder(SPEC, now))
-        made.append(engine)
-        engine.start()
-        return engine
-
-    yield go
-    for engine in made:
-        engine.close()
+def start(tiny_engine: Start) -> Start:
+    return partial(tiny_engine, Encoder, SPEC)
 
 
 def model(engine: Engine) -> Encoder:
