@@ -76,7 +76,7 @@ def test_a_shard_is_what_the_teacher_said(stages: SimpleNamespace, corpus: Path,
     assert symbols == said.symbols
     samples = shard["samples"][: shard["sample_starts"][1]]
     assert samples.shape == said.samples.shape
-    # Its noise comes from the process's rand(), which other threads of a test run may draw from in between.
+    # Its noise is drawn with the process's rand(), from which a thread of ONNX Runtime draws now and then, too.
     assert np.corrcoef(samples, said.samples)[0, 1] > 0.9
     frames, ends = shard["frames"][: shard["frame_starts"][1]], shard["ends"][: shard["symbol_starts"][1]]
     assert frames.shape == (ends[-1], 31)
