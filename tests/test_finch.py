@@ -40,19 +40,16 @@ SPEAKERS = ("slt", "rms", "awb", "kal16")
 TEXTS = sentences()[:24]
 WAITING = 24
 PHONES = 0.12
-"""At most such a part of the phones may be wrong: .07 was measured, and other processors draw other samples."""
+"""At most such a part of the phones may be wrong: .08 was measured, and other processors draw other samples."""
 APART = 0.04
 """So much more may be wrong with lighter weights, on a set as small as this."""
 POINT = 0.01
-"""The same on seventeen times as many; .008 and .007 were measured at int8 and int4."""
+"""The same on seventeen times as many; .003 and .004 were measured at int8 and int4."""
 DAMAGED, DAMAGED_TEXTS = 0.3, 8
 """At least so much more is wrong when the engine is."""
 
-REFUSED = 0.1
-"""At most such a part may run on after its sentence, and be refused. Of 408 sentences 9 were at fp32, 6 at int8."""
-
 ALIKE = 0.9
-"""Such a part of the clips must be followed. On 64 sentences .98 were; the goal is .95."""
+"""Such a part of the clips must be followed. Of 160 sentences all were, at int4 all but one; the goal is .95."""
 
 Start = Callable[..., Engine]
 
@@ -87,17 +84,8 @@ def ask(text: str, seed: int = 0, **fields: Any) -> Request:
 
 
 def speak(engine: Engine, texts: tuple[str, ...] = TEXTS, **fields: Any) -> list[list[AudioChunk]]:
-    """Chunks with their codes, as many at once as it takes; of a sentence that runs on, those before it is refused."""
-    said, refused = [], 0
-    for stream in submitted(engine, texts, **fields):
-        said.append(list[AudioChunk]())
-        try:
-            for chunk in stream:
-                said[-1].append(chunk)
-        except BadAudio:
-            refused += 1
-    assert refused <= max(1, REFUSED * len(texts))
-    return said
+    """Chunks with their codes; as many at once as it takes."""
+    return [list(stream) for stream in submitted(engine, texts, **fields)]
 
 
 def submitted(engine: Engine, texts: tuple[str, ...], **fields: Any) -> Iterator[Iterable[AudioChunk]]:
@@ -223,14 +211,10 @@ def test_streamed_is_whole_and_batched_is_alone(
     start: Start, spoken: Callable[[str], list[list[AudioChunk]]], precision: str
 ) -> None:
     whole = start(precision=precision, first_frames=400, chunk_frames=400)
-    compared = 0
-    for seed, (text, chunks) in enumerate(zip(TEXTS[:5], spoken(precision)[:5], strict=True)):
-        alone = list(accepted(whole.submit(ask(text, seed))))
-        if alone:  # it has not run on
-            assert len(chunks) > 3
-            np.testing.assert_array_equal(samples(chunks), samples(alone))
-            compared += 1
-    assert compared >= 3
+    for seed, (text, chunks) in enumerate(zip(TEXTS[:4], spoken(precision)[:4], strict=True)):
+        assert len(chunks) > 3
+        alone = whole.submit(ask(text, seed)).collect()
+        np.testing.assert_array_equal(samples(chunks), alone.samples)
 
 
 def teachers() -> dict[str, Any]:
