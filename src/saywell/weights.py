@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,14 +38,47 @@ class Source:
     terms: str
     """What the licence asks, in a sentence."""
     files: tuple[str, ...]
+    """Paths in the repository; here they lie side by side, without its folders."""
     optional: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of files that must be these and no later ones."""
+    free: bool = False
+    """Whether the licence asks nothing of who only uses the weights, so that nobody is asked to accept it."""
+    next: str = "saywell convert {path} -o {name}"
+    """What to type when it is here."""
 
     @property
     def url(self) -> str:
         return f"https://huggingface.co/{self.repo}"
 
 
+def _sibling(name: str, file: str, sha256: str) -> Source:
+    """A voice of the first voice's family."""
+    return Source(
+        repo="maureesewilliams/hibari",
+        revision="main",
+        licence="Apache-2.0",
+        terms="Free for any use; who passes it on keeps the licence and the notice.",
+        files=(file,),
+        digests={file: sha256},
+        free=True,
+        next=f'saywell say -v {name} "Hello there."',
+    )
+
+
 SOURCES: Mapping[str, Source] = {
+    "emma": _sibling(
+        "emma", "voices/bf_emma.int8.onnx", "f709f0488ee63b583a22189a955aaf4257b9806dd330be3490661e53af0a89c1"
+    ),
+    "fenrir": _sibling(
+        "fenrir", "voices/am_fenrir_v2.int8.onnx", "f59fbd87908c91f827bc21b1b89443757b9a8580db9eee20aa948deb731321f4"
+    ),
+    "fable": _sibling(
+        "fable", "voices/bm_fable.int8.onnx", "c28529302f2d27cd12f62625c24425888c4e3c2675583100ec530259136b8bc6"
+    ),
+    "kore": _sibling(
+        "kore", "voices/af_kore.int8.onnx", "346885752673e45d42f9864c9e2432094bc4b6385df060d4b83273da764d2fa9"
+    ),
     "s1-mini": Source(
         repo="fishaudio/openaudio-s1-mini",
         revision="main",
@@ -119,7 +152,7 @@ def pull(
     """
     chosen, target = source(name), Path(directory) / name
     known = read_record(target)
-    if not accept_licence and known.get("accepted") != chosen.licence:
+    if not (accept_licence or chosen.free) and known.get("accepted") != chosen.licence:
         raise LicenceNotAccepted(
             f"the weights of {name} ({chosen.url}) are under {chosen.licence}: {chosen.terms} "
             "Run it again with --accept-license if that is what you want."
@@ -170,18 +203,28 @@ def _fetch_all(hub: Hub, snapshot: Snapshot, chosen: Source, target: Path, progr
     for name in (*chosen.files, *chosen.optional):
         remote = snapshot.files.get(name)
         if remote is not None:
-            _fetch(hub, snapshot, name, remote, target, progress)
-            files[name] = {"bytes": remote.size, "sha256": _digest(target / name, "sha256")}
+            _check_announced(chosen, snapshot, name, remote)
+            place = target / Path(name).name
+            _fetch(hub, snapshot, name, remote, place, progress)
+            files[name] = {"bytes": remote.size, "sha256": _digest(place, "sha256")}
     return files
 
 
-def _fetch(hub: Hub, snapshot: Snapshot, name: str, remote: RemoteFile, target: Path, progress: Progress) -> None:
-    final = target / name
+def _check_announced(chosen: Source, snapshot: Snapshot, name: str, remote: RemoteFile) -> None:
+    """Raise BadDownload for a file that is known here and is another one there."""
+    if chosen.digests.get(name, remote.sha256) != remote.sha256:
+        raise BadDownload(
+            f"{chosen.repo} at {snapshot.commit[:12]} has another {name} than this version was made for; "
+            "ask for an older commit with --revision"
+        )
+
+
+def _fetch(hub: Hub, snapshot: Snapshot, name: str, remote: RemoteFile, final: Path, progress: Progress) -> None:
     if final.is_file() and final.stat().st_size == remote.size and _matches(final, remote):
         progress(name, remote.size, remote.size)
         return
     # Named after its content, so that what is left of another commit is never continued.
-    partial = target / f".{name}.{(remote.sha256 or remote.git_id)[:16]}.partial"
+    partial = final.with_name(f".{final.name}.{(remote.sha256 or remote.git_id)[:16]}.partial")
     _receive(hub, snapshot, name, remote.size, partial, lambda done: progress(name, done, remote.size))
     if partial.stat().st_size != remote.size or not _matches(partial, remote):
         partial.unlink()

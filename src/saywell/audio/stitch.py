@@ -13,10 +13,10 @@ from saywell.types import Samples
 
 BLOCK_S = 0.005
 """Grid and length of a fade."""
-LEAD_S = 0.05
+LEAD_S = 0.02
 """Silence kept before the first sound: room for the soft start of an f or an h, which lies below the threshold."""
-TRAIL_S = 0.25
-"""Silence kept after the last sound: the pause between two sentences, and room for what fades away."""
+TRAIL_S = 0.42
+"""Silence kept after the last sound: most of the pause that readers make between two sentences, .38 to .5 s."""
 SILENT = 1e-3
 """-60 dB of full scale. Nothing below it counts as sound, and a step of this size does not click."""
 SILENT_BESIDE_PEAK = 3e-3

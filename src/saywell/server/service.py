@@ -13,8 +13,8 @@ from saywell.engine.launch import Decision
 from saywell.errors import EngineClosed, PlanError, SaywellError
 from saywell.metrics import Metrics
 from saywell.monitor import Monitor, Resources
+from saywell.names import resolve_voice
 from saywell.performance import Performance, performance
-from saywell.server.names import resolve_voice
 from saywell.settings import Settings
 from saywell.types import Summary
 

@@ -1,0 +1,165 @@
+"""Cuts an ONNX graph at its tensors, at the level of protobuf fields: the `onnx` package is no runtime dependency.
+
+Field numbers are those of onnx.proto3 (ModelProto.graph 7; GraphProto node 1, initializer 5, input 11, output 12,
+value_info 13; NodeProto input 1, output 2, name 3, op_type 4; TensorProto and ValueInfoProto name 8 and 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+_GRAPH = 7
+_NODE, _INITIALIZER, _INPUT, _OUTPUT, _VALUE_INFO = 1, 5, 11, 12, 13
+_TENSOR_NAME, _VALUE_NAME = 8, 1
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operator. `raw`: its field of the graph, as it lies in the file."""
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    raw: bytes
+
+
+class Model:
+    """A parsed model file. Raises ValueError for bytes that are no ONNX model."""
+
+    def __init__(self, data: bytes) -> None:
+        self._head: list[bytes] = []
+        self.nodes: list[Node] = []
+        self._tensors: dict[str, bytes] = {}
+        self._values: dict[str, bytes] = {}
+        self._given: list[bytes] = []
+        graph = b""
+        for number, value, raw in _fields(data):
+            if number == _GRAPH:
+                graph = value
+            else:
+                self._head.append(raw)
+        for number, value, raw in _fields(graph):
+            self._take(number, value, raw)
+        if not self.nodes:
+            raise ValueError("there is no graph in this file")
+
+    def _take(self, number: int, value: bytes, raw: bytes) -> None:
+        if number == _NODE:
+            self.nodes.append(_node(value, raw))
+        elif number == _INITIALIZER:
+            self._tensors[_text(value, _TENSOR_NAME)] = raw
+        elif number in (_INPUT, _OUTPUT, _VALUE_INFO):
+            self._values[_text(value, _VALUE_NAME)] = value
+        else:
+            self._given.append(raw)
+
+    def producer(self, tensor: str) -> Node:
+        """The node that makes a tensor. Raises ValueError."""
+        return _only(node for node in self.nodes if tensor in node.outputs)
+
+    def consumer(self, tensor: str, op: str) -> Node:
+        """The one node of type `op` that reads a tensor. Raises ValueError."""
+        return _only(node for node in self.nodes if tensor in node.inputs and node.op == op)
+
+    def cut(self, inputs: Iterable[str], outputs: Iterable[str]) -> bytes:
+        """The part of the graph that makes `outputs` from `inputs`, as a model file.
+
+        Every name must be typed in the file: an input, an output or a value_info. Raises ValueError if something
+        else than `inputs` would have to be fed.
+        """
+        ins, outs = list(inputs), list(outputs)
+        made = {name: node for node in self.nodes for name in node.outputs}
+        needed, used = set[int](), set[str]()
+        waiting = list(outs)
+        while waiting:
+            name = waiting.pop()
+            if not name or name in used:
+                continue
+            used.add(name)
+            if name in ins or name in self._tensors:
+                continue
+            if name not in made:
+                raise ValueError(f"{name} is neither made by this graph nor fed to it")
+            needed.add(id(made[name]))
+            waiting += made[name].inputs
+        parts = [*self._given]
+        parts += [node.raw for node in self.nodes if id(node) in needed]
+        parts += [raw for name, raw in self._tensors.items() if name in used]
+        parts += [_field(_INPUT, self._value(name)) for name in ins]
+        parts += [_field(_OUTPUT, self._value(name)) for name in outs]
+        return b"".join([*self._head, _field(_GRAPH, b"".join(parts))])
+
+    def _value(self, name: str) -> bytes:
+        if name not in self._values:
+            raise ValueError(f"the graph does not say of which type {name} is")
+        return self._values[name]
+
+
+def _only(nodes: Iterator[Node]) -> Node:
+    found = list(nodes)
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} nodes where one was expected")
+    return found[0]
+
+
+def _node(value: bytes, raw: bytes) -> Node:
+    texts: dict[int, list[str]] = {1: [], 2: [], 3: [""], 4: [""]}
+    for number, part, _ in _fields(value):
+        if number in texts:
+            texts[number].append(part.decode())
+    return Node(texts[4][-1], texts[3][-1], tuple(texts[1]), tuple(texts[2]), raw)
+
+
+def _text(message: bytes, number: int) -> str:
+    return next((value.decode() for found, value, _ in _fields(message) if found == number), "")
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Number, value and raw bytes of each field. Only fields of bytes have a value here."""
+    at, end = 0, len(message)
+    while at < end:
+        begin = at
+        key, at = _varint(message, at)
+        kind, value = key & 7, b""
+        if kind == _BYTES:
+            size, start = _varint(message, at)
+            at = start + size
+            value = message[start:at]
+        elif kind == _VARINT:
+            _, at = _varint(message, at)
+        elif kind in (_FIXED32, _FIXED64):
+            at += 4 if kind == _FIXED32 else 8
+        else:
+            raise ValueError(f"no protobuf field begins at byte {begin}")
+        if at > end:
+            raise ValueError("the file ends in the middle of a field")
+        yield key >> 3, value, message[begin:at]
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    try:
+        byte = data[at]
+        if byte < 128:  # nearly always
+            return byte, at + 1
+        value = shift = 0
+        while byte >= 128:
+            value |= (byte & 127) << shift
+            at, shift = at + 1, shift + 7
+            byte = data[at]
+    except IndexError:
+        raise ValueError("the file ends in the middle of a number") from None
+    return value | byte << shift, at + 1
+
+
+def _field(number: int, value: bytes) -> bytes:
+    head = bytearray()
+    for left in (number << 3 | _BYTES, len(value)):
+        rest = left
+        while rest > 127:
+            head.append(rest & 127 | 128)
+            rest >>= 7
+        head.append(rest)
+    return bytes(head) + value

@@ -1,0 +1,74 @@
+"""The first voice: `heart` of the PyPI package hibari-tts, small, natural and free, and her four siblings to be pulled.
+
+package.py    the package: which files, verified        acoustic.py   phones → samples, window by window
+tables.py     its dictionaries, searched where they lie   model.py      the Model of the engine
+reader.py     spoken text → phones                      names.tsv     names and brands its dictionaries lack
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from saywell.types import ModelSpec
+
+if TYPE_CHECKING:
+    from saywell.models.base import Model
+    from saywell.plan import Plan
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """One voice. The graph of the default lies in the package, the others are pulled (`weights.SOURCES`)."""
+
+    name: str
+    language: str
+    description: str
+
+    @property
+    def british(self) -> bool:
+        return self.language == "en-GB"
+
+
+VOICES = {
+    "heart": Speaker("Heart", "en-US", "US English, female"),
+    "emma": Speaker("Emma", "en-GB", "British English, female"),
+    "fenrir": Speaker("Fenrir", "en-US", "US English, male"),
+    "fable": Speaker("Fable", "en-GB", "British English, male"),
+    "kore": Speaker("Kore", "en-US", "US English, female"),
+}
+"""Id → speaker, the default first."""
+DEFAULT = next(iter(VOICES))
+WEIGHTS = 7_936_868
+"""Bytes of the default voice's graph."""
+
+
+def spec(name: str, path: Path | None) -> ModelSpec:
+    """The facts; the package need not be there. Bytes beside the weights as measured on x86-64 Linux."""
+    return ModelSpec(
+        name=name,
+        family="hibari",
+        kind="single-shot",
+        sample_rate=24000,
+        frame_rate=0.3,
+        executors=("onnx",),
+        precisions=("int8",),
+        weight_bytes={"int8": WEIGHTS},
+        overhead_bytes=110 * MIB,
+        slot_bytes=6 * MIB,
+        max_threads=8,
+        honours=("seed",),
+        timestamps=True,
+        default_voice=DEFAULT,
+        path=path,
+    )
+
+
+def load(spec: ModelSpec, plan: Plan) -> Model:
+    """Load the default voice and its dictionaries. Raises MissingDependency without the package, or with another."""
+    from saywell.models.hibari.model import HibariModel
+
+    return HibariModel(spec, plan)

@@ -1,0 +1,258 @@
+"""Spoken text → phones, by the package's phonemiser, which is kept from what it reads badly or in cubic time.
+
+The text comes from `text.normalise`; whatever else comes (raw text, other scripts, code) is read in bounded time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from saywell.errors import InvalidText
+from saywell.executors.base import Threading
+from saywell.executors.onnx import Graph
+from saywell.models.hibari import package, tables
+
+MAX_PHONES = 400
+"""Of one utterance: the longest the package itself speaks in one go, and memory grows with it."""
+_RUN, _PARTS = 100, 20
+"""Characters and parts (capitals, small letters, digits, each mark) of a run without a space; beyond, a space is put
+in. The phonemiser's search over the parts of a run is cubic."""
+_MAX_DIGITS = 30
+MARKS = frozenset(";:,.!?—…")
+_SENTENCE_MARKS = frozenset(".!?…")
+
+_DROPPED = str.maketrans(
+    {
+        # Words that touch a double quote go to the letter-to-sound net: "Have → hayv.
+        **dict.fromkeys('"“”„«»', ""),
+        **dict.fromkeys("#*<=>[]{}\\^`|~_", " "),
+        **dict.fromkeys("¿¡\u200b\u00ad", ""),
+    }
+)
+_TIGHT_MARK = re.compile(r"[;:!?…]+(?=[^\W\d_])")
+_MARK_RUN = re.compile(r"([,;:!?—…])[\s,;:!?—…]*([,;:!?—…])")
+_OUTER_QUOTE = re.compile(r"(?<![^\W_])'+(?!(?:em|til|cause|bout|tis|twas)\b)|'+(?![^\W_])")
+_LETTERS_M = re.compile(r"\b([AP]) M\b(\.?)")
+_LETTER_A = re.compile(r"\bA\b")
+_CAPITALS = re.compile(r"[A-Z][A-Z']+(?: [A-Z'][A-Z']*)+")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])['\")]*\s+(?=[^a-z\s])")
+_PART = re.compile(r"[A-Z]+|[^\W\d_A-Z]+|\d+|[\W_]")
+_DIGITS = re.compile(rf"\d{{{_MAX_DIGITS}}}(?=\d)")
+_LETTER = re.compile(r"[^\W\d_]")
+_FOREIGN = re.compile(r"[^\W\d_\x00-\u024f\u1e00-\u1eff]+")
+_SCRIPTS = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean"}
+_GREEK = re.compile(r"GREEK (?:SMALL|CAPITAL) LETTER (?:FINAL )?(\w+)(?: WITH .*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Where a word of the text lies among the phones: [start, end)."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """What one run of the acoustic model speaks. `phones`: one character each, marks and spaces among them."""
+
+    phones: str
+    words: tuple[Word, ...]
+
+
+class Reader:
+    """Reads one accent of English. Threads may share it: everything is loaded here, and only read later."""
+
+    def __init__(self, british: bool = False) -> None:
+        """Raises MissingDependency."""
+        accent = "gb" if british else "us"
+        self._vocabulary = frozenset(json.loads(package.read("assets/vocab.json")))
+        letters = _Letters("oov_gb" if british else "oov")
+        names = {} if british else _names()
+        gold = tables.Lexicon(package.read(f"assets/lexicon_{accent}_gold.json.gz"), names)
+        silver = tables.Lexicon(package.read(f"assets/lexicon_{accent}_silver.json.gz"), {})
+        self._known = gold
+        self._g2p = _phonemiser(gold, silver, letters, british)
+
+    def read(self, text: str) -> list[Utterance]:
+        """Raises InvalidText when nothing of the text can be read in English, or most of it cannot."""
+        text = self._plain(text)
+        spoken: list[tuple[str, str, bool]] = []
+        for sentence in _SENTENCE_END.split(text):
+            tokens = self._g2p.phonemize_tokens(self._g2p.tokenize(sentence)) if sentence.strip() else []
+            spoken += [(token.text, self._phones(token), bool(token.whitespace)) for token in tokens]
+            spoken[-1:] = [(word, phones, True) for word, phones, _ in spoken[-1:]]
+        utterances = [*_utterances(spoken)]
+        if not utterances:
+            raise InvalidText("nothing in this text makes a sound in English", param="text")
+        return utterances
+
+    def _phones(self, token: Any) -> str:
+        return "".join(char for char in token.phonemes or "" if char in self._vocabulary and char not in "“”")
+
+    def _plain(self, text: str) -> str:
+        """The text without what the phonemiser stumbles over."""
+        text = _name_foreign(unicodedata.normalize("NFC", text)).translate(_DROPPED)
+        text = _OUTER_QUOTE.sub("", text.replace("’", "'").replace("'n'", "and"))
+        text = _MARK_RUN.sub(_strongest, _TIGHT_MARK.sub(r"\g<0> ", text))
+        text = _CAPITALS.sub(self._quietly, text)
+        text = _LETTERS_M.sub(r"\1.M.", text)
+        return _LETTER_A.sub(_letter_a, " ".join(map(_bounded, text.split())))
+
+    def _quietly(self, shout: re.Match[str]) -> str:
+        """Known words of a run of capitals in small letters: THE END; not US GDP."""
+        words = shout[0].split()
+        known = [word.lower() if self._known.get(word.lower()) is not None else word for word in words]
+        return " ".join(known) if sum(map(str.islower, known)) > 1 else shout[0]
+
+
+class _Letters:
+    """The package's letter-to-sound net. It sees 24 letters at most, so longer words are cut."""
+
+    def __init__(self, name: str) -> None:
+        about = json.loads(package.read(f"assets/{name}.json"))
+        self._ids = {char: at for at, char in enumerate(about["in"], 1)}
+        self._phones = ["", *about["out"]]
+        self._longest = int(about["maxlen"])
+        self._graph = Graph(package.read(f"assets/{name}.onnx"), Threading(spin=False))
+
+    def __call__(self, word: str) -> str:
+        return "".join(self._read(piece) for piece in _pieces(word, self._longest))
+
+    def _read(self, word: str) -> str:
+        ids = [self._ids[char] for char in word if char in self._ids]
+        if not ids:
+            return ""
+        (found,) = self._graph.run({"chars": np.array([ids], np.int64)})
+        heard = found[0].tolist()
+        # As it was trained (CTC): repeated phones are one, 0 is none.
+        return "".join(self._phones[phone] for at, phone in enumerate(heard) if at == 0 or phone != heard[at - 1])
+
+
+def _pieces(word: str, longest: int) -> Iterator[str]:
+    count = -(-len(word) // longest)
+    size = -(-len(word) // max(1, count))
+    yield from (word[at : at + size] for at in range(0, len(word), size))
+
+
+def _phonemiser(gold: Any, silver: Any, letters: Callable[[str], str], british: bool) -> Any:
+    """The package's G2P with our tables in place of its dicts."""
+    module = package.g2p()
+    g2p = module.G2P.__new__(module.G2P)  # its constructor would parse all of them
+    g2p.lexicon = module.Lexicon(gold, silver, british)
+    g2p.tokenizer = module.Tokenizer(json.loads(package.read("assets/tokenizer_exceptions.json")))
+    g2p.tagger = module.Tagger(tables.tagger(package.read("assets/tagger.json.gz")))
+    g2p._oov, g2p.unk, g2p.british = letters, "", british
+    return g2p
+
+
+def _names() -> dict[str, str]:
+    """Names, places and brands the package's lexicons lack or have wrong."""
+    text = resources.files(__package__).joinpath("names.tsv").read_text(encoding="utf-8")
+    found = dict(line.split("\t") for line in text.splitlines())
+    # GitHub is written github, too. A capital alone is looked up without it anyway.
+    mixed = {word.lower(): phones for word, phones in found.items() if word[1:] != word[1:].lower()}
+    return {**mixed, **found}
+
+
+def _utterances(spoken: list[tuple[str, str, bool]]) -> Iterator[Utterance]:
+    """Tokens (text, phones, whether a space follows) in portions of at most MAX_PHONES, cut after a mark if one is."""
+    begin = 0
+    while begin < len(spoken):
+        end = begin + _fitting(spoken[begin:])
+        utterance = _utterance(spoken[begin:end])
+        if utterance.words:
+            yield utterance
+        begin = end
+
+
+def _fitting(spoken: list[tuple[str, str, bool]]) -> int:
+    """How many tokens the next utterance takes; at least one."""
+    count = size = 0
+    for _, phones, space in spoken:
+        size += len(phones) + space
+        if size > MAX_PHONES:
+            break
+        count += 1
+    if count == len(spoken):
+        return count
+    for marks in (_SENTENCE_MARKS, MARKS):
+        ends = [at for at in range(1, count + 1) if spoken[at - 1][1][-1:] in marks and spoken[at - 1][1]]
+        if ends:
+            return ends[-1]
+    return max(1, count)
+
+
+def _utterance(spoken: list[tuple[str, str, bool]]) -> Utterance:
+    phones, words = "", list[Word]()
+    joined = False
+    for text, said, space in spoken:
+        said = said[:MAX_PHONES]  # one token longer than that is no word
+        sounds = any(char not in MARKS and char not in "() " for char in said)
+        if sounds and joined and words:
+            words[-1] = Word(words[-1].text + text, words[-1].start, len(phones) + len(said))
+        elif sounds:
+            words.append(Word(text, len(phones), len(phones) + len(said)))
+        joined = (sounds or joined) and not space
+        phones += said + (" " if space else "")
+    phones = phones.rstrip()
+    return Utterance(phones if phones[-1:] in MARKS else f"{phones}.", tuple(words))
+
+
+def _name_foreign(text: str) -> str:
+    """Letters of other scripts by name, a run of them by the name of their script. Raises InvalidText for too many."""
+    foreign = sum(len(run) for run in _FOREIGN.findall(text))
+    if not foreign:
+        return text
+    if foreign * 2 > len(_LETTER.findall(text)):
+        raise InvalidText("most of this text is not in Latin letters; choose an espeak:<language> voice", param="text")
+    return _FOREIGN.sub(_foreign, text)
+
+
+def _foreign(run: re.Match[str]) -> str:
+    name = unicodedata.name(unicodedata.normalize("NFD", run[0])[0], "")
+    letter = _GREEK.fullmatch(name)
+    if letter and len(run[0]) == 1:
+        return f" {letter[1].lower()} "
+    script = name.partition(" ")[0]
+    kind = "letter" if len(run[0]) == 1 else "text"
+    return f" {_SCRIPTS.get(script, script.capitalize())} {kind} " if script else " "
+
+
+def _strongest(marks: re.Match[str]) -> str:
+    """One mark for several: each would be a pause of its own."""
+    return next((mark for mark in "?!" if mark in marks[0]), marks[1])
+
+
+def _letter_a(match: re.Match[str]) -> str:
+    """A capital A inside a sentence is the letter, unless it is an article in a title: Plan A; This Is A Test."""
+    before, after = match.string[: match.start()], match.string[match.end() :]
+    inside = before.rstrip(" ")[-1:].isalnum() and before[-1:] == " "
+    title = re.match(r" [A-Z]", after) and re.search(r"\b[A-Z][\w']* $", before)
+    if not inside or title or re.match(r"\.\w", after):
+        return match[0]
+    return "[A](/ˈA/)"  # how the phonemiser is told a pronunciation
+
+
+def _bounded(run: str) -> str:
+    """A run without spaces, with some put in where it is too long or has too many parts."""
+    if len(run) <= _PARTS:
+        return run
+    bounded: list[str] = []
+    parts = size = 0
+    for part in (piece for found in _PART.findall(_DIGITS.sub(r"\g<0> ", run)) for piece in _pieces(found, _RUN)):
+        parts, size = parts + 1, size + len(part)
+        if bounded and (parts > _PARTS or size > _RUN):
+            bounded.append(" ")
+            parts, size = 1, len(part)
+        bounded.append(part)
+    return "".join(bounded)
