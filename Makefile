@@ -11,6 +11,10 @@ SENTENCE := Hello! This is Saywell, speaking from your own machine. It found out
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/saywell say "$(SENTENCE)" --output hello.wav --verbose
+	@echo "It lies in hello.wav. Next:"
+	@echo "  $(BIN)/saywell say \"Your own words.\" -o words.mp3"
+	@echo "  $(BIN)/saywell serve      # for any client of OpenAI's, at http://127.0.0.1:8000/v1"
+	@echo "  $(BIN)/saywell doctor     # what this machine has, and what would help"
 
 test: $(VENV)/.ready-test lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

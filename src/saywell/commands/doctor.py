@@ -99,13 +99,11 @@ def _speech() -> Iterator[Finding]:
     from saywell.models.builtin import flite
     from saywell.models.hibari import package
 
-    wrong = package.problem()
+    wrong, found = package.problem(), f"the first voice, of the package hibari-tts {package.VERSION}"
     if wrong:
-        yield Finding("problem", "heart", wrong, "the first voice comes with it", package.remedy())
+        yield Finding("problem", "heart", wrong, "the first voice", f"{sys.executable} -m {package.INSTALL}")
     else:
-        yield Finding(
-            "ok", "heart", f"the first voice, of the package hibari-tts {package.VERSION}", "to hear it", HELLO
-        )
+        yield Finding("ok", "heart", found, "to hear it", HELLO)
     voices = flite.installed()
     if voices:
         yield Finding("ok", "Flite", f"voices {', '.join(voices)} of the model builtin")

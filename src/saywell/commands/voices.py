@@ -12,6 +12,7 @@ from saywell.audio.decode import decode, read_audio
 from saywell.commands import show
 from saywell.engine import launch
 from saywell.errors import InvalidRequest
+from saywell.names import openai_voices
 from saywell.settings import Settings
 from saywell.types import Reference
 
@@ -44,8 +45,9 @@ def run(settings: Settings, *, as_json: bool) -> None:
     """Print the voices of a model, the default first."""
     with launch.open(settings=settings) as speaker:
         voices, model = speaker.voices(), speaker.spec.name
+    aliases = openai_voices(voices)
     if as_json:
-        print(show.as_json({"model": model, "voices": voices}))  # noqa: T201
+        print(show.as_json({"model": model, "voices": voices, "openai": aliases}))  # noqa: T201
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("Voice", style="bold", no_wrap=True)
@@ -54,4 +56,10 @@ def run(settings: Settings, *, as_json: bool) -> None:
     for index, voice in enumerate(voices):
         who = ", ".join(part for part in (voice.name, voice.description) if part)
         table.add_row(voice.id, voice.language, f"{who} (default)" if index == 0 else who)
-    show.console().print(table)
+    console = show.console()
+    console.print(table)
+    if aliases:
+        console.print("\nNames of OpenAI's voices, as its clients send them:")
+    for voice in dict.fromkeys(aliases.values()):
+        names = ", ".join(name for name, meant in aliases.items() if meant == voice)
+        console.print(f"  {names} → {voice}", markup=False)

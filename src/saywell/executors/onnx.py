@@ -41,13 +41,22 @@ class Graph:
     """
 
     def __init__(
-        self, model: Path | bytes, threading: Threading, *, name: str = "", profile: Path | None = None
+        self,
+        model: Path | bytes,
+        threading: Threading,
+        *,
+        name: str = "",
+        optimise: bool = True,
+        profile: Path | None = None,
     ) -> None:
-        """`name`: of the graph in messages; that of its file if not given. Raises GraphError."""
+        """`name`: of the graph in messages; that of its file if not given. `optimise`: let the runtime rewrite it,
+        which takes time at load. Raises GraphError."""
         self.name = name or (model.name if isinstance(model, Path) else "graph")
         try:
             with huge_pages():
                 options = _options(threading, profile)
+                if not optimise:
+                    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
                 given = str(model) if isinstance(model, Path) else model
                 self._session = ort.InferenceSession(given, options, ["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions share no other base

@@ -13,6 +13,8 @@ _GRAPH = 7
 _NODE, _INITIALIZER, _INPUT, _OUTPUT, _VALUE_INFO = 1, 5, 11, 12, 13
 _TENSOR_NAME, _VALUE_NAME = 8, 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_NAMES = frozenset(number << 3 | _BYTES for number in (1, 2, 3, 4))
+"""Keys of a node's input, output, name and op_type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +108,15 @@ def _only(nodes: Iterator[Node]) -> Node:
 
 
 def _node(value: bytes, raw: bytes) -> Node:
-    texts: dict[int, list[str]] = {1: [], 2: [], 3: [""], 4: [""]}
-    for number, part, _ in _fields(value):
-        if number in texts:
-            texts[number].append(part.decode())
-    return Node(texts[4][-1], texts[3][-1], tuple(texts[1]), tuple(texts[2]), raw)
+    """Names come first in a node, each with its length in one byte, as every writer orders fields."""
+    texts: tuple[list[str], ...] = ([], [], [""], [""])
+    at = 0
+    while at < len(value) and value[at] in _NAMES and value[at + 1] < 128:
+        end = at + 2 + value[at + 1]
+        texts[(value[at] >> 3) - 1].append(value[at + 2 : end].decode())
+        at = end
+    inputs, outputs, name, op = texts
+    return Node(op[-1], name[-1], tuple(inputs), tuple(outputs), raw)
 
 
 def _text(message: bytes, number: int) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from saywell.engine import SpeechEngine
 from saywell.engine.launch import Decision
-from saywell.errors import EngineClosed, PlanError, SaywellError
+from saywell.errors import EngineClosed, MissingDependency, PlanError, SaywellError
 from saywell.metrics import Metrics
 from saywell.monitor import Monitor, Resources
 from saywell.names import resolve_voice
@@ -103,7 +103,8 @@ class Service:
             return  # the server is stopping
         except SaywellError as error:
             _log.error("the engine could not be started: %s", error.message)
-            self.failure = error
+            # What can be installed is told to whoever asks, by a server that goes on.
+            self.failure = None if isinstance(error, MissingDependency) else error
         else:
             then()
 

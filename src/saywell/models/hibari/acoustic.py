@@ -114,7 +114,8 @@ class Acoustic:
         back = model.cut((self._inner,), (self._spectra,))
         with ThreadPoolExecutor(1) as other:  # most of loading a graph is done without the interpreter
             loading = other.submit(Graph, back, _ONE, name="the voice's decoder")
-            self._front = Graph(front, _ONE, name="the voice's encoder")
+            # As it is: rewritten it is no faster, and it takes twice as long to load.
+            self._front = Graph(front, _ONE, name="the voice's encoder", optimise=False)
             self._back = loading.result()
 
     def score(self, ids: Ints, speed: float) -> Score:

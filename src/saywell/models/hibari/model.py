@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,8 +33,8 @@ SHORTEST_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    acoustic: Acoustic
     reader: Reader
+    acoustic: Acoustic
 
 
 class HibariModel(SingleShot):
@@ -76,7 +77,9 @@ class HibariModel(SingleShot):
         """A voice, loaded when it is first asked for; whoever asks meanwhile waits."""
         with self._loading:
             if name not in self._loaded:
-                self._loaded[name] = _Loaded(Acoustic(self._graph(name)), reader(VOICES[name].british))
+                with ThreadPoolExecutor(1) as other:
+                    acoustic = other.submit(Acoustic, self._graph(name))
+                    self._loaded[name] = _Loaded(reader(VOICES[name].british), acoustic.result())
             return self._loaded[name]
 
     def _graph(self, name: str) -> bytes:

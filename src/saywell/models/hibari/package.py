@@ -18,6 +18,8 @@ from typing import Any
 from saywell.errors import MissingDependency
 
 VERSION = "0.2.1"
+INSTALL = f"pip install hibari-tts=={VERSION}"
+"""What to type, in the Python environment of this program."""
 G2P = "g2p"
 DIGESTS = {
     "assets/hibari.onnx": "5f70741d4e900f4e85d0037498736cc1b3e1b9a63a13546a5da1e63abf4fccd8",
@@ -49,13 +51,8 @@ def home() -> Path:
     """Folder of the installed package, without importing it. Raises MissingDependency."""
     found = PathFinder.find_spec("hibari")
     if found is None or found.origin is None:
-        raise MissingDependency(f"the voice heart needs the package hibari-tts, which is not installed: {remedy()}")
+        raise MissingDependency(f"the voice heart needs the package hibari-tts, which is not installed: {INSTALL}")
     return Path(found.origin).parent
-
-
-def remedy() -> str:
-    """What to type."""
-    return f"{sys.executable} -m pip install hibari-tts=={VERSION}"
 
 
 def problem() -> str:
@@ -81,7 +78,7 @@ def read(name: str) -> bytes:
 
 def _other(name: str) -> str:
     found = f"the installed hibari-tts is not the version {VERSION} that this program was tested with"
-    return f"{found} ({name} differs): {remedy()}"
+    return f"{found} ({name} differs): {INSTALL}"
 
 
 @cache

@@ -12,9 +12,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 _CACHED = 8192
 
+Ints = npt.NDArray[np.int64]
 Pronunciation = str | dict[str, str]
 
 
@@ -58,17 +60,44 @@ class Weights:
     """Feature of a word in its sentence → weight of each tag. `data`: a JSON object of objects of numbers."""
 
     def __init__(self, data: bytes) -> None:
-        self._rows = data[2:-2].split(b'},"')
-        self._rows.sort()
+        self._text = data
+        byte = np.frombuffer(data, np.uint8)
+        colons = np.flatnonzero((byte[:-1] == ord(":")) & (byte[1:] == ord("{"))) - 1
+        closed = np.flatnonzero((byte[:-1] == ord("}")) & (byte[1:] == ord(",")))
+        starts = np.concatenate(([2], closed + 3))
+        hashes = _hashes(byte, starts, colons)
+        order = np.argsort(hashes, kind="stable")
+        self._starts, self._hashes = starts[order], hashes[order]
         self.get = lru_cache(_CACHED)(self._get)
 
     def _get(self, feature: str) -> dict[str, float] | None:
         key = _key(feature)
-        at = bisect_left(self._rows, key + b"{")
-        if at == len(self._rows) or not self._rows[at].startswith(key):
-            return None
-        found: dict[str, float] = json.loads(self._rows[at][len(key) :] + b"}")
-        return found
+        byte = np.frombuffer(key, np.uint8)
+        (wanted,) = _hashes(byte, np.array([0]), np.array([len(key) - 2]))
+        at = int(np.searchsorted(self._hashes, wanted))
+        while at < len(self._starts) and self._hashes[at] == wanted:
+            begin = int(self._starts[at])
+            if self._text.startswith(key, begin):
+                begin += len(key)
+                found: dict[str, float] = json.loads(self._text[begin : self._text.index(b"}", begin) + 1])
+                return found
+            at += 1
+        return None
+
+
+def _hashes(byte: npt.NDArray[np.uint8], starts: Ints, ends: Ints) -> npt.NDArray[np.uint64]:
+    """A number for each name of a text, from its length, its first eight bytes and its last eight."""
+    places = np.arange(8)
+    padded = np.concatenate((byte, np.zeros(8, np.uint8)))
+    first, last = starts[:, None] + places, np.maximum(ends - 8, starts)[:, None] + places
+    halves = [
+        np.where(at < ends[:, None], padded[at], 0).astype(np.uint8).view(np.uint64)[:, 0] for at in (first, last)
+    ]
+    return (
+        halves[0] * np.uint64(0x9E3779B97F4A7C15)
+        + halves[1] * np.uint64(0xC2B2AE3D27D4EB4F)
+        + (ends - starts).astype(np.uint64)
+    )
 
 
 def tagger(data: bytes) -> dict[str, Any]:
