@@ -46,6 +46,8 @@ class Source:
     """Whether the licence asks nothing of who only uses the weights, so that nobody is asked to accept it."""
     next: str = "saywell convert {path} -o {name}"
     """What to type when it is here."""
+    family: str = "dual_ar"
+    """That can speak with it."""
 
     @property
     def url(self) -> str:
@@ -62,6 +64,7 @@ def _sibling(name: str, file: str, sha256: str) -> Source:
         files=(file,),
         digests={file: sha256},
         free=True,
+        family="hibari",
         next=f'saywell say -v {name} "Hello there."',
     )
 

@@ -26,10 +26,11 @@ SILENT_BESIDE_PEAK = 3e-3
 class Stitcher:
     """One sequence after the other: `last=True` ends one, and the next `feed` begins a new one."""
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, speed: float = 1.0) -> None:
+        """`speed`: of the speech; who speaks slowly pauses longer."""
         self._block = max(1, round(sample_rate * BLOCK_S))
         self._lead = round(LEAD_S / BLOCK_S) * self._block
-        self._trail = round(TRAIL_S / BLOCK_S) * self._block
+        self._trail = round(TRAIL_S / min(1.0, speed) / BLOCK_S) * self._block
         self._fade_in = (0.5 - 0.5 * np.cos(np.pi * (np.arange(self._block) + 0.5) / self._block)).astype(np.float32)
         self._reset()
 

@@ -15,6 +15,7 @@ from saywell.errors import InvalidRequest
 from saywell.names import openai_voices
 from saywell.settings import Settings
 from saywell.types import Reference
+from saywell.weights import SOURCES
 
 
 def save(settings: Settings, name: str, recording: Path | None, transcript: str) -> None:
@@ -44,7 +45,7 @@ def _speakers(settings: Settings) -> Any:
 def run(settings: Settings, *, as_json: bool) -> None:
     """Print the voices of a model, the default first."""
     with launch.open(settings=settings) as speaker:
-        voices, model = speaker.voices(), speaker.spec.name
+        voices, model, family = speaker.voices(), speaker.spec.name, speaker.spec.family
     aliases = openai_voices(voices)
     if as_json:
         print(show.as_json({"model": model, "voices": voices, "openai": aliases}))  # noqa: T201
@@ -60,6 +61,10 @@ def run(settings: Settings, *, as_json: bool) -> None:
     console.print(table)
     if aliases:
         console.print("\nNames of OpenAI's voices, as its clients send them:")
-    for voice in dict.fromkeys(aliases.values()):
-        names = ", ".join(name for name, meant in aliases.items() if meant == voice)
-        console.print(f"  {names} → {voice}", markup=False)
+    for meant in dict.fromkeys(aliases.values()):
+        names = ", ".join(name for name, voice in aliases.items() if voice == meant)
+        console.print(f"  {names} → {meant}", markup=False)
+    there = {voice.id for voice in voices}
+    more = [name for name, source in SOURCES.items() if source.family == family and name not in there]
+    if more:
+        console.print(f"\nMore voices: saywell pull NAME ({', '.join(more)})", markup=False)

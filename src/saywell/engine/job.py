@@ -170,7 +170,7 @@ class Track:
         sequence = self.sequence
         rate, request = sequence.voice.sample_rate, sequence.request
         self.verdict = Verdict(sequence.text, rate, request.speed)
-        self.stitcher = None if request.raw else Stitcher(rate)
+        self.stitcher = None if request.raw else Stitcher(rate, request.speed)
 
     def add(self, frame: Frame, plan: Plan) -> None:
         if frame.data is not None:

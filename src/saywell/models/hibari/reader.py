@@ -19,6 +19,7 @@ from saywell.errors import InvalidText
 from saywell.executors.base import Threading
 from saywell.executors.onnx import Graph
 from saywell.models.hibari import package, tables
+from saywell.text.numbers import any_numeral
 
 MAX_PHONES = 400
 """Of one utterance: the longest the package itself speaks in one go, and memory grows with it."""
@@ -42,10 +43,11 @@ _MARK_RUN = re.compile(r"([,;:!?—…])[\s,;:!?—…]*([,;:!?—…])")
 _OUTER_QUOTE = re.compile(r"(?<![^\W_])'+(?!(?:em|til|cause|bout|tis|twas)\b)|'+(?![^\W_])")
 _LETTERS_M = re.compile(r"\b([AP]) M\b(\.?)")
 _LETTER_A = re.compile(r"\bA\b")
-_CAPITALS = re.compile(r"[A-Z][A-Z']+(?: [A-Z'][A-Z']*)+")
+_CAPITALS = re.compile(r"(?<![A-Z'])[A-Z][A-Z']+(?: [A-Z'][A-Z']*)+")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])['\")]*\s+(?=[^a-z\s])")
 _PART = re.compile(r"[A-Z]+|[^\W\d_A-Z]+|\d+|[\W_]")
 _DIGITS = re.compile(rf"\d{{{_MAX_DIGITS}}}(?=\d)")
+_NUMERAL = re.compile(r"[^\W\x00-\x7f]")
 _LETTER = re.compile(r"[^\W\d_]")
 _FOREIGN = re.compile(r"[^\W\d_\x00-\u024f\u1e00-\u1eff]+")
 _SCRIPTS = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean"}
@@ -101,7 +103,7 @@ class Reader:
 
     def _plain(self, text: str) -> str:
         """The text without what the phonemiser stumbles over."""
-        text = _name_foreign(unicodedata.normalize("NFC", text)).translate(_DROPPED)
+        text = _NUMERAL.sub(_numeral, _name_foreign(unicodedata.normalize("NFC", text))).translate(_DROPPED)
         text = _OUTER_QUOTE.sub("", text.replace("’", "'").replace("'n'", "and"))
         text = _MARK_RUN.sub(_strongest, _TIGHT_MARK.sub(r"\g<0> ", text))
         text = _CAPITALS.sub(self._quietly, text)
@@ -226,6 +228,11 @@ def _foreign(run: re.Match[str]) -> str:
     script = name.partition(" ")[0]
     kind = "letter" if len(run[0]) == 1 else "text"
     return f" {_SCRIPTS.get(script, script.capitalize())} {kind} " if script else " "
+
+
+def _numeral(match: re.Match[str]) -> str:
+    """Digits of other scripts and other signs of numbers in words: the phonemiser fails at them."""
+    return f" {any_numeral(match[0])} " if match[0].isnumeric() and not match[0].isalpha() else match[0]
 
 
 def _strongest(marks: re.Match[str]) -> str:

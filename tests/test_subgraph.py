@@ -1,0 +1,92 @@
+"""Graphs are cut without the onnx package; the package says whether the parts are right."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from saywell.executors.base import Threading
+from saywell.executors.onnx import Graph
+from saywell.executors.subgraph import Model
+
+LONG = "a_tensor_whose_name_is_no_longer_than_a_byte_can_tell" * 2
+
+
+def whole() -> bytes:
+    """y = (x + 1) × 2, z = x − 1."""
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Add", ["x", "one"], [LONG], name="front/Add"),
+        helper.make_node("Mul", [LONG, "two"], ["y"], name="back/Mul"),
+        helper.make_node("Sub", ["x", "one"], ["z"], name="other/Sub"),
+    ]
+    tensors = [numpy_helper.from_array(np.array([n], np.float32), name) for n, name in ((1, "one"), (2, "two"))]
+    graph = helper.make_graph(
+        nodes,
+        "whole",
+        [value("x", TensorProto.FLOAT, ["n"])],
+        [value("y", TensorProto.FLOAT, ["n"]), value("z", TensorProto.FLOAT, ["n"])],
+        tensors,
+        value_info=[value(LONG, TensorProto.FLOAT, ["n"])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString()
+
+
+def run(model: bytes, **feeds: np.ndarray) -> list[np.ndarray]:
+    onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
+    return Graph(model, Threading(spin=False)).run(feeds)
+
+
+def test_the_parts_make_what_the_whole_makes() -> None:
+    model, x = Model(whole()), np.arange(4, dtype=np.float32)
+    (inner,) = run(model.cut(("x",), (LONG,)), x=x)
+    (y,) = run(model.cut((LONG,), ("y",)), **{LONG: inner})
+    np.testing.assert_array_equal(y, run(whole(), x=x)[0])
+
+
+def test_a_part_holds_only_what_it_needs() -> None:
+    part = onnx.load_from_string(Model(whole()).cut((LONG,), ("y",)))
+    assert [node.op_type for node in part.graph.node] == ["Mul"]
+    assert [tensor.name for tensor in part.graph.initializer] == ["two"]
+    assert part.opset_import[0].version == 17
+
+
+def test_nodes_are_found_by_what_they_read_and_make() -> None:
+    model = Model(whole())
+    assert model.producer("y").name == "back/Mul"
+    assert model.consumer("x", "Sub").outputs == ("z",)
+    with pytest.raises(ValueError, match="0 nodes"):
+        model.consumer("x", "Div")
+
+
+def test_a_cut_that_leaves_something_out_is_refused() -> None:
+    with pytest.raises(ValueError, match="neither made by this graph nor fed"):
+        Model(whole()).cut((LONG,), ("z",))
+    with pytest.raises(ValueError, match="of which type"):
+        Model(whole()).cut(("x", "one"), ("z",))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00\x01\x02", b"no model at all", whole()[:-9]])
+def test_what_is_no_model_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"file|field"):
+        Model(data)
+
+
+def test_the_first_voice_is_cut_into_parts_that_are_the_whole() -> None:
+    """The real graph, parts against whole, bit for bit: as they lie, so that nothing is fused in one of them only."""
+    from saywell.models.hibari import package
+
+    data = package.read("assets/hibari.onnx")
+    model = Model(data)
+    inner = next(node.inputs[0] for node in model.nodes if node.name == "/dec_in/Conv")
+    feeds = {"ids": np.array([[0, 50, 83, 54, 156, 31, 4, 0]]), "speed": np.ones(1, np.float32)}
+    one = Threading(spin=False)
+    cut, f0 = Graph(model.cut(feeds, (inner, "f0")), one, optimise=False).run(feeds)
+    spectra = ("lh", "theta", "ln", "lr", "phi")
+    parts = Graph(model.cut((inner,), spectra), one, optimise=False).run({inner: cut})
+    whole_ = Graph(data, one, optimise=False).run(feeds)
+    for part, same in zip([*parts, f0], whole_, strict=True):
+        np.testing.assert_array_equal(part, same)
