@@ -14,7 +14,9 @@ from saywell.types import Samples
 BLOCK_S = 0.005
 """Grid and length of a fade."""
 LEAD_S = 0.02
-"""Silence kept before the first sound: room for the soft start of an f or an h, which lies below the threshold."""
+"""Kept before the first sound: room for the soft start of an f or an h, which lies below the threshold."""
+AUDIBLE = 10 ** (-50 / 20)
+"""-50 dB of full scale. What begins a sequence softer than this is not waited through."""
 TRAIL_S = 0.42
 """Silence kept after the last sound: most of the pause that readers make between two sentences, .38 to .5 s."""
 SILENT = 1e-3
@@ -71,18 +73,27 @@ class Stitcher:
         if not self._spoken:
             self.dropped += max(0, len(before) - self._lead)
             before = before[max(0, len(before) - self._lead) :]
-            blocks = self._faded_in(blocks) if start == 0 and not len(before) else blocks
-        self._spoken, self._pause = True, 0
-        return np.concatenate((before, blocks[start:end], self._hold(blocks[end:])))
+        begins, self._spoken, self._pause = not self._spoken, True, 0
+        kept = np.concatenate((before, blocks[start:end], self._hold(blocks[end:])))
+        if begins:
+            kept[: self._block] *= self._fade_in[: len(kept)]
+        return kept
 
     def _sounding(self, blocks: Samples) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-        """Which blocks hold sound: louder than silence, beside the peak up to and including the block itself."""
+        """Which blocks hold sound: louder than silence, beside the peak up to and including the block itself.
+
+        The first one must be audible.
+        """
         padded = np.zeros(-(-len(blocks) // self._block) * self._block, np.float32)
         padded[: len(blocks)] = np.abs(blocks)
         peaks = padded.reshape(-1, self._block).max(axis=1)
         loudest = np.maximum.accumulate(np.concatenate((np.asarray([self._peak], np.float32), peaks)))
         self._peak = float(loudest[-1])
-        return np.asarray(peaks > np.maximum(SILENT, SILENT_BESIDE_PEAK * loudest[1:]))
+        sounding = np.asarray(peaks > np.maximum(SILENT, SILENT_BESIDE_PEAK * loudest[1:]))
+        if not self._spoken:
+            audible = np.flatnonzero(peaks > AUDIBLE)
+            sounding[: audible[0] if len(audible) else None] = False
+        return sounding
 
     def _hold(self, silence: Samples) -> Samples:
         """Keep silence back, but for what belongs to the pause after a sound."""
@@ -96,12 +107,6 @@ class Stitcher:
             self.dropped += max(0, len(held) - self._lead)
             self._held = [held[-self._lead :]]
         return passed
-
-    def _faded_in(self, blocks: Samples) -> Samples:
-        blocks = blocks.copy()
-        ramp = self._fade_in[: len(blocks)]
-        blocks[: len(ramp)] *= ramp
-        return blocks
 
     def _finish(self, kept: Samples, last: bool) -> Samples:
         """Hold one block back, so that whatever turns out to be the end can be faded out."""
