@@ -1,7 +1,7 @@
-"""The default voice on this machine: start, first sound, speed on one core beside Flite's, memory, size.
+"""The default voice on this machine: start, first sound, speed on one core, memory, size.
 
 Each start is a process of its own (`python -c`), timed from outside; the rest is measured in one engine, warm, as the
-median of several requests. Flite, where it is installed, speaks the same sentences through its own engine.
+median of several requests.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from saywell.bench.held_out import sentences
 from saywell.bench.watch import Watch, memory
 from saywell.engine import launch
 from saywell.models import wren
-from saywell.models.builtin import flite
 from saywell.settings import load_settings
 
 GOALS = {"ready_s": 2.0, "first_audio_ms": 80.0, "rtf": 0.05, "rss_mb": 200.0, "data_mb": 15.0}
@@ -38,9 +37,7 @@ def main(args: list[str]) -> int:
     parser.add_argument("--sentences", type=int, default=30, help="how many are spoken (default 30)")
     texts = sentences()[: parser.parse_args(args).sentences]
     result: dict[str, Any] = {"ready_s": statistics.median(_start() for _ in range(_STARTS)), "data_mb": _data_mb()}
-    result |= _speak("wren", texts)
-    if flite.installed():
-        result["flite_rtf"] = _speak("builtin", texts)["rtf"]
+    result |= _speak(texts)
     Console().print(_table(result))
     print(json.dumps({name: round(value, 4) for name, value in result.items()}))  # noqa: T201 - the machine-readable end
     return 0 if all(result[name] <= goal for name, goal in GOALS.items()) else 1
@@ -59,9 +56,9 @@ def _data_mb() -> float:
     return sum(file.stat().st_size for file in home.rglob("*") if file.is_file() and file.suffix != ".pyc") / 1e6
 
 
-def _speak(model: str, texts: Sequence[str]) -> dict[str, float]:
+def _speak(texts: Sequence[str]) -> dict[str, float]:
     """One request after the other, one sequence at a time: median milliseconds to first audio, RTF, memory."""
-    decision = launch.decide(load_settings({"model": model, "slots": 1, "adapt": False}))
+    decision = launch.decide(load_settings({"model": "wren", "slots": 1, "adapt": False}))
     with launch.start(decision) as tts, Watch() as watch:
         said = [tts.say(text) for text in texts]
         rss = memory()["rss"]

@@ -96,19 +96,14 @@ def _table(findings: list[Finding]) -> Table:
 
 def _speech() -> Iterator[Finding]:
     from saywell.models import wren
-    from saywell.models.builtin import flite
+    from saywell.models.espeak import binding
 
     if wren.spec("wren", None).weight_bytes["fp32"]:
         yield Finding("ok", "wren", f"the voices of this package: {', '.join(wren.VOICES)}")
     else:
         again = "pip install --force-reinstall saywell"
         yield Finding("problem", "wren", "its weights are missing", "install the package again", again)
-    voices = flite.installed()
-    if voices:
-        yield Finding("ok", "Flite", f"voices {', '.join(voices)} of the model builtin")
-    else:
-        yield Finding("missing", "Flite", "not installed, not needed", "for --model builtin", "apt install flite")
-    if util.find_spec("espeakng_loader") is not None:
+    if binding.installed():
         yield Finding(
             "ok", "eSpeak NG", "about a hundred languages", "to hear one", "saywell say -v espeak:de 'Guten Tag.'"
         )

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 HOME = "saywell.models"
 DEFAULT_MODEL = "wren"
-FAMILY_OF = {"wren": "wren", "builtin": "builtin"}
+FAMILY_OF = {"wren": "wren", "espeak": "espeak"}
 """Model name → family, for models that come with the program."""
-OTHERS_VOICE = {"espeak:": "builtin"}
+OTHERS_VOICE = {"espeak:": "espeak"}
 """How the voices begin that the default model has not, and the model that has them."""
 MANIFEST = "saywell.json"
 """In the directory of a converted model; names its family."""
@@ -79,7 +79,7 @@ class Model(Protocol):
         """Advance running sequences by one step.
 
         Returns at most one Frame a sequence; an autoregressive family one for each, a family that waits for
-        synthesisers those that are ready. Must return within a fraction of a second, so that others can join and leave.
+        processes those that are ready. Must return within a fraction of a second, so that others can join and leave.
         A row of the batch never depends on the other rows.
         """
         ...
