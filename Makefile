@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 SENTENCE := Hello! This is Saywell, speaking from your own machine. It found out what the machine is, and made a plan.
 
-.PHONY: demo test test-slow lint format system clean
+.PHONY: demo test test-slow lint format clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/saywell say "$(SENTENCE)" --output hello.wav --verbose
@@ -31,13 +31,9 @@ format: $(VENV)/.ready-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Debian: Flite and a word list, which tests compare with.
-system:
-	@sh scripts/system-packages tests
-
 # On a Debian whose Python comes without venv, that is installed too; else nothing outside this directory is touched.
 $(BIN)/python:
-	@PYTHON=$(PYTHON) sh scripts/system-packages venv
+	@PYTHON=$(PYTHON) sh scripts/system-packages
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ready-demo: pyproject.toml | $(BIN)/python
@@ -45,7 +41,7 @@ $(VENV)/.ready-demo: pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/.ready-test: pyproject.toml | system $(BIN)/python
+$(VENV)/.ready-test: pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	@touch $@ $(VENV)/.ready-demo
 

@@ -17,11 +17,7 @@ MACHINES = sorted(HERE.glob("*.json"))
 MIB = 1 << 20
 
 WREN = find_spec("wren")
-BUILTIN = ModelSpec(
-    name="builtin", family="builtin", kind="single-shot", sample_rate=16000, frame_rate=10.0,
-    executors=("process",), precisions=("fp32",), weight_bytes={"fp32": 4 * MIB}, overhead_bytes=8 * MIB,
-    slot_bytes=32 * MIB,
-)  # fmt: skip
+ESPEAK = find_spec("espeak")
 S1_MINI = ModelSpec(
     name="s1-mini", family="dual_ar", kind="autoregressive", sample_rate=44100, frame_rate=21.533203125,
     executors=("openvino", "onnx"), precisions=("fp32", "int8", "int4"),
@@ -40,7 +36,7 @@ AUTOREGRESSIVE = ModelSpec(
     overhead_bytes=420 * MIB, slot_bytes=24 * MIB, max_context=4096,
 )  # fmt: skip
 """A model of that size which torch can drive on a GPU."""
-SPECS = (WREN, BUILTIN, S1_MINI, AUTOREGRESSIVE)
+SPECS = (WREN, ESPEAK, S1_MINI, AUTOREGRESSIVE)
 ALIKE = frozenset({"model", "data_dir", "buffer_s", "stall_s", "hang_s"})
 """Fields that say nothing about a machine."""
 

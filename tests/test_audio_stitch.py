@@ -92,8 +92,8 @@ def test_a_pause_inside_is_kept_whole() -> None:
 
 
 def test_soft_edges_of_speech_are_kept() -> None:
-    """A fricative that fades over 200 ms below the threshold, and one that rises over 20 ms, both survive."""
-    rise = noise(0.02) * np.linspace(0, 0.003, round(0.02 * HZ), dtype=np.float32)
+    """A fricative that fades over 200 ms below the threshold, and one that rises over 15 ms, both survive."""
+    rise = noise(0.015) * np.linspace(0, 0.003, round(0.015 * HZ), dtype=np.float32)
     fall = noise(0.2) * np.linspace(0.003, 0, round(0.2 * HZ), dtype=np.float32)
     audio = np.concatenate((silence(0.5), rise, noise(1), fall, silence(1)))
     out = stitched(audio)

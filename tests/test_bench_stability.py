@@ -14,7 +14,6 @@ from saywell.bench import limits, stability, stability_report
 from saywell.bench.limits import Cage, caged
 from saywell.bench.stability_child import VARIANTS, Setup, decision_for, text_of
 from saywell.memory import MIB
-from saywell.models.builtin import flite
 
 EAT = """
 import sys
@@ -150,7 +149,6 @@ def test_runs_of_one_variant_are_merged():
     assert (merged["runs"][0]["kills"], merged["repeats"]) == (2, 2)
 
 
-@pytest.mark.skipif(not flite.installed(), reason="needs Flite")
 def test_one_run_from_limit_to_plot(tmp_path: Path, capsys):
     saved = [tmp_path / "one.json", tmp_path / "two.json"]
     common = ["--limit", "400", "--lengths", "20", "40", "--repeats", "1"]

@@ -25,7 +25,7 @@ from saywell.commands.sinks import AtOnce
 from saywell.errors import MissingDependency, Unavailable
 from saywell.hardware import Hardware
 from saywell.models import wren
-from saywell.models.builtin import flite
+from saywell.models.espeak import binding
 from saywell.settings import Settings
 
 MACHINES = Path(__file__).with_name("hardware")
@@ -604,13 +604,13 @@ def test_voices() -> None:
     shown = run("voices").stdout
     assert told["voices"][0]["id"] in shown
     assert "(default)" in shown
-    assert "espeak:de" in run("voices", "--model", "builtin").stdout
+    assert "espeak:de" in run("voices", "--model", "espeak").stdout
 
 
 def test_a_voice_that_only_the_system_has_brings_its_model(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     told = json.loads(run("say", "Guten Tag.", "-v", "espeak:de", "-l", "de", "-o", str(path), "--json").stdout)
-    assert (told["model"], told["voice"]) == ("builtin", "espeak:de")
+    assert (told["model"], told["voice"]) == ("espeak", "espeak:de")
 
 
 def test_doctor() -> None:
@@ -618,7 +618,6 @@ def test_doctor() -> None:
     assert done.exit_code == 0
     for word in (
         "wren",
-        "Flite",
         "eSpeak NG",
         "Memory",
         "GPU",
@@ -637,15 +636,14 @@ def test_doctor() -> None:
 
 
 def test_doctor_without_any_voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flite, "installed", lambda: ())
+    monkeypatch.setattr(binding, "installed", lambda: False)
     there = doctor_command.util.find_spec
-    absent = {"espeakng_loader", "av", "sounddevice"}
+    absent = {"av", "sounddevice"}
     monkeypatch.setattr(doctor_command.util, "find_spec", lambda name: None if name in absent else there(name))
     assert run("doctor").exit_code == 0
     monkeypatch.setattr(wren, "WEIGHTS", tmp_path)
     done = run("doctor")
     assert done.exit_code == 1
-    assert "apt install flite" in done.stdout
     assert "saywell[espeak]" in done.stdout
 
 

@@ -18,16 +18,16 @@ import requests
 
 from saywell.errors import PlanError
 from saywell.hardware import GIB, Hardware
-from saywell.models.builtin import flite
+from saywell.models.espeak import binding
 from saywell.plan import make_plan
 from saywell.settings import OLD_NAMES, Settings
 from saywell.types import ModelSpec
 from smart_backend import OptimalConfig, SmartAdaptiveBackend, create_smart_backend
 from smart_backend.profile import HardwareProfile
-from test_server_builtin import Program
+from test_server_espeak import Program
 
 pytestmark = [
-    pytest.mark.skipif(not flite.installed() or sys.platform == "win32", reason="needs Flite and POSIX signals"),
+    pytest.mark.skipif(not binding.installed() or sys.platform == "win32", reason="needs eSpeak NG and POSIX signals"),
     pytest.mark.filterwarnings("ignore:there is no checkpoint:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:.*Running on what there is instead:RuntimeWarning"),
 ]

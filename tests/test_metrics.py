@@ -32,16 +32,16 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 def test_requests_and_speech_are_counted() -> None:
     metrics = Metrics()
-    metrics.answered("/v1/audio/speech", "builtin", 200, 0.3)
-    metrics.answered("/v1/audio/speech", "builtin", 422, 0.001)
-    metrics.spoke("builtin", summary())
+    metrics.answered("/v1/audio/speech", "espeak", 200, 0.3)
+    metrics.answered("/v1/audio/speech", "espeak", 422, 0.001)
+    metrics.spoke("espeak", summary())
     found = samples(metrics)
-    assert found["saywell_requests_total{code=200,model=builtin,route=/v1/audio/speech}"] == 1
-    assert found["saywell_requests_total{code=422,model=builtin,route=/v1/audio/speech}"] == 1
+    assert found["saywell_requests_total{code=200,model=espeak,route=/v1/audio/speech}"] == 1
+    assert found["saywell_requests_total{code=422,model=espeak,route=/v1/audio/speech}"] == 1
     assert found["saywell_request_duration_seconds_count{route=/v1/audio/speech}"] == 2
-    assert found["saywell_audio_seconds_total{model=builtin}"] == 2.0
-    assert found["saywell_ttfa_seconds_sum{model=builtin}"] == 0.1
-    assert found["saywell_rtf_sum{model=builtin}"] == 0.25
+    assert found["saywell_audio_seconds_total{model=espeak}"] == 2.0
+    assert found["saywell_ttfa_seconds_sum{model=espeak}"] == 0.1
+    assert found["saywell_rtf_sum{model=espeak}"] == 0.25
     assert found["saywell_process_memory_bytes"] > 1 << 20
 
 
@@ -89,7 +89,7 @@ def test_registries_do_not_mix() -> None:
 def test_names_of_the_s1_mini_engine() -> None:
     metrics = Metrics(s1_mini=True)
     for code, seconds in ((200, 0.4), (200, 1.5), (500, 0.1)):
-        metrics.answered("/v1/tts", "builtin", code, seconds)
+        metrics.answered("/v1/tts", "espeak", code, seconds)
     metrics.watch(vram=lambda: 0.35)
     text = metrics.render().decode()
     assert re.search(r"^s1_mini_requests_total 3\.0$", text, re.MULTILINE)

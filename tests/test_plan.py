@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from machines import AUTOREGRESSIVE, BUILTIN, MACHINES, S1_MINI, SPECS, WREN, kept, machine, snapshot
+from machines import AUTOREGRESSIVE, ESPEAK, MACHINES, S1_MINI, SPECS, WREN, kept, machine, snapshot
 from saywell.errors import PlanError
 from saywell.hardware import GIB, Limits, Runtime
 from saywell.plan import Measurement, Plan, Quantization, make_plan, shown
@@ -50,9 +50,9 @@ def test_the_same_facts_give_the_same_plan() -> None:
     )
 
 
-def test_builtin_uses_one_process_a_cpu_within_bounds() -> None:
-    assert [make_plan(Settings(), machine(name), BUILTIN).slots for name in (SERVER, CONTAINER, GAMER)] == [2, 2, 8]
-    plan = make_plan(Settings(), machine(GAMER), BUILTIN)
+def test_espeak_uses_one_process_a_cpu_within_bounds() -> None:
+    assert [make_plan(Settings(), machine(name), ESPEAK).slots for name in (SERVER, CONTAINER, GAMER)] == [2, 2, 8]
+    plan = make_plan(Settings(), machine(GAMER), ESPEAK)
     assert (plan.executor, plan.threads, plan.device, plan.queue) == ("process", 1, "cpu", 16)
 
 
@@ -163,7 +163,7 @@ def test_more_threads_than_cpus_is_granted_with_a_warning() -> None:
 
 
 def test_a_wish_to_compile_without_a_compiler_is_answered() -> None:
-    plan = make_plan(Settings(compile="inductor"), machine(SERVER), BUILTIN)
+    plan = make_plan(Settings(compile="inductor"), machine(SERVER), ESPEAK)
     assert "nothing to compile" in why(plan, "compile")
 
 
@@ -172,19 +172,19 @@ def test_a_wish_to_compile_without_a_compiler_is_answered() -> None:
     [
         (SERVER, {"device": "cuda"}, AUTOREGRESSIVE, "device", "set device=cpu"),
         (SERVER, {"device": "mps"}, AUTOREGRESSIVE, "device", "no Apple GPU"),
-        (GAMER, {"device": "cuda"}, BUILTIN, "device", "has no executor for it"),
+        (GAMER, {"device": "cuda"}, ESPEAK, "device", "has no executor for it"),
         (NO_TORCH, {"device": "cuda"}, AUTOREGRESSIVE, "device", "pip install"),
         (LAPTOP, {"executor": "torch"}, AUTOREGRESSIVE, "executor", "install the Python package torch"),
         (SERVER, {"executor": "warp"}, AUTOREGRESSIVE, "executor", "it has onnx, torch"),
         (GAMER, {"executor": "onnx", "device": "cuda"}, AUTOREGRESSIVE, "executor", "another device"),
         (SERVER, {"precision": "fp8"}, AUTOREGRESSIVE, "precision", "it has fp32, bf16"),
-        (SERVER, {"precision": "int8"}, BUILTIN, "precision", "it has fp32"),
+        (SERVER, {"precision": "int8"}, ESPEAK, "precision", "it has fp32"),
         (CONTAINER, {"precision": "fp32"}, AUTOREGRESSIVE, "precision", "set precision=int4"),
-        (CONTAINER, {"memory_budget_mb": 5000}, BUILTIN, "memory_budget_mb", "set at most 4096"),
+        (CONTAINER, {"memory_budget_mb": 5000}, ESPEAK, "memory_budget_mb", "set at most 4096"),
         (SERVER, {"memory_budget_mb": 500}, AUTOREGRESSIVE, "memory_budget_mb", "smaller model"),
-        (CONTAINER, {"slots": 900}, BUILTIN, "slots", "set at most 98"),
-        (SERVER, {"slots": 2, "lookahead": 3}, BUILTIN, "lookahead", "set at most 2"),
-        (SERVER, {"chunk_chars": 50, "first_chunk_chars": 60}, BUILTIN, "first_chunk_chars", "set at most 50"),
+        (CONTAINER, {"slots": 900}, ESPEAK, "slots", "set at most 98"),
+        (SERVER, {"slots": 2, "lookahead": 3}, ESPEAK, "lookahead", "set at most 2"),
+        (SERVER, {"chunk_chars": 50, "first_chunk_chars": 60}, ESPEAK, "first_chunk_chars", "set at most 50"),
         (SERVER, {"max_frames": 5000}, AUTOREGRESSIVE, "max_frames", "set at most 4096"),
         (SERVER, {"chunk_frames": 4, "first_frames": 5}, AUTOREGRESSIVE, "first_frames", "set at most 4"),
         (SERVER, {"affinity": (0, 7)}, AUTOREGRESSIVE, "affinity", "CPU 7 may not be used here; choose among 0-1"),
@@ -247,7 +247,7 @@ def test_pieces_come_in_the_decoders_tiles() -> None:
 
 
 def test_a_small_chunk_shrinks_the_first_one() -> None:
-    plan = make_plan(Settings(chunk_chars=40), machine(SERVER), BUILTIN)
+    plan = make_plan(Settings(chunk_chars=40), machine(SERVER), ESPEAK)
     assert (plan.chunk_chars, plan.first_chunk_chars) == (40, 40)
 
 

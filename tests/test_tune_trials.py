@@ -25,7 +25,7 @@ from saywell.footprint import Peak, footprint
 from saywell.hardware import Cpu, Hardware, detect
 from saywell.hardware import Runtime as Package
 from saywell.measured import Store
-from saywell.models.builtin import espeak, flite
+from saywell.models.espeak import binding
 from saywell.plan import make_plan
 from saywell.settings import Settings
 from saywell.space import Space
@@ -38,9 +38,7 @@ MACHINE = Hardware(
     cpu=Cpu(model="any", vendor="", sockets=1, physical=4, logical=4, performance=4, efficiency=0),
     runtimes={"onnxruntime": Package(version="1.25")},
 )  # fmt: skip
-needs_a_voice = pytest.mark.skipif(
-    not flite.installed() and not espeak.installed(), reason="no system synthesiser is installed"
-)
+needs_espeak = pytest.mark.skipif(not binding.installed(), reason="needs eSpeak NG")
 SPEC = replace(tiny_ar.spec("tiny", None), family="tiny_ar.paced")
 
 
@@ -103,14 +101,14 @@ def workers() -> list[int]:
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, str]:
     """Settings whose place for data holds what the command found, and what it printed."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("tuned"), model="builtin")
+    settings = Settings(data_dir=tmp_path_factory.mktemp("tuned"), model="espeak")
     assert "measurement" not in {reason.source for reason in decide(settings).plan.reasons}
     with redirect_stdout(io.StringIO()) as printed:
         command.run(settings, command.Wanted(seconds=20.0, as_json=True))
     return settings, printed.getvalue()
 
 
-@needs_a_voice
+@needs_espeak
 def test_the_command_keeps_what_later_plans_use(tuned: tuple[Settings, str]) -> None:
     settings, printed = tuned
     shown = json.loads(printed)
@@ -121,7 +119,7 @@ def test_the_command_keeps_what_later_plans_use(tuned: tuple[Settings, str]) -> 
     assert "RTF" in told.why
 
 
-@needs_a_voice
+@needs_espeak
 def test_what_is_to_be_forgotten_is_forgotten(tuned: tuple[Settings, str], tmp_path: Path) -> None:
     settings, _ = tuned
     mine = replace(settings, data_dir=shutil.copytree(settings.data_dir, tmp_path / "mine"))
@@ -147,7 +145,7 @@ def test_a_plot_shows_every_trial_that_ran(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-@needs_a_voice
+@needs_espeak
 def test_measured_on_another_machine_is_not_used_here(tuned: tuple[Settings, str]) -> None:
     settings, _ = tuned
     here = detect()

@@ -32,7 +32,7 @@ RUNTIME_OF = {"onnx": "onnxruntime", "torch": "torch", "openvino": "openvino"}
 DEVICES_OF = {"torch": ("cuda", "mps", "cpu")}
 """Executor → devices it drives; others run on the CPU."""
 EXECUTOR_WHY = {
-    "process": "system synthesisers, each in a process of its own",
+    "process": "eSpeak NG, each utterance in a process of its own",
     "onnx": "ONNX Runtime: fast on every CPU, and small",
     "openvino": "convolutions by OpenVINO, which passes over memory less often; the rest by ONNX Runtime",
     "torch": "PyTorch is what drives this model here",
@@ -220,7 +220,7 @@ class Situation:
     def threads(self, device: str, executor: str, affinity: tuple[int, ...]) -> Decided[int]:
         cores, limits, most = self.hardware.usable_cores, self.hardware.limits, self.spec.max_threads or MAX_THREADS
         if executor == "process":
-            return 1, "each synthesiser is a process with one thread"
+            return 1, "each process speaks with one thread"
         if device == "cpu" and most < min(cores, MAX_THREADS):
             return most, f"{self.spec.name} gains nothing from more"
         if device != "cpu":
@@ -272,7 +272,7 @@ class Situation:
     def slots(self, device: str, executor: str, fit: int) -> Decided[int]:
         cpus = self.hardware.usable_cpus
         if executor == "process":
-            want, why = min(cpus, MAX_PROCESSES), f"one synthesiser for each usable CPU, {MAX_PROCESSES} at most"
+            want, why = min(cpus, MAX_PROCESSES), f"one process for each usable CPU, {MAX_PROCESSES} at most"
         elif device == "cpu":
             want, why = MAX_BATCH["cpu"], "sequences that step together read the weights once"
         else:

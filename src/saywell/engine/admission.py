@@ -89,7 +89,7 @@ def check_language(tag: str | None, voice: Voice) -> None:
         return
     raise InvalidRequest(
         f"the voice {voice.id} speaks {voice.language} and not the language asked for; choose another voice "
-        "(`saywell voices`, GET /v1/audio/voices; of the model builtin, espeak:LANGUAGE speaks about a hundred "
+        "(`saywell voices`, GET /v1/audio/voices; the voices espeak:LANGUAGE of the model espeak speak about a hundred "
         "languages where eSpeak NG is installed) or leave language out",
         param="language",
     )

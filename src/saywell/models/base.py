@@ -27,9 +27,9 @@ _log = logging.getLogger(__name__)
 
 HOME = "saywell.models"
 DEFAULT_MODEL = "hibari"
-FAMILY_OF = {"hibari": "hibari", "builtin": "builtin"}
+FAMILY_OF = {"hibari": "hibari", "espeak": "espeak"}
 """Model name → family, for models that come with the program."""
-OTHERS_VOICE = {"espeak:": "builtin"}
+OTHERS_VOICE = {"espeak:": "espeak"}
 """How the voices begin that the default model has not, and the model that has them."""
 RETIRED = ("wren",)
 """Models of earlier versions. They go with the next release."""
@@ -84,7 +84,7 @@ class Model(Protocol):
         """Advance running sequences by one step.
 
         Returns at most one Frame a sequence; an autoregressive family one for each, a family that waits for
-        synthesisers those that are ready. Must return within a fraction of a second, so that others can join and leave.
+        processes those that are ready. Must return within a fraction of a second, so that others can join and leave.
         A row of the batch never depends on the other rows.
         """
         ...

@@ -1,7 +1,7 @@
-"""The child: `python -m saywell.models.builtin.process`, with the pipe to the engine as its standard input.
+"""The child: `python -m saywell.models.espeak.process`, with the pipe to the engine as its standard input.
 
-A thread reads the pipe beside the synthesis, so that a Stop and the end of the engine are noticed whatever the
-synthesiser is doing. Sending blocks while the pipe is full: that is how a slow listener slows the synthesis.
+A thread reads the pipe beside the synthesis, so that a Stop and the end of the engine are noticed whatever
+eSpeak NG is doing. Sending blocks while the pipe is full: that is how a slow listener slows the synthesis.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 
 from saywell.child import parent
 from saywell.errors import ModelFailure, SaywellError
-from saywell.models.builtin import espeak, flite
-from saywell.models.builtin.messages import (
+from saywell.models.espeak import binding
+from saywell.models.espeak.messages import (
     Answer,
     Failed,
     ListVoices,
@@ -35,7 +35,7 @@ FIRST_PIECE = 0.5
 
 
 class Pipe:
-    """The way to the engine. When it breaks, the engine is gone, and so is the reason to live."""
+    """The pipe to the engine. When it breaks, the engine is gone and this process exits."""
 
     def __init__(self) -> None:
         self.connection = parent()
@@ -63,7 +63,7 @@ class Pipe:
 
 
 class Cutter:
-    """Cuts samples into pieces of equal length, whatever the synthesiser hands over at once."""
+    """Cuts samples into pieces of equal length, however many eSpeak NG hands over at once."""
 
     def __init__(self, pipe: Pipe, number: int, rate: int) -> None:
         self._pipe = pipe
@@ -93,31 +93,15 @@ class Cutter:
         self._pipe.send(Piece(self._number, piece, last))
 
 
-class Speaker:
-    """The synthesisers, each loaded when it is first needed."""
-
-    def __init__(self) -> None:
-        self._flite: flite.Flite | None = None
-        self._espeak = espeak.Espeak()
-
-    def speak(self, job: Speak, cutter: Cutter) -> None:
-        if job.synthesiser == "espeak":
-            self._espeak.speak(job.text, job.source, job.speed, cutter.feed)
-            return
-        if self._flite is None:
-            self._flite = flite.Flite()
-        self._flite.speak(job.text, job.source, job.speed, cutter.feed)
-
-
-def answer(job: Speak, speaker: Speaker, pipe: Pipe) -> None:
+def answer(job: Speak, pipe: Pipe) -> None:
     """Speak one job and end it with exactly one message."""
     cutter = Cutter(pipe, job.number, job.sample_rate)
     try:
-        speaker.speak(job, cutter)
+        binding.speak(job.text, job.source, job.speed, cutter.feed)
     except SaywellError as error:
         pipe.send(Failed(job.number, error.code, error.message))
     except OSError as error:  # a library that is there but does not load
-        pipe.send(Failed(job.number, ModelFailure.code, f"the synthesiser does not load: {error}"))
+        pipe.send(Failed(job.number, ModelFailure.code, f"eSpeak NG does not load: {error}"))
     else:
         if cutter.stopped:
             pipe.send(Stopped(job.number))
@@ -127,18 +111,18 @@ def answer(job: Speak, speaker: Speaker, pipe: Pipe) -> None:
 
 def main() -> None:
     _prepare()
-    pipe, speaker = Pipe(), Speaker()
+    pipe = Pipe()
     pipe.send(Ready())
     while True:
         job = pipe.jobs.get()
         if isinstance(job, Speak):
-            answer(job, speaker, pipe)
+            answer(job, pipe)
         else:
-            pipe.send(Voices(flite.voices() + espeak.voices()))
+            pipe.send(Voices(binding.voices()))
 
 
 def _prepare() -> None:
-    # The C libraries may complain about a text by quoting it; only Python keeps the way to the log.
+    # The C library may complain about a text by quoting it; only Python keeps the way to the log.
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -10,7 +10,7 @@ from typing import cast
 
 from saywell.child import spawn
 from saywell.errors import ModelFailure
-from saywell.models.builtin.messages import (
+from saywell.models.espeak.messages import (
     Answer,
     Failed,
     Order,
@@ -38,7 +38,7 @@ class Child:
 
     def __init__(self) -> None:
         """Raises OSError."""
-        self._child = spawn("saywell.models.builtin.process")
+        self._child = spawn("saywell.models.espeak.process")
         self.process, self.pipe = self._child.process, self._child.connection
         self.number = 0
 
@@ -193,7 +193,7 @@ def ends(message: Answer) -> bool:
     return isinstance(message, (Stopped, Failed)) or (isinstance(message, Piece) and message.last)
 
 
-def speak(child: Child, text: str, synthesiser: str, source: str, sample_rate: int, speed: float) -> None:
+def speak(child: Child, text: str, source: str, sample_rate: int, speed: float) -> None:
     """Give an idle child its next utterance. Raises ChildDiedError."""
     child.number += 1
-    child.send(Speak(child.number, text, synthesiser, source, sample_rate, speed))
+    child.send(Speak(child.number, text, source, sample_rate, speed))

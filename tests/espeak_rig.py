@@ -1,13 +1,14 @@
-"""Drives the builtin Model without an engine."""
+"""Drives the eSpeak NG Model without an engine."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from saywell.models import builtin
+from saywell.models import espeak
 from saywell.models.base import DecodeJob
-from saywell.models.builtin.model import BuiltinModel
+from saywell.models.espeak import DEFAULT_VOICE
+from saywell.models.espeak.model import EspeakModel
 from saywell.plan import Plan, Quantization
 from saywell.types import Frame, Request, Samples, Sequence
 
@@ -17,7 +18,7 @@ LONG = " ".join([TEXT] * 20)
 
 def plan(slots: int = 2, hang_s: float = 30.0) -> Plan:
     return Plan(
-        model="builtin",
+        model="espeak",
         device="cpu",
         strategy="test",
         executor="process",
@@ -48,13 +49,13 @@ def plan(slots: int = 2, hang_s: float = 30.0) -> Plan:
     )
 
 
-def load(slots: int = 2, hang_s: float = 30.0) -> BuiltinModel:
-    model = builtin.load(builtin.spec("builtin", None), plan(slots, hang_s))
-    assert isinstance(model, BuiltinModel)
+def load(slots: int = 2, hang_s: float = 30.0) -> EspeakModel:
+    model = espeak.load(espeak.spec("espeak", None), plan(slots, hang_s))
+    assert isinstance(model, EspeakModel)
     return model
 
 
-def sequence(model: BuiltinModel, text: str = TEXT, voice: str = "slt", speed: float = 1.0) -> Sequence:
+def sequence(model: EspeakModel, text: str = TEXT, voice: str = DEFAULT_VOICE, speed: float = 1.0) -> Sequence:
     known = {known.id: known for known in model.voices()}
     return Sequence(
         request=Request(text=text, voice=voice, speed=speed),
@@ -67,7 +68,7 @@ def sequence(model: BuiltinModel, text: str = TEXT, voice: str = "slt", speed: f
     )
 
 
-def run(model: BuiltinModel, *sequences: Sequence, limit_s: float = 60.0) -> list[list[Frame]]:
+def run(model: EspeakModel, *sequences: Sequence, limit_s: float = 60.0) -> list[list[Frame]]:
     """The frames of all, run side by side to their ends. Releases them."""
     frames: dict[Sequence, list[Frame]] = {one: [] for one in sequences}
     model.prefill(list(sequences))
@@ -86,7 +87,7 @@ def run(model: BuiltinModel, *sequences: Sequence, limit_s: float = 60.0) -> lis
     return list(frames.values())
 
 
-def say(model: BuiltinModel, text: str = TEXT, voice: str = "slt", speed: float = 1.0) -> Samples:
+def say(model: EspeakModel, text: str = TEXT, voice: str = DEFAULT_VOICE, speed: float = 1.0) -> Samples:
     one = sequence(model, text, voice, speed)
     (frames,) = run(model, one)
     return model.decode([DecodeJob(one, frames, True)])[0]

@@ -1,4 +1,4 @@
-"""The whole program: `saywell serve` with the voices of the system in its worker process."""
+"""The whole program: `saywell serve` with eSpeak NG in its worker process."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from saywell.audio.encode import FORMATS
-from saywell.models.builtin import flite
+from saywell.models.espeak import binding
 
 pytestmark = pytest.mark.skipif(
-    not flite.installed() or sys.platform == "win32", reason="needs Flite and the signals of POSIX"
+    not binding.installed() or sys.platform == "win32", reason="needs eSpeak NG and the signals of POSIX"
 )
 SENTENCE = "The quick brown fox jumps over the lazy dog, and nobody minds."
 
@@ -29,7 +29,7 @@ class Program:
     def __init__(self) -> None:
         code = "from saywell.cli import main; main()"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", "--port", "0", "--model", "builtin"],
+            [sys.executable, "-c", code, "serve", "--port", "0", "--model", "espeak"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None

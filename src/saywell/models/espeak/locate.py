@@ -1,4 +1,4 @@
-"""Where shared libraries lie, found by looking and not by running ldconfig or a compiler."""
+"""Where the system's eSpeak NG library lies, found by looking and not by running ldconfig or a compiler."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+STEM = "espeak-ng"
 PLACES = (
     "/usr/lib/{multiarch}",
     "/lib/{multiarch}",
@@ -20,15 +21,15 @@ PLACES = (
 )
 
 
-def find(stem: str) -> str | None:
-    """The path of the shared library `stem` ("flite": libflite.so.1, libflite.dylib, flite.dll), or None."""
+def system_library() -> str | None:
+    """The path of libespeak-ng (.so.1, .dylib or .dll), or None."""
     for place in _places():
-        for name in _names(stem):
+        for name in _names():
             path = place / name
             if path.is_file():
                 return str(path)
     if sys.platform != "linux":  # there it would start ldconfig and gcc
-        return ctypes.util.find_library(stem)
+        return ctypes.util.find_library(STEM)
     return None
 
 
@@ -38,9 +39,9 @@ def _places() -> Iterator[Path]:
         yield Path(place.format(multiarch=multiarch, prefix=sys.base_prefix))
 
 
-def _names(stem: str) -> tuple[str, ...]:
+def _names() -> tuple[str, ...]:
     if sys.platform == "win32":
-        return f"{stem}.dll", f"lib{stem}.dll", f"lib{stem}-1.dll"
+        return f"{STEM}.dll", f"lib{STEM}.dll", f"lib{STEM}-1.dll"
     if sys.platform == "darwin":
-        return f"lib{stem}.1.dylib", f"lib{stem}.dylib"
-    return f"lib{stem}.so.1", f"lib{stem}.so"
+        return f"lib{STEM}.1.dylib", f"lib{STEM}.dylib"
+    return f"lib{STEM}.so.1", f"lib{STEM}.so"

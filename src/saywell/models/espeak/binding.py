@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from saywell.errors import InvalidText, ModelFailure
-from saywell.models.builtin.libraries import find
-from saywell.models.builtin.messages import KnownVoice
+from saywell.models.espeak import DEFAULT_VOICE
+from saywell.models.espeak.locate import system_library
+from saywell.models.espeak.messages import KnownVoice
 
 SYNCHRONOUS = 2
 BUFFER_MS = 60
@@ -38,6 +39,7 @@ TAG = re.compile(r"([a-z]{2,8})(?:-([a-z]{4}))?(?:-([a-z]{2}|\d{3}))?((?:-[a-z0-
 
 CALLBACK = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_int, c.c_void_p)
 Sink = Callable[[bytes], bool]
+"""Takes int16 samples; returns False to stop."""
 
 
 class VoiceEntry(c.Structure):
@@ -57,11 +59,11 @@ class VoiceEntry(c.Structure):
 
 
 def installed() -> bool:
-    return find_spec("espeakng_loader") is not None or find("espeak-ng") is not None
+    return find_spec("espeakng_loader") is not None or system_library() is not None
 
 
 def voices() -> list[KnownVoice]:
-    """One voice for each language; en-us first."""
+    """One voice for each language, the default first; none where eSpeak NG is not installed."""
     if not installed():
         return []
     with _library() as (lib, rate):
@@ -70,26 +72,25 @@ def voices() -> list[KnownVoice]:
         for entry in _entries(lib.espeak_ListVoices(None)):
             voice = _known(entry, rate, found)
             found[voice.id] = voice
-    return sorted(found.values(), key=lambda voice: voice.id != "espeak:en-us")
+    return sorted(found.values(), key=lambda voice: voice.id != DEFAULT_VOICE)
 
 
-class Espeak:
-    def speak(self, text: str, source: str, speed: float, sink: Sink) -> None:
-        """Synthesise `text`, handing samples to `sink` as they come. Raises InvalidText, ModelFailure."""
-        said = False
+def speak(text: str, source: str, speed: float, sink: Sink) -> None:
+    """Synthesise `text`, handing samples to `sink` as they come. Raises InvalidText, ModelFailure."""
+    said = False
 
-        def take(samples: int | None, count: int, _events: int | None) -> int:
-            nonlocal said
-            if not samples or count <= 0:
-                return 0
-            pcm = c.string_at(samples, 2 * count)
-            said = said or any(pcm)
-            return 0 if sink(pcm) else 1
+    def take(samples: int | None, count: int, _events: int | None) -> int:
+        nonlocal said
+        if not samples or count <= 0:
+            return 0
+        pcm = c.string_at(samples, 2 * count)
+        said = said or any(pcm)
+        return 0 if sink(pcm) else 1
 
-        with _library() as (lib, _rate):
-            _synthesise(lib, _data(text), source, speed, CALLBACK(take))
-        if not said:
-            raise InvalidText("eSpeak NG has nothing to say for this text in this language", param="text")
+    with _library() as (lib, _rate):
+        _synthesise(lib, _data(text), source, speed, CALLBACK(take))
+    if not said:
+        raise InvalidText("eSpeak NG has nothing to say for this text in this language", param="text")
 
 
 def _synthesise(lib: c.CDLL, data: bytes, source: str, speed: float, callback: Any) -> None:
@@ -137,7 +138,7 @@ def _where() -> tuple[str, bytes | None]:
         # Relative, because eSpeak cuts paths after 160 bytes.
         os.chdir(Path(espeakng_loader.get_data_path()).parent)
         return espeakng_loader.get_library_path(), b"."
-    path = find("espeak-ng")
+    path = system_library()
     if path is None:
         raise ModelFailure("the library of eSpeak NG is no longer there")
     return path, None
@@ -189,7 +190,6 @@ def _known(entry: VoiceEntry, rate: int, taken: dict[str, KnownVoice]) -> KnownV
         language = source.rsplit("/", 1)[-1].lower()
     return KnownVoice(
         id=f"espeak:{language}",
-        synthesiser="espeak",
         source=source,
         name=entry.name.decode().strip(),
         language=bcp47(language),

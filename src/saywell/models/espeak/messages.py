@@ -9,10 +9,9 @@ import msgspec
 
 
 class KnownVoice(msgspec.Struct, frozen=True):
-    """A voice of a synthesiser. `source` is the synthesiser's own name for it."""
+    """A voice. `source` is eSpeak NG's own name for it."""
 
     id: str
-    synthesiser: str
     source: str
     name: str
     language: str
@@ -23,7 +22,6 @@ class KnownVoice(msgspec.Struct, frozen=True):
 class Speak(msgspec.Struct, tag=True, frozen=True):
     number: int
     text: str
-    synthesiser: str
     source: str
     sample_rate: int
     speed: float
