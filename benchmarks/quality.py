@@ -1,14 +1,15 @@
-"""How well each voice speaks under each plan: word errors by ASR, distance to fp32 and to the teacher, speaker, seams.
+"""How well each voice speaks at each precision, beside other engines: word errors, sound, speed, memory.
 
-The text is held out of all training. Each model speaks it at each of its precisions; Flite, the teacher of the voices
-trained here, speaks it in the same run. A precision that adds more than one point to the word error rate of fp32 may
-not be used by default. Streamed must equal whole, batched must equal alone, bit for bit.
+Every engine speaks the same held-out sentences, one after the other, in a process of its own. Whisper base listens, and
+DNSMOS judges the sound. Intervals are 95 %, by resampling sentences. Saywell's own voices must also sound the same to
+the bit streamed or whole, batched or alone, and speak ten minutes without skipping or repeating a sentence.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,233 +18,265 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 from rich.console import Console
 
-from saywell.bench import quality_report as report
-from saywell.bench.alignment import align
-from saywell.bench.hearing import Clip, hear_all
-from saywell.bench.held_out import sentences
-from saywell.bench.quality_figures import Take, figures
-from saywell.bench.spectra import Print, voice_print
-from saywell.bench.word_errors import verdict
+from benchmarks import quality_report as report
+from benchmarks import weights
+from benchmarks.alignment import align
+from benchmarks.hearing import Clip, hear
+from benchmarks.held_out import sentences
+from benchmarks.quality_figures import figures
+from benchmarks.speakers import TIMEOUT_S, Job, reference
+from benchmarks.spectra import Print, spectrum, voice_print
+from benchmarks.takes import Take, take
 from saywell.engine.launch import Decision, Speaker, decide, start
 from saywell.errors import MissingDependency, SaywellError
-from saywell.models.base import FAMILY_OF
+from saywell.models.base import DEFAULT_MODEL, FAMILY_OF
 from saywell.settings import load_settings
-from saywell.types import Reference, Samples
 
-TEACHER = "builtin"
-TEACHERS = ("slt", "rms", "awb", "kal16")
-"""Flite's voices, of whom the voices of this repository were learned."""
 EXACT = "fp32"
-LIKE = "like "
-"""Before a teacher's name: a model that clones, prompted with a recording of it."""
-_ENROL = 12
-"""Sentences at the end of the text, by which a speaker is known; they are not measured."""
-_PROMPT = 2
-"""Of them, spoken for a cloning model to speak like."""
+OTHERS = {"hibari": ("heart", "as shipped"), "kokoro": ("af_heart", "int8"), "piper": ("joe", "fp32")}
+"""Engine → voice and precision of what `scripts/meter others` installs."""
+GATE = "hibari"
+"""The engine whose word error rate the default model must reach."""
+_LIKE = "like "
+"""Before the name of a recording that a cloning model speaks like."""
 _SAME = 4
-"""Sentences spoken once more, alone and in one piece, to be compared bit for bit."""
+"""Sentences compared to the bit."""
 _AT_ONCE = 8
-_TIMEOUT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """What is measured."""
 
-    models: tuple[str, ...]
-    """Names of built-in models, directories of converted ones."""
+    models: tuple[str, ...] = (DEFAULT_MODEL,)
+    """Names of models that come with the program, directories of converted ones."""
     voices: tuple[str, ...] = ()
+    """Empty: each model's default."""
+    like: tuple[Path, ...] = ()
+    """Recordings for cloning models to speak like, each beside its `transcript.txt`."""
     precisions: tuple[str, ...] = ()
-    """Empty: all there are."""
+    """Besides fp32; empty: all a model has."""
+    others: Path | None = None
+    """The folder `scripts/meter` filled; None: other engines are not measured."""
     sentences: int = 40
     long: bool = True
-    """Also the whole text at once, ten minutes, by each model as it is by default."""
-    processes: int = 1
-    """That listen side by side."""
+    """Also ten minutes in one request, by each model at its default precision."""
+    threads: int = 1
+    """Of each engine."""
+    hearing_threads: int = 1
 
     @property
     def texts(self) -> tuple[str, ...]:
-        return sentences()[:-_ENROL][: self.sentences]
+        return sentences()[: self.sentences]
 
 
 def main(args: list[str]) -> int:
-    """Run it. 1 if a default would be worse than one point, a seam can be heard, or a sentence was lost."""
-    options = _parser().parse_args(args)
-    setup = Setup(
-        models=(*sorted(FAMILY_OF, key=lambda name: (name != TEACHER, name)), *options.model),
-        voices=tuple(options.voice),
-        precisions=tuple(options.precision),
-        sentences=6 if options.fast else options.sentences,
-        long=not (options.fast or options.skip_long),
-        processes=options.processes,
-    )
-    console = Console(width=160)
-    rows = []
+    """Run it. 1 if `good` says no."""
+    setup, plots = _setup(args)
+    console, rows = Console(width=180), []
+    before = report.machine()
     for row in measure(setup, console):
         rows.append(row)
         report.show_line(console, row)
     report.show(console, rows)
-    if options.plots:
-        console.print(*(f"plotted {path}" for path in report.plot(rows, options.plots)), sep="\n")
-    result = {"bench": "quality", "machine": report.machine(), "rows": rows, "good": good(rows)}
-    print(json.dumps(result))  # noqa: T201 - the machine-readable last line
+    if plots:
+        console.print(f"plotted {report.plot(rows, plots)}")
+    result = {"bench": "quality", "machine": before, "load_after": report.load(), "rows": rows, "good": good(rows)}
+    print(json.dumps(result))
     return 0 if good(rows) else 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="saywell bench quality", description=__doc__)
+def _setup(args: list[str]) -> tuple[Setup, Path | None]:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("--model", action="append", default=[], help="directory of a converted model; may repeat")
-    parser.add_argument("--voice", action="append", default=[], help="only this voice; may repeat")
+    parser.add_argument("--voice", action="append", default=[], help="in place of default voices; may repeat")
+    parser.add_argument("--like", type=Path, action="append", default=[], help="recording to clone; may repeat")
     parser.add_argument("--precision", action="append", default=[], help="only this one and fp32; may repeat")
-    parser.add_argument("--sentences", type=int, default=40, help="of each voice (default 40, at most 148)")
-    parser.add_argument("--processes", type=int, default=1, help="that listen side by side (default 1)")
-    parser.add_argument("--skip-long", action="store_true", help="without the text of ten minutes")
-    parser.add_argument("--fast", action="store_true", help="six sentences and no long text: half a minute")
-    parser.add_argument("--plots", type=Path, help="directory for PNG files")
-    return parser
+    parser.add_argument(
+        "--others", type=Path, nargs="?", const=weights.folder(), help="also measure the engines in this folder"
+    )
+    parser.add_argument("--sentences", type=int, default=40, help=f"default 40, at most {len(sentences())}")
+    parser.add_argument("--threads", type=int, default=1, help="of each engine (default 1)")
+    parser.add_argument("--hearing-threads", type=int, default=1, help="of Whisper (default 1)")
+    parser.add_argument("--skip-long", action="store_true", help="without the ten minutes in one request")
+    parser.add_argument("--plots", type=Path, help="directory for quality.png")
+    options = parser.parse_args(args)
+    comes_with = [name for name in (DEFAULT_MODEL, "espeak") if name in FAMILY_OF]
+    setup = Setup(
+        models=(*comes_with, *(str(Path(each).absolute()) for each in options.model)),
+        voices=tuple(options.voice),
+        like=tuple(path.absolute() for path in options.like),
+        precisions=tuple(options.precision),
+        others=options.others and options.others.absolute(),
+        sentences=options.sentences,
+        long=not options.skip_long,
+        threads=options.threads,
+        hearing_threads=options.hearing_threads,
+    )
+    return setup, options.plots
 
 
 def good(rows: Sequence[dict[str, Any]]) -> bool:
-    """Whether nothing that is used by default is worse than it may be."""
+    """Whether every gate is passed: words of what is used by default, equal sound, and no sentence lost."""
     return all(
         row["streamed"] is not False
         and row["batched"] is not False
-        and not (row["default"] and row["verdict"] and not row["verdict"]["passed"])
+        and all(row["against"][name]["verdict"]["passed"] for name in row["gates"])
         and not (row["long"] and (row["long"]["skipped"] or row["long"]["repeated"]))
         for row in rows
     )
 
 
 def measure(setup: Setup, console: Console) -> Iterator[dict[str, Any]]:
-    """A row for each model, voice and precision, as it comes."""
-    meter = Meter(setup)
+    """A row for each engine, voice and precision as it becomes ready: other engines first, as references."""
+    references: dict[str, Take] = {}
+    for name, (voice, precision) in OTHERS.items() if setup.others else ():
+        references[name] = _other(setup, name)
+        yield _row(references[name], {}, model=name, voice=voice, precision=precision)
+    gate = {name: found for name, found in references.items() if name == GATE}
     for model in setup.models:
         try:
-            yield from meter.model(model)
+            yield from _model(setup, model, gate)
         except MissingDependency as error:
             console.print(f"{model}: not measured, {error.message}")
 
 
-class Meter:
-    """Remembers what later takes are compared with."""
-
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-        self.prints: dict[str, Print] = {}
-        """The teacher's voices."""
-        self.prompts: dict[str, Reference] = {}
-        """A recording of each, and what it says."""
-        self.exact: dict[tuple[str, str], Take] = {}
-        """Model and voice → its take at full precision."""
-
-    def model(self, model: str) -> Iterator[dict[str, Any]]:
-        """Rows of one model, full precision first."""
-        wishes = {"model": model, "max_text_chars": len(" ".join(sentences())), "adapt": False}
-        decision = decide(load_settings(wishes))
-        for precision in self._precisions(decision.spec.precisions):
-            mine = decide(load_settings({**wishes, "precision": precision}))
-            with closing(start(mine)) as speaker:
-                voices = self._voices(speaker)
-                if model == TEACHER:
-                    self._enrol(speaker, voices)
-                pieces = {voice: self._pieces(speaker, voice) for voice in voices}
-                first = self._long(speaker, voices[0]) if precision == decision.plan.precision else None
-            whole = self._whole(mine, voices)
-            for voice in voices:
-                row = self._row(model, voice, precision, pieces[voice], whole[voice])
-                yield {**row, "default": precision == decision.plan.precision, "long": first}
-                first = None
-
-    def _precisions(self, there: Sequence[str]) -> list[str]:
-        wanted = self.setup.precisions
-        kept = [each for each in there if not wanted or each in wanted or each == EXACT]
-        return sorted(kept, key=lambda each: each != EXACT)
-
-    def _voices(self, speaker: Speaker) -> list[str]:
-        """The teacher's own, a trained model's all, and for one that clones, like each of the teacher's."""
-        there = [voice.id for voice in speaker.voices()]
-        if speaker.spec.clones and self.prompts:
-            there = [LIKE + name for name in self.prompts]
-        elif any(teacher(voice) for voice in there):
-            there = [voice for voice in there if teacher(voice)]
-        wanted = [voice for voice in there if not self.setup.voices or {voice, teacher(voice)} & {*self.setup.voices}]
-        return wanted or there[:1]
-
-    def _enrol(self, speaker: Speaker, voices: Sequence[str]) -> None:
-        """Know the teacher's voices by text that is not measured."""
-        texts = sentences()[-_ENROL:]
-        for voice in voices:
-            clips = self._say(speaker, texts, voice)
-            spectra = [each for each in Take(texts, clips).spectra if each is not None]
-            self.prints[voice] = voice_print(spectra)
-            said, rate = np.concatenate([samples for samples, _ in clips[:_PROMPT]]), clips[0][1]
-            self.prompts[voice] = Reference(pcm=said.tobytes(), sample_rate=rate, transcript=" ".join(texts[:_PROMPT]))
-
-    def _pieces(self, speaker: Speaker, voice: str) -> tuple[list[Clip], bool]:
-        """All texts, many at once; whether a few, spoken alone, are the same."""
-        texts = self.setup.texts
-        together = self._say(speaker, texts, voice, _AT_ONCE)
-        return together, same(together, self._say(speaker, texts[:_SAME], voice))
-
-    def _whole(self, decision: Decision, voices: Sequence[str]) -> dict[str, list[Clip]]:
-        """A few texts by each voice, each decoded in one piece."""
-        frames = decision.plan.max_frames
-        plan = replace(decision.plan, first_frames=frames, chunk_frames=frames)
-        with closing(start(replace(decision, plan=plan))) as speaker:
-            return {voice: self._say(speaker, self.setup.texts[:_SAME], voice) for voice in voices}
-
-    def _say(self, speaker: Speaker, texts: Sequence[str], voice: str, at_once: int = 1) -> list[Clip]:
-        """A clip for each text, each with a seed of its own; one that failed has no samples."""
-        reference = self.prompts[voice.removeprefix(LIKE)] if voice.startswith(LIKE) else None
-        name = None if reference else voice
-
-        def one(text: str, seed: int) -> Clip:
-            try:
-                audio = speaker.say(text, voice=name, reference=reference, seed=seed, timeout_s=_TIMEOUT_S)
-            except SaywellError:
-                return np.zeros(0, np.float32), speaker.spec.sample_rate
-            return audio.samples, audio.sample_rate
-
-        with ThreadPoolExecutor(at_once) as readers:
-            return list(readers.map(one, texts, range(len(texts))))
-
-    def _long(self, speaker: Speaker, voice: str) -> dict[str, Any] | None:
-        """Ten minutes at once: sentences left out or said twice."""
-        if not self.setup.long:
-            return None
-        samples, rate = self._say(speaker, [" ".join(sentences())], voice)[0]
-        if not len(samples):
-            return {"seconds": 0.0, "skipped": list(range(len(sentences()))), "repeated": [], "matched": 0.0}
-        found = align(sentences(), hear_all([(samples, rate)])[0])
-        return {"seconds": round(len(samples) / rate, 1), **asdict(found)}
-
-    def _row(
-        self, model: str, voice: str, precision: str, pieces: tuple[list[Clip], bool], whole: list[Clip]
-    ) -> dict[str, Any]:
-        clips, batched = pieces
-        take = Take(self.setup.texts, clips, self.setup.processes)
-        if precision == EXACT:
-            self.exact[model, voice] = take
-        exact, by = self.exact.get((model, voice)), teacher(voice)
-        taught = self.exact.get((TEACHER, by)) if by and model != TEACHER else None
-        row = {"model": Path(model).name, "voice": voice, "precision": precision}
-        row |= figures(take, None if precision == EXACT else exact, taught, self.prints, by)
-        judged = asdict(verdict(take.score, exact.score)) if exact and precision != EXACT else None
-        return {**row, "batched": batched, "streamed": same(clips, whole), "verdict": judged}
+def _row(found: Take, references: dict[str, Take], speaker: Print | None = None, **more: Any) -> dict[str, Any]:
+    checks = {"default": False, "gates": [], "streamed": None, "batched": None, "long": None}
+    return {**figures(found, references, speaker), **checks, **more}
 
 
-def teacher(voice: str) -> str | None:
-    """Of which of Flite's voices a voice was learned: it bears the name."""
-    parts = voice.replace("_", " ").replace("-", " ").replace(":", " ").split()
-    return next((name for name in TEACHERS if name in parts), None)
+def _other(setup: Setup, name: str) -> Take:
+    assert setup.others is not None
+    job = Job(texts=setup.texts, out="", weights=str(setup.others), threads=setup.threads)
+    python = str(setup.others / "venv" / "bin" / "python")
+    found = take(name, job, python, own_packages=True)
+    return replace(found, hearing_threads=setup.hearing_threads)
 
 
-def same(some: Sequence[Clip], others: Sequence[Clip]) -> bool:
-    """Whether the clips of `others` equal the first of `some` to the bit."""
-    return all(_equal(one, other) for (one, _), (other, _) in zip(some, others, strict=False))
+def _model(setup: Setup, model: str, gate: dict[str, Take]) -> Iterator[dict[str, Any]]:
+    """Rows of one model, full precision first."""
+    settings = {
+        "model": model,
+        "threads": setup.threads,
+        "max_text_chars": len(" ".join(sentences())),
+        "adapt": False,
+    }
+    decision = decide(load_settings(settings))
+    exact: dict[str, Take] = {}
+    for precision in _precisions(setup, decision.spec.precisions):
+        mine = {**settings, "precision": precision}
+        default = precision == decision.plan.precision
+        checks = _check(setup, decide(load_settings(mine)), long=setup.long and default)
+        for voice, check in checks.items():
+            found = _own(setup, mine, voice)
+            exact.setdefault(voice, found)
+            references = gate if precision == EXACT else {EXACT: exact[voice], **gate}
+            gates = [name for name in references if default and (name == EXACT or model == DEFAULT_MODEL)]
+            row = _row(
+                found, references, _speaker(setup, voice, precision, exact[voice]),
+                model=Path(model).name, voice=voice, precision=precision, default=default, gates=gates,
+            )  # fmt: skip
+            yield {**row, **check.against(found)}
 
 
-def _equal(one: Samples, other: Samples) -> bool:
-    return bool(np.array_equal(one, other))
+def _precisions(setup: Setup, there: Sequence[str]) -> list[str]:
+    kept = [each for each in there if not setup.precisions or each in setup.precisions or each == EXACT]
+    return sorted(kept, key=lambda each: each != EXACT)
+
+
+def _own(setup: Setup, settings: dict[str, Any], voice: str) -> Take:
+    job = Job(
+        texts=setup.texts,
+        out="",
+        threads=setup.threads,
+        settings=settings,
+        voice="" if voice.startswith(_LIKE) else voice,
+        reference=str(_recording(setup, voice) or ""),
+    )
+    return replace(take("saywell", job, sys.executable, own_packages=False), hearing_threads=setup.hearing_threads)
+
+
+def _recording(setup: Setup, voice: str) -> Path | None:
+    return next((path for path in setup.like if voice == _LIKE + path.stem), None)
+
+
+def _speaker(setup: Setup, voice: str, precision: str, exact: Take) -> Print | None:
+    """Who it should sound like: the cloned recording, else itself at full precision; None at full precision."""
+    path = _recording(setup, voice)
+    if path:
+        samples, rate = soundfile.read(path, dtype="float32")
+        return voice_print([spectrum(samples, rate)])
+    return None if precision == EXACT else exact.voice
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One voice's first sentences, many at once and undivided, and its ten minutes."""
+
+    together: list[Clip]
+    whole: list[Clip]
+    long: dict[str, Any] | None
+
+    def against(self, found: Take) -> dict[str, Any]:
+        """Whether they equal the sentences of a take: spoken alone, streamed, in another process."""
+        return {
+            "batched": same(found.clips, self.together),
+            "streamed": same(found.clips, self.whole),
+            "long": self.long,
+        }
+
+
+def _check(setup: Setup, decision: Decision, *, long: bool) -> dict[str, Check]:
+    """By voice; ten minutes of the first one only."""
+    with closing(start(decision)) as tts:
+        voices = _voices(setup, tts)
+        together = {voice: _say(setup, tts, setup.texts[:_AT_ONCE], voice, _AT_ONCE) for voice in voices}
+        minutes = {voices[0]: _long(setup, tts, voices[0])} if long else {}
+    frames = decision.plan.max_frames
+    plan = replace(decision.plan, first_frames=frames, chunk_frames=frames)
+    with closing(start(replace(decision, plan=plan))) as tts:
+        whole = {voice: _say(setup, tts, setup.texts[:_SAME], voice) for voice in voices}
+    return {voice: Check(together[voice], whole[voice], minutes.get(voice)) for voice in voices}
+
+
+def _voices(setup: Setup, tts: Speaker) -> list[str]:
+    """Those asked for that the model has, else its default, and like each recording if it clones."""
+    there = [voice.id for voice in tts.voices()]
+    named = [voice for voice in there if voice in setup.voices] or there[:1]
+    return [*named, *(_LIKE + path.stem for path in setup.like if tts.spec.clones)]
+
+
+def _say(setup: Setup, tts: Speaker, texts: Sequence[str], voice: str, at_once: int = 1) -> list[Clip]:
+    """A clip for each text, with the seeds of `speakers`; one that failed has no samples."""
+    path = _recording(setup, voice)
+    fields: dict[str, Any] = {"reference": reference(str(path))} if path else {"voice": voice}
+
+    def one(text: str, seed: int) -> Clip:
+        try:
+            audio = tts.say(text, seed=seed, timeout_s=TIMEOUT_S, **fields)
+        except SaywellError:
+            return np.zeros(0, np.float32), tts.spec.sample_rate
+        return audio.samples, audio.sample_rate
+
+    with ThreadPoolExecutor(at_once) as readers:
+        return list(readers.map(one, texts, range(len(texts))))
+
+
+def _long(setup: Setup, tts: Speaker, voice: str) -> dict[str, Any]:
+    """All sentences in one request: which were skipped or repeated, positions from 0."""
+    samples, rate = _say(setup, tts, [" ".join(sentences())], voice)[0]
+    found = align(sentences(), hear(samples, rate, setup.hearing_threads))
+    return {"seconds": round(len(samples) / rate, 1), **asdict(found)}
+
+
+def same(clips: Sequence[Clip], first: Sequence[Clip]) -> bool:
+    """Whether the first clips equal `first` to the bit."""
+    return all(np.array_equal(one, other) for (one, _), (other, _) in zip(clips, first, strict=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,107 +1,75 @@
-"""What the meter reads off a set of recordings: words, spectra, speaker, level, pauses."""
+"""One row of the quality benchmark: the figures of a take, and how it compares with others on the same sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from saywell.audio.verdict import FULL_SCALE, SILENT
-from saywell.bench.hearing import Clip, hear_all
-from saywell.bench.held_out import words
-from saywell.bench.spectra import Print, Spectrum, distance, nearest, spectrum, voice_print
-from saywell.bench.word_errors import Score, score
-from saywell.types import Samples
-
-_WINDOW_S = 0.02
+from benchmarks import intervals
+from benchmarks.mos import SCALES
+from benchmarks.spectra import Print, similarity
+from benchmarks.takes import Take
+from benchmarks.word_errors import verdict
 
 
-@dataclass(eq=False)
-class Take:
-    """The same texts, spoken one way. A text that could not be spoken has a clip without samples."""
+def figures(take: Take, references: Mapping[str, Take], speaker: Print | None = None) -> dict[str, Any]:
+    """As JSON carries them: rates as fractions, MOS from 1 to 5, times in the unit the name ends with.
 
-    texts: Sequence[str]
-    clips: Sequence[Clip]
-    processes: int = 1
-    """That listen side by side."""
-
-    @cached_property
-    def score(self) -> Score:
-        """Word errors; this is where the time goes."""
-        return score(self.texts, hear_all(self.clips, self.processes))
-
-    @cached_property
-    def spectra(self) -> list[Spectrum | None]:
-        return [spectrum(*clip) if len(clip[0]) else None for clip in self.clips]
-
-
-def figures(
-    take: Take,
-    fp32: Take | None = None,
-    teacher: Take | None = None,
-    prints: Mapping[str, Print] | None = None,
-    speaker: str | None = None,
-) -> dict[str, Any]:
-    """Everything about one take, for the table and for JSON.
-
-    `fp32`, `teacher`: the same texts at full precision, and by whom the voice was learned. `prints`: voices to choose
-    from; `speaker`: the one it should be.
+    `references`: name → the take to compare with. `speaker`: print of the voice this one should be.
     """
-    low, high = take.score.interval
-    row: dict[str, Any] = {
+    audible = [seconds for seconds in take.first_audible_s if seconds is not None]
+    return {
+        "packages": dict(take.packages),
         "sentences": len(take.texts),
         "words": int(take.score.by_word[:, 1].sum()),
         "failed": sum(not len(samples) for samples, _ in take.clips),
         "wer": round(take.score.wer, 4),
-        "wer_interval": [round(low, 4), round(high, 4)],
+        "wer_interval": _rounded(take.score.interval),
         "cer": round(take.score.cer, 4),
-        "fp32_db": _apart(take, fp32),
-        "teacher_db": _apart(take, teacher),
-        "teacher_added": None if teacher is None else round(take.score.wer - teacher.score.wer, 4),
-        "speaker": matches(take, prints, speaker) if prints and speaker else None,
-        **levels(take),
-    }
-    return row
-
-
-def matches(take: Take, prints: Mapping[str, Print], speaker: str) -> float | None:
-    """Share of the recordings whose nearest voice is `speaker`'s; None if there is no recording."""
-    found = [nearest(voice_print([each]), prints) == speaker for each in take.spectra if each is not None]
-    return round(sum(found) / len(found), 4) if found else None
-
-
-def levels(take: Take) -> dict[str, float | None]:
-    """Clipped samples, the longest pause inside a sentence, the pace."""
-    spoken = [clip for clip in take.clips if len(clip[0])]
-    if not spoken:
-        return {"clipped": None, "pause_s": None, "s_per_word": None}
-    said = sum(len(words(text)) for text, clip in zip(take.texts, take.clips, strict=True) if len(clip[0]))
-    seconds = sum(len(samples) / rate for samples, rate in spoken)
-    return {
-        "clipped": round(float(np.mean([np.mean(np.abs(samples) >= FULL_SCALE) for samples, _ in spoken])), 6),
-        "pause_s": round(max(pause(*clip) for clip in spoken), 3),
-        "s_per_word": round(seconds / max(1, said), 4),
+        **_opinions(take),
+        **_speed(take),
+        "first_audible_ms": round(1000 * statistics.median(audible), 1) if audible else None,
+        "memory_mb": round(take.memory_bytes / 1e6),
+        "speaker": _likeness(take, speaker) if speaker is not None else None,
+        "against": {name: compared(take, other, name) for name, other in references.items()},
     }
 
 
-def pause(samples: Samples, rate: int) -> float:
-    """Seconds of the longest silence between two sounds."""
-    size = round(_WINDOW_S * rate)
-    windows = samples[: len(samples) // size * size].reshape(-1, size)
-    sound = np.flatnonzero(np.ptp(windows, axis=1) > SILENT) if len(windows) else np.zeros(0, int)
-    return float(max(0, np.diff(sound).max() - 1) * _WINDOW_S) if len(sound) > 1 else 0.0
+def compared(take: Take, other: Take, name: str) -> dict[str, Any]:
+    """Differences on the same texts, `take` minus `other`, with their intervals, and the gate's verdict."""
+    difference = take.opinions - other.opinions
+    found: dict[str, Any] = {"verdict": asdict(verdict(take.score, other.score, name))}
+    for scale, values in zip(SCALES, difference.T, strict=True):
+        found[scale] = round(float(values.mean()), 3)
+        found[f"{scale}_interval"] = _rounded(intervals.mean(values))
+    return found
 
 
-def _apart(take: Take, other: Take | None) -> float | None:
-    """Mean log-spectral distance in dB over the texts both have spoken."""
-    if other is None:
-        return None
-    found = [
-        distance(one, two)
-        for one, two in zip(take.spectra, other.spectra, strict=True)
-        if one is not None and two is not None
-    ]
-    return round(float(np.mean(found)), 3) if found else None
+def _opinions(take: Take) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for scale, values in zip(SCALES, take.opinions.T, strict=True):
+        found[scale] = round(float(values.mean()), 3)
+        found[f"{scale}_interval"] = _rounded(intervals.mean(values))
+    return found
+
+
+def _speed(take: Take) -> dict[str, Any]:
+    """Real-time factor: seconds of synthesis for each second of audio, over all sentences that have audio."""
+    times = [(total, len(samples) / rate) for total, (samples, rate) in zip(take.total_s, take.clips, strict=True)]
+    spent, audio = np.array([each for each in times if each[1]]).reshape(-1, 2).T
+    if not len(audio):
+        return {"rtf": None, "rtf_interval": None}
+    return {"rtf": round(float(spent.sum() / audio.sum()), 4), "rtf_interval": _rounded(intervals.ratio(spent, audio))}
+
+
+def _likeness(take: Take, speaker: Print) -> float | None:
+    """Mean similarity of the sentences' prints to the speaker's."""
+    return round(statistics.mean(similarity(each, speaker) for each in take.prints), 3) if take.prints else None
+
+
+def _rounded(interval: intervals.Interval) -> list[float]:
+    return [round(bound, 4) for bound in interval]

@@ -1,96 +1,98 @@
-"""How the quality meter is shown: a line as each row comes, the table, the plot."""
+"""How the quality benchmark is shown: a line for each row, the table, the plot, and the machine it ran on."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
-from importlib import import_module, util
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
-from saywell.bench.dual_ar_report import machine as machine
-from saywell.errors import MissingDependency
+from saywell.hardware import detect
 
+_PACKAGES = ("saywell", "numpy", "onnxruntime", "faster-whisper", "ctranslate2", "speechmos")
+_LEFT = ("model", "voice", "precision")
 COLUMNS = (
-    "model",
-    "voice",
-    "precision",
-    "WER",
-    "95 %",
-    "CER",
-    "teacher",
-    "dB fp32",
-    "dB teacher",
-    "speaker",
-    "clipped",
-    "pause s",
-    "s/word",
-    "streamed",
-    "batched",
-    "gate",
-)
+    *_LEFT, "WER %", "95 %", "CER %", "P.808", "95 %", "ovrl", "sig", "bak", "RTF", "audible ms", "MB", "speaker",
+    "streamed", "batched", "gates",
+)  # fmt: skip
 _NAMED = 3
+
+
+def machine() -> dict[str, Any]:
+    """Hardware, versions, and the load at this moment."""
+    found = detect()
+    return {
+        "cpu": found.cpu.model,
+        "cpus": found.usable_cpus,
+        "memory_gb": round(found.usable_memory / 2**30, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        "load": load(),
+    }
+
+
+def load() -> list[float]:
+    """Load averages over 1, 5 and 15 minutes."""
+    return [round(average, 2) for average in psutil.getloadavg()]
 
 
 def show_line(console: Console, row: dict[str, Any]) -> None:
     """One row as soon as it is known."""
-    failed = f", {row['failed']} could not be spoken" if row["failed"] else ""
-    console.print(f"{label(row)}: WER {row['wer']:.1%}{failed}", highlight=False)
+    failed = f", {row['failed']} sentences failed" if row["failed"] else ""
+    console.print(f"{label(row)}: WER {row['wer']:.1%}, P.808 {row['p808']:.2f}{failed}", highlight=False)
 
 
 def show(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    """The table, then what the long texts and the gate say."""
-    table = Table(
-        title=f"Held-out text, {rows[0]['words'] if rows else 0} words a row",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-    )
+    """The table, then comparisons and long texts."""
+    spoken = f"{rows[0]['sentences']} sentences, {rows[0]['words']} words" if rows else "nothing measured"
+    table = Table(title=f"{spoken}; * default precision", title_justify="left", box=None, pad_edge=False)
     for name in COLUMNS:
-        table.add_column(name, justify="left" if name in COLUMNS[:3] else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row))
     console.print(table)
     for row in rows:
+        for found in row["against"].values():
+            console.print(_comparison(row, found), highlight=False)
         if row["long"]:
-            console.print(_about_long(row), highlight=False)
-        if row["verdict"]:
-            console.print(_about_verdict(row), highlight=False)
+            console.print(_long(row), highlight=False)
 
 
 def label(row: dict[str, Any]) -> str:
     return f"{row['model']} {row['voice']} {row['precision']}"
 
 
-def plot(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
-    """A PNG of word errors and distances. Raises MissingDependency."""
-    if util.find_spec("matplotlib") is None:
-        raise MissingDependency("plots need matplotlib, which is not installed: pip install 'saywell[bench]'")
+def plot(rows: Sequence[dict[str, Any]], folder: Path) -> Path:
+    """Write `quality.png`."""
+    from benchmarks import quality_plots
+
     folder.mkdir(parents=True, exist_ok=True)
-    return [import_module("saywell.bench.quality_plots").draw(rows, folder / "quality.png")]
+    return quality_plots.draw(rows, folder / "quality.png")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    low, high = row["wer_interval"]
-    judged = row["verdict"]
     return [
         row["model"],
         row["voice"],
         row["precision"] + (" *" if row["default"] else ""),
-        f"{row['wer']:.1%}",
-        f"{low:.1%}–{high:.1%}",
-        f"{row['cer']:.1%}",
-        _number(row["teacher_added"], "{:+.1%}"),
-        _number(row["fp32_db"], "{:.2f}"),
-        _number(row["teacher_db"], "{:.2f}"),
-        _number(row["speaker"], "{:.0%}"),
-        _number(row["clipped"], "{:.2%}"),
-        _number(row["pause_s"], "{:.2f}"),
-        _number(row["s_per_word"], "{:.2f}"),
-        *("same" if row[name] else "DIFFERENT" for name in ("streamed", "batched")),
-        "" if judged is None else "passed" if judged["passed"] else "FAILED",
+        f"{100 * row['wer']:.1f}",
+        _interval(row["wer_interval"], "{:.1f}", 100),
+        f"{100 * row['cer']:.1f}",
+        f"{row['p808']:.2f}",
+        _interval(row["p808_interval"], "{:.2f}"),
+        *(f"{row[scale]:.2f}" for scale in ("ovrl", "sig", "bak")),
+        _number(row["rtf"], "{:.3f}"),
+        _number(row["first_audible_ms"], "{:.0f}"),
+        str(row["memory_mb"]),
+        _number(row["speaker"], "{:.3f}"),
+        *("" if row[name] is None else "same" if row[name] else "DIFFERENT" for name in ("streamed", "batched")),
+        _gates(row),
     ]
 
 
@@ -98,10 +100,31 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
 
 
-def _about_long(row: dict[str, Any]) -> str:
+def _interval(bounds: Sequence[float], form: str, unit: float = 1.0) -> str:
+    return " to ".join(form.format(unit * bound) for bound in bounds)
+
+
+def _gates(row: dict[str, Any]) -> str:
+    if not row["gates"]:
+        return ""
+    return "passed" if all(row["against"][name]["verdict"]["passed"] for name in row["gates"]) else "FAILED"
+
+
+def _comparison(row: dict[str, Any], found: dict[str, Any]) -> str:
+    judged = found["verdict"]
+    doubt = "" if judged["certain"] else ", uncertain: more sentences may change the verdict"
+    points = _interval(judged["interval"], "{:+.1f}", 100)
+    opinions = "; ".join(
+        f"{scale} {found[scale]:+.2f} ({_interval(found[f'{scale}_interval'], '{:+.2f}')})"
+        for scale in ("p808", "ovrl")
+    )
+    return f"{label(row)}: {judged['reason']} ({points}{doubt}); {opinions}"
+
+
+def _long(row: dict[str, Any]) -> str:
     found = row["long"]
     lost = ", ".join(
-        f"{len(found[kind])} sentences {kind}{_which(found[kind])}" for kind in ("skipped", "repeated") if found[kind]
+        f"{len(found[kind])} {kind}{_which(found[kind])}" for kind in ("skipped", "repeated") if found[kind]
     )
     minutes = found["seconds"] / 60
     return f"{label(row)}: {minutes:.1f} minutes, {found['matched']:.1%} of the words; {lost or 'no sentence lost'}"
@@ -110,12 +133,3 @@ def _about_long(row: dict[str, Any]) -> str:
 def _which(places: Sequence[int]) -> str:
     named = ", ".join(str(place + 1) for place in places[:_NAMED])
     return f" (number {named}{', …' if len(places) > _NAMED else ''})"
-
-
-def _about_verdict(row: dict[str, Any]) -> str:
-    judged = row["verdict"]
-    low, high = judged["interval"]
-    sure = (
-        "" if judged["certain"] else f"; {100 * low:+.1f} to {100 * high:+.1f} is possible, more sentences would tell"
-    )
-    return f"{label(row)}: {judged['reason']}{sure}"
