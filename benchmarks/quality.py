@@ -78,7 +78,7 @@ def main(args: list[str]) -> int:
     setup, plots = _setup(args)
     console, rows = Console(width=180), []
     before = report.machine()
-    for row in measure(setup, console):
+    for row in measure(setup):
         rows.append(row)
         report.show_line(console, row)
     report.show(console, rows)
@@ -130,18 +130,17 @@ def good(rows: Sequence[dict[str, Any]]) -> bool:
     )
 
 
-def measure(setup: Setup, console: Console) -> Iterator[dict[str, Any]]:
+def measure(setup: Setup) -> Iterator[dict[str, Any]]:
     """A row for each engine, voice and precision as it becomes ready: other engines first, as references."""
     references: dict[str, Take] = {}
     for name, (voice, precision) in OTHERS.items() if setup.others else ():
         references[name] = _other(setup, name)
         yield _row(references[name], {}, model=name, voice=voice, precision=precision)
-    gate = {name: found for name, found in references.items() if name == GATE}
     for model in setup.models:
         try:
-            yield from _model(setup, model, gate)
+            yield from _model(setup, model, references)
         except MissingDependency as error:
-            console.print(f"{model}: not measured, {error.message}")
+            print(f"{model}: not measured, {error.message}", file=sys.stderr)
 
 
 def _row(found: Take, references: dict[str, Take], speaker: Print | None = None, **more: Any) -> dict[str, Any]:
@@ -150,15 +149,14 @@ def _row(found: Take, references: dict[str, Take], speaker: Print | None = None,
 
 
 def _other(setup: Setup, name: str) -> Take:
-    assert setup.others is not None
-    job = Job(texts=setup.texts, out="", weights=str(setup.others), threads=setup.threads)
-    python = str(setup.others / "venv" / "bin" / "python")
-    found = take(name, job, python, own_packages=True)
+    folder = setup.others or weights.folder()
+    job = Job(texts=setup.texts, out="", weights=str(folder), threads=setup.threads)
+    found = take(name, job, str(weights.others_python(folder)), own_packages=True)
     return replace(found, hearing_threads=setup.hearing_threads)
 
 
-def _model(setup: Setup, model: str, gate: dict[str, Take]) -> Iterator[dict[str, Any]]:
-    """Rows of one model, full precision first."""
+def _model(setup: Setup, model: str, others: dict[str, Take]) -> Iterator[dict[str, Any]]:
+    """Rows of one model, full precision first, if it has that."""
     settings = {
         "model": model,
         "threads": setup.threads,
@@ -173,13 +171,16 @@ def _model(setup: Setup, model: str, gate: dict[str, Take]) -> Iterator[dict[str
         checks = _check(setup, decide(load_settings(mine)), long=setup.long and default)
         for voice, check in checks.items():
             found = _own(setup, mine, voice)
-            exact.setdefault(voice, found)
-            references = gate if precision == EXACT else {EXACT: exact[voice], **gate}
-            gates = [name for name in references if default and (name == EXACT or model == DEFAULT_MODEL)]
+            references = {**others, **({EXACT: exact[voice]} if voice in exact else {})}
+            gates = [
+                name for name in references if default and (name == EXACT or (name, model) == (GATE, DEFAULT_MODEL))
+            ]
             row = _row(
-                found, references, _speaker(setup, voice, precision, exact[voice]),
+                found, references, _speaker(setup, voice, exact.get(voice)),
                 model=Path(model).name, voice=voice, precision=precision, default=default, gates=gates,
             )  # fmt: skip
+            if precision == EXACT:
+                exact[voice] = found
             yield {**row, **check.against(found)}
 
 
@@ -204,13 +205,13 @@ def _recording(setup: Setup, voice: str) -> Path | None:
     return next((path for path in setup.like if voice == _LIKE + path.stem), None)
 
 
-def _speaker(setup: Setup, voice: str, precision: str, exact: Take) -> Print | None:
-    """Who it should sound like: the cloned recording, else itself at full precision; None at full precision."""
+def _speaker(setup: Setup, voice: str, exact: Take | None) -> Print | None:
+    """Who it should sound like: the cloned recording, else the same voice at full precision, if that was measured."""
     path = _recording(setup, voice)
     if path:
         samples, rate = soundfile.read(path, dtype="float32")
         return voice_print([spectrum(samples, rate)])
-    return None if precision == EXACT else exact.voice
+    return exact.voice if exact else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def figures(take: Take, references: Mapping[str, Take], speaker: Print | None = 
         "packages": dict(take.packages),
         "sentences": len(take.texts),
         "words": int(take.score.by_word[:, 1].sum()),
-        "failed": sum(not len(samples) for samples, _ in take.clips),
+        "failed": [error for error in take.errors if error],
         "wer": round(take.score.wer, 4),
         "wer_interval": _rounded(take.score.interval),
         "cer": round(take.score.cer, 4),

@@ -44,7 +44,7 @@ def load() -> list[float]:
 
 def show_line(console: Console, row: dict[str, Any]) -> None:
     """One row as soon as it is known."""
-    failed = f", {row['failed']} sentences failed" if row["failed"] else ""
+    failed = f", {len(row['failed'])} sentences failed: {row['failed'][0]}" if row["failed"] else ""
     console.print(f"{label(row)}: WER {row['wer']:.1%}, P.808 {row['p808']:.2f}{failed}", highlight=False)
 
 

@@ -37,6 +37,8 @@ class Take:
     """Request to last sample, for each text."""
     first_audible_s: Sequence[float | None]
     """Request to the first audible sample, see `speakers.first_audible`."""
+    errors: Sequence[str]
+    """Why each text failed; empty if it did not."""
     memory_bytes: int
     """Most held by the process and its children, see `saywell.footprint`."""
     packages: Mapping[str, str]
@@ -97,6 +99,7 @@ def _read(folder: Path, texts: Sequence[str], memory_bytes: int) -> Take:
         clips=[(np.load(folder / f"{at:04}.npy"), each["rate"]) for at, each in enumerate(spoken)],
         total_s=[each["total_s"] for each in spoken],
         first_audible_s=[each["first_audible_s"] for each in spoken],
+        errors=[each["error"] for each in spoken],
         memory_bytes=memory_bytes,
         packages=found["packages"],
     )

@@ -21,3 +21,11 @@ def whisper() -> Path:
     if not (found / "model.bin").is_file():
         raise MissingDependency(f"no Whisper weights in {found}: run `scripts/meter listen`")
     return found
+
+
+def others_python(folder: Path) -> Path:
+    """The interpreter whose environment has the other engines. Raises MissingDependency."""
+    found = folder / "venv" / "bin" / "python"
+    if not found.is_file():
+        raise MissingDependency(f"no engines to compare with in {folder}: run `scripts/meter others`")
+    return found

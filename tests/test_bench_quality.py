@@ -140,6 +140,8 @@ def test_missing_weights_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("METER", str(tmp_path))
     with pytest.raises(MissingDependency, match="scripts/meter listen"):
         weights.whisper()
+    with pytest.raises(MissingDependency, match="scripts/meter others"):
+        weights.others_python(tmp_path)
 
 
 # Sound
@@ -227,14 +229,15 @@ def at_the_pause(samples: Samples, rate: int) -> tuple[Samples, Samples]:
 
 def fake(texts: Any, clips: list[Clip], **more: Any) -> Take:
     count = len(texts)
-    known = {"total_s": [0.1] * count, "first_audible_s": [0.05] * count, "memory_bytes": 50_000_000}
-    return Take(texts=texts, clips=clips, packages={"saywell": "0"}, **{**known, **more})
+    known = {"total_s": [0.1] * count, "first_audible_s": [0.05] * count, "errors": [""] * count}
+    return Take(texts=texts, clips=clips, packages={"saywell": "0"}, memory_bytes=50_000_000, **{**known, **more})
 
 
 def test_a_sentence_that_failed_counts_in_full() -> None:
     nothing = (np.zeros(0, np.float32), RATE)
-    row = figures(fake(["one two"], [nothing], first_audible_s=[None]), {})
-    assert (row["failed"], row["wer"], row["p808"], row["rtf"], row["first_audible_ms"]) == (1, 1.0, WORST, None, None)
+    row = figures(fake(["one two"], [nothing], first_audible_s=[None], errors=["lost"]), {})
+    assert (row["failed"], row["wer"], row["p808"], row["rtf"]) == (["lost"], 1.0, WORST, None)
+    assert row["first_audible_ms"] is None
 
 
 def test_a_damaged_voice_is_noticed() -> None:
@@ -281,6 +284,7 @@ def spoken_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"anna": quality.Check([(tone, RATE)] * 4, [(tone, RATE)] * 4, minutes)}
 
     monkeypatch.setattr(quality, "take", speak)
+    monkeypatch.setattr(weights, "others_python", lambda folder: folder)
     monkeypatch.setattr(quality, "_check", check)
     monkeypatch.setattr(takes, "listen", lambda texts, _clips, _threads: score(texts, texts))
     monkeypatch.setattr(takes.mos, "judge_all", lambda clips: np.full((len(clips), len(SCALES)), 3.5))
@@ -297,7 +301,9 @@ def test_the_last_line_is_for_programs(capsys: pytest.CaptureFixture[str], tmp_p
     assert set(rows) >= {"hibari", "kokoro", "piper"}
     ours = result["rows"][3]
     assert (ours["voice"], ours["precision"], ours["wer"], ours["rtf"]) == ("anna", "fp32", 0.0, 0.1)
+    assert ours["against"].keys() == quality.OTHERS.keys()
     assert ours["against"]["hibari"]["p808_interval"] == [0, 0]
+    assert ours["gates"] == ["hibari"]
     assert (ours["streamed"], ours["batched"], ours["long"]["skipped"]) == (True, True, [])
     assert any("anna" in text and "same" in text for text in shown)
     assert (tmp_path / "quality.png").read_bytes()[:4] == b"\x89PNG"
