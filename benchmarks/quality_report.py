@@ -49,7 +49,7 @@ def show_line(console: Console, row: dict[str, Any]) -> None:
 
 
 def show(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    """The table, then comparisons and long texts."""
+    """The figures, the differences on the same sentences, and what became of the long text."""
     spoken = f"{rows[0]['sentences']} sentences, {rows[0]['words']} words" if rows else "nothing measured"
     table = Table(title=f"{spoken}; * default precision", title_justify="left", box=None, pad_edge=False)
     for name in COLUMNS:
@@ -57,9 +57,9 @@ def show(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*_cells(row))
     console.print(table)
+    if any(row["against"] for row in rows):
+        console.print(_differences(rows))
     for row in rows:
-        for found in row["against"].values():
-            console.print(_comparison(row, found), highlight=False)
         if row["long"]:
             console.print(_long(row), highlight=False)
 
@@ -110,15 +110,24 @@ def _gates(row: dict[str, Any]) -> str:
     return "passed" if all(row["against"][name]["verdict"]["passed"] for name in row["gates"]) else "FAILED"
 
 
-def _comparison(row: dict[str, Any], found: dict[str, Any]) -> str:
-    judged = found["verdict"]
-    doubt = "" if judged["certain"] else ", uncertain: more sentences may change the verdict"
-    points = _interval(judged["interval"], "{:+.1f}", 100)
-    opinions = "; ".join(
-        f"{scale} {found[scale]:+.2f} ({_interval(found[f'{scale}_interval'], '{:+.2f}')})"
-        for scale in ("p808", "ovrl")
-    )
-    return f"{label(row)}: {judged['reason']} ({points}{doubt}); {opinions}"
+def _differences(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title="\nDifferences on the same sentences, with 95 % intervals", title_justify="left", box=None)
+    for name in ("", "minus", "WER, points", "P.808", "ovrl", "gate"):
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        for name, found in row["against"].items():
+            judged = found["verdict"]
+            points = f"{100 * judged['added']:+.1f} ({_interval(judged['interval'], '{:+.1f}', 100)})"
+            opinions = (
+                f"{found[scale]:+.2f} ({_interval(found[f'{scale}_interval'], '{:+.2f}')})"
+                for scale in ("p808", "ovrl")
+            )
+            table.add_row(label(row), name, points, *opinions, _gate(judged) if name in row["gates"] else "")
+    return table
+
+
+def _gate(judged: dict[str, Any]) -> str:
+    return ("passed" if judged["passed"] else "FAILED") + ("" if judged["certain"] else ", uncertain")
 
 
 def _long(row: dict[str, Any]) -> str:
