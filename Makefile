@@ -1,13 +1,16 @@
 # make demo      install, speak a sentence into hello.wav, show the plan and the figures
 # make test      install what tests need; lint, types, tests
 # make test-slow full-size checkpoints, soak, browser
+# make meter     word errors, sound, speed and memory of every voice beside other engines; plots into out/
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# What the benchmarks listen with and compare with.
+export METER ?= $(abspath $(VENV))/meter
 SENTENCE := Hello! This is Saywell, speaking from your own machine. It found out what the machine is, and made a plan.
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow meter lint format clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/saywell say "$(SENTENCE)" --output hello.wav --verbose
@@ -16,11 +19,15 @@ demo: $(VENV)/.ready-demo
 	@echo "  $(BIN)/saywell serve      # for any client of OpenAI's, at http://127.0.0.1:8000/v1"
 	@echo "  $(BIN)/saywell doctor     # what this machine has, and what would help"
 
-test: $(VENV)/.ready-test lint
+test: $(VENV)/.ready-test $(METER)/.ready-listen lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-slow: $(VENV)/.ready-test
+test-slow: $(VENV)/.ready-test $(METER)/.ready-listen
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+meter: $(VENV)/.ready-test
+	@$(BIN)/python scripts/meter others
+	$(BIN)/python -m benchmarks.quality --others --plots out
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
@@ -44,6 +51,10 @@ $(VENV)/.ready-demo: pyproject.toml | $(BIN)/python
 $(VENV)/.ready-test: pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	@touch $@ $(VENV)/.ready-demo
+
+$(METER)/.ready-listen: scripts/meter | $(BIN)/python
+	@$(BIN)/python scripts/meter listen
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist hello.wav .pytest_cache .mypy_cache .ruff_cache

@@ -21,10 +21,10 @@ import pytest
 import soundfile
 from rapidfuzz.distance import Levenshtein
 
+from benchmarks.spectra import nearest, spectrum, voice_print
 from conftest import TINY_PLAN
 from conversion import convert_here
 from saywell import memory
-from saywell.bench.spectra import nearest, spectrum, voice_print
 from saywell.engine.engine import Engine
 from saywell.errors import BadAudio
 from saywell.models.base import find_spec

@@ -12,7 +12,8 @@ import pytest
 import soundfile
 
 import saywell
-from saywell.bench.hearing import hear as transcribe
+from benchmarks.hearing import hear
+from benchmarks.held_out import words
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,7 +28,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     example, _ = blocks("python")
     exec(compile(example, "README.md", "exec"), {})
     samples, rate = soundfile.read("hello.wav")
-    assert "hello" in transcribe(samples.astype("float32"), rate)
+    assert "hello" in words(hear(samples.astype("float32"), rate))
 
 
 @pytest.mark.filterwarnings("ignore:there is no checkpoint:RuntimeWarning")
@@ -36,7 +37,7 @@ def test_the_example_of_an_older_program_runs(tmp_path: Path, monkeypatch: pytes
     _, example = blocks("python")
     names: dict[str, Any] = {}
     exec(compile(example, "README.md", "exec"), names)
-    assert "hello" in transcribe(names["audio"], names["sample_rate"])
+    assert "hello" in words(hear(names["audio"], names["sample_rate"]))
     assert names["engine"].config.num_threads == 1
 
 
@@ -55,7 +56,7 @@ def test_the_demo_sentence_is_understood(tmp_path: Path) -> None:
     assert sentence
     with saywell.open() as tts:
         audio = tts.say(sentence[1])
-    heard = transcribe(audio.samples, audio.sample_rate).split()
+    heard = words(hear(audio.samples, audio.sample_rate))
     assert {"hello", "speaking", "from", "your", "machine", "made", "plan"} <= set(heard)
 
 

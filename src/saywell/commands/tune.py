@@ -92,7 +92,7 @@ def _goal(name: str) -> Goal:
 
 def _precisions(spec: ModelSpec, allow: Sequence[str]) -> tuple[str, ...]:
     """What may be tried beside the rules' own choice: full precision, and what a person allows after
-    `saywell bench quality`. Speed never decides about sound."""
+    `python -m benchmarks.quality`. Speed never decides about sound."""
     for name in allow:
         if name not in spec.precisions:
             there = ", ".join(spec.precisions)

@@ -1,4 +1,4 @@
-"""Which sentences of a long text were left out, and which were said twice: by laying what was heard over the text."""
+"""Which sentences of a long text were skipped or repeated, by aligning its transcript with the text."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass, field
 
 from rapidfuzz.distance import Levenshtein
 
-from saywell.bench.held_out import words
+from benchmarks.held_out import words
 
 SKIPPED = 0.25
-"""A sentence of which fewer words than this share were heard in their place was not said."""
+"""A sentence is skipped if less than this share of its words was heard in place."""
 REPEATED = 0.5
-"""A sentence of which this share of words was heard a second time, right beside the first, was said twice."""
+"""A sentence is repeated if at least this share of its words was heard again in or next to it."""
 
 
 @dataclass(slots=True, eq=False)
 class Heard:
-    """One sentence of the text and what the recording has in its place."""
+    """One sentence of the text and what was heard in its place."""
 
     text: str
     words: list[str]
     matched: int = 0
     """Words heard in their place."""
     added: list[str] = field(default_factory=list)
-    """Words heard beyond them."""
+    """Other words heard there."""
 
     @property
     def share(self) -> float:
@@ -34,7 +34,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """The sentences that went wrong, as positions in the text, and the share of all words that were heard."""
+    """Positions of skipped and repeated sentences, and the share of all words that was heard."""
 
     skipped: tuple[int, ...]
     repeated: tuple[int, ...]
@@ -42,7 +42,7 @@ class Alignment:
 
 
 def align(sentences: Sequence[str], heard: str) -> Alignment:
-    """Lay the words of a whole recording over those of the text it should say."""
+    """Align the transcript of a whole recording with the sentences it should say."""
     rows = _rows(sentences, words(heard))
     spoken = sum(len(row.words) for row in rows)
     return Alignment(
@@ -70,7 +70,7 @@ def _rows(sentences: Sequence[str], heard: list[str]) -> list[Heard]:
 
 
 def _twice(rows: Sequence[Heard], at: int) -> bool:
-    """Whether the words added in and around a sentence, replaced ones among them, say it once more."""
+    """Whether extra words in and around a sentence, substitutions included, repeat it."""
     row = rows[at]
     if row.share < SKIPPED:
         return False

@@ -1,0 +1,88 @@
+"""What recordings say, by Whisper base (faster-whisper, int8, one thread unless told otherwise). English."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks import weights
+from benchmarks.held_out import words
+from saywell.audio.resample import resample
+from saywell.types import Samples
+
+if TYPE_CHECKING:
+    from faster_whisper import WhisperModel
+
+RATE = 16000
+"""Hz."""
+Clip = tuple[Samples, int]
+"""Mono samples and their rate in Hz."""
+_BEAM = 5
+_SHORTEST_S, _SEARCH_S = 20.0, 8.0
+"""A piece of a long recording ends at the quietest place in the `_SEARCH_S` seconds after `_SHORTEST_S`: Whisper reads
+30 s at a time, and its own way through longer recordings may leave sentences out."""
+_QUIET = RATE // 20
+
+
+def hear(samples: Samples, rate: int, threads: int = 1) -> str:
+    """The transcript of mono samples of any length."""
+    return " ".join(_transcribe(piece, threads) for _, piece in _pieces(samples, rate))
+
+
+def hear_all(clips: Sequence[Clip], threads: int = 1) -> list[str]:
+    """`hear` for each clip."""
+    return [hear(*clip, threads) for clip in clips]
+
+
+def hear_words(samples: Samples, rate: int) -> list[tuple[str, float, float]]:
+    """Each word in lower case with its start and end in seconds; a number's words share its times."""
+    found = []
+    for begins, piece in _pieces(samples, rate):
+        segments, _ = _whisper(1).transcribe(
+            piece,
+            language="en",
+            beam_size=_BEAM,
+            temperature=0.0,
+            condition_on_previous_text=False,
+            word_timestamps=True,
+        )
+        heard = [word for segment in segments for word in segment.words or ()]
+        found += [(said, begins + word.start, begins + word.end) for word in heard for said in words(word.word)]
+    return found
+
+
+def _transcribe(piece: Samples, threads: int) -> str:
+    segments, _ = _whisper(threads).transcribe(
+        piece,
+        language="en",
+        beam_size=_BEAM,
+        temperature=0.0,
+        condition_on_previous_text=False,
+        without_timestamps=True,
+    )
+    return " ".join(segment.text.strip() for segment in segments)
+
+
+def _pieces(samples: Samples, rate: int) -> Iterator[tuple[float, Samples]]:
+    """Start in seconds and samples at RATE; together the whole recording."""
+    samples, begins = resample(samples, rate, RATE), 0
+    shortest, search = round(_SHORTEST_S * RATE), round(_SEARCH_S * RATE)
+    while len(samples) > shortest + search:
+        peaks = np.abs(samples[shortest : shortest + search]).reshape(-1, _QUIET).max(axis=1)
+        end = shortest + int(peaks.argmin()) * _QUIET + _QUIET // 2
+        yield begins / RATE, samples[:end]
+        samples, begins = samples[end:], begins + end
+    if len(samples):
+        yield begins / RATE, samples
+
+
+@cache
+def _whisper(threads: int) -> WhisperModel:
+    from faster_whisper import WhisperModel
+
+    return WhisperModel(
+        str(weights.whisper()), device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True
+    )

@@ -1,0 +1,283 @@
+"""How well each voice speaks at each precision, beside other engines: word errors, sound, speed, memory.
+
+Every engine speaks the same held-out sentences, one after the other, in a process of its own. Whisper base listens, and
+DNSMOS judges the sound. Intervals are 95 %, by resampling sentences. Saywell's own voices must also sound the same to
+the bit streamed or whole, batched or alone, and speak ten minutes without skipping or repeating a sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from rich.console import Console
+
+from benchmarks import quality_report as report
+from benchmarks import weights
+from benchmarks.alignment import align
+from benchmarks.hearing import Clip, hear
+from benchmarks.held_out import sentences
+from benchmarks.quality_figures import figures
+from benchmarks.speakers import TIMEOUT_S, Job, reference
+from benchmarks.spectra import Print, spectrum, voice_print
+from benchmarks.takes import Take, take
+from saywell.engine.launch import Decision, Speaker, decide, start
+from saywell.errors import MissingDependency, SaywellError
+from saywell.models.base import DEFAULT_MODEL, FAMILY_OF
+from saywell.settings import load_settings
+
+EXACT = "fp32"
+OTHERS = {"hibari": ("heart", "as shipped"), "kokoro": ("af_heart", "int8"), "piper": ("joe", "fp32")}
+"""Engine → voice and precision of what `scripts/meter others` installs."""
+GATE = "hibari"
+"""The engine whose word error rate the default model must reach."""
+_LIKE = "like "
+"""Before the name of a recording that a cloning model speaks like."""
+_SAME = 4
+"""Sentences compared to the bit."""
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What is measured."""
+
+    models: tuple[str, ...] = (DEFAULT_MODEL,)
+    """Names of models that come with the program, directories of converted ones."""
+    voices: tuple[str, ...] = ()
+    """Empty: each model's default."""
+    like: tuple[Path, ...] = ()
+    """Recordings for cloning models to speak like, each beside its `transcript.txt`."""
+    precisions: tuple[str, ...] = ()
+    """Besides fp32; empty: all a model has."""
+    others: Path | None = None
+    """The folder `scripts/meter` filled; None: other engines are not measured."""
+    sentences: int = 40
+    long: bool = True
+    """Also ten minutes in one request, by each model at its default precision."""
+    threads: int = 1
+    """Of each engine."""
+    hearing_threads: int = 1
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return sentences()[: self.sentences]
+
+
+def main(args: list[str]) -> int:
+    """Run it. 1 if `good` says no."""
+    setup, plots = _setup(args)
+    console, rows = Console(width=180), []
+    before = report.machine()
+    for row in measure(setup):
+        rows.append(row)
+        report.show_line(console, row)
+    report.show(console, rows)
+    if plots:
+        console.print(f"plotted {report.plot(rows, plots)}")
+    result = {"bench": "quality", "machine": before, "load_after": report.load(), "rows": rows, "good": good(rows)}
+    print(json.dumps(result))
+    return 0 if good(rows) else 1
+
+
+def _setup(args: list[str]) -> tuple[Setup, Path | None]:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser.add_argument("--model", action="append", default=[], help="directory of a converted model; may repeat")
+    parser.add_argument("--voice", action="append", default=[], help="in place of default voices; may repeat")
+    parser.add_argument("--like", type=Path, action="append", default=[], help="recording to clone; may repeat")
+    parser.add_argument("--precision", action="append", default=[], help="only this one and fp32; may repeat")
+    parser.add_argument(
+        "--others", type=Path, nargs="?", const=weights.folder(), help="also measure the engines in this folder"
+    )
+    parser.add_argument("--sentences", type=int, default=40, help=f"default 40, at most {len(sentences())}")
+    parser.add_argument("--threads", type=int, default=1, help="of each engine (default 1)")
+    parser.add_argument("--hearing-threads", type=int, default=1, help="of Whisper (default 1)")
+    parser.add_argument("--skip-long", action="store_true", help="without the ten minutes in one request")
+    parser.add_argument("--plots", type=Path, help="directory for quality.png")
+    options = parser.parse_args(args)
+    comes_with = [name for name in (DEFAULT_MODEL, "espeak") if name in FAMILY_OF]
+    setup = Setup(
+        models=(*comes_with, *(str(Path(each).absolute()) for each in options.model)),
+        voices=tuple(options.voice),
+        like=tuple(path.absolute() for path in options.like),
+        precisions=tuple(options.precision),
+        others=options.others and options.others.absolute(),
+        sentences=options.sentences,
+        long=not options.skip_long,
+        threads=options.threads,
+        hearing_threads=options.hearing_threads,
+    )
+    return setup, options.plots
+
+
+def good(rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether every gate is passed: words of what is used by default, equal sound, and no sentence lost."""
+    return all(
+        row["streamed"] is not False
+        and row["batched"] is not False
+        and all(row["against"][name]["verdict"]["passed"] for name in row["gates"])
+        and not (row["long"] and (row["long"]["skipped"] or row["long"]["repeated"]))
+        for row in rows
+    )
+
+
+def measure(setup: Setup) -> Iterator[dict[str, Any]]:
+    """A row for each engine, voice and precision as it becomes ready: other engines first, as references."""
+    references: dict[str, Take] = {}
+    for name, (voice, precision) in OTHERS.items() if setup.others else ():
+        references[name] = _other(setup, name)
+        yield _row(references[name], {}, model=name, voice=voice, precision=precision)
+    for model in setup.models:
+        try:
+            yield from _model(setup, model, references)
+        except MissingDependency as error:
+            print(f"{model}: not measured, {error.message}", file=sys.stderr)
+
+
+def _row(found: Take, references: dict[str, Take], speaker: Print | None = None, **more: Any) -> dict[str, Any]:
+    checks = {"default": False, "gates": [], "streamed": None, "batched": None, "long": None}
+    return {**figures(found, references, speaker), **checks, **more}
+
+
+def _other(setup: Setup, name: str) -> Take:
+    folder = setup.others or weights.folder()
+    job = Job(texts=setup.texts, out="", weights=str(folder), threads=setup.threads)
+    found = take(name, job, str(weights.others_python(folder)), own_packages=True)
+    return replace(found, hearing_threads=setup.hearing_threads)
+
+
+def _model(setup: Setup, model: str, others: dict[str, Take]) -> Iterator[dict[str, Any]]:
+    """Rows of one model, full precision first, if it has that."""
+    settings = {
+        "model": model,
+        "threads": setup.threads,
+        "max_text_chars": len(" ".join(sentences())),
+        "adapt": False,
+    }
+    decision = decide(load_settings(settings))
+    exact: dict[str, Take] = {}
+    for precision in _precisions(setup, decision.spec.precisions):
+        mine = {**settings, "precision": precision}
+        default = precision == decision.plan.precision
+        checks = _check(setup, decide(load_settings(mine)), long=setup.long and default)
+        for voice, check in checks.items():
+            found = _own(setup, mine, voice)
+            references = {**others, **({EXACT: exact[voice]} if voice in exact else {})}
+            gates = [
+                name for name in references if default and (name == EXACT or (name, model) == (GATE, DEFAULT_MODEL))
+            ]
+            row = _row(
+                found, references, _speaker(setup, voice, exact.get(voice)),
+                model=Path(model).name, voice=voice, precision=precision, default=default, gates=gates,
+            )  # fmt: skip
+            if precision == EXACT:
+                exact[voice] = found
+            yield {**row, **check.against(found)}
+
+
+def _precisions(setup: Setup, there: Sequence[str]) -> list[str]:
+    kept = [each for each in there if not setup.precisions or each in setup.precisions or each == EXACT]
+    return sorted(kept, key=lambda each: each != EXACT)
+
+
+def _own(setup: Setup, settings: dict[str, Any], voice: str) -> Take:
+    job = Job(
+        texts=setup.texts,
+        out="",
+        threads=setup.threads,
+        settings=settings,
+        voice="" if voice.startswith(_LIKE) else voice,
+        reference=str(_recording(setup, voice) or ""),
+    )
+    return replace(take("saywell", job, sys.executable, own_packages=False), hearing_threads=setup.hearing_threads)
+
+
+def _recording(setup: Setup, voice: str) -> Path | None:
+    return next((path for path in setup.like if voice == _LIKE + path.stem), None)
+
+
+def _speaker(setup: Setup, voice: str, exact: Take | None) -> Print | None:
+    """Who it should sound like: the cloned recording, else the same voice at full precision, if that was measured."""
+    path = _recording(setup, voice)
+    if path:
+        samples, rate = soundfile.read(path, dtype="float32")
+        return voice_print([spectrum(samples, rate)])
+    return exact.voice if exact else None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One voice's first sentences, many at once and undivided, and its ten minutes."""
+
+    together: list[Clip]
+    whole: list[Clip]
+    long: dict[str, Any] | None
+
+    def against(self, found: Take) -> dict[str, Any]:
+        """Whether they equal the sentences of a take: spoken alone, streamed, in another process."""
+        return {
+            "batched": same(found.clips, self.together),
+            "streamed": same(found.clips, self.whole),
+            "long": self.long,
+        }
+
+
+def _check(setup: Setup, decision: Decision, *, long: bool) -> dict[str, Check]:
+    """By voice; ten minutes of the first one only."""
+    with closing(start(decision)) as tts:
+        voices = _voices(setup, tts)
+        together = {voice: _say(setup, tts, setup.texts[:_AT_ONCE], voice, _AT_ONCE) for voice in voices}
+        minutes = {voices[0]: _long(setup, tts, voices[0])} if long else {}
+    frames = decision.plan.max_frames
+    plan = replace(decision.plan, first_frames=frames, chunk_frames=frames)
+    with closing(start(replace(decision, plan=plan))) as tts:
+        whole = {voice: _say(setup, tts, setup.texts[:_SAME], voice) for voice in voices}
+    return {voice: Check(together[voice], whole[voice], minutes.get(voice)) for voice in voices}
+
+
+def _voices(setup: Setup, tts: Speaker) -> list[str]:
+    """Those asked for that the model has, else its default, and like each recording if it clones."""
+    there = [voice.id for voice in tts.voices()]
+    named = [voice for voice in there if voice in setup.voices] or there[:1]
+    return [*named, *(_LIKE + path.stem for path in setup.like if tts.spec.clones)]
+
+
+def _say(setup: Setup, tts: Speaker, texts: Sequence[str], voice: str, at_once: int = 1) -> list[Clip]:
+    """A clip for each text, with the seeds of `speakers`; one that failed has no samples."""
+    path = _recording(setup, voice)
+    fields: dict[str, Any] = {"reference": reference(str(path))} if path else {"voice": voice}
+
+    def one(text: str, seed: int) -> Clip:
+        try:
+            audio = tts.say(text, seed=seed, timeout_s=TIMEOUT_S, **fields)
+        except SaywellError:
+            return np.zeros(0, np.float32), tts.spec.sample_rate
+        return audio.samples, audio.sample_rate
+
+    with ThreadPoolExecutor(at_once) as readers:
+        return list(readers.map(one, texts, range(len(texts))))
+
+
+def _long(setup: Setup, tts: Speaker, voice: str) -> dict[str, Any]:
+    """All sentences in one request: which were skipped or repeated, positions from 0."""
+    samples, rate = _say(setup, tts, [" ".join(sentences())], voice)[0]
+    found = align(sentences(), hear(samples, rate, setup.hearing_threads))
+    return {"seconds": round(len(samples) / rate, 1), **asdict(found)}
+
+
+def same(clips: Sequence[Clip], first: Sequence[Clip]) -> bool:
+    """Whether the first clips equal `first` to the bit."""
+    return all(np.array_equal(one, other) for (one, _), (other, _) in zip(clips, first, strict=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
