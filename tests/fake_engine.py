@@ -37,7 +37,7 @@ SPEC = ModelSpec(
     precisions=("fp32",),
     weight_bytes={"fp32": 1},
     honours=(),
-    default_voice="slt",
+    default_voice="heart",
 )
 PLAN = Plan(
     model="fake",
@@ -80,7 +80,8 @@ HARDWARE = Hardware(
     memory=8 << 30,
 )  # fmt: skip
 VOICES = tuple(
-    Voice(id=name, name=name.upper(), language="en-US", sample_rate=RATE) for name in ("slt", "rms", "awb", "kal16")
+    Voice(id=name, name=name.upper(), language="en-US", sample_rate=RATE)
+    for name in ("heart", "fenrir", "fable", "kore")
 )
 
 

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent / "hardware"
 MACHINES = sorted(HERE.glob("*.json"))
 MIB = 1 << 20
 
-WREN = find_spec("wren")
+FIRST = find_spec("hibari")
 ESPEAK = find_spec("espeak")
 S1_MINI = ModelSpec(
     name="s1-mini", family="dual_ar", kind="autoregressive", sample_rate=44100, frame_rate=21.533203125,
@@ -36,7 +36,7 @@ AUTOREGRESSIVE = ModelSpec(
     overhead_bytes=420 * MIB, slot_bytes=24 * MIB, max_context=4096,
 )  # fmt: skip
 """A model of that size which torch can drive on a GPU."""
-SPECS = (WREN, ESPEAK, S1_MINI, AUTOREGRESSIVE)
+SPECS = (FIRST, ESPEAK, S1_MINI, AUTOREGRESSIVE)
 ALIKE = frozenset({"model", "data_dir", "buffer_s", "stall_s", "hang_s"})
 """Fields that say nothing about a machine."""
 

@@ -57,7 +57,7 @@ def test_every_number_of_threads_is_measured_in_it(
     group: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "quota.json"
-    quota.main(["--model", "wren", "--rounds", "1", "--seconds", "5", "--save", str(file)])
+    quota.main(["--model", "hibari", "--rounds", "1", "--seconds", "5", "--save", str(file)])
     result = json.loads(file.read_text())
     assert result == json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (result["quota"], result["planned"]) == (1.5, 1)

@@ -24,8 +24,8 @@ from saywell.commands import play
 from saywell.commands.sinks import AtOnce
 from saywell.errors import MissingDependency, Unavailable
 from saywell.hardware import Hardware
-from saywell.models import wren
 from saywell.models.espeak import binding
+from saywell.models.hibari import package
 from saywell.settings import Settings
 
 MACHINES = Path(__file__).with_name("hardware")
@@ -83,7 +83,7 @@ def test_json_tells_what_happened(tmp_path: Path) -> None:
     assert told["duration_s"] == pytest.approx(sf.info(path).duration, abs=0.001)
     assert 0 < told["ttfa_s"] <= told["total_s"]
     assert told["rtf"] == pytest.approx(told["total_s"] / told["duration_s"], rel=0.01)
-    assert (told["model"], told["plan"]["executor"]) == ("wren", "onnx")
+    assert (told["model"], told["plan"]["executor"]) == ("hibari", "onnx")
 
 
 def test_text_from_a_file_and_from_standard_input(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_verbose_shows_machine_plan_and_figures_in_80_columns(tmp_path: Path) ->
     path = tmp_path / "hello.wav"
     done = run("say", "Hello there.", "-o", str(path), "--verbose")
     assert done.exit_code == 0
-    for word in ("Hardware", "Memory", "Plan for wren", "slots", "First audio", "TTFA", "RTF"):
+    for word in ("Hardware", "Memory", "Plan for hibari", "slots", "First audio", "TTFA", "RTF"):
         assert word in done.stdout
     assert str(path) in done.stdout.replace("│\n│", "").replace(" ", "")
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
@@ -599,7 +599,7 @@ def test_plan_for_something_else(tmp_path: Path) -> None:
 
 def test_voices() -> None:
     told = json.loads(run("voices", "--json").stdout)
-    assert told["model"] == "wren"
+    assert told["model"] == "hibari"
     assert told["voices"][0]["sample_rate"] >= 16000
     shown = run("voices").stdout
     assert told["voices"][0]["id"] in shown
@@ -617,7 +617,7 @@ def test_doctor() -> None:
     done = run("doctor")
     assert done.exit_code == 0
     for word in (
-        "wren",
+        "hibari",
         "eSpeak NG",
         "Memory",
         "GPU",
@@ -635,16 +635,17 @@ def test_doctor() -> None:
     assert told["next"].startswith("saywell ")
 
 
-def test_doctor_without_any_voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_without_any_voice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "installed", lambda: False)
     there = doctor_command.util.find_spec
     absent = {"av", "sounddevice"}
     monkeypatch.setattr(doctor_command.util, "find_spec", lambda name: None if name in absent else there(name))
     assert run("doctor").exit_code == 0
-    monkeypatch.setattr(wren, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(package.PathFinder, "find_spec", lambda _: None)
     done = run("doctor")
     assert done.exit_code == 1
     assert "saywell[espeak]" in done.stdout
+    assert "hibari-tts==0.2.1" in done.stdout
 
 
 def test_doctor_shows_wishes_but_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:

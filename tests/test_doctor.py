@@ -35,9 +35,9 @@ def test_what_is_missing_says_what_would_help(tmp_path: Path) -> None:
 
 
 def test_an_unmeasured_machine_is_sent_to_tune(tmp_path: Path) -> None:
-    found = findings(tmp_path, "i5-1334u-8gb", model="wren")
-    assert (found["Measured"].state, found["Measured"].command) == ("missing", "saywell tune --model wren")
-    assert doctor._next(list(found.values())) == "saywell tune --model wren"
+    found = findings(tmp_path, "i5-1334u-8gb", model="hibari")
+    assert (found["Measured"].state, found["Measured"].command) == ("missing", "saywell tune --model hibari")
+    assert doctor._next(list(found.values())) == "saywell tune --model hibari"
     assert "i5_onnx_thermal" in found["Plan"].found
 
 

@@ -126,7 +126,7 @@ def test_damaged_figures_are_told_and_go_unused(tmp_path: Path, caplog: pytest.L
 
 
 def test_a_worker_is_weighed_and_the_next_plan_knows(tmp_path: Path) -> None:
-    settings = load_settings({"model": "wren", "data_dir": tmp_path})
+    settings = load_settings({"model": "hibari", "data_dir": tmp_path})
     before = decide(settings)
     light = replace(before, spec=replace(before.spec, overhead_bytes=MIB))
     with start(light, worker=True) as speaker:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from machines import AUTOREGRESSIVE, ESPEAK, MACHINES, S1_MINI, SPECS, WREN, kept, machine, snapshot
+from machines import AUTOREGRESSIVE, ESPEAK, FIRST, MACHINES, S1_MINI, SPECS, kept, machine, snapshot
 from saywell.errors import PlanError
 from saywell.hardware import GIB, Limits, Runtime
 from saywell.plan import Measurement, Plan, Quantization, make_plan, shown
@@ -343,7 +343,7 @@ def test_strategies_are_named_after_the_machine(name: str) -> None:
 
 
 def test_a_strategy_is_told_where_a_voice_runs_on_the_cpu_beside_a_gpu() -> None:
-    assert make_plan(Settings(), machine("rtx-4090-desktop"), WREN).strategy == "high_end_onnx"
+    assert make_plan(Settings(), machine("rtx-4090-desktop"), FIRST).strategy == "high_end_onnx"
 
 
 def test_there_are_many_kinds_of_machines() -> None:

@@ -63,7 +63,7 @@ async def test_mp3_is_the_default_and_the_engine_gets_what_was_asked_for(client,
     answer = await client.post(SPEECH, json=body(speed=1.5, seed=7, language="en-GB", timeout=5, voice="onyx"))
     assert answer.headers["content-type"] == "audio/mpeg"
     request = engine.requests[-1]
-    assert (request.text, request.voice, request.speed) == ("Hello there.", "rms", 1.5)
+    assert (request.text, request.voice, request.speed) == ("Hello there.", "fenrir", 1.5)
     assert (request.sampling.seed, request.language, request.timeout_s) == (7, "en-GB", 5)
 
 
@@ -78,12 +78,12 @@ async def test_only_input_is_needed(client, engine):
     answer = await client.post(SPEECH, json={"input": "Hello.", "voice": None, "speed": None})
     assert answer.status_code == 200
     assert engine.requests[-1].voice is None
-    assert answer.headers["x-saywell-voice"] == "slt"
+    assert answer.headers["x-saywell-voice"] == "heart"
 
 
 @pytest.mark.parametrize(
     ("voice", "spoken"),
-    [("alloy", "slt"), ("Onyx", "rms"), ("fable", "awb"), ("AWB", "awb"), ({"id": "kal16"}, "kal16")],
+    [("alloy", "heart"), ("Onyx", "fenrir"), ("fable", "fable"), ("FABLE", "fable"), ({"id": "kore"}, "kore")],
 )
 async def test_voices_by_their_own_names_and_openais(client, engine, voice, spoken):
     answer = await client.post(SPEECH, json=body(voice=voice))
@@ -160,7 +160,7 @@ async def test_a_failure_after_the_first_byte_is_raised_to_whatever_server_runs_
 
 @pytest.mark.parametrize("route", ["/v1/tts", "/tts"])
 async def test_a_complete_wav(client, engine, route):
-    fields = {"text": "Hello there.", "voice": "rms", "speed": 1.25}
+    fields = {"text": "Hello there.", "voice": "fenrir", "speed": 1.25}
     answer = await client.post(route, **({"json": fields} if route == "/v1/tts" else {"data": fields}))
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "audio/wav"
@@ -201,6 +201,6 @@ async def test_catalogue(client):
     assert {"id": "tts-1-hd"} in (await client.get("/v1/audio/models")).json()["models"]
     for route in ("/v1/audio/voices", "/v1/audio/voices?model=fake", "/v1/voices?model=tts-1"):
         voices = (await client.get(route)).json()["voices"]
-        assert [voice["id"] for voice in voices] == ["slt", "rms", "awb", "kal16"]
+        assert [voice["id"] for voice in voices] == ["heart", "fenrir", "fable", "kore"]
         assert voices[0]["name"] == "SLT"
     assert (await client.get("/v1/audio/voices?model=nope")).status_code == 404

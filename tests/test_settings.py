@@ -24,10 +24,10 @@ def test_nothing_asked_for_is_nothing_decided() -> None:
 
 def test_keyword_before_environment_before_file(tmp_path: Path) -> None:
     file = tmp_path / "saywell.toml"
-    file.write_text('threads = 1\nslots = 2\nvoice = "slt"\ncors_origins = ["https://a.example"]\n')
+    file.write_text('threads = 1\nslots = 2\nvoice = "heart"\ncors_origins = ["https://a.example"]\n')
     environ = {"SAYWELL_CONFIG": str(file), "SAYWELL_THREADS": "3", "SAYWELL_SLOTS": "4"}
     found = load_settings({"threads": 5}, environ=environ)
-    assert (found.threads, found.slots, found.voice) == (5, 4, "slt")
+    assert (found.threads, found.slots, found.voice) == (5, 4, "heart")
     assert [found.origin(name) for name in ("threads", "slots", "voice")] == ["keyword", "SAYWELL_SLOTS", str(file)]
     assert found.cors_origins == ("https://a.example",)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from re import Match
 
-from saywell.text.english import SPELLED
 from saywell.text.numbers import MAX_DIGITS, any_numeral, cardinal, decimal, digits, fraction, is_one, ordinal
 
 _NUMBER = r"(?:\d{1,3}(?:,\d{2,3}){0,4},\d{3}|\d{1,15})(?:\.\d{1,15})?"
@@ -109,9 +108,14 @@ _PHONE = re.compile(
     r"|0\d{2,4}(?:[ -]\d{3,4}){2}|0\d{4} \d{6}"
     r"|(?!\d{4}-\d\d-\d\d)\d{1,7}(?:-\d{1,7}){3,6})(?![\w-]|[.,]\d)"
 )
+_STATES = (
+    "AL AK AZ CA CO DC DE FL GA IA ID IL KS KY LA MA MD MI MN MS MT MO NC ND NE NH NV NY PA RI SC SD TN TX UT VA WA "  # noqa: SIM905
+    "WI WV WY PR US".split()
+)
+"""Before a postal code."""
 _BY_DIGIT = re.compile(
     r"(?P<before>\b(?i:call|dial|call(?:ed|ing)|dial(?:l?ed|l?ing))\s)(?P<number>911|999|112|988|000|111|101)(?![\w,.-]*\d)"
-    rf"|(?P<place>\b(?:(?i:zip(?:\scode)?)|{'|'.join(sorted(SPELLED))})\s)(?P<code>\d{{5}}(?:-\d{{4}})?)(?![\w,.-]*\d)"
+    rf"|(?P<place>\b(?:(?i:zip(?:\scode)?)|{'|'.join(sorted(_STATES))})\s)(?P<code>\d{{5}}(?:-\d{{4}})?)(?![\w,.-]*\d)"
 )
 """Emergency calls, and the postal codes of the United States."""
 _VERSION = re.compile(
