@@ -24,7 +24,7 @@ EXPECTED = {
     "Mozart": "mˈOtsɑɹt",
     "nginx": "ˌɛnʤənˈɛks",
     "Nicole": "nɪkˈOl",
-    "Okafor": "Okˈɑfɔɹ",
+    "Okafor": "ˈOkəfˌɔɹ",
     "README": "ɹˈidmˌi",
     "Ronald": "ɹˈɑnəld",
     "Sanchez": "sˈænʧɛz",
