@@ -36,9 +36,9 @@ from saywell.models.base import DEFAULT_MODEL, FAMILY_OF
 from saywell.settings import load_settings
 
 EXACT = "fp32"
-OTHERS = {"hibari": ("heart", "as shipped"), "kokoro": ("af_heart", "int8"), "piper": ("joe", "fp32")}
+OTHERS = {"hibari-tts": ("heart", "as shipped"), "kokoro": ("af_heart", "int8"), "piper": ("joe", "fp32")}
 """Engine → voice and precision of what `scripts/meter others` installs."""
-GATE = "hibari"
+GATE = "hibari-tts"
 """The engine whose word error rate the default model must reach."""
 _LIKE = "like "
 """Before the name of a recording that a cloning model speaks like."""

@@ -173,7 +173,7 @@ def _session(model: Path, threads: int) -> Any:
 
 ENGINES: dict[str, Callable[[Job], Engine]] = {
     "saywell": _saywell,
-    "hibari": _hibari,
+    "hibari-tts": _hibari,
     "kokoro": _kokoro,
     "piper": _piper,
 }

@@ -298,12 +298,12 @@ def test_the_last_line_is_for_programs(capsys: pytest.CaptureFixture[str], tmp_p
     assert set(result) == {"bench", "machine", "load_after", "rows", "good"}
     assert {"cpu", "packages", "load"} <= result["machine"].keys()
     rows = {row["model"]: row for row in result["rows"]}
-    assert set(rows) >= {"hibari", "kokoro", "piper"}
+    assert set(rows) >= {"hibari-tts", "kokoro", "piper"}
     ours = result["rows"][3]
-    assert (ours["voice"], ours["precision"], ours["wer"], ours["rtf"]) == ("anna", "fp32", 0.0, 0.1)
+    assert (ours["voice"], ours["precision"], ours["wer"], ours["rtf"]) == ("anna", "int8", 0.0, 0.1)
     assert ours["against"].keys() == quality.OTHERS.keys()
-    assert ours["against"]["hibari"]["p808_interval"] == [0, 0]
-    assert ours["gates"] == ["hibari"]
+    assert ours["against"]["hibari-tts"]["p808_interval"] == [0, 0]
+    assert ours["gates"] == ["hibari-tts"]
     assert (ours["streamed"], ours["batched"], ours["long"]["skipped"]) == (True, True, [])
     assert any("anna" in text and "same" in text for text in shown)
     assert (tmp_path / "quality.png").read_bytes()[:4] == b"\x89PNG"

@@ -641,7 +641,7 @@ def test_doctor_without_any_voice(monkeypatch: pytest.MonkeyPatch) -> None:
     absent = {"av", "sounddevice"}
     monkeypatch.setattr(doctor_command.util, "find_spec", lambda name: None if name in absent else there(name))
     assert run("doctor").exit_code == 0
-    monkeypatch.setattr(package.PathFinder, "find_spec", lambda _: None)
+    monkeypatch.setattr(package, "find", lambda _: None)
     done = run("doctor")
     assert done.exit_code == 1
     assert "saywell[espeak]" in done.stdout

@@ -364,6 +364,17 @@ def test_one_request_is_not_spoken_twice_at_a_time(tiny_engine: Start) -> None:
     assert engine.submit(request).collect().duration_s > 0
 
 
+def test_an_id_can_be_used_again_before_the_engine_has_seen_the_first_request_end(tiny_engine: Start) -> None:
+    """Begun, cancelled and sent again while the engine's thread is busy: the second one is not taken for the first."""
+    engine, request, busy = tiny_engine(), ask(LONG), threading.Event()
+    engine.wake(lambda: busy.wait(10) and None)
+    engine.submit(request).close()
+    second = engine.submit(request)
+    busy.set()
+    assert second.collect().duration_s > 0
+    assert not engine._loop.in_flight
+
+
 def test_one_bad_sequence_fails_its_own_request_only(tiny_engine: Start) -> None:
     engine = tiny_engine()
     golden = engine.submit(ask(LONG)).collect()

@@ -8,6 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +18,14 @@ import pytest
 from typer.testing import CliRunner
 
 from asr import pitch
-from saywell import weights
+from saywell import sources
 from saywell.cli import app
 from saywell.engine import launch
 from saywell.engine.engine import Engine
 from saywell.errors import MissingDependency, ModelFailure, UnknownVoice
-from saywell.models.base import find_spec
+from saywell.models.base import find_spec, load_family
 from saywell.models.hibari import acoustic, package
-from saywell.models.hibari.model import HibariModel, reader
+from saywell.models.hibari.reader import Reader, unpack
 from saywell.server.app import create_app
 from saywell.settings import Settings
 from saywell.text.normalise import normalise
@@ -170,9 +171,9 @@ def test_the_level_is_fixed_and_clips_nothing(engine: Engine) -> None:
 def test_the_vocoder_is_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against its own formula for a whole utterance, noise aside; and wherever its frames are cut."""
     monkeypatch.setattr(acoustic._Vocoder, "_noise", lambda _, frames: np.zeros((frames, 601), np.complex64))
-    voice = acoustic.Acoustic(package.read("assets/hibari.onnx"))
+    voice = acoustic.Acoustic(package.read("assets/hibari.onnx"), ThreadPoolExecutor(1))
     score = voice.score(np.array([0, 50, 83, 54, 156, 31, 16, 81, 86, 123, 4, 0]), 1.0)
-    (spectra,) = voice._back.run({voice._inner: score.inner})
+    (spectra,) = voice._back.result().run({voice._inner: score.inner})
     f0 = np.pad(score.f0, (0, acoustic.AHEAD), "edge")
     whole = acoustic._Vocoder(f0, np.random.SFC64(0)).sound(spectra[0])
     cut = acoustic._Vocoder(f0, np.random.SFC64(0))
@@ -262,10 +263,10 @@ def test_the_command_writes_timestamps(tmp_path: Path) -> None:
 @pytest.fixture
 def sibling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A pulled voice: heart's own graph in its place, whose digest is the one that is asked for."""
-    source = weights.SOURCES["emma"]
+    source = sources.SOURCES["emma"]
     digest = hashlib.sha256(package.read("assets/hibari.onnx")).hexdigest()
     changed = replace(source, digests=dict.fromkeys(source.digests, digest))
-    monkeypatch.setattr("saywell.models.hibari.model.SOURCES", {**weights.SOURCES, "emma": changed})
+    monkeypatch.setattr("saywell.models.hibari.model.SOURCES", {**sources.SOURCES, "emma": changed})
     place = tmp_path / "checkpoints" / "emma" / "bf_emma.int8.onnx"
     place.parent.mkdir(parents=True)
     shutil.copy(package.home() / "assets" / "hibari.onnx", place)
@@ -293,9 +294,9 @@ def test_a_damaged_pulled_voice_is_told_and_the_others_speak(sibling: Path, plan
 
 def test_without_the_package_the_model_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     decision = launch.decide(Settings())
-    monkeypatch.setattr(package.PathFinder, "find_spec", lambda _: None)
+    monkeypatch.setattr(package, "find", lambda _: None)
     with pytest.raises(MissingDependency, match="pip install hibari-tts"):
-        HibariModel(decision.spec, decision.plan)
+        load_family("hibari").load(decision.spec, decision.plan)
     assert find_spec("hibari").default_voice == "heart"  # planning, listing and serving need no package
 
 
@@ -331,6 +332,7 @@ def test_an_utterance_of_any_length_has_memory_of_one_window(engine: Engine) -> 
     sequence = Sequence(
         request=ask(text, raw=True), index=0, source=text, text=text, voice=engine.voices()[0], seed=0, max_frames=999
     )  # fmt: skip
-    assert len(reader(False).read(sequence.text)) > 5
+    with ThreadPoolExecutor(1) as pool:
+        assert len(Reader(False, unpack(False, pool), pool).read(sequence.text)) > 5
     audio = engine.submit(sequence.request).collect()
     assert audio.duration_s > 120

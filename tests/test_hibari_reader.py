@@ -6,6 +6,8 @@ import contextlib
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,15 @@ from hypothesis import strategies as st
 
 from saywell.errors import InvalidText, MissingDependency
 from saywell.models.hibari import package, tables
-from saywell.models.hibari.model import reader
-from saywell.models.hibari.reader import MAX_PHONES, Utterance
+from saywell.models.hibari.reader import MAX_PHONES, Reader, Utterance, unpack
 from saywell.text.normalise import normalise
+
+
+@cache
+def reader(british: bool) -> Reader:
+    with ThreadPoolExecutor(1) as pool:
+        return Reader(british, unpack(british, pool), pool)
+
 
 VOCABULARY = json.loads(package.read("assets/vocab.json"))
 
@@ -60,7 +68,7 @@ def test_text_is_read_as_people_do(text: str, said: str) -> None:
 
 
 def test_names_the_package_lacks_are_ours() -> None:
-    assert phones("GitHub, github.") == "ɡˈɪthˌʌb, ɡˈɪthˌʌb."
+    assert phones("Nginx, nginx, github.") == "ˌɛnʤənˈɛks, ˌɛnʤənˈɛks, ɡˈɪthˌʌb."
 
 
 def test_every_word_lies_where_its_phones_are() -> None:

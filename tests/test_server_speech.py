@@ -202,5 +202,5 @@ async def test_catalogue(client):
     for route in ("/v1/audio/voices", "/v1/audio/voices?model=fake", "/v1/voices?model=tts-1"):
         voices = (await client.get(route)).json()["voices"]
         assert [voice["id"] for voice in voices] == ["heart", "fenrir", "fable", "kore"]
-        assert voices[0]["name"] == "SLT"
+        assert voices[0]["name"] == "HEART"
     assert (await client.get("/v1/audio/voices?model=nope")).status_code == 404

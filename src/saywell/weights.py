@@ -1,19 +1,20 @@
-"""Published weights: which there are, under which licence, and how they get here. Nothing is ever fetched silently."""
+"""How published weights get here. Nothing is ever fetched silently."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from saywell.errors import Forbidden, MissingDependency, Unavailable, UnknownModel
+from saywell.errors import Forbidden, MissingDependency, Unavailable
+from saywell.sources import Source, source
 
 if TYPE_CHECKING:
     from saywell.hub import Hub
@@ -25,72 +26,6 @@ _CHUNK = 4 << 20
 
 Progress = Callable[[str, int, int], None]
 """Called with (file, bytes done, bytes in all)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """One published checkpoint."""
-
-    repo: str
-    revision: str
-    """Branch, tag or commit fetched when no other is asked for; the commit it stands for is then kept to."""
-    licence: str
-    terms: str
-    """What the licence asks, in a sentence."""
-    files: tuple[str, ...]
-    """Paths in the repository; here they lie side by side, without its folders."""
-    optional: tuple[str, ...] = ()
-    digests: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of files that must be these and no later ones."""
-    free: bool = False
-    """Whether the licence asks nothing of who only uses the weights, so that nobody is asked to accept it."""
-    next: str = "saywell convert {path} -o {name}"
-    """What to type when it is here."""
-    family: str = "dual_ar"
-    """That can speak with it."""
-
-    @property
-    def url(self) -> str:
-        return f"https://huggingface.co/{self.repo}"
-
-
-def _sibling(name: str, file: str, sha256: str) -> Source:
-    """A voice of the first voice's family."""
-    return Source(
-        repo="maureesewilliams/hibari",
-        revision="main",
-        licence="Apache-2.0",
-        terms="Free for any use; who passes it on keeps the licence and the notice.",
-        files=(file,),
-        digests={file: sha256},
-        free=True,
-        family="hibari",
-        next=f'saywell say -v {name} "Hello there."',
-    )
-
-
-SOURCES: Mapping[str, Source] = {
-    "emma": _sibling(
-        "emma", "voices/bf_emma.int8.onnx", "f709f0488ee63b583a22189a955aaf4257b9806dd330be3490661e53af0a89c1"
-    ),
-    "fenrir": _sibling(
-        "fenrir", "voices/am_fenrir_v2.int8.onnx", "f59fbd87908c91f827bc21b1b89443757b9a8580db9eee20aa948deb731321f4"
-    ),
-    "fable": _sibling(
-        "fable", "voices/bm_fable.int8.onnx", "c28529302f2d27cd12f62625c24425888c4e3c2675583100ec530259136b8bc6"
-    ),
-    "kore": _sibling(
-        "kore", "voices/af_kore.int8.onnx", "346885752673e45d42f9864c9e2432094bc4b6385df060d4b83273da764d2fa9"
-    ),
-    "s1-mini": Source(
-        repo="fishaudio/openaudio-s1-mini",
-        revision="main",
-        licence="CC-BY-NC-SA-4.0",
-        terms="For non-commercial use only, with attribution, and what is made from the weights under the same terms.",
-        files=("config.json", "model.pth", "codec.pth", "tokenizer.tiktoken"),
-        optional=("special_tokens.json", "LICENSE", "LICENSE.md", "README.md"),
-    ),
-}
 
 
 class LicenceNotAccepted(Forbidden):
@@ -127,14 +62,6 @@ class Snapshot:
     repo: str
     commit: str
     files: dict[str, RemoteFile]
-
-
-def source(name: str) -> Source:
-    """A published checkpoint by name. Raises UnknownModel naming what there is."""
-    found = SOURCES.get(name)
-    if found is None:
-        raise UnknownModel(f"no weights to pull for {name!r}; there are {', '.join(sorted(SOURCES))}", param="model")
-    return found
 
 
 def pull(

@@ -32,8 +32,8 @@ def convert(directory: Path, out: Path, precisions: list[str]) -> None:
 
 def pull(name: str, directory: Path | None, settings: Settings, *, accept_license: bool, revision: str | None) -> None:
     """Fetch a published checkpoint."""
+    from saywell.sources import source
     from saywell.weights import pull as run
-    from saywell.weights import source
 
     chosen = source(name)
     _say(f"{name}: {chosen.url}, {chosen.licence}. {chosen.terms}")

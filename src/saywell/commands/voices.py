@@ -14,8 +14,8 @@ from saywell.engine import launch
 from saywell.errors import InvalidRequest
 from saywell.names import openai_voices
 from saywell.settings import Settings
+from saywell.sources import SOURCES
 from saywell.types import Reference
-from saywell.weights import SOURCES
 
 
 def save(settings: Settings, name: str, recording: Path | None, transcript: str) -> None:

@@ -166,7 +166,7 @@ class Engine:
             if not self._open_to_jobs:
                 raise copy(self._error) if self._error else EngineClosed("the engine has stopped", retry_after=5.0)
             voice = self._admission.check(request, loop.in_flight, loop.seconds_each, loaded=self._resident.loaded)
-            loop.in_flight.add(request.id)
+            loop.in_flight[request.id] = outlet
 
             def add() -> None:
                 loop.add(lambda: Job(request, voice, loop.plan, outlet, seed, deadline), outlet, request.id)
@@ -180,7 +180,7 @@ class Engine:
 
     def _prepare(self, request: Request, outlet: Outlet, deadline: float, add: Callable[[], None]) -> None:
         """Encode a reference beside the engine's thread, then let the request in."""
-        if request.id not in self._loop.in_flight:
+        if self._loop.in_flight.get(request.id) is not outlet:
             return  # cancelled meanwhile
         try:
             try:
@@ -194,10 +194,10 @@ class Engine:
                 give_back()
                 self._resident.prepare(request, deadline - time.monotonic())
         except TimeoutError:
-            self._loop.in_flight.discard(request.id)
+            self._loop.leave(request.id, outlet)
             outlet.fail(DeadlineExceeded("the deadline passed before the model was there"))
         except Exception as error:  # noqa: BLE001 - on a thread of its own, where nobody else would hear of it
-            self._loop.in_flight.discard(request.id)
+            self._loop.leave(request.id, outlet)
             outlet.fail(cause(error, "the reference could not be prepared"))
         else:
             self.wake(add)
@@ -209,7 +209,7 @@ class Engine:
             if (job := self._loop.scheduler.job(request_id)) is not None:
                 self._loop.end(job, Cancelled("the request was cancelled"))
 
-        self._loop.in_flight.discard(request_id)  # at once: whoever cancels may send the next in the same breath
+        self._loop.in_flight.pop(request_id, None)  # at once: whoever cancels may send the next in the same breath
         self.wake(stop)
 
     def wake(self, action: Callable[[], None]) -> None:

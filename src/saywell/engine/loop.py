@@ -43,7 +43,7 @@ class Loop:
         self.plan = plan
         """The one that holds now."""
         self.scheduler = Scheduler(plan.slots, plan.lookahead)
-        self.in_flight: set[str] = set()
+        self.in_flight: dict[str, Outlet] = {}
         """Requests admitted and not yet over; others add to it under their own lock."""
         self.steps = 0
         self.seconds_each = 1.0
@@ -149,12 +149,12 @@ class Loop:
     # Jobs
 
     def add(self, make: Callable[[], Job], outlet: Outlet, request_id: str) -> None:
-        if request_id not in self.in_flight:
-            return  # cancelled meanwhile
+        if self.in_flight.get(request_id) is not outlet:
+            return  # cancelled meanwhile; the id may be another request's by now
         try:
             job = make()
         except Exception as error:  # noqa: BLE001 - a text nobody foresaw ends its own request, not the engine
-            self.in_flight.discard(request_id)
+            self.leave(request_id, outlet)
             outlet.fail(cause(error, "the text could not be prepared"))
             return
         self.scheduler.add(job)
@@ -174,8 +174,13 @@ class Loop:
         """End a job before its time."""
         for sequence in self.scheduler.remove(job):
             self._forget(sequence)
-        self.in_flight.discard(job.request.id)
+        self.leave(job.request.id, job.outlet)
         job.outlet.fail(error)
+
+    def leave(self, request_id: str, outlet: Outlet) -> None:
+        """A request is over. Its id may have been taken by another one that is not."""
+        if self.in_flight.get(request_id) is outlet:
+            del self.in_flight[request_id]
 
     # One step
 
@@ -287,7 +292,7 @@ class Loop:
 
     def _finish(self, job: Job) -> None:
         self.scheduler.remove(job)
-        self.in_flight.discard(job.request.id)
+        self.leave(job.request.id, job.outlet)
         summary = job.summary()
         self.seconds_each += 0.1 * (summary.total_s - self.seconds_each)
         job.outlet.finish(summary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,12 @@ class Graph:
         profile: Path | None = None,
     ) -> None:
         """`name`: of the graph in messages; that of its file if not given. `optimise`: let the runtime rewrite it,
-        which takes time at load. Raises GraphError."""
+        which takes time at load. Raises GraphError.
+        """
         self.name = name or (model.name if isinstance(model, Path) else "graph")
         try:
-            with huge_pages():
+            # A graph given as bytes is small, and others may load beside it.
+            with huge_pages() if isinstance(model, Path) else nullcontext():
                 options = _options(threading, profile)
                 if not optimise:
                     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

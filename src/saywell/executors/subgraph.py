@@ -13,19 +13,33 @@ _GRAPH = 7
 _NODE, _INITIALIZER, _INPUT, _OUTPUT, _VALUE_INFO = 1, 5, 11, 12, 13
 _TENSOR_NAME, _VALUE_NAME = 8, 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_NAMES = frozenset(number << 3 | _BYTES for number in (1, 2, 3, 4))
-"""Keys of a node's input, output, name and op_type."""
+_NAMES = {number << 3 | _BYTES: number - 1 for number in (1, 2, 3, 4)}
+"""Keys of a node's input, output, name and op_type → their places in Node.names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operator. `raw`: its field of the graph, as it lies in the file."""
+    """One operator. `raw`: its field of the graph, as it lies in the file; `names`: what it reads, what it makes, its
+    name, its type, undecoded, since most are never asked for."""
 
-    op: str
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    names: tuple[list[bytes], ...]
     raw: bytes
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(name.decode() for name in self.names[0])
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(name.decode() for name in self.names[1])
+
+    @property
+    def name(self) -> str:
+        return b"".join(self.names[2]).decode()
+
+    @property
+    def op(self) -> str:
+        return b"".join(self.names[3]).decode()
 
 
 class Model:
@@ -34,8 +48,8 @@ class Model:
     def __init__(self, data: bytes) -> None:
         self._head: list[bytes] = []
         self.nodes: list[Node] = []
-        self._tensors: dict[str, bytes] = {}
-        self._values: dict[str, bytes] = {}
+        self._tensors: dict[bytes, bytes] = {}
+        self._values: list[bytes] = []
         self._given: list[bytes] = []
         graph = b""
         for number, value, raw in _fields(data):
@@ -52,19 +66,19 @@ class Model:
         if number == _NODE:
             self.nodes.append(_node(value, raw))
         elif number == _INITIALIZER:
-            self._tensors[_text(value, _TENSOR_NAME)] = raw
+            self._tensors[_first(value, _TENSOR_NAME)] = raw
         elif number in (_INPUT, _OUTPUT, _VALUE_INFO):
-            self._values[_text(value, _VALUE_NAME)] = value
+            self._values.append(value)
         else:
             self._given.append(raw)
 
     def producer(self, tensor: str) -> Node:
         """The node that makes a tensor. Raises ValueError."""
-        return _only(node for node in self.nodes if tensor in node.outputs)
+        return _only(node for node in self.nodes if tensor.encode() in node.names[1])
 
     def consumer(self, tensor: str, op: str) -> Node:
         """The one node of type `op` that reads a tensor. Raises ValueError."""
-        return _only(node for node in self.nodes if tensor in node.inputs and node.op == op)
+        return _only(node for node in self.nodes if tensor.encode() in node.names[0] and node.op == op)
 
     def cut(self, inputs: Iterable[str], outputs: Iterable[str]) -> bytes:
         """The part of the graph that makes `outputs` from `inputs`, as a model file.
@@ -72,9 +86,9 @@ class Model:
         Every name must be typed in the file: an input, an output or a value_info. Raises ValueError if something
         else than `inputs` would have to be fed.
         """
-        ins, outs = list(inputs), list(outputs)
-        made = {name: node for node in self.nodes for name in node.outputs}
-        needed, used = set[int](), set[str]()
+        ins, outs = [name.encode() for name in inputs], [name.encode() for name in outputs]
+        made = {name: node for node in self.nodes for name in node.names[1]}
+        needed, used = set[int](), set[bytes]()
         waiting = list(outs)
         while waiting:
             name = waiting.pop()
@@ -84,9 +98,9 @@ class Model:
             if name in ins or name in self._tensors:
                 continue
             if name not in made:
-                raise ValueError(f"{name} is neither made by this graph nor fed to it")
+                raise ValueError(f"{name.decode()} is neither made by this graph nor fed to it")
             needed.add(id(made[name]))
-            waiting += made[name].inputs
+            waiting += made[name].names[0]
         parts = [*self._given]
         parts += [node.raw for node in self.nodes if id(node) in needed]
         parts += [raw for name, raw in self._tensors.items() if name in used]
@@ -94,10 +108,11 @@ class Model:
         parts += [_field(_OUTPUT, self._value(name)) for name in outs]
         return b"".join([*self._head, _field(_GRAPH, b"".join(parts))])
 
-    def _value(self, name: str) -> bytes:
-        if name not in self._values:
-            raise ValueError(f"the graph does not say of which type {name} is")
-        return self._values[name]
+    def _value(self, name: bytes) -> bytes:
+        for value in self._values:
+            if name in value and _first(value, _VALUE_NAME) == name:
+                return value
+        raise ValueError(f"the graph does not say of which type {name.decode()} is")
 
 
 def _only(nodes: Iterator[Node]) -> Node:
@@ -109,18 +124,17 @@ def _only(nodes: Iterator[Node]) -> Node:
 
 def _node(value: bytes, raw: bytes) -> Node:
     """Names come first in a node, each with its length in one byte, as every writer orders fields."""
-    texts: tuple[list[str], ...] = ([], [], [""], [""])
+    names: tuple[list[bytes], ...] = ([], [], [], [])
     at = 0
     while at < len(value) and value[at] in _NAMES and value[at + 1] < 128:
         end = at + 2 + value[at + 1]
-        texts[(value[at] >> 3) - 1].append(value[at + 2 : end].decode())
+        names[_NAMES[value[at]]].append(value[at + 2 : end])
         at = end
-    inputs, outputs, name, op = texts
-    return Node(op[-1], name[-1], tuple(inputs), tuple(outputs), raw)
+    return Node(names, raw)
 
 
-def _text(message: bytes, number: int) -> str:
-    return next((value.decode() for found, value, _ in _fields(message) if found == number), "")
+def _first(message: bytes, number: int) -> bytes:
+    return next((value for found, value, _ in _fields(message) if found == number), b"")
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:

@@ -22,7 +22,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """One voice. The graph of the default lies in the package, the others are pulled (`weights.SOURCES`)."""
+    """One voice. The graph of the default lies in the package, the others are pulled (`sources.SOURCES`)."""
 
     name: str
     language: str

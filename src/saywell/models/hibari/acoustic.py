@@ -12,7 +12,7 @@ F0 under the harmonic filter, noise under its own, and a part with free phases, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 
@@ -97,8 +97,8 @@ class Score:
 class Acoustic:
     """One voice. Threads may share it, each with an utterance of its own."""
 
-    def __init__(self, graph: bytes) -> None:
-        """Raises ValueError for a graph that is not built as expected, GraphError for one that does not load."""
+    def __init__(self, graph: bytes, pool: Executor) -> None:
+        """`pool`: where the parts are loaded. Raises ValueError for a graph that is not built as expected."""
         model = Model(graph)
         divided = model.consumer("speed", "Div")
         self._natural = divided.inputs[0]
@@ -112,11 +112,9 @@ class Acoustic:
         # Before they are parted they lie frame by frame, as the vocoder wants them.
         self._spectra = model.producer(split.inputs[0]).inputs[0]
         back = model.cut((self._inner,), (self._spectra,))
-        with ThreadPoolExecutor(1) as other:  # most of loading a graph is done without the interpreter
-            loading = other.submit(Graph, back, _ONE, name="the voice's decoder")
-            # As it is: rewritten it is no faster, and it takes twice as long to load.
-            self._front = Graph(front, _ONE, name="the voice's encoder", optimise=False)
-            self._back = loading.result()
+        # Rewritten the front is no faster, and it takes twice as long to load.
+        self._front = pool.submit(Graph, front, _ONE, name="the voice's encoder", optimise=False)
+        self._back = pool.submit(Graph, back, _ONE, name="the voice's decoder")
 
     def score(self, ids: Ints, speed: float) -> Score:
         """`ids` of the phones, 0 at both ends [phones + 2]. Speed: of natural; the rate is exact, pitch is kept.
@@ -124,7 +122,7 @@ class Acoustic:
         Slower, phones last longer; faster, frames of natural speech are left out, which stays clearer.
         """
         stretch = np.array([min(1.0, speed)], np.float32)
-        inner, f0, lasting, natural = self._front.run({"ids": ids[None], "speed": stretch})
+        inner, f0, lasting, natural = self._front.result().run({"ids": ids[None], "speed": stretch})
         ends = np.cumsum(lasting) * UNIT
         whole = float(np.maximum(1, np.rint(natural)).sum()) * UNIT
         return Score(ends, f0[0], inner, float(ends[-1]) * speed / whole)
@@ -139,7 +137,7 @@ class Acoustic:
                 return
             end = min(begin + size, frames)
             low, high = max(0, begin - LOOK), min(frames, end + LOOK)
-            (spectra,) = self._back.run({self._inner: np.ascontiguousarray(score.inner[:, :, low:high])})
+            (spectra,) = self._back.result().run({self._inner: np.ascontiguousarray(score.inner[:, :, low:high])})
             chosen = taken[np.searchsorted(taken, begin) : np.searchsorted(taken, end)] - low
             yield vocoder.sound(spectra[0, chosen])
             begin = end

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from threading import Lock
 
@@ -16,11 +15,11 @@ import numpy as np
 from saywell.errors import ModelFailure
 from saywell.models.hibari import DEFAULT, VOICES, Speaker, package
 from saywell.models.hibari.acoustic import RATE, Acoustic, Score
-from saywell.models.hibari.reader import MARKS, Reader, Utterance
+from saywell.models.hibari.reader import MARKS, Reader, Utterance, unpack
 from saywell.models.single_shot import SingleShot
 from saywell.plan import Plan
+from saywell.sources import SOURCES
 from saywell.types import ModelSpec, Request, Samples, Sequence, Timestamp, Voice
-from saywell.weights import SOURCES
 
 SOONER_S = 0.045
 """A phone after a pause is heard so long before its time begins."""
@@ -46,6 +45,8 @@ class HibariModel(SingleShot):
         self._checkpoints = plan.data_dir / "checkpoints"
         self._ids: dict[str, int] = json.loads(package.read("assets/vocab.json"))
         self._loading = Lock()
+        self._readers: dict[bool, Reader] = {}
+        """By whether it reads British English."""
         self._loaded: dict[str, _Loaded] = {}
         self._voice(DEFAULT)  # now, not while the first listener waits
         super().__init__(self._speak_sequence, plan)
@@ -77,9 +78,13 @@ class HibariModel(SingleShot):
         """A voice, loaded when it is first asked for; whoever asks meanwhile waits."""
         with self._loading:
             if name not in self._loaded:
-                with ThreadPoolExecutor(1) as other:
-                    acoustic = other.submit(Acoustic, self._graph(name))
-                    self._loaded[name] = _Loaded(reader(VOICES[name].british), acoustic.result())
+                british = VOICES[name].british
+                with ThreadPoolExecutor(2) as pool:
+                    files = [] if british in self._readers else unpack(british, pool)
+                    acoustic = Acoustic(self._graph(name), pool)
+                    if files:
+                        self._readers[british] = Reader(british, files, pool)
+                self._loaded[name] = _Loaded(self._readers[british], acoustic)
             return self._loaded[name]
 
     def _graph(self, name: str) -> bytes:
@@ -97,12 +102,6 @@ class HibariModel(SingleShot):
     def _file(self, name: str) -> Path:
         """Where `saywell pull` puts it."""
         return self._checkpoints / name / Path(SOURCES[name].files[0]).name
-
-
-@cache
-def reader(british: bool) -> Reader:
-    """One for each accent and process: its dictionaries take 20 MB."""
-    return Reader(british)
 
 
 def timestamps(utterances: list[Utterance], scores: list[Score]) -> tuple[Timestamp, ...]:

@@ -17,6 +17,8 @@ from typing import Any
 
 from saywell.errors import MissingDependency
 
+find = PathFinder.find_spec
+"""Finds a package without importing it."""
 VERSION = "0.2.1"
 INSTALL = f"pip install hibari-tts=={VERSION}"
 """What to type, in the Python environment of this program."""
@@ -49,7 +51,7 @@ DIGESTS = {
 
 def home() -> Path:
     """Folder of the installed package, without importing it. Raises MissingDependency."""
-    found = PathFinder.find_spec("hibari")
+    found = find("hibari")
     if found is None or found.origin is None:
         raise MissingDependency(f"the voice heart needs the package hibari-tts, which is not installed: {INSTALL}")
     return Path(found.origin).parent

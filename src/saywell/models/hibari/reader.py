@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -54,6 +55,9 @@ _SCRIPTS = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "H
 _GREEK = re.compile(r"GREEK (?:SMALL|CAPITAL) LETTER (?:FINAL )?(\w+)(?: WITH .*)?")
 
 
+Files = list[Future[bytes]]
+
+
 @dataclass(frozen=True, slots=True)
 class Word:
     """Where a word of the text lies among the phones: [start, end)."""
@@ -71,19 +75,28 @@ class Utterance:
     words: tuple[Word, ...]
 
 
+def unpack(british: bool, pool: Executor) -> Files:
+    """The dictionaries of an accent on their way into memory: most of it is done without the interpreter."""
+    accent = "gb" if british else "us"
+    names = (f"lexicon_{accent}_gold", f"lexicon_{accent}_silver", "tagger")
+    return [pool.submit(package.read, f"assets/{name}.json.gz") for name in names]
+
+
 class Reader:
     """Reads one accent of English. Threads may share it: everything is loaded here, and only read later."""
 
-    def __init__(self, british: bool = False) -> None:
-        """Raises MissingDependency."""
-        accent = "gb" if british else "us"
+    def __init__(self, british: bool, files: Files, pool: Executor) -> None:
+        """`files`: of the accent, see `unpack`. `pool`: where a graph is loaded. Raises MissingDependency."""
+        letters = _Letters("oov_gb" if british else "oov", pool)
         self._vocabulary = frozenset(json.loads(package.read("assets/vocab.json")))
-        letters = _Letters("oov_gb" if british else "oov")
-        names = {} if british else _names()
-        gold = tables.Lexicon(package.read(f"assets/lexicon_{accent}_gold.json.gz"), names)
-        silver = tables.Lexicon(package.read(f"assets/lexicon_{accent}_silver.json.gz"), {})
-        self._known = gold
-        self._g2p = _phonemiser(gold, silver, letters, british)
+        module, (gold, silver, tagger) = package.g2p(), files
+        self._known = tables.Lexicon(gold.result(), _names(british))
+        # The package's G2P with our tables in place of its dicts; its constructor would parse all of them.
+        self._g2p = module.G2P.__new__(module.G2P)
+        self._g2p.lexicon = module.Lexicon(self._known, tables.Lexicon(silver.result(), {}), british)
+        self._g2p.tokenizer = module.Tokenizer(json.loads(package.read("assets/tokenizer_exceptions.json")))
+        self._g2p.tagger = module.Tagger(tables.tagger(tagger.result()))
+        self._g2p._oov, self._g2p.unk, self._g2p.british = letters, "", british
 
     def read(self, text: str) -> list[Utterance]:
         """Raises InvalidText when nothing of the text can be read in English, or most of it cannot."""
@@ -120,12 +133,13 @@ class Reader:
 class _Letters:
     """The package's letter-to-sound net. It sees 24 letters at most, so longer words are cut."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, pool: Executor) -> None:
         about = json.loads(package.read(f"assets/{name}.json"))
         self._ids = {char: at for at, char in enumerate(about["in"], 1)}
         self._phones = ["", *about["out"]]
         self._longest = int(about["maxlen"])
-        self._graph = Graph(package.read(f"assets/{name}.onnx"), Threading(spin=False))
+        data = package.read(f"assets/{name}.onnx")
+        self._graph = pool.submit(Graph, data, Threading(spin=False), name=name, optimise=False)
 
     def __call__(self, word: str) -> str:
         return "".join(self._read(piece) for piece in _pieces(word, self._longest))
@@ -134,7 +148,7 @@ class _Letters:
         ids = [self._ids[char] for char in word if char in self._ids]
         if not ids:
             return ""
-        (found,) = self._graph.run({"chars": np.array([ids], np.int64)})
+        (found,) = self._graph.result().run({"chars": np.array([ids], np.int64)})
         heard = found[0].tolist()
         # As it was trained (CTC): repeated phones are one, 0 is none.
         return "".join(self._phones[phone] for at, phone in enumerate(heard) if at == 0 or phone != heard[at - 1])
@@ -146,19 +160,10 @@ def _pieces(word: str, longest: int) -> Iterator[str]:
     yield from (word[at : at + size] for at in range(0, len(word), size))
 
 
-def _phonemiser(gold: Any, silver: Any, letters: Callable[[str], str], british: bool) -> Any:
-    """The package's G2P with our tables in place of its dicts."""
-    module = package.g2p()
-    g2p = module.G2P.__new__(module.G2P)  # its constructor would parse all of them
-    g2p.lexicon = module.Lexicon(gold, silver, british)
-    g2p.tokenizer = module.Tokenizer(json.loads(package.read("assets/tokenizer_exceptions.json")))
-    g2p.tagger = module.Tagger(tables.tagger(package.read("assets/tagger.json.gz")))
-    g2p._oov, g2p.unk, g2p.british = letters, "", british
-    return g2p
-
-
-def _names() -> dict[str, str]:
-    """Names, places and brands the package's lexicons lack or have wrong."""
+def _names(british: bool) -> dict[str, str]:
+    """Names, places and brands the package's lexicons lack or have wrong: US readings only."""
+    if british:
+        return {}
     text = resources.files(__package__).joinpath("names.tsv").read_text(encoding="utf-8")
     found = dict(line.split("\t") for line in text.splitlines())
     # GitHub is written github, too. A capital alone is looked up without it anyway.

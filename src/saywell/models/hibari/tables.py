@@ -34,9 +34,7 @@ class Lexicon:
             plain.append(before[:quote])
             before = after[1:]
         self._text = b"".join((*plain, before))
-        byte = np.frombuffer(self._text, np.uint8)
-        ends = (byte[:-2] == ord('"')) & (byte[1:-1] == ord(",")) & (byte[2:] == ord('"'))
-        self._starts = np.concatenate(([1], np.flatnonzero(ends) + 3))
+        self._starts = np.concatenate(([1], _places(self._text, b'","', 1) + 3))
         """Of each word in the text."""
         self._first = first
         self.get = lru_cache(_CACHED)(self._get)
@@ -61,19 +59,15 @@ class Weights:
 
     def __init__(self, data: bytes) -> None:
         self._text = data
-        byte = np.frombuffer(data, np.uint8)
-        colons = np.flatnonzero((byte[:-1] == ord(":")) & (byte[1:] == ord("{"))) - 1
-        closed = np.flatnonzero((byte[:-1] == ord("}")) & (byte[1:] == ord(",")))
-        starts = np.concatenate(([2], closed + 3))
-        hashes = _hashes(byte, starts, colons)
-        order = np.argsort(hashes, kind="stable")
+        starts = np.concatenate(([2], _places(data, b'},"', 0) + 3))
+        hashes = _hashes(data, starts, _places(data, b'":{', 2))
+        order = np.argsort(hashes)
         self._starts, self._hashes = starts[order], hashes[order]
         self.get = lru_cache(_CACHED)(self._get)
 
     def _get(self, feature: str) -> dict[str, float] | None:
         key = _key(feature)
-        byte = np.frombuffer(key, np.uint8)
-        (wanted,) = _hashes(byte, np.array([0]), np.array([len(key) - 2]))
+        (wanted,) = _hashes(key, np.array([0]), np.array([len(key) - 2]))
         at = int(np.searchsorted(self._hashes, wanted))
         while at < len(self._starts) and self._hashes[at] == wanted:
             begin = int(self._starts[at])
@@ -85,19 +79,27 @@ class Weights:
         return None
 
 
-def _hashes(byte: npt.NDArray[np.uint8], starts: Ints, ends: Ints) -> npt.NDArray[np.uint64]:
-    """A number for each name of a text, from its length, its first eight bytes and its last eight."""
-    places = np.arange(8)
-    padded = np.concatenate((byte, np.zeros(8, np.uint8)))
-    first, last = starts[:, None] + places, np.maximum(ends - 8, starts)[:, None] + places
-    halves = [
-        np.where(at < ends[:, None], padded[at], 0).astype(np.uint8).view(np.uint64)[:, 0] for at in (first, last)
-    ]
-    return (
-        halves[0] * np.uint64(0x9E3779B97F4A7C15)
-        + halves[1] * np.uint64(0xC2B2AE3D27D4EB4F)
-        + (ends - starts).astype(np.uint64)
-    )
+def _places(text: bytes, mark: bytes, rarest: int) -> Ints:
+    """Where a few bytes stand in a text. `rarest`: which of them is looked for first."""
+    byte = np.frombuffer(text, np.uint8)
+    found = np.flatnonzero(byte[rarest : len(byte) - len(mark) + 1 + rarest] == mark[rarest])
+    for at, wanted in enumerate(mark):
+        found = found[byte[found + at] == wanted] if at != rarest else found
+    return np.asarray(found)
+
+
+def _hashes(text: bytes, starts: Ints, ends: Ints) -> npt.NDArray[np.uint64]:
+    """A number for each name in a text, from its length, its first eight bytes and its last eight."""
+    eights = np.lib.stride_tricks.sliding_window_view(np.frombuffer(text + bytes(8), np.uint8), 8)
+    shorter = _SHORTER[np.minimum(ends - starts, 8)]
+    first = eights[starts].view("<u8")[:, 0] & shorter
+    last = eights[np.maximum(ends - 8, starts)].view("<u8")[:, 0] & shorter
+    return np.asarray((first * _MIX[0] + last * _MIX[1]) ^ (ends - starts).astype(np.uint64))
+
+
+_SHORTER = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+"""Leaves so many of eight bytes."""
+_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
 
 
 def tagger(data: bytes) -> dict[str, Any]:
