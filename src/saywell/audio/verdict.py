@@ -143,11 +143,13 @@ class Verdict:
 
     def _judge(self, windows: Samples) -> None:
         """Rows of samples, shape [w, n]."""
-        if (np.abs(windows) >= FULL_SCALE).mean(axis=1).max() > CLIPPED_SHARE:
+        high, low = windows.max(axis=1), windows.min(axis=1)
+        loud = windows[np.maximum(high, -low) >= FULL_SCALE]
+        if len(loud) and (np.abs(loud) >= FULL_SCALE).mean(axis=1).max() > CLIPPED_SHARE:
             raise BadAudio("the model produced clipped samples")
         if np.abs(windows.mean(axis=1)).max() > DC:
             raise BadAudio("the model produced a constant offset")
-        sound = np.flatnonzero(np.ptp(windows, axis=1) > SILENT) + self._windows
+        sound = np.flatnonzero(high - low > SILENT) + self._windows
         self._check_silence(sound, self._windows + len(windows))
         if len(sound):
             self._first_sound = int(sound[0]) if self._first_sound is None else self._first_sound

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection
 
 from saywell.errors import InvalidRequest, TooManyRequests, UnknownVoice
@@ -14,12 +15,13 @@ from saywell.text.check import check as check_text
 from saywell.types import ModelSpec, Request, Voice
 
 _TAG = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
+_LOOK_S = 0.1
 _ANY = "und"
 """Language of a voice that speaks whatever its model can."""
 
 
 class Admission:
-    """Checks a request against the plan. Stateless; the caller counts."""
+    """Checks a request against the plan; the caller counts."""
 
     def __init__(self, spec: ModelSpec, plan: Plan, voices: tuple[Voice, ...]) -> None:
         self._spec = spec
@@ -27,6 +29,7 @@ class Admission:
         self._all = voices
         self._voices = {voice.id.lower(): voice for voice in voices}
         self._default = voices[0] if voices else None
+        self._looked, self._free = -_LOOK_S, 0
 
     def voice(self, request: Request) -> Voice:
         """The voice a request asks for; the default if it names none. Raises UnknownVoice."""
@@ -62,8 +65,15 @@ class Admission:
                 retry_after=wait,
             )
         if plan.check_memory:
-            check(estimate(plan, self._spec, len(request.text)), available_memory(), loaded=loaded)
+            check(estimate(plan, self._spec, len(request.text)), self._available(), loaded=loaded)
         return voice
+
+    def _available(self) -> int:
+        """Bytes of memory, as of a moment ago: to look takes as long as to read a sentence."""
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_S:
+            self._looked, self._free = now, available_memory()
+        return self._free
 
 
 def check_request(request: Request, spec: ModelSpec, plan: Plan) -> None:

@@ -48,16 +48,19 @@ class Graph:
         *,
         name: str = "",
         optimise: bool = True,
+        arena: bool = True,
         profile: Path | None = None,
     ) -> None:
         """`name`: of the graph in messages; that of its file if not given. `optimise`: let the runtime rewrite it,
-        which takes time at load. Raises GraphError.
+        which takes time at load. `arena`: keep the memory of a run for the next, all that ran at once ever took.
+        Raises GraphError.
         """
         self.name = name or (model.name if isinstance(model, Path) else "graph")
         try:
             # A graph given as bytes is small, and others may load beside it.
             with huge_pages() if isinstance(model, Path) else nullcontext():
                 options = _options(threading, profile)
+                options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
                 if not optimise:
                     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
                 given = str(model) if isinstance(model, Path) else model
