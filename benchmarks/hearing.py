@@ -25,6 +25,8 @@ _SHORTEST_S, _SEARCH_S = 20.0, 8.0
 """A piece of a long recording ends at the quietest place in the `_SEARCH_S` seconds after `_SHORTEST_S`: Whisper reads
 30 s at a time, and its own way through longer recordings may leave sentences out."""
 _QUIET = RATE // 20
+_BESIDE = np.zeros(RATE * 2 // 5, np.float32)
+"""Silence put before and behind each piece: Whisper may stop in the middle of speech that begins at once."""
 
 
 def hear(samples: Samples, rate: int, threads: int = 1) -> str:
@@ -42,7 +44,7 @@ def hear_words(samples: Samples, rate: int) -> list[tuple[str, float, float]]:
     found = []
     for begins, piece in _pieces(samples, rate):
         segments, _ = _whisper(1).transcribe(
-            piece,
+            np.concatenate((_BESIDE, piece, _BESIDE)),
             language="en",
             beam_size=_BEAM,
             temperature=0.0,
@@ -50,13 +52,14 @@ def hear_words(samples: Samples, rate: int) -> list[tuple[str, float, float]]:
             word_timestamps=True,
         )
         heard = [word for segment in segments for word in segment.words or ()]
+        begins -= len(_BESIDE) / RATE
         found += [(said, begins + word.start, begins + word.end) for word in heard for said in words(word.word)]
     return found
 
 
 def _transcribe(piece: Samples, threads: int) -> str:
     segments, _ = _whisper(threads).transcribe(
-        piece,
+        np.concatenate((_BESIDE, piece, _BESIDE)),
         language="en",
         beam_size=_BEAM,
         temperature=0.0,

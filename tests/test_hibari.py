@@ -8,6 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Sequence_
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,11 @@ import pytest
 from typer.testing import CliRunner
 
 from asr import pitch
+from benchmarks.alignment import align
+from benchmarks.hearing import Clip, hear
+from benchmarks.held_out import sentences
+from benchmarks.mos import SCALES, judge_all
+from benchmarks.takes import listen
 from saywell import sources
 from saywell.cli import app
 from saywell.engine import launch
@@ -202,6 +208,61 @@ def formula(
     for n in range(frames):
         sound[n * 300 : n * 300 + 1200] += np.fft.irfft(spectrum[n], 1200) * window / 1.5
     return sound[600:]
+
+
+# Heard by Whisper, judged by DNSMOS: the package's own call on the same sentences is the measure
+
+
+def both_spoken(engine: Engine, texts: Sequence_[str]) -> tuple[list[Clip], list[Clip]]:
+    from hibari import Hibari
+
+    theirs = Hibari(threads=1)
+    ours = [say(engine, text, seed=0) for text in texts]
+    return [(audio.samples, audio.sample_rate) for audio in ours], [(theirs(text, seed=0), 24000) for text in texts]
+
+
+def p808(clips: list[Clip]) -> float:
+    return float(judge_all(clips)[:, SCALES.index("p808")].mean())
+
+
+def test_words_and_sound_are_those_of_the_package(engine: Engine) -> None:
+    texts = sentences()[40:48]
+    ours, theirs = both_spoken(engine, texts)
+    assert listen(texts, ours).wer <= listen(texts, theirs).wer + 0.01
+    assert p808(ours) >= p808(theirs) - 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_words_and_sound_are_those_of_the_package_on_many_sentences(engine: Engine) -> None:
+    texts = sentences()
+    ours, theirs = both_spoken(engine, texts)
+    assert listen(texts, ours).wer <= listen(texts, theirs).wer + 0.005
+    assert p808(ours) >= p808(theirs) - 0.05
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("It costs $42 in 1999.", "it costs forty two dollars in nineteen ninety nine"),
+        ("Dr. Smith lives at 12 Main St. near the river.", "doctor smith lives at twelve main street near the river"),
+        ('"Have we met?" he asked. "Again and again," I said.', "have we met he asked again and again i said"),
+    ],
+)
+def test_everyday_text_is_heard_as_people_say_it(engine: Engine, text: str, said: str) -> None:
+    audio = say(engine, text)
+    assert listen([said], [(audio.samples, audio.sample_rate)]).wer == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ten_minutes_without_a_skipped_or_repeated_sentence(planned: Callable[..., Engine]) -> None:
+    text = " ".join(sentences())
+    audio = planned(max_text_chars=20_000).submit(ask(text, timeout_s=3600)).collect()
+    found = align(sentences(), hear(audio.samples, audio.sample_rate))
+    assert audio.duration_s > 420
+    assert (found.skipped, found.repeated) == ((), ())
+    assert found.matched > 0.97
 
 
 # Timestamps
