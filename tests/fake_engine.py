@@ -160,7 +160,7 @@ class FakeEngine:
             raise EngineClosed("the engine is shutting down", retry_after=5.0)
         if self.knobs.refuse is not None:
             raise self.knobs.refuse
-        self._admission.check(request, self._running, 1.0)
+        self._admission.check(request, {other: stream.window for other, stream in self._running.items()}, 1.0)
         stream = Stream(
             request,
             window_s=self.plan.buffer_s,

@@ -190,6 +190,45 @@ def test_a_short_request_passes_a_long_one(tiny_engine: Start) -> None:
     long.close()
 
 
+@pytest.mark.parametrize("slots", [1, 2, 4])
+def test_the_first_word_of_a_newcomer_comes_before_later_ones_of_long_texts(tiny_engine: Start, slots: int) -> None:
+    """As many long texts as there are slots and twice as many waiting: the next slot that is free is the newcomer's."""
+    order: list[str] = []
+
+    class Listening(tiny_ar.TinyModel):
+        def prefill(self, started: list[Sequence]) -> None:
+            order.extend(sequence.request.id for sequence in started)
+            super().prefill(started)
+
+    engine = tiny_engine(Listening, slots=slots, lookahead=slots)
+    long = [engine.submit(ask(LONG * 5, seed=n)) for n in range(3 * slots)]
+    for stream in long[:slots]:
+        next(stream)
+    until(lambda: len(set(order)) > 3 * slots, 20.0)  # each long text has begun: none is a newcomer any more
+    before = len(order)
+    short = engine.submit(ask("Quick."))
+    short.collect()
+    assert order[before:].index(short.request.id) <= slots
+    for stream in long:
+        stream.close()
+
+
+def test_listeners_far_behind_keep_nobody_out(tiny_engine: Start) -> None:
+    """More answers under way than places, none of them read: there is room while their makers have nothing to do."""
+    engine = tiny_engine(slots=2, queue=2, buffer_s=2.0, stall_s=60.0)
+    waiting = [engine.submit(ask(LONG * 3, seed=n)) for n in range(4)]
+    until(lambda: not any(stream.window.wants_more(0.0) for stream in waiting), 20.0)
+    assert engine.submit(ask("Quick.")).collect().duration_s > 0
+    more = []
+    for n in range(4 * 8 - 4):
+        more.append(engine.submit(ask(LONG * 3, seed=n)))
+        until(lambda: not more[-1].window.wants_more(0.0), 20.0)
+    with pytest.raises(TooManyRequests, match="32 answers are being read"):
+        engine.submit(ask("Quick."))
+    for stream in (*waiting, *more):
+        stream.close()
+
+
 def test_priority_goes_first(tiny_engine: Start) -> None:
     order: list[str] = []
 

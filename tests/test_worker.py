@@ -39,7 +39,7 @@ from saywell.errors import (
 )
 from saywell.hardware import detect
 from saywell.settings import Settings
-from saywell.types import AudioChunk, Request, SamplingParams
+from saywell.types import Audio, AudioChunk, Request, SamplingParams
 from test_engine import LONG, ask, until
 from tiny_ar import family as tiny_ar
 
@@ -159,14 +159,51 @@ def test_unheard_requests_are_tried_again_and_streaming_ones_told(start: Callabl
         np.testing.assert_array_equal(samples, client.submit(ask(seed=seed)).collect().samples)
 
 
-def test_a_request_that_kills_twice_is_not_tried_a_third_time(
+def test_a_whole_answer_outlives_workers_whatever_they_had_said_of_it(start: Callable[..., EngineClient]) -> None:
+    """Read piece by piece inside the program, but nothing has left it."""
+    client = start(slots=1, lookahead=1, buffer_s=0.2)
+    golden = client.submit(ask(LONG)).collect()
+    stream, done = client.submit(ask(LONG)), list[Audio]()
+    reader = threading.Thread(target=lambda: done.append(stream.collect()))
+    reader.start()
+    for restarts in (1, 2, 3):
+        until(lambda: len(stream._collected) > 1, 10.0)
+        os.kill(pid(client), signal.SIGKILL)
+        until(lambda n=restarts: client.health().restarts == n and client.health().state == "ready", 20.0)
+    reader.join(30.0)
+    np.testing.assert_array_equal(done[0].samples, golden.samples)
+
+
+def test_signals_to_the_whole_group_are_not_the_workers_business(start: Callable[..., EngineClient]) -> None:
+    client = start()
+    stream = client.submit(ask(LONG))
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        os.kill(pid(client), number)
+    assert stream.collect().duration_s > 0.3
+    assert client.health().restarts == 0
+
+
+def test_a_worker_that_says_nothing_is_not_ready_long_before_it_is_replaced(
+    start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start()
+    os.kill(pid(client), signal.SIGSTOP)
+    stopped = time.monotonic()
+    until(lambda: client.health().state == "hung", 5.0)
+    assert 2.0 < time.monotonic() - stopped < 3.5
+    os.kill(pid(client), signal.SIGCONT)
+    until(lambda: client.health().state == "ready", 2.0)
+    assert client.health().restarts == 0
+
+
+def test_a_request_that_kills_every_worker_is_given_up(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "_BACKOFF_S", (0.0,))
     client = start(family="tiny_ar.deadly")
     with pytest.raises(WorkerDied):
         client.submit(ask("Please die.")).collect()
-    assert client.health().restarts == 2
+    assert client.health().restarts == client_module._MOST_DEATHS + 1
     assert client.submit(ask()).collect().duration_s > 0.3
 
 

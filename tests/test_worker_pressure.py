@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from saywell.engine.client import EngineClient
 from saywell.engine.messages import Pulse
 from saywell.errors import Unavailable
+from saywell.hardware import cgroup
 from saywell.relief import PressureReport
 from test_engine import ask, until
 from test_worker import pid, start  # noqa: F401 - a fixture
@@ -43,7 +45,12 @@ def test_a_worker_unloads_and_loads_on_demand(start: Start) -> None:  # noqa: F8
     assert np.array_equal(client.submit(ask()).collect().samples, planned)
 
 
-def test_after_a_worker_that_the_system_killed_the_next_begins_under_relief(start: Start) -> None:  # noqa: F811
+def test_after_a_worker_that_the_system_killed_the_next_begins_under_relief(
+    start: Start,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kills = itertools.count()
+    monkeypatch.setattr(cgroup, "oom_kills", lambda: next(kills))
     client = start(adapt=True, threads=2)
     planned = client.submit(ask()).collect().samples
     first = pid(client)
@@ -52,6 +59,15 @@ def test_after_a_worker_that_the_system_killed_the_next_begins_under_relief(star
     pressure = client.health().pressure
     assert set(pressure.steps) >= {"slots", "threads", "caches"}
     assert "which the system does when memory runs out" in pressure.reason
+    assert np.array_equal(client.submit(ask()).collect().samples, planned)
+
+
+def test_a_worker_somebody_killed_with_memory_to_spare_changes_nothing(start: Start) -> None:  # noqa: F811
+    client = start(adapt=True, threads=2)
+    planned = client.submit(ask()).collect().samples
+    os.kill(pid(client), signal.SIGKILL)
+    until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 60)
+    assert client.health().pressure.level == 0
     assert np.array_equal(client.submit(ask()).collect().samples, planned)
 
 
@@ -65,6 +81,6 @@ def test_a_worker_this_side_has_killed_says_nothing_about_memory(start: Start) -
 
 def test_a_worker_that_ends_by_itself_says_nothing_about_memory(start: Start) -> None:  # noqa: F811
     client = start(adapt=True, threads=2)
-    os.kill(pid(client), signal.SIGTERM)
+    os.kill(pid(client), signal.SIGABRT)
     until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 60)
     assert client._strained == ""

@@ -7,10 +7,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+RUNTIME_CAME_FIRST = "onnxruntime" in sys.modules
+"""Whether ONNX Runtime was imported by the program before Saywell: then it is too late for the variable below."""
+# From 1.30 on the runtime tells its maker of each process, and leaves files about it, unless this is set before it is
+# imported. Here, so that it holds for every process of ours and for programs that import saywell.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # Loaded on first use, so that `import saywell` and `saywell --help` cost nothing.
 _LAZY = {

@@ -68,8 +68,13 @@ def _descriptor(end: Connection) -> int:
 
 
 def parent() -> Connection:
-    """In the child: the connection to the parent. From here on Ctrl-C is the parent's business alone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In the child: the connection to the parent. From here on signals to the whole group are the parent's business.
+
+    It drains and then closes the connection; a child that ended at once would cut what is being spoken.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)):
+        if number is not None:
+            signal.signal(number, signal.SIG_IGN)
     if sys.platform == "win32":
         import msvcrt
         from multiprocessing.connection import PipeConnection

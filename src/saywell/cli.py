@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,10 @@ from saywell import __version__
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 state = {"debug": False}
 
-BROKEN_PIPE, INTERRUPTED, TERMINATED = 141, 130, 143
+BROKEN_PIPE, INTERRUPTED = 141, 130
 """128 + the signal, as shells report them."""
+_AGAIN_S = 0.02
+"""A signal that comes while modules are imported is looked at again so much later."""
 
 Model = Annotated[str | None, typer.Option("--model", "-m", help="Which model speaks.")]
 Set = Annotated[
@@ -30,24 +33,44 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: the end of Ctrl-C by another hand, so that no half file stays behind."""
+    """A signal to end: as Ctrl-C by another hand, so that no half file stays behind."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.code = 128 + number
 
 
 def main() -> None:
     """The `saywell` program."""
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, _ended)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _ended)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, _ended)
     try:
         app(prog_name="saywell")
     except KeyboardInterrupt as error:
         sys.exit(_code_of(error))
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated
+def _ended(number: int, frame: FrameType | None) -> None:
+    if _importing(frame):
+        # Raised there, it would come out as an ImportError, or end the program in the middle of C code.
+        threading.Timer(_AGAIN_S, signal.raise_signal, (number,)).start()
+        return
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _code_of(error: KeyboardInterrupt) -> int:
-    return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+    return error.code if isinstance(error, Terminated) else INTERRUPTED
 
 
 def _version(wanted: bool) -> None:

@@ -126,7 +126,9 @@ class ModelFailure(EngineFailure):
 
 
 class WorkerDied(EngineFailure):
-    status, code = 500, "worker_died"
+    """Not the fault of the request: the same one may be sent again, so the status is one that clients retry."""
+
+    status, code = 503, "worker_died"
 
 
 def public_code(error: SaywellError) -> str:

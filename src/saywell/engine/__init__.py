@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from saywell.plan import Plan
     from saywell.types import ModelSpec, Request, Voice
 
-State = Literal["loading", "ready", "draining", "failed", "closed"]
+State = Literal["loading", "ready", "hung", "draining", "failed", "closed"]
+"""hung: the worker has said nothing for a while; it may go on, or be replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 
+from saywell.engine.stream import Window
 from saywell.errors import InvalidRequest, TooManyRequests, UnknownVoice
 from saywell.memory import check, estimate
 from saywell.monitor import available_memory
@@ -16,6 +17,8 @@ from saywell.types import ModelSpec, Request, Voice
 
 _TAG = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
 _LOOK_S = 0.1
+_LISTENERS = 8
+"""Answers that may be under way for each place: speech is made many times faster than it is heard."""
 _ANY = "und"
 """Language of a voice that speaks whatever its model can."""
 
@@ -45,12 +48,16 @@ class Admission:
             raise UnknownVoice(f"there is no such voice; this model has {some}{more}", param="voice")
         return found
 
-    def check(self, request: Request, others: Collection[str], seconds_each: float, *, loaded: bool = True) -> Voice:
+    def check(
+        self, request: Request, others: Mapping[str, Window], seconds_each: float, *, loaded: bool = True
+    ) -> Voice:
         """Raise what speaks against the request, cheapest test first.
 
-        `others`: ids of the requests that are not over. `seconds_each`: recent time of a request.
+        `others`: ids of the requests that are not over, and how far each is ahead of its reader. Who is far ahead
+        needs no work for now and keeps nobody out. `seconds_each`: recent time of a request.
         """
-        plan, in_flight = self._plan, len(others)
+        plan = self._plan
+        due = sum(window.wants_more(0.0) for window in list(others.values()))
         if request.id in others:
             raise InvalidRequest(
                 "a request of this id is not over yet; make another one, or give it its own id", param="id"
@@ -58,10 +65,14 @@ class Admission:
         check_request(request, self._spec, plan)
         voice = self.voice(request)
         check_language(request.language, voice)
-        if in_flight >= plan.slots + plan.queue:
+        places = plan.slots + plan.queue
+        if due >= places or len(others) >= _LISTENERS * places:
             wait = max(1.0, seconds_each * plan.queue / plan.slots)
+            what = (
+                f"{due} requests are running or waiting" if due >= places else f"{len(others)} answers are being read"
+            )
             raise TooManyRequests(
-                f"{in_flight} requests are running or waiting, which is the limit; try again in {wait:.0f} s",
+                f"{what}, which is the limit; try again in {wait:.0f} s",
                 retry_after=wait,
             )
         if plan.check_memory:

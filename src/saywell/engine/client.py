@@ -40,6 +40,7 @@ from saywell.engine.messages import (
 from saywell.engine.pressure import refusal
 from saywell.engine.stream import Stream
 from saywell.errors import DeadlineExceeded, EngineClosed, InvalidRequest, SaywellError, Unavailable, WorkerDied
+from saywell.hardware import cgroup
 from saywell.plan import Plan
 from saywell.relief import PressureReport
 from saywell.types import ModelSpec, Request, Summary, Voice
@@ -47,6 +48,8 @@ from saywell.types import ModelSpec, Request, Summary, Voice
 _log = logging.getLogger(__name__)
 
 _WORKER = "saywell.engine.worker"
+_HUNG_S = 2.5
+"""Silence of a worker, which speaks twice a second, after which it is not called ready."""
 _SILENT_S = 10.0
 """A worker that has sent no pulse for so long is hung. (It sends two a second.)"""
 _FIRST_PULSE_S = 60.0
@@ -61,6 +64,8 @@ KILLED = -9
 _KILLED_WHY = "the worker before was killed, which the system does when memory runs out"
 _FIRST_TRIES = 3
 """Workers that may die before the first one has ever been ready; then the start has failed."""
+_MOST_DEATHS = 4
+"""Workers that a request may outlive: what kills every worker it meets must not do so for ever."""
 _BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Pause before the n-th start in a row that did not get ready."""
 
@@ -71,9 +76,8 @@ class _Active:
 
     stream: Stream
     deadline: float
-    streaming: bool = False
-    """Audio has reached the reader's side: it can no longer be tried again unnoticed."""
-    retried: bool = False
+    deaths: int = 0
+    """Workers that died while they had it."""
 
 
 class EngineClient:
@@ -98,6 +102,8 @@ class EngineClient:
         self._heard = time.monotonic()
         self._restarts = 0
         self._misses = 0
+        self._kills: int | None = None
+        """Processes killed for want of memory before this worker began."""
         self._strained = ""
         """Why the next worker should begin under relief; empty: as planned."""
         self._most_bytes = 0
@@ -139,7 +145,8 @@ class EngineClient:
                 raise Unavailable("the model is still loading; try again in a moment", retry_after=1.0)
             if self._pressure.refusing:
                 raise refusal(self._pressure)
-            self._admission.check(request, self._active, self._seconds_each, loaded=self._loaded)
+            others = {other: active.stream.window for other, active in self._active.items()}
+            self._admission.check(request, others, self._seconds_each, loaded=self._loaded)
             message = _packed(request)
             deadline = time.monotonic() + (request.timeout_s or self.plan.timeout_s)
             stream = Stream(
@@ -158,8 +165,9 @@ class EngineClient:
         with self._lock:
             last = self._health
             running = last.running if last and self._state == "ready" else 0
+            hung = self._state == "ready" and time.monotonic() - self._heard > _HUNG_S
             return EngineHealth(
-                state=self._state,
+                state="hung" if hung else self._state,
                 slots=last.slots if last else self.plan.slots,
                 running=running,
                 waiting=max(0, len(self._active) - running),
@@ -260,6 +268,7 @@ class EngineClient:
                 child.kill()
                 return
             self._link = link = Link(child)
+            self._kills = cgroup.oom_kills()
             self._heard = time.monotonic() + _FIRST_PULSE_S
             link.send(pack(Load(spec=self.spec, plan=self.plan, strained=self._strained)))
             self._reader = threading.Thread(target=self._read, args=(link,), name="saywell-reader", daemon=True)
@@ -303,7 +312,6 @@ class EngineClient:
     def _sound(self, message: Sound) -> None:
         active = self._active.get(message.request_id)
         if active is not None:
-            active.streaming = active.streaming or bool(message.pcm)
             active.stream.put(chunk(message))
 
     def _finished(self, request_id: str, summary: Summary) -> None:
@@ -360,7 +368,8 @@ class EngineClient:
         with self._changed:
             self._link = None
             self._health = None
-            self._strained = "" if link.put_down or status != KILLED else _KILLED_WHY
+            short = status == KILLED and not link.put_down and self._memory_ran_out()
+            self._strained = _KILLED_WHY if short else ""
             if self._state in ("closed", "failed"):
                 return
             doomed = self._condemn() if self._state != "loading" else []
@@ -371,7 +380,8 @@ class EngineClient:
                 self._misses += 1
             self._changed.notify_all()
         for active in doomed:
-            active.stream.fail(WorkerDied("the engine worker died while it was speaking; send the request again"))
+            again = "the engine worker died while it was speaking; send the request again"
+            active.stream.fail(WorkerDied(again, retry_after=1.0))
         if leaving:
             return
         _log.warning("the engine worker ended with status %s; starting another", status)
@@ -381,14 +391,23 @@ class EngineClient:
             self._relaunch()
 
     def _condemn(self) -> list[_Active]:
-        """Those nobody will try again: already streaming, tried once before, or no worker follows. Under the lock."""
+        """Those nobody will try again: already being read, tried too often, or no worker follows. Under the lock."""
         last = self._state == "draining"
-        doomed = [active for active in self._active.values() if last or active.streaming or active.retried]
+        for active in self._active.values():
+            active.deaths += 1
+        doomed = [
+            active
+            for active in self._active.values()
+            if last or active.deaths > _MOST_DEATHS or not active.stream.begin_again()
+        ]
         for active in doomed:
             del self._active[active.stream.request.id]
-        for active in self._active.values():
-            active.retried = True
         return doomed
+
+    def _memory_ran_out(self) -> bool:
+        """Whether the system killed a process for want of memory since the worker began; if it does not say, maybe."""
+        before, now = self._kills, cgroup.oom_kills()
+        return before is None or now is None or now > before
 
     def _relaunch(self) -> None:
         pause = _BACKOFF_S[min(self._misses - 1, len(_BACKOFF_S) - 1)]

@@ -165,7 +165,8 @@ class Engine:
         with self._door:
             if not self._open_to_jobs:
                 raise copy(self._error) if self._error else EngineClosed("the engine has stopped", retry_after=5.0)
-            voice = self._admission.check(request, loop.in_flight, loop.seconds_each, loaded=self._resident.loaded)
+            others = {other: outlet.window for other, outlet in list(loop.in_flight.items())}
+            voice = self._admission.check(request, others, loop.seconds_each, loaded=self._resident.loaded)
             loop.in_flight[request.id] = outlet
 
             def add() -> None:

@@ -49,7 +49,8 @@ class Scheduler:
         self._jobs[job.request.id] = job
 
     def neediest(self) -> Job | None:
-        """Who gets the next free slot: higher priority first, then who has fewest running, then who came first."""
+        """Who gets the next free slot: higher priority first, then who has not begun, so that nobody's first word waits
+        behind a long text; then who has fewest running, then who came first."""
         if not self._free or len(self._running) >= self.slots:
             return None
         able = [
@@ -58,7 +59,7 @@ class Scheduler:
             if job.running < self._lookahead and job.eager and (job.begun or not self.hold)
         ]
         # min() keeps the first of equals, and a dict keeps the order of arrival.
-        return min(able, key=lambda job: (-job.request.priority, job.running), default=None)
+        return min(able, key=lambda job: (-job.request.priority, job.begun, job.running), default=None)
 
     def place(self, job: Job) -> Sequence:
         """The job's next sequence, in a free slot. Raises what preparing its text raises; the slot stays free then."""

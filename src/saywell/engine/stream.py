@@ -40,6 +40,11 @@ class Window:
     def unread_s(self) -> float:
         return sum(self._unread.values())
 
+    def begin_again(self) -> None:
+        """As at the start: nothing has come, and nothing has been read."""
+        self.head, self._unread = 0, {}
+        self.read_at = time.monotonic()
+
     def put(self, index: int, seconds: float) -> None:
         if not seconds:
             return
@@ -113,6 +118,8 @@ class Stream:
         self._error: SaywellError | None = None
         self._closed = False
         self._read_s = 0.0
+        self._collecting = False
+        self._collected: list[AudioChunk] = []
 
     # The engine's side
 
@@ -124,6 +131,18 @@ class Stream:
             self.window.put(chunk.index, len(chunk.samples) / chunk.sample_rate)
             if chunk.index == self.window.head:
                 self._wake()
+
+    def begin_again(self) -> bool:
+        """Forget what has come, since the same will come again from its beginning. False if some of it has been read,
+        other than by `collect`, which gives nothing away before the end."""
+        with self._changed:
+            if self._closed or (self._read_s and not self._collecting):
+                return False
+            self._ready.clear()
+            self._collected.clear()
+            self._read_s = 0.0
+            self.window.begin_again()
+            return True
 
     def finish(self, summary: Summary) -> None:
         with self._changed:
@@ -156,7 +175,10 @@ class Stream:
                 del self._ready[chunk.index]
                 self.window.head += 1
             if len(chunk.samples):
-                return self._placed(chunk)
+                placed = self._placed(chunk)
+                if self._collecting:
+                    self._collected.append(placed)
+                return placed
         if self._error is not None:
             raise self._error
         if self._finished is not None:
@@ -217,11 +239,17 @@ class Stream:
 
     def collect(self) -> Audio:
         """All of it, joined. Blocks until the end."""
-        return self._join(list(self))
+        self._collecting = True
+        for _ in self:
+            """Kept as it is taken, under the lock."""
+        return self._join(self._collected)
 
     async def acollect(self) -> Audio:
         """All of it, joined."""
-        return self._join([chunk async for chunk in self])
+        self._collecting = True
+        async for _ in self:
+            """Kept as it is taken, under the lock."""
+        return self._join(self._collected)
 
     def _join(self, chunks: list[AudioChunk]) -> Audio:
         if self.summary is None or not chunks:

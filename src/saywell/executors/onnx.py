@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,11 +12,19 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from saywell import RUNTIME_CAME_FIRST
 from saywell.errors import SaywellError
 from saywell.executors.base import Threading
 from saywell.executors.pages import huge_pages
 
 Array = npt.NDArray[Any]
+
+if RUNTIME_CAME_FIRST:
+    ort.disable_telemetry_events()
+    logging.getLogger(__name__).warning(
+        "onnxruntime was imported before saywell, so it may have told its maker of this process already; its events "
+        "are off from now on. Import saywell first, or set ORT_DISABLE_TELEMETRY=1"
+    )
 
 _DTYPES: dict[str, Any] = {
     "tensor(float)": np.float32,

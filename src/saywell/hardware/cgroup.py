@@ -42,6 +42,20 @@ def memory_limit(root: Path = Path("/")) -> int | None:
     return min((level.limit for level in memory_levels(root)), default=None)
 
 
+def oom_kills(root: Path = Path("/")) -> int | None:
+    """Processes killed for want of memory, in this process's groups and on the machine; None: the kernel tells none."""
+    counts = [_counter(group / "memory.events", "oom_kill") for group in _groups(root, "memory")]
+    counts += [_counter(group / "memory.oom_control", "oom_kill") for group in _groups(root, "memory")]
+    told = [count for count in (*counts, _counter(root / "proc/vmstat", "oom_kill")) if count is not None]
+    return sum(told) if told else None
+
+
+def _counter(path: Path, name: str) -> int | None:
+    """The number behind `name` in a file of lines `name number`."""
+    fields = (line.split() for line in read_text(path).splitlines())
+    return next((int(parts[1]) for parts in fields if parts[:1] == [name] and parts[1:2] and parts[1].isdigit()), None)
+
+
 def own_group(controller: str, root: Path = Path("/")) -> Path | None:
     """Directory of this process's group for a controller; None: there are no control groups."""
     return next(_groups(root, controller), None)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from types import FrameType
 
 import anyio.to_thread
@@ -24,8 +26,29 @@ _log = logging.getLogger(__name__)
 _SIGNALS = [signal.SIGINT, signal.SIGTERM]
 if sys.platform == "win32":
     _SIGNALS.append(signal.SIGBREAK)
+elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+    _SIGNALS.append(signal.SIGHUP)  # the terminal was closed
+WAITING_CONNECTIONS, ACCEPTED_AT_ONCE = 1024, 8
+"""In the kernel's queue, and taken from it before the event loop does anything else, such as closing some."""
+MOST_CONNECTIONS, RESERVE = 4096, 64
+"""Connections at most, and descriptors kept for everything else: files, pipes, probes that come when all are taken."""
 _LAST_WORDS_S = 1
 """Seconds connections get to close once everything on them is over."""
+
+
+def most_connections() -> int:
+    """How many connections there may be: what the process may open, as far as it can be raised, less a reserve."""
+    if sys.platform == "win32":
+        return MOST_CONNECTIONS
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + RESERVE
+    raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < raised:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+        soft = raised
+    return max(RESERVE, min(MOST_CONNECTIONS, soft - RESERVE)) if soft != resource.RLIM_INFINITY else MOST_CONNECTIONS
 
 
 class Server(uvicorn.Server):
@@ -34,14 +57,14 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI) -> None:
         config = uvicorn.Config(
             app,
-            http=Protocol,
+            http=partial(Protocol, most=most_connections()),  # type: ignore[arg-type]  # called like the class
             ws="none",  # no WebSocket routes yet: an upgrade is answered as a plain request
             lifespan="on",
             log_config=None,
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            backlog=2048,
+            backlog=ACCEPTED_AT_ONCE,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=_LAST_WORDS_S,
         )
@@ -72,6 +95,11 @@ class Server(uvicorn.Server):
             return
         self._service.draining = True
         self._until = time.monotonic() + self._service.drain_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for sock in sockets or []:
+            sock.listen(WAITING_CONNECTIONS)
 
     async def on_tick(self, counter: int) -> bool:
         if await super().on_tick(counter):

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+_log = logging.getLogger(__name__)
+
 HEAD_S = 10.0
 """Seconds a request's head may take, from the connection or from its first byte."""
 HEAD_BYTES = 64 << 10
+SEND_BYTES = 64 << 10
+"""Asked of the kernel for what is sent and not yet taken (it doubles that): about three seconds of WAV. Left to itself
+it takes megabytes, and a reader who does not read looks like one who does."""
 LINGER_S = 30.0
 """Seconds a client may take to fetch the end of a finished response."""
 HANG_UP = "saywell.hang_up"
@@ -17,14 +24,31 @@ HANG_UP = "saywell.hang_up"
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection, of at most `most` at a time."""
 
     _deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
 
+    def __init__(self, *args: Any, most: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._most = most
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         self._expect_head()
+        there = [each for each in self.connections if isinstance(each, Protocol) and not each.transport.is_closing()]
+        if len(there) > self._most:
+            self._make_room(there)
+
+    def _make_room(self, there: list[Protocol]) -> None:
+        """Hang up on who has waited longest without asking for anything; if nobody waits, on this one."""
+        idle = [each for each in there if each._deadline is not None]
+        longest = min(idle, key=lambda each: each._deadline.when() if each._deadline else 0.0, default=self)
+        _log.warning("%d connections are open, which is the limit: hanging up on idle ones", self._most)
+        longest.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

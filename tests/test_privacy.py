@@ -1,0 +1,46 @@
+"""Nothing of this program tells anybody that it runs: the runtime's telemetry is off before it is imported."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SPEAK = "import saywell; saywell.open().say('Good morning.')"
+WORKER = "import saywell; saywell.open(worker=True).say('Good morning.')"
+
+
+def run(program: str, home: Path, *before: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    environ = {**kept, "HOME": str(home), "XDG_DATA_HOME": str(home / "data"), **variables}
+    command = [*before, sys.executable, "-c", f"if __name__ == '__main__':\n    {program}"]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=100)
+
+
+@pytest.mark.parametrize("program", [SPEAK, WORKER])
+def test_no_file_about_this_machine_is_left(tmp_path: Path, program: str) -> None:
+    run(program, tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and "onnxruntime" in str(path).lower()] == []
+    assert not (tmp_path / ".cache" / "Microsoft").exists()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace looks at what a process asks the system for")
+def test_no_name_is_looked_up(tmp_path: Path) -> None:
+    told = tmp_path / "calls"
+    run(WORKER, tmp_path, "strace", "-f", "-e", "trace=connect,sendto,sendmmsg", "-o", str(told))
+    assert [line for line in told.read_text().splitlines() if "AF_INET" in line] == []
+
+
+def test_a_program_that_wants_it_has_it(tmp_path: Path) -> None:
+    program = "import saywell, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    assert run(program, tmp_path).stdout == "1\n"
+    assert run(program, tmp_path, ORT_DISABLE_TELEMETRY="0").stdout == "0\n"
+
+
+def test_a_program_that_came_first_is_warned_once(tmp_path: Path) -> None:
+    program = "import onnxruntime, saywell; t = saywell.open(); t.say('Hi.'); t.say('Hi.')"
+    assert run(program, tmp_path).stderr.count("Import saywell first") == 1

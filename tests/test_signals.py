@@ -1,0 +1,81 @@
+"""Ends asked for from outside: at any moment, to one process or to all of a group."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+LONG = " ".join(["The harbour was quiet that morning, and nobody had slept well."] * 60)
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "saywell", *arguments]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def ready(port: int) -> None:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        try:
+            if urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=2).status == 200:
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError("the server did not get ready")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda each: each.name)
+def test_a_signal_to_the_whole_group_lets_what_is_spoken_end(number: signal.Signals) -> None:
+    port = free_port()
+    with started("serve", "--port", str(port)) as server:
+        ready(port)
+        body = json.dumps({"input": LONG, "response_format": "pcm"}).encode()
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{port}/v1/audio/speech", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            first = answer.read(4800)
+            os.killpg(server.pid, number)
+            rest = answer.read()
+        assert len(first + rest) > 24000 * 2 * 120
+        assert server.wait(30) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda each: each.name)
+@pytest.mark.parametrize("after_s", [0.08, 0.2, 0.35, 0.5])
+def test_a_signal_during_the_start_ends_it_without_a_traceback(
+    tmp_path: Path, number: signal.Signals, after_s: float
+) -> None:
+    with started("say", LONG, "-o", str(tmp_path / "out.wav")) as process:
+        time.sleep(after_s)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=20)
+    assert process.returncode in (128 + number, -number)  # the latter before there is a handler
+    assert "internal error" not in told
+    assert "Traceback" not in told or process.returncode == -number
+    assert list(tmp_path.iterdir()) == []
