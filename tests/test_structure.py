@@ -22,7 +22,7 @@ FLOORS = (
     "executors",
     "models",
     "engine",
-    "server cli commands bench integrations",
+    "server cli commands bench integrations __main__",
     "s1_mini smart_backend",
 )
 """From the ground up: what stands on one floor may import from its own and from those below."""
