@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def handler(hub: StandIn) -> type[BaseHTTPRequestHandler]:
             if self.path.startswith(f"/api/models/{REPO}/revision/"):
                 self.info(self.path.split("/revision/")[1].split("?")[0])
             elif self.path.startswith(f"/{REPO}/resolve/"):
-                self.file(*self.path.removeprefix(f"/{REPO}/resolve/").split("/"))
+                self.file(*self.path.removeprefix(f"/{REPO}/resolve/").split("/", 1))
             else:
                 self.refuse(404, "RepoNotFound")
 
@@ -111,7 +112,7 @@ def handler(hub: StandIn) -> type[BaseHTTPRequestHandler]:
 def sibling(name: str, content: bytes) -> dict[str, Any]:
     blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
     found: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": blob}
-    if name.endswith(".pth"):
+    if name.endswith((".pth", ".onnx")):
         found["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
     return found
 
@@ -259,6 +260,40 @@ def test_gated_needs_a_token_that_is_never_shown(hub: StandIn, tmp_path: Path) -
 def test_unknown_revision(hub: StandIn, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="no revision 'c"):
         fetch(hub, tmp_path, revision="c" * 40)
+
+
+@pytest.fixture
+def voice(hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A voice that is free, lies in a folder of its repository, and whose content is known here."""
+    content = b"graph" * 50_000
+    hub.commits[OLD]["voices/bf_emma.int8.onnx"] = content
+    digests = {"voices/bf_emma.int8.onnx": hashlib.sha256(content).hexdigest()}
+    emma = replace(sources.SOURCES["emma"], repo=REPO, digests=digests)
+    monkeypatch.setattr(sources, "SOURCES", {**sources.SOURCES, "emma": emma})
+    return content
+
+
+def test_a_free_voice_needs_no_acceptance_and_lies_where_it_is_looked_for(
+    hub: StandIn, voice: bytes, tmp_path: Path
+) -> None:
+    path = pull("emma", tmp_path, endpoint=hub.url)
+    assert (path, (path / "bf_emma.int8.onnx").read_bytes()) == (tmp_path / "emma", voice)
+    assert read_record(path)["accepted"] == "Apache-2.0"
+
+
+def test_another_file_under_the_name_of_a_voice_is_refused(hub: StandIn, voice: bytes, tmp_path: Path) -> None:
+    hub.commits[OLD]["voices/bf_emma.int8.onnx"] = voice + b"trained again"
+    with pytest.raises(BadDownload, match="another voices/bf_emma"):
+        pull("emma", tmp_path, endpoint=hub.url)
+    assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_a_voice_that_arrives_damaged_is_fetched_again(hub: StandIn, voice: bytes, tmp_path: Path) -> None:
+    hub.longer = True
+    with pytest.raises(BadDownload, match="longer than announced"):
+        pull("emma", tmp_path, endpoint=hub.url)
+    hub.longer = False
+    assert (pull("emma", tmp_path, endpoint=hub.url) / "bf_emma.int8.onnx").read_bytes() == voice
 
 
 def test_unknown_name() -> None:
