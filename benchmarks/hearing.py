@@ -52,8 +52,10 @@ def hear_words(samples: Samples, rate: int) -> list[tuple[str, float, float]]:
             word_timestamps=True,
         )
         heard = [word for segment in segments for word in segment.words or ()]
-        begins -= len(_BESIDE) / RATE
-        found += [(said, begins + word.start, begins + word.end) for word in heard for said in words(word.word)]
+        ends, before = begins + len(piece) / RATE, begins - len(_BESIDE) / RATE
+        for word in heard:
+            span = max(begins, before + word.start), min(ends, before + word.end)
+            found += [(said, *span) for said in words(word.word)]
     return found
 
 

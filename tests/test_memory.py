@@ -132,7 +132,7 @@ def test_a_worker_is_weighed_and_the_next_plan_knows(tmp_path: Path) -> None:
     with start(light, worker=True) as speaker:
         speaker.say("Long enough for a pulse of the worker to be counted, or two of them.")
         deadline = time.monotonic() + 30
-        while speaker.engine.most_bytes < 40 * MIB and time.monotonic() < deadline:
+        while speaker.engine.most_bytes < 120 * MIB and time.monotonic() < deadline:
             time.sleep(0.05)
     after = decide(settings)
     assert after.spec.overhead_bytes > 10 * MIB
