@@ -149,6 +149,18 @@ def test_the_rate_is_exact_and_the_pitch_is_kept(engine: Engine, speed: float) -
     assert high / low < 1.08
 
 
+@pytest.mark.parametrize("rate", [1.0, 3.3, 4.0])
+def test_any_length_is_spoken_at_any_speed(rate: float) -> None:
+    """Also where the last window is so short that none of its frames is taken."""
+    with ThreadPoolExecutor(1) as pool:
+        voice = acoustic.Acoustic(package.read("assets/hibari.onnx"), pool)
+    for last in range(33, 60):
+        ends = np.array([acoustic.LEAD, last - acoustic.TAIL, last + 4, last + 20])
+        inner = np.zeros((1, 130, last + 20), np.float32)
+        score = acoustic.Score(ends, np.full(last + 20, 120, np.float32), inner, rate)
+        assert len(np.concatenate(list(voice.speak(score, 0)))) == round((last + 20) / rate) * 300
+
+
 def test_what_is_heard_first_is_speech(engine: Engine) -> None:
     spoken = [say(engine, text) for text in ("Hello there.", "Fish and chips.", "She sells.", "What is it?", "Ten.")]
     firsts = [int(np.flatnonzero(audible(audio.samples, audio.sample_rate))[0]) * 5 for audio in spoken]

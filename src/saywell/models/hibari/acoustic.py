@@ -171,6 +171,8 @@ class _Vocoder:
     def sound(self, spectra: Floats) -> Floats:
         """Samples of the next frames [frames × HOP]. spectra: SPECTRA side by side [frames, 5 × BINS]."""
         frames = len(spectra)
+        if not frames:  # of a short window at high speed none may be taken
+            return np.zeros(0, np.float32)
         harmonics, angle, noise, free, phase = (spectra[:, at : at + BINS] for at in range(0, 5 * BINS, BINS))
         fresh = self._pulses(self.f0[self.frame : self.frame + frames + AHEAD]).astype(np.float64)
         train = np.concatenate((self.late, fresh))
