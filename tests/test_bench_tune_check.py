@@ -15,6 +15,7 @@ from test_tune_trials import MACHINE, SPEC, TESTS
 TWO_CORES = replace(MACHINE, cpu=replace(MACHINE.cpu, physical=2, logical=2, performance=2))
 
 
+@pytest.mark.slow  # every combination of choices is timed
 @pytest.mark.timeout(300)
 def test_the_fastest_of_all_is_found_from_a_right_rule_and_a_wrong_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
