@@ -18,7 +18,7 @@ from saywell import __version__
 
 # Plain help: rich would double the time until it shows.
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-state = {"debug": False}
+state = {"debug": False, "signal": 0}
 
 BROKEN_PIPE, INTERRUPTED = 141, 130
 """128 + the signal, as shells report them."""
@@ -51,6 +51,10 @@ def main() -> None:
         app(prog_name="saywell")
     except KeyboardInterrupt as error:
         sys.exit(_code_of(error))
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED and state["signal"]:  # typer makes one code of all interrupts
+            leaving.code = 128 + state["signal"]
+        raise
 
 
 def _ended(number: int, frame: FrameType | None) -> None:
@@ -58,6 +62,7 @@ def _ended(number: int, frame: FrameType | None) -> None:
         # Raised there, it would come out as an ImportError, or end the program in the middle of C code.
         threading.Timer(_AGAIN_S, signal.raise_signal, (number,)).start()
         return
+    state["signal"] = number
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
 

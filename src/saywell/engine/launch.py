@@ -78,7 +78,7 @@ def start(decision: Decision, *, worker: bool = False) -> Speaker:
     engine = build(decision, worker=worker)
     try:
         engine.start()
-    except Exception:
+    except BaseException:  # an interrupt, too: a thread that goes on while the program ends breaks in the middle
         engine.close()
         raise
     return Speaker(decision, engine)
