@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from saywell.types import Samples
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
+    from faster_whisper.transcribe import Segment
 
 RATE = 16000
 """Hz."""
@@ -43,15 +44,7 @@ def hear_words(samples: Samples, rate: int) -> list[tuple[str, float, float]]:
     """Each word in lower case with its start and end in seconds; a number's words share its times."""
     found = []
     for begins, piece in _pieces(samples, rate):
-        segments, _ = _whisper(1).transcribe(
-            np.concatenate((_BESIDE, piece, _BESIDE)),
-            language="en",
-            beam_size=_BEAM,
-            temperature=0.0,
-            condition_on_previous_text=False,
-            word_timestamps=True,
-        )
-        heard = [word for segment in segments for word in segment.words or ()]
+        heard = [word for segment in _segments(piece, 1, word_timestamps=True) for word in segment.words or ()]
         ends, before = begins + len(piece) / RATE, begins - len(_BESIDE) / RATE
         for word in heard:
             span = max(begins, before + word.start), min(ends, before + word.end)
@@ -60,15 +53,15 @@ def hear_words(samples: Samples, rate: int) -> list[tuple[str, float, float]]:
 
 
 def _transcribe(piece: Samples, threads: int) -> str:
-    segments, _ = _whisper(threads).transcribe(
-        np.concatenate((_BESIDE, piece, _BESIDE)),
-        language="en",
-        beam_size=_BEAM,
-        temperature=0.0,
-        condition_on_previous_text=False,
-        without_timestamps=True,
-    )
-    return " ".join(segment.text.strip() for segment in segments)
+    return " ".join(segment.text.strip() for segment in _segments(piece, threads, without_timestamps=True))
+
+
+def _segments(piece: Samples, threads: int, **times: bool) -> Iterable[Segment]:
+    heard = np.concatenate((_BESIDE, piece, _BESIDE))
+    segments: Iterable[Segment] = _whisper(threads).transcribe(
+        heard, language="en", beam_size=_BEAM, temperature=0.0, condition_on_previous_text=False, **times
+    )[0]
+    return segments
 
 
 def _pieces(samples: Samples, rate: int) -> Iterator[tuple[float, Samples]]:
