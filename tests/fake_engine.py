@@ -164,7 +164,7 @@ class FakeEngine:
         stream = Stream(
             request,
             window_s=self.plan.buffer_s,
-            deadline=time.monotonic() + (request.timeout_s or self.plan.timeout_s),
+            timeout_s=request.timeout_s or self.plan.timeout_s,
             on_close=lambda: self._end(request.id),
         )
         with self._lock:
@@ -180,7 +180,7 @@ class FakeEngine:
         for index in range(knobs.chunks):
             if index:
                 self._wait(request, knobs.delay_s)
-            while request.id in self._running and (index == knobs.hang_at or not stream.window.wants(0)):
+            while request.id in self._running and (index == knobs.hang_at or not stream.window.wants_more()):
                 time.sleep(0.005)
             if request.id not in self._running:
                 return

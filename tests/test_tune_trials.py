@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -43,7 +44,7 @@ SPEC = replace(tiny_ar.spec("tiny", None), family="tiny_ar.paced")
 
 @pytest.fixture
 def trials(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trials]:
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     with closing(Trials(SPEC, 10.0, room=1 << 40)) as made:
         yield made
 
@@ -79,7 +80,7 @@ def test_engines_that_are_not_wanted_any_more_are_gone(trials: Trials) -> None:
 
 
 def test_what_does_not_fit_together_is_loaded_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     space = Space(Settings(slots=2), MACHINE, SPEC)
     both = [space.candidate({"threads": 2}.items()), space.candidate({"threads": 1}.items())]
     with closing(Trials(SPEC, 10.0, room=1)) as trials:

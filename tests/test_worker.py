@@ -21,7 +21,7 @@ import pytest
 from conftest import TINY_PLAN
 from saywell.engine import client as client_module
 from saywell.engine import launch, messages
-from saywell.engine.client import EngineClient
+from saywell.engine.client import EngineClient, _Active
 from saywell.engine.launch import Decision
 from saywell.errors import (
     Cancelled,
@@ -48,7 +48,7 @@ TESTS = Path(__file__).parent
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., EngineClient]]:
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     made: list[EngineClient] = []
 
     def _start(family: str = "tiny_ar.family", python: Path | None = None, **fields: object) -> EngineClient:
@@ -146,32 +146,65 @@ def test_a_killed_worker_is_replaced(start: Callable[..., EngineClient]) -> None
     assert client.health().state == "ready"
 
 
-def test_unheard_requests_are_tried_again_and_streaming_ones_told(start: Callable[..., EngineClient]) -> None:
+def killed_and_replaced(client: EngineClient) -> None:
+    restarts = client.health().restarts
+    os.kill(pid(client), signal.SIGKILL)
+    until(lambda: client.health().restarts > restarts and client.health().state == "ready", 20.0)
+
+
+@pytest.mark.parametrize("read", [0, 1, 5, 20])
+def test_an_answer_goes_on_where_it_was_when_its_worker_dies(start: Callable[..., EngineClient], read: int) -> None:
+    """To the bit, with its words and their places, and with sentences that were ahead of the one being read."""
+    client = start(slots=4, lookahead=4, buffer_s=2.0)
+    request = Request(text=LONG * 2)  # without a seed: the next worker has to draw the same
+    stream = client.submit(request)
+    heard = [next(stream) for _ in range(read)]
+    killed_and_replaced(client)
+    heard += [next(stream) for _ in range(5)]
+    killed_and_replaced(client)
+    heard += list(stream)
+    assert stream.summary is not None
+    golden = client.submit(ask(LONG * 2, seed=stream.summary.seed))
+    whole = list(golden)
+    np.testing.assert_array_equal(
+        np.concatenate([chunk.samples for chunk in heard]), np.concatenate([chunk.samples for chunk in whole])
+    )
+    assert "".join(chunk.text for chunk in heard) == LONG * 2
+    assert golden.summary is not None
+    assert stream.summary.audio_s == pytest.approx(golden.summary.audio_s)
+    assert stream.summary.sequences == golden.summary.sequences
+    assert stream.summary.first_audio_s < stream.summary.total_s
+
+
+def test_the_end_of_an_answer_may_be_all_that_was_lost(start: Callable[..., EngineClient]) -> None:
+    client = start()
+    stream = client.submit(ask())
+    until(lambda: 0 in stream._over)
+    with client._lock:  # as if the worker had died between the last sound and the word that it was the last
+        client._active[stream.request.id] = _Active(stream, time.monotonic())
+        stream._finished = None
+    killed_and_replaced(client)
+    assert stream.collect().summary.sequences == 1
+
+
+def test_where_the_next_worker_would_sound_otherwise_only_the_unheard_begin_again(
+    start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = start(slots=1, lookahead=1, buffer_s=0.2)
-    streaming = client.submit(ask(LONG))
+    golden = [client.submit(ask(LONG if seed else "One. " + LONG, seed=seed)).collect().samples for seed in range(3)]
+    streaming, whole, waiting = (client.submit(ask(LONG if seed else "One. " + LONG, seed=seed)) for seed in range(3))
+    done: list[Audio] = []
+    reader = threading.Thread(target=lambda: done.append(whole.collect()))
     next(streaming)
-    waiting = [client.submit(ask(seed=seed)) for seed in range(3)]
+    reader.start()
+    until(lambda: len(whole._collected) > 1, 20.0)
+    monkeypatch.setattr(client, "_memory_ran_out", lambda: True)
     os.kill(pid(client), signal.SIGKILL)
     with pytest.raises(WorkerDied):
         list(streaming)
-    again = [stream.collect().samples for stream in waiting]
-    for seed, samples in enumerate(again):
-        np.testing.assert_array_equal(samples, client.submit(ask(seed=seed)).collect().samples)
-
-
-def test_a_whole_answer_outlives_workers_whatever_they_had_said_of_it(start: Callable[..., EngineClient]) -> None:
-    """Read piece by piece inside the program, but nothing has left it."""
-    client = start(slots=1, lookahead=1, buffer_s=0.2)
-    golden = client.submit(ask(LONG)).collect()
-    stream, done = client.submit(ask(LONG)), list[Audio]()
-    reader = threading.Thread(target=lambda: done.append(stream.collect()))
-    reader.start()
-    for restarts in (1, 2, 3):
-        until(lambda: len(stream._collected) > 1, 10.0)
-        os.kill(pid(client), signal.SIGKILL)
-        until(lambda n=restarts: client.health().restarts == n and client.health().state == "ready", 20.0)
     reader.join(30.0)
-    np.testing.assert_array_equal(done[0].samples, golden.samples)
+    np.testing.assert_array_equal(done[0].samples, golden[1])
+    np.testing.assert_array_equal(waiting.collect().samples, golden[2])
 
 
 def test_signals_to_the_whole_group_are_not_the_workers_business(start: Callable[..., EngineClient]) -> None:
@@ -302,7 +335,7 @@ def test_close_gives_threads_and_descriptors_back(start: Callable[..., EngineCli
 
 
 def test_a_start_that_fails_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     spec = replace(tiny_ar.spec("tiny", None), family="tiny_ar.incomplete")
     decision = Decision(settings=Settings(), hardware=detect(), spec=spec, plan=TINY_PLAN)
     before = len(psutil.Process().children())

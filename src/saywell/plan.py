@@ -228,7 +228,7 @@ class _Decision:
         return {
             "timeout_s": self.take("timeout_s", self.rules.timeout_s(device)),
             "buffer_s": self.take("buffer_s", (10.0, "a reader that pauses for ten seconds loses nothing")),
-            "stall_s": self.take("stall_s", (30.0, "a reader silent for half a minute is gone")),
+            "stall_s": self.take("stall_s", (10.0, "a listener so far behind gives way, if places are short")),
             "hang_s": self.fact("hang_s", 30.0, "no step of a healthy model takes half a minute"),
         }
 

@@ -81,7 +81,11 @@ class Settings:
     buffer_s: Seconds | None = None
     """Seconds of audio a stream holds for a slow reader."""
     stall_s: Seconds | None = None
-    """Seconds a full stream waits for its reader before it is aborted."""
+    """Seconds a listener may fall behind the pace of speech before another one may have his place in the server."""
+    each_key: Count | None = None
+    """Requests in the making for one API key; three quarters of all where there are several keys."""
+    each_address: Count | None = None
+    """Requests in the making for one remote address; no limit unless set: a household or a proxy has one."""
     memory_budget_mb: Size | None = None
     """Mebibytes the engine may use."""
     cache_entries: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None

@@ -134,8 +134,8 @@ def _write_timestamps(path: Path, words: list[Timestamp], summary: Summary) -> N
 
 
 def _patient(settings: Settings, text: str) -> Settings:
-    """What the server needs to protect itself from many readers is in the way of a single one."""
-    wishes: dict[str, Any] = {"stall_s": settings.stall_s or PATIENT_S}
+    """What the server needs to protect itself from many is in the way of a single one."""
+    wishes: dict[str, Any] = {}
     if settings.max_text_chars is None and len(text) > 5000:
         wishes["max_text_chars"] = len(text)
     origins = {**settings.origins, **{name: settings.origins.get(name, "the say command") for name in wishes}}

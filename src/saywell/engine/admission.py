@@ -17,8 +17,8 @@ from saywell.types import ModelSpec, Request, Voice
 
 _TAG = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
 _LOOK_S = 0.1
-_LISTENERS = 8
-"""Answers that may be under way for each place: speech is made many times faster than it is heard."""
+_FRESH = 8
+"""Of so many places one is for who has heard nothing yet, whoever has taken the others."""
 _ANY = "und"
 """Language of a voice that speaks whatever its model can."""
 
@@ -54,10 +54,12 @@ class Admission:
         """Raise what speaks against the request, cheapest test first.
 
         `others`: ids of the requests that are not over, and how far each is ahead of its reader. Who is far ahead
-        needs no work for now and keeps nobody out. `seconds_each`: recent time of a request.
+        needs no work for now and keeps nobody out; and beside those who have something to hear already there is room
+        for a few who have not. `seconds_each`: recent time of a request.
         """
         plan = self._plan
-        due = sum(window.wants_more(0.0) for window in list(others.values()))
+        due = sum(window.wants_more() for window in others.values())
+        fresh = sum(not window.begun for window in others.values())
         if request.id in others:
             raise InvalidRequest(
                 "a request of this id is not over yet; make another one, or give it its own id", param="id"
@@ -66,13 +68,10 @@ class Admission:
         voice = self.voice(request)
         check_language(request.language, voice)
         places = plan.slots + plan.queue
-        if due >= places or len(others) >= _LISTENERS * places:
+        if due >= places and (fresh >= max(1, places // _FRESH) or due >= places + places // 2):
             wait = max(1.0, seconds_each * plan.queue / plan.slots)
-            what = (
-                f"{due} requests are running or waiting" if due >= places else f"{len(others)} answers are being read"
-            )
             raise TooManyRequests(
-                f"{what}, which is the limit; try again in {wait:.0f} s",
+                f"{due} requests are running or waiting, which is the limit; try again in {wait:.0f} s",
                 retry_after=wait,
             )
         if plan.check_memory:

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,7 @@ from saywell import footprint
 from saywell.child import spawn
 from saywell.engine import EngineHealth, State, Tidied
 from saywell.engine.admission import Admission
+from saywell.engine.job import seeded
 from saywell.engine.link import Link
 from saywell.engine.messages import (
     Abort,
@@ -38,8 +39,8 @@ from saywell.engine.messages import (
     unpack_from_worker,
 )
 from saywell.engine.pressure import refusal
-from saywell.engine.stream import Stream
-from saywell.errors import DeadlineExceeded, EngineClosed, InvalidRequest, SaywellError, Unavailable, WorkerDied
+from saywell.engine.stream import START, Resume, Stream
+from saywell.errors import EngineClosed, InvalidRequest, SaywellError, Unavailable, WorkerDied
 from saywell.hardware import cgroup
 from saywell.plan import Plan
 from saywell.relief import PressureReport
@@ -65,7 +66,7 @@ _KILLED_WHY = "the worker before was killed, which the system does when memory r
 _FIRST_TRIES = 3
 """Workers that may die before the first one has ever been ready; then the start has failed."""
 _MOST_DEATHS = 4
-"""Workers that a request may outlive: what kills every worker it meets must not do so for ever."""
+"""Workers in a row that may die without having added to an answer: what kills every worker must not do so for ever."""
 _BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Pause before the n-th start in a row that did not get ready."""
 
@@ -75,9 +76,22 @@ class _Active:
     """A request the client answers for."""
 
     stream: Stream
-    deadline: float
+    began: float
+    """When it was submitted, on the monotonic clock, …"""
+    heard: float | None = None
+    """… and when its first sound came."""
+    resume: Resume = START
+    """From where on the next worker speaks it."""
     deaths: int = 0
-    """Workers that died while they had it."""
+    """Workers that died while they had it and had nothing to show for it."""
+
+    def whole(self, summary: Summary) -> Summary:
+        """The summary of the worker that finished it, less what only that one knew: what came before it counts."""
+        if self.resume == START:
+            return summary
+        now = time.monotonic()
+        first = (self.heard or now) - self.began
+        return replace(summary, audio_s=self.stream.came_s, first_audio_s=first, total_s=now - self.began)
 
 
 class EngineClient:
@@ -147,16 +161,16 @@ class EngineClient:
                 raise refusal(self._pressure)
             others = {other: active.stream.window for other, active in self._active.items()}
             self._admission.check(request, others, self._seconds_each, loaded=self._loaded)
+            request = seeded(request, self.spec)  # here, so that another worker goes on with the same one
             message = _packed(request)
-            deadline = time.monotonic() + (request.timeout_s or self.plan.timeout_s)
             stream = Stream(
                 request,
                 window_s=self.plan.buffer_s,
-                deadline=deadline,
+                timeout_s=request.timeout_s or self.plan.timeout_s,
                 on_close=lambda: self._abort(request.id),
-                on_read=lambda index, seconds, head: self._credit(request.id, index, seconds, head),
+                on_read=lambda seconds: self._credit(request.id, seconds),
             )
-            self._active[request.id] = _Active(stream, deadline)
+            self._active[request.id] = _Active(stream, time.monotonic())
             if self._state == "ready":  # while a worker is being replaced, requests wait for the new one
                 self._send_packed(message)
         return stream
@@ -251,9 +265,9 @@ class EngineClient:
             self._changed.notify_all()
         self._send(Abort(request_id=request_id))
 
-    def _credit(self, request_id: str, index: int, seconds: float, head: int) -> None:
+    def _credit(self, request_id: str, seconds: float) -> None:
         if request_id in self._active:
-            self._send(Credit(request_id=request_id, index=index, seconds=seconds, head=head))
+            self._send(Credit(request_id=request_id, seconds=seconds))
 
     # The worker's life
 
@@ -312,6 +326,8 @@ class EngineClient:
     def _sound(self, message: Sound) -> None:
         active = self._active.get(message.request_id)
         if active is not None:
+            active.deaths = 0
+            active.heard = active.heard or time.monotonic()
             active.stream.put(chunk(message))
 
     def _finished(self, request_id: str, summary: Summary) -> None:
@@ -320,7 +336,7 @@ class EngineClient:
             self._seconds_each += 0.1 * (summary.total_s - self._seconds_each)
             self._changed.notify_all()
         if active is not None:
-            active.stream.finish(summary)
+            active.stream.finish(active.whole(summary))
 
     def _failed(self, request_id: str, error: SaywellError) -> None:
         with self._changed:
@@ -347,11 +363,12 @@ class EngineClient:
             self._error = None
             self._misses = 0
             for active in self._active.values():
-                self._send(Submit(request=active.stream.request))
+                self._send(Submit(request=active.stream.request, resume=active.resume))
             self._changed.notify_all()
 
     def _broken(self, error: SaywellError) -> None:
-        """Loading failed: the same would happen again, so the reason is kept and nobody is made to wait."""
+        """Loading failed: nobody is made to wait. At the start the same would happen again; a model that has been there
+        before is tried again after a while."""
         with self._changed:
             if self._state in ("draining", "closed"):
                 return
@@ -359,6 +376,9 @@ class EngineClient:
             self._state = "failed"
             lost, self._active = list(self._active.values()), {}
             self._changed.notify_all()
+            if self._link is not None:  # it has nothing more to say
+                self._link.put_down = True
+                self._link.child.process.kill()
         for active in lost:
             active.stream.fail(copy(error))
 
@@ -367,15 +387,18 @@ class EngineClient:
         status = link.end()
         with self._changed:
             self._link = None
+            lighter = "precision" in self._pressure.changes
             self._health = None
             short = status == KILLED and not link.put_down and self._memory_ran_out()
             self._strained = _KILLED_WHY if short else ""
-            if self._state in ("closed", "failed"):
+            if self._state == "closed" or (self._state == "failed" and self._admission is None):
                 return
-            doomed = self._condemn() if self._state != "loading" else []
+            # Another worker gives the same samples, unless one of the two has lighter weights than planned.
+            doomed = self._condemn(alike=not short and not lighter) if self._state in ("ready", "draining") else []
             leaving = self._state == "draining"
             if not leaving:
-                self._state = "loading"
+                if self._state != "failed":  # or the reason would be gone
+                    self._state = "loading"
                 self._restarts += 1
                 self._misses += 1
             self._changed.notify_all()
@@ -390,16 +413,20 @@ class EngineClient:
         else:
             self._relaunch()
 
-    def _condemn(self) -> list[_Active]:
-        """Those nobody will try again: already being read, tried too often, or no worker follows. Under the lock."""
+    def _condemn(self, *, alike: bool) -> list[_Active]:
+        """Those nobody goes on with: tried too often, or no worker follows that could. Under the lock.
+
+        `alike`: the next worker would give the same samples.
+        """
         last = self._state == "draining"
+        doomed = []
         for active in self._active.values():
             active.deaths += 1
-        doomed = [
-            active
-            for active in self._active.values()
-            if last or active.deaths > _MOST_DEATHS or not active.stream.begin_again()
-        ]
+            resume = active.stream.resume(alike=alike)
+            if last or active.deaths > _MOST_DEATHS or resume is None:
+                doomed.append(active)
+            else:
+                active.resume = resume
         for active in doomed:
             del self._active[active.stream.request.id]
         return doomed
@@ -410,26 +437,27 @@ class EngineClient:
         return before is None or now is None or now > before
 
     def _relaunch(self) -> None:
-        pause = _BACKOFF_S[min(self._misses - 1, len(_BACKOFF_S) - 1)]
-        with self._changed:
-            self._changed.wait_for(lambda: self._state in ("draining", "closed"), pause)
-        try:
-            self._launch()
-        except SaywellError as error:
-            self._broken(error)
+        """Start the next worker after a pause; where one has been ready before, until that succeeds."""
+        while True:
+            pause = _BACKOFF_S[min(self._misses - (self._state != "failed"), len(_BACKOFF_S) - 1)]
+            with self._changed:
+                self._changed.wait_for(lambda: self._state in ("draining", "closed"), pause)
+            try:
+                self._launch()
+            except SaywellError as error:
+                self._broken(error)
+                if self._admission is not None and self._state == "failed":
+                    self._misses += 1
+                    continue
+            return
 
     def _watch(self) -> None:
-        """Kill a worker that has gone silent, and requests whose reader never came back for them."""
+        """Kill a worker that has gone silent."""
         while self._state != "closed":
             time.sleep(_WATCH_S)
             now = time.monotonic()
             if self._link is not None and now - self._heard > _SILENT_S:
                 self._kill("it has gone silent")
-            with self._lock:
-                late = [request_id for request_id, active in self._active.items() if now > active.deadline + 1.0]
-            for request_id in late:
-                self._failed(request_id, DeadlineExceeded("the deadline passed before the speech was finished"))
-                self._send(Abort(request_id=request_id))
 
     def _kill(self, why: str) -> None:
         link = self._link

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -15,12 +14,12 @@ import psutil
 
 from saywell.engine import EngineHealth, State, Tidied
 from saywell.engine.admission import Admission
-from saywell.engine.job import Job
+from saywell.engine.job import Job, seeded
 from saywell.engine.loop import Loop, cause
 from saywell.engine.pressure import Look, Watch, refusal
 from saywell.engine.recovery import ran_out
 from saywell.engine.resident import Loader, Resident, give_back
-from saywell.engine.stream import Outlet, Stream
+from saywell.engine.stream import START, Outlet, Resume, Stream
 from saywell.errors import Cancelled, DeadlineExceeded, EngineClosed, OutOfMemory, SaywellError, Unavailable
 from saywell.executors.pinning import pin
 from saywell.models.base import load_family
@@ -135,48 +134,47 @@ class Engine:
             raise refusal(pressure)
 
     def _open(self, request: Request) -> Stream:
-        deadline = self._deadline(request)
+        request = seeded(request, self.spec)
         stream = Stream(
             request,
             window_s=self.plan.buffer_s,
-            deadline=deadline,
+            timeout_s=self._timeout_s(request),
             on_close=lambda: self.abort(request.id),
             on_read=lambda *_: self.wake(_nothing),
         )
-        self._accept(request, stream, deadline)
+
+        def admit() -> Voice:
+            others = {other: outlet.window for other, outlet in list(self._loop.in_flight.items())}
+            return self._admission.check(request, others, self._loop.seconds_each, loaded=self._resident.loaded)
+
+        self._accept(request, stream, admit)
         return stream
 
-    def _seed(self, request: Request) -> int:
-        """The one asked for; else a new one, for a model whose draws are a matter of luck."""
-        if request.sampling.seed is not None:
-            return request.sampling.seed
-        return secrets.randbits(63) if self.spec.kind == "autoregressive" else 0
+    def _timeout_s(self, request: Request) -> float:
+        return request.timeout_s or self.plan.timeout_s
 
-    def _deadline(self, request: Request) -> float:
-        return time.monotonic() + (request.timeout_s or self.plan.timeout_s)
+    def accept(self, request: Request, outlet: Outlet, resume: Resume = START) -> None:
+        """Take a request that has been admitted elsewhere, and whose audio goes to `outlet`. Raises if it cannot."""
+        self._accept(seeded(request, self.spec), outlet, lambda: self._admission.voice(request), resume)
 
-    def accept(self, request: Request, outlet: Outlet) -> None:
-        """Admit a request whose audio goes to `outlet`. Raises if it is refused."""
-        self._refuse_unless_ready()
-        self._accept(request, outlet, self._deadline(request))
-
-    def _accept(self, request: Request, outlet: Outlet, deadline: float) -> None:
-        seed, loop = self._seed(request), self._loop
+    def _accept(self, request: Request, outlet: Outlet, admit: Callable[[], Voice], resume: Resume = START) -> None:
+        loop = self._loop
         with self._door:
             if not self._open_to_jobs:
                 raise copy(self._error) if self._error else EngineClosed("the engine has stopped", retry_after=5.0)
-            others = {other: outlet.window for other, outlet in list(loop.in_flight.items())}
-            voice = self._admission.check(request, others, loop.seconds_each, loaded=self._resident.loaded)
+            voice = admit()
             loop.in_flight[request.id] = outlet
 
             def add() -> None:
-                loop.add(lambda: Job(request, voice, loop.plan, outlet, seed, deadline), outlet, request.id)
+                # Split as planned, whatever presses: a text cut otherwise sounds otherwise.
+                loop.add(lambda: Job(request, voice, self.plan, outlet, resume), outlet, request.id)
 
             # Handed over before the door can close: what comes after that is seen by nobody.
             if request.reference is None:
                 self.wake(add)
             else:
                 self.wake(_nothing)  # a model that was unloaded is loaded meanwhile
+                deadline = time.monotonic() + self._timeout_s(request)
                 self._preparing.submit(self._prepare, request, outlet, deadline, add)
 
     def _prepare(self, request: Request, outlet: Outlet, deadline: float, add: Callable[[], None]) -> None:
@@ -299,10 +297,9 @@ class Engine:
             self._shut()
 
     def _turn(self) -> None:
-        """One turn: what others asked for, whose time is over, the model there is, one step."""
+        """One turn: what others asked for, the model there is, one step."""
         loop = self._loop
         self._receive(0.0 if loop.able else _PAUSED_S if loop.scheduler else _IDLE_S)
-        loop.expire()
         loop.house()
         loop.work()
 

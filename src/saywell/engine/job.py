@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy.typing as npt
 
 from saywell.audio.stitch import Stitcher
 from saywell.audio.verdict import Verdict
-from saywell.engine.stream import Outlet
+from saywell.engine.stream import START, Outlet, Resume
 from saywell.models.base import DecodeJob
 from saywell.plan import Plan
 from saywell.text.check import speakable
 from saywell.text.normalise import normalise
 from saywell.text.split import chunks
-from saywell.types import AudioChunk, FinishReason, Frame, Request, Samples, Sequence, Summary, Timestamp, Voice
+from saywell.types import (
+    AudioChunk,
+    FinishReason,
+    Frame,
+    ModelSpec,
+    Request,
+    Samples,
+    Sequence,
+    Summary,
+    Timestamp,
+    Voice,
+)
 
 _CHARS_PER_S = 15.0
 """Typical speaking rate; only to guess how much audio a running sequence will still give."""
@@ -28,17 +41,17 @@ _GOLDEN = 0x9E3779B97F4A7C15
 class Job:
     """Hands out its sequences in text order, and knows when the last of them is done."""
 
-    def __init__(self, request: Request, voice: Voice, plan: Plan, outlet: Outlet, seed: int, deadline: float) -> None:
+    def __init__(self, request: Request, voice: Voice, plan: Plan, outlet: Outlet, resume: Resume = START) -> None:
+        """`request` has a seed. `resume`: from where on it is to be spoken."""
         self.request = request
         self.voice = voice
         self.outlet = outlet
-        self.seed = seed
-        self.deadline = deadline
         self._running: dict[Sequence, float] = {}
         self._plan = plan
-        self._texts = _texts(request, plan)
+        self._resume = resume
+        self._texts = islice(_texts(request, plan), resume.index, None)
         self._next = next(self._texts, None)
-        self._index = 0
+        self._index = resume.index
         self._submitted = time.monotonic()
         self._started: float | None = None
         self._first_audio: float | None = None
@@ -69,11 +82,29 @@ class Job:
         """Whether another sequence is worth a slot now: there is one, and the reader keeps up."""
         if self._next is None or (self._running and self._first_audio is None):
             return False  # until the first sound is out, nothing may slow it down
-        expected = sum(
+        return self.outlet.window.wants_more(self._expected_s)
+
+    @property
+    def heard_until(self) -> float:
+        """When a listener at the pace of speech has heard all that is made or being made, on the monotonic clock."""
+        return (self._first_audio or self._submitted) + self._audio_s + self._expected_s
+
+    @property
+    def _expected_s(self) -> float:
+        """Seconds of audio the running sequences are expected to give beyond what they have given."""
+        return sum(
             max(0.0, len(sequence.text) / _CHARS_PER_S / self.request.speed - produced)
             for sequence, produced in self._running.items()
         )
-        return self.outlet.window.wants_more(expected)
+
+    @property
+    def resumed(self) -> bool:
+        """Whether some of it had been delivered before this job was made."""
+        return self._resume != START
+
+    def delivered(self, sequence: Sequence) -> int:
+        """Samples of a sequence that had been delivered before the job was resumed."""
+        return self._resume.samples if sequence.index == self._resume.index else 0
 
     def take(self, slot: int) -> Sequence:
         """The next sequence, in `slot`. Its text is split and normalised now, not before it is needed."""
@@ -87,7 +118,7 @@ class Job:
             source=source,
             text=source if request.raw else normalise(source, request.language or self.voice.language),
             voice=self.voice,
-            seed=next_seed(self.seed, self._index),
+            seed=next_seed(self.request.sampling.seed or 0, self._index),
             max_frames=request.max_frames or self._plan.max_frames,
             slot=slot,
         )
@@ -121,13 +152,21 @@ class Job:
             queued_s=(self._started or now) - self._submitted,
             first_audio_s=(self._first_audio or now) - self._submitted,
             total_s=now - self._submitted,
-            seed=self.seed,
+            seed=self.request.sampling.seed or 0,
         )
 
 
 def next_seed(seed: int, steps: int = 1) -> int:
     """A seed that has nothing to do with this one, always the same."""
     return (seed + steps * _GOLDEN) % 2**63
+
+
+def seeded(request: Request, spec: ModelSpec) -> Request:
+    """The request with a seed: the one asked for; else a new one, for a model whose draws are a matter of luck."""
+    if request.sampling.seed is not None:
+        return request
+    seed = secrets.randbits(63) if spec.kind == "autoregressive" else 0
+    return replace(request, sampling=replace(request.sampling, seed=seed))
 
 
 def _texts(request: Request, plan: Plan) -> Iterator[str]:
@@ -168,6 +207,9 @@ class Track:
 
     def __post_init__(self) -> None:
         sequence = self.sequence
+        if not self.anew:
+            self._skip = self._sent = self.job.delivered(sequence)
+            self._named = self._skip > 0
         rate, request = sequence.voice.sample_rate, sequence.request
         self.verdict = Verdict(sequence.text, rate, request.speed)
         self.stitcher = None if request.raw else Stitcher(rate, request.speed)

@@ -14,8 +14,6 @@ from saywell.engine.scheduler import Scheduler
 from saywell.engine.stream import Outlet
 from saywell.errors import (
     BadAudio,
-    Cancelled,
-    DeadlineExceeded,
     InvalidText,
     ModelFailure,
     OutOfMemory,
@@ -29,6 +27,9 @@ _log = logging.getLogger(__name__)
 
 _HOLD_S = 10.0
 """How long new requests wait for those under way, so that the model can be loaded in another precision."""
+_REDRAW = 1 << 20
+"""Steps from a sequence's seed to that of its second draw: far beyond the number of sequences, whose seeds are a step
+apart."""
 _AGAIN_S = 2.0
 """Pause after a failed attempt to load."""
 
@@ -96,7 +97,7 @@ class Loop:
             if self.in_flight and now >= self._load_after:
                 self._load_for_those_waiting()
             return
-        waits = bool(self.pending) and not self._stays
+        waits = bool(self.pending) and not self._stays and not self._resident.preparing
         self.scheduler.hold = waits and now < self._hold_until
         if waits and not self.scheduler.begun:
             self._load_again()
@@ -158,17 +159,10 @@ class Loop:
             outlet.fail(cause(error, "the text could not be prepared"))
             return
         self.scheduler.add(job)
-        if not job.more:
+        if not job.more and job.resumed:
+            self._finish(job)  # all of it had been delivered, but not that this was all
+        elif not job.more:
             self.end(job, InvalidText("there is nothing to speak in this text", param="text"))
-
-    def expire(self) -> None:
-        """End the jobs whose deadline has passed and those nobody has read from for too long."""
-        now = time.monotonic()
-        for job in self.scheduler.jobs():
-            if now >= job.deadline:
-                self.end(job, DeadlineExceeded("the deadline passed before the speech was finished"))
-            elif job.outlet.window.idle_s(now) > self.plan.stall_s:
-                self.end(job, Cancelled(f"nothing was read for {self.plan.stall_s:g} s"))
 
     def end(self, job: Job, error: SaywellError) -> None:
         """End a job before its time."""
@@ -287,7 +281,7 @@ class Loop:
     def _draw_again(self, track: Track) -> None:
         _log.info("drawing a sequence again after a bad end")
         self._reset(track.sequence)
-        track.sequence.seed = next_seed(track.sequence.seed)
+        track.sequence.seed = next_seed(track.sequence.seed, _REDRAW)
         self._tracks[track.sequence] = Track(track.job, track.sequence, redrawn=True)  # prefilled on the next turn
 
     def _finish(self, job: Job) -> None:
@@ -298,7 +292,7 @@ class Loop:
         job.outlet.finish(summary)
 
     def _forget(self, sequence: Sequence) -> None:
-        del self._tracks[sequence]
+        self._tracks.pop(sequence, None)
         self.scheduler.finish(sequence)
         self._model.release(sequence)
 
@@ -314,13 +308,22 @@ class Loop:
         """While sequences that met a lack of memory are spoken again, one after the other and nothing beside them."""
         return any(track.anew for track in self._tracks.values())
 
+    @property
+    def _alone(self) -> Track | None:
+        """The sequence that is spoken while the others wait; None if they are not made to wait."""
+        tracks = list(self._tracks.values())
+        running = [track for track in tracks if track.sequence.state is not None]
+        return (running or tracks)[0] if self._careful else None
+
     def _begin_anew(self, error: Exception) -> None:
-        """Free what can be freed and speak what was running again, alone, from where it was heard to. Once."""
+        """Free what can be freed and speak what was running again, alone, from where it was heard to. Once: a second
+        time the one that was being spoken alone is ended, and the others get their turn."""
         _log.warning("memory ran out (%s); beginning anew with less", type(error).__name__)
+        alone = self._alone
         for job in self.scheduler.jobs():
             tracks = [track for track in self._tracks.values() if track.job is job]
             between = len(tracks) < job.running  # one of them: forgotten, and the job has not been left
-            if between or any(track.anew for track in tracks):
+            if between or alone in tracks:
                 self.end(job, out_of_memory())
                 continue
             for track in tracks:

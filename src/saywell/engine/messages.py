@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from saywell.engine import EngineHealth, Tidied
+from saywell.engine.stream import START, Resume
 from saywell.errors import EngineFailure, SaywellError, by_code, public_code
 from saywell.plan import Plan
 from saywell.types import AudioChunk, ModelSpec, Request, Summary, Timestamp, Voice
@@ -32,6 +33,7 @@ class Load(Message):
 
 class Submit(Message):
     request: Request
+    resume: Resume = START
 
 
 class Abort(Message):
@@ -39,12 +41,10 @@ class Abort(Message):
 
 
 class Credit(Message):
-    """The reader has read `seconds` of sequence `index` and now waits for sequence `head`."""
+    """The reader has read so much."""
 
     request_id: str
-    index: int
     seconds: float
-    head: int
 
 
 class Tidy(Message):

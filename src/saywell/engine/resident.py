@@ -32,10 +32,16 @@ class Resident:
         # Whoever prepares a reference holds the model; it must not be closed under their hands.
         self._held = threading.Condition()
         self._over: SaywellError | None = None
+        self._preparing = 0
 
     @property
     def loaded(self) -> bool:
         return self._model is not None
+
+    @property
+    def preparing(self) -> bool:
+        """Whether somebody holds the model, to encode a reference: to unload it would wait for them."""
+        return self._preparing > 0
 
     @property
     def model(self) -> Model:
@@ -77,7 +83,11 @@ class Resident:
                 raise copy(self._over)
             if not there or timeout_s <= 0:
                 raise TimeoutError
-            self.model.prepare(request)
+            self._preparing += 1
+            try:
+                self.model.prepare(request)
+            finally:
+                self._preparing -= 1
 
     def give_up(self, why: SaywellError) -> None:
         """Nothing is loaded from now on: whoever waits for a model is told."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from saywell.engine.job import Job
 from saywell.types import Sequence
 
+_MANY = 4
+"""Slots from which on one of them is worth keeping free: a fifth of the work at most."""
+
 
 class Scheduler:
     """Gives `slots` slots to the sequences of the jobs it holds; at most `lookahead` to one job."""
@@ -50,16 +53,26 @@ class Scheduler:
 
     def neediest(self) -> Job | None:
         """Who gets the next free slot: higher priority first, then who has not begun, so that nobody's first word waits
-        behind a long text; then who has fewest running, then who came first."""
-        if not self._free or len(self._running) >= self.slots:
+        behind a long text; then whose listener would be the first to hear nothing more; then who came first."""
+        if not self._free:
             return None
         able = [
             job
             for job in self._jobs.values()
-            if job.running < self._lookahead and job.eager and (job.begun or not self.hold)
+            if len(self._running) < self._limit(job)
+            and job.running < self._lookahead
+            and job.eager
+            and (job.begun or not self.hold)
         ]
         # min() keeps the first of equals, and a dict keeps the order of arrival.
-        return min(able, key=lambda job: (-job.request.priority, job.begun, job.running), default=None)
+        return min(able, key=lambda job: (-job.request.priority, job.begun, job.heard_until), default=None)
+
+    def _limit(self, job: Job) -> int:
+        """Sequences beside which a job may start another: of many slots the last one is for those who have not begun,
+        and of the slots that pressure has taken away they may have one."""
+        if not job.begun:
+            return self.slots + 1
+        return self.slots - 1 if self.slots >= _MANY else self.slots
 
     def place(self, job: Job) -> Sequence:
         """The job's next sequence, in a free slot. Raises what preparing its text raises; the slot stays free then."""
@@ -69,9 +82,8 @@ class Scheduler:
         return sequence
 
     def batch(self) -> list[Sequence]:
-        """The running sequences that should go on, by slot."""
-        wanted = [sequence for sequence, job in self._running.items() if job.outlet.window.wants(sequence.index)]
-        return sorted(wanted, key=lambda sequence: sequence.slot)
+        """The running sequences, by slot."""
+        return sorted(self._running, key=lambda sequence: sequence.slot)
 
     def finish(self, sequence: Sequence) -> None:
         """Take a sequence's slot back."""

@@ -13,6 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import Protocol
 
+import msgspec
 import numpy as np
 
 from saywell.errors import Cancelled, DeadlineExceeded, SaywellError
@@ -22,56 +23,41 @@ from saywell.types import Audio, AudioChunk, Request, Summary
 class Window:
     """How far a stream's audio is ahead of its reader, and what follows from that.
 
-    A slot is never held for a slow reader: sequences that are running run on, up to `_PAUSE` windows of unread audio,
-    and further ones are not started beyond `_START` windows, those still running counted by what they are expected to
-    give. The sequence being read is judged by its own audio alone, so nothing behind it can block it.
+    Sequences that run are never stopped for a slow reader: each comes to its end and gives its slot back. Further ones
+    are not begun beyond `_AHEAD` windows of unread audio, those running counted by what they are expected to give.
     """
 
-    _START = 3.0
-    _PAUSE = 6.0
+    _AHEAD = 3.0
 
     def __init__(self, seconds: float) -> None:
-        self.head = 0
-        self.read_at = time.monotonic()
-        self._seconds = seconds
-        self._unread: dict[int, float] = {}
+        self.begun = False
+        """Whether any sound has come."""
+        self.unread_s = 0.0
+        self._most_s = self._AHEAD * seconds
 
-    @property
-    def unread_s(self) -> float:
-        return sum(self._unread.values())
+    def put(self, seconds: float) -> None:
+        self.begun = self.begun or seconds > 0
+        self.unread_s += seconds
 
-    def begin_again(self) -> None:
-        """As at the start: nothing has come, and nothing has been read."""
-        self.head, self._unread = 0, {}
-        self.read_at = time.monotonic()
+    def read(self, seconds: float) -> None:
+        """Taken by the reader, or dropped."""
+        self.unread_s = max(0.0, self.unread_s - seconds)
 
-    def put(self, index: int, seconds: float) -> None:
-        if not seconds:
-            return
-        if index == self.head and index not in self._unread:
-            self.read_at = time.monotonic()  # until now the reader had nothing to read
-        self._unread[index] = self._unread.get(index, 0.0) + seconds
+    def wants_more(self, expected_s: float = 0.0) -> bool:
+        """Whether another sequence should begin, while the running ones are expected to give `expected_s` more."""
+        return self.unread_s + expected_s < self._most_s
 
-    def read(self, index: int, seconds: float) -> None:
-        self.read_at = time.monotonic()
-        left = self._unread.get(index, 0.0) - seconds
-        if left > 1e-9:
-            self._unread[index] = left
-        else:
-            self._unread.pop(index, None)
 
-    def wants(self, index: int) -> bool:
-        """Whether running sequence `index` should go on."""
-        unread = self._unread.get(index, 0.0) if index <= self.head else self.unread_s
-        return unread < self._PAUSE * self._seconds
+class Resume(msgspec.Struct, frozen=True, kw_only=True):
+    """From where on a request is to be spoken, since what comes before has been delivered."""
 
-    def wants_more(self, expected_s: float) -> bool:
-        """Whether another sequence should start, while the running ones are expected to give `expected_s` more."""
-        return self.unread_s + expected_s < self._START * self._seconds
+    index: int
+    """Of the first sequence that has not come to its end."""
+    samples: int
+    """Of that sequence that have come."""
 
-    def idle_s(self, now: float) -> float:
-        """How long there has been something to read and nobody read it. Audio is read in order: the head's counts."""
-        return now - self.read_at if self.head in self._unread else 0.0
+
+START = Resume(index=0, samples=0)
 
 
 class Outlet(Protocol):
@@ -100,18 +86,27 @@ class Stream:
         request: Request,
         *,
         window_s: float,
-        deadline: float,
+        timeout_s: float,
         on_close: Callable[[], None],
-        on_read: Callable[[int, float, int], None] | None = None,
+        on_read: Callable[[float], None] | None = None,
     ) -> None:
-        """`deadline`: on the monotonic clock. `on_read(index, seconds, head)`: called after each chunk read."""
+        """`timeout_s`: how long the reader waits for sound, all its waits together; what it takes to be read does not
+        count. `on_read(seconds)`: called after each chunk read."""
         self.request = request
         self.summary: Summary | None = None
-        self._deadline = deadline
+        self.came_s = 0.0
+        """Seconds of audio that have come, read or not."""
+        self._patience_s = timeout_s
         self._on_close = on_close
         self._on_read = on_read
         self.window = Window(window_s)
         self._ready: dict[int, deque[AudioChunk]] = {}
+        self._head = 0
+        """The sequence being read."""
+        self._over: set[int] = set()
+        """Sequences from `_head` on that have come to their end."""
+        self._came: dict[int, int] = {}
+        """Samples that have come of each of the others."""
         self._changed = threading.Condition()
         self._waker: Callable[[], object] | None = None
         self._finished: Summary | None = None
@@ -128,21 +123,45 @@ class Stream:
             if self._closed:
                 return
             self._ready.setdefault(chunk.index, deque()).append(chunk)
-            self.window.put(chunk.index, len(chunk.samples) / chunk.sample_rate)
-            if chunk.index == self.window.head:
+            self._came[chunk.index] = self._came.get(chunk.index, 0) + len(chunk.samples)
+            if chunk.final:
+                self._over.add(chunk.index)
+            seconds = len(chunk.samples) / chunk.sample_rate
+            self.came_s += seconds
+            self.window.put(seconds)
+            if chunk.index == self._head:
                 self._wake()
 
-    def begin_again(self) -> bool:
-        """Forget what has come, since the same will come again from its beginning. False if some of it has been read,
-        other than by `collect`, which gives nothing away before the end."""
+    def resume(self, *, alike: bool) -> Resume | None:
+        """Whoever made this is gone: from where on the next one is to speak. None if nobody can go on.
+
+        `alike`: the next one gives the same samples. If not, all begins again, unless some of it has been read, other
+        than by `collect`, which gives nothing away before the end.
+        """
         with self._changed:
-            if self._closed or (self._read_s and not self._collecting):
-                return False
-            self._ready.clear()
-            self._collected.clear()
-            self._read_s = 0.0
-            self.window.begin_again()
-            return True
+            if self._closed:
+                return None
+            if not alike:
+                return START if self._forget_all() else None
+            index = self._head
+            while index in self._over:
+                index += 1
+            for later in [each for each in self._ready if each > index]:  # they will come again
+                seconds = sum(len(chunk.samples) / chunk.sample_rate for chunk in self._ready.pop(later))
+                self.came_s -= seconds
+                self.window.read(seconds)
+            self._came = {each: count for each, count in self._came.items() if each <= index}
+            self._over = {each for each in self._over if each < index}
+            return Resume(index=index, samples=self._came.get(index, 0))
+
+    def _forget_all(self) -> bool:
+        if self._read_s and not self._collecting:
+            return False
+        self.window.read(self.window.unread_s)
+        for each in (self._ready, self._collected, self._came, self._over):
+            each.clear()
+        self._head, self._read_s, self.came_s = 0, 0.0, 0.0
+        return True
 
     def finish(self, summary: Summary) -> None:
         with self._changed:
@@ -168,12 +187,13 @@ class Stream:
         """The next chunk if there is one. Raises at the end. Under the lock."""
         if self._closed:
             raise self._error or Cancelled("the stream was closed")
-        while queue := self._ready.get(self.window.head):
+        while queue := self._ready.get(self._head):
             chunk = queue.popleft()
-            self.window.read(chunk.index, len(chunk.samples) / chunk.sample_rate)
+            self.window.read(len(chunk.samples) / chunk.sample_rate)
             if chunk.final:
-                del self._ready[chunk.index]
-                self.window.head += 1
+                del self._ready[chunk.index], self._came[chunk.index]
+                self._over.remove(chunk.index)
+                self._head += 1
             if len(chunk.samples):
                 placed = self._placed(chunk)
                 if self._collecting:
@@ -184,7 +204,7 @@ class Stream:
         if self._finished is not None:
             self.summary = self._finished
             raise StopIteration
-        if time.monotonic() >= self._deadline:
+        if self._patience_s <= 0:
             self._error = DeadlineExceeded("the deadline passed before the speech was finished", param="timeout_s")
             raise self._error
         return None
@@ -199,7 +219,7 @@ class Stream:
 
     def _took(self, chunk: AudioChunk) -> AudioChunk:
         if self._on_read is not None:
-            self._on_read(chunk.index, len(chunk.samples) / chunk.sample_rate, self.window.head)
+            self._on_read(len(chunk.samples) / chunk.sample_rate)
         return chunk
 
     def __iter__(self) -> Iterator[AudioChunk]:
@@ -209,7 +229,9 @@ class Stream:
         try:
             with self._changed:
                 while (chunk := self._pop()) is None:
-                    self._changed.wait(max(0.0, self._deadline - time.monotonic()))
+                    began = time.monotonic()
+                    self._changed.wait(self._patience_s)
+                    self._patience_s -= time.monotonic() - began
         except SaywellError:
             self.close()
             raise
@@ -228,8 +250,10 @@ class Stream:
                         break
                     changed = loop.create_future()
                     self._waker = partial(loop.call_soon_threadsafe, _resolve, changed)
+                began = time.monotonic()
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(changed, max(0.0, self._deadline - time.monotonic()))
+                    await asyncio.wait_for(changed, self._patience_s)
+                self._patience_s -= time.monotonic() - began
         except StopIteration:
             raise StopAsyncIteration from None
         except SaywellError:

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from saywell.child import parent
 from saywell.engine.engine import Engine
+from saywell.engine.loop import cause
 from saywell.engine.messages import (
     Abort,
     Broken,
@@ -32,7 +33,7 @@ from saywell.engine.messages import (
     sound,
     unpack_to_worker,
 )
-from saywell.engine.stream import Window
+from saywell.engine.stream import Resume, Window
 from saywell.errors import SaywellError
 from saywell.types import AudioChunk, Request, Summary
 
@@ -68,7 +69,7 @@ class RemoteOutlet:
         self._id = request_id
 
     def put(self, chunk: AudioChunk) -> None:
-        self.window.put(chunk.index, len(chunk.samples) / chunk.sample_rate)
+        self.window.put(len(chunk.samples) / chunk.sample_rate)
         self._line.send(sound(chunk))
 
     def finish(self, summary: Summary) -> None:
@@ -92,8 +93,9 @@ class Worker:
     def _start(self) -> None:
         try:
             self._engine.start()
-        except SaywellError as error:
-            self._line.send(Broken(error=Fault.of(error)))
+        except Exception as error:  # noqa: BLE001 - on a thread of its own, and whoever waits for it must be told
+            why = error if isinstance(error, SaywellError) else cause(error, "the model could not be loaded")
+            self._line.send(Broken(error=Fault.of(why)))
         else:
             self._line.send(Ready(voices=self._engine.voices()))
 
@@ -106,7 +108,7 @@ class Worker:
 
     def handle(self, message: Submit | Abort | Credit | Tidy | Close) -> None:
         if isinstance(message, Submit):
-            self._submit(message.request)
+            self._submit(message.request, message.resume)
         elif isinstance(message, Abort):
             self._outlets.pop(message.request_id, None)
             self._engine.abort(message.request_id)
@@ -118,24 +120,18 @@ class Worker:
             # On a thread of its own: credits must still come in, or what drains would pause for ever.
             threading.Thread(target=self._close, args=(message.drain_s,), name="saywell-close").start()
 
-    def _submit(self, request: Request) -> None:
+    def _submit(self, request: Request, resume: Resume) -> None:
         outlet = _Tracked(self._line, request.id, self._plan.buffer_s, self._outlets)
         self._outlets[request.id] = outlet
         try:
-            self._engine.accept(request, outlet)
+            self._engine.accept(request, outlet, resume)
         except SaywellError as error:
             outlet.fail(error)
 
     def _credit(self, credit: Credit) -> None:
         outlet = self._outlets.get(credit.request_id)
-        if outlet is None:
-            return
-
-        def read() -> None:
-            outlet.window.head = credit.head
-            outlet.window.read(credit.index, credit.seconds)
-
-        self._engine.wake(read)
+        if outlet is not None:
+            self._engine.wake(lambda: outlet.window.read(credit.seconds))
 
     def _tidy(self, tidy: Tidy) -> None:
         try:

@@ -162,9 +162,11 @@ class KeyGuard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        known = self._known(Headers(scope=scope))
+        key = self._key(Headers(scope=scope))
+        known = key is not None
+        scope.setdefault("state", {})["key"] = key
         # Who may see the machine's details: whoever has a key; without keys, whoever is on this machine.
-        scope.setdefault("state", {})["trusted"] = known or (not self._service.keys and self._service.loopback)
+        scope["state"]["trusted"] = known or (not self._service.keys and self._service.loopback)
         if known or not self._service.keys or scope["path"] in PROBES:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -173,12 +175,13 @@ class KeyGuard:
             message = "send one of this server's API keys: Authorization: Bearer KEY"
             await error_response(Unauthorized(message))(scope, receive, send)
 
-    def _known(self, headers: Headers) -> bool:
+    def _key(self, headers: Headers) -> int | None:
+        """The number of the server's key a request brings; None: it brings none of them."""
         scheme, _, given = headers.get("authorization", "").partition(" ")
         key = given.strip().encode()
         # All are compared, whichever fits: the time taken tells nothing.
         fits = [hmac.compare_digest(key, known) for known in self._service.keys]
-        return scheme.lower() == "bearer" and any(fits)
+        return fits.index(True) if scheme.lower() == "bearer" and any(fits) else None
 
 
 class BodyGuard:

@@ -55,9 +55,10 @@ class Server(uvicorn.Server):
     """Serves one application. Keeps listening while it drains, so that whoever comes is told to go elsewhere."""
 
     def __init__(self, app: FastAPI) -> None:
+        self._service: Service = app.state.service
         config = uvicorn.Config(
             app,
-            http=partial(Protocol, most=most_connections()),  # type: ignore[arg-type]  # called like the class
+            http=partial(Protocol, most=most_connections(), give_way=self._service.places.give_way),  # type: ignore[arg-type]  # called like the class
             ws="none",  # no WebSocket routes yet: an upgrade is answered as a plain request
             lifespan="on",
             log_config=None,
@@ -71,7 +72,6 @@ class Server(uvicorn.Server):
         super().__init__(config)
         logging.getLogger("uvicorn.error").addFilter(not_broken_on_purpose)  # the same one twice counts once
         self.exit_code = 0
-        self._service: Service = app.state.service
         self._until: float | None = None
 
     @contextlib.contextmanager

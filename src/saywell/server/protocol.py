@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -24,14 +25,15 @@ HANG_UP = "saywell.hang_up"
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection, of at most `most` at a time."""
+    """One connection, of at most `most` at a time. `give_way()` ends the slowest one that is answered, if it may."""
 
     _deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
 
-    def __init__(self, *args: Any, most: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, most: int, give_way: Callable[[], bool], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._most = most
+        self._give_way = give_way
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -44,11 +46,12 @@ class Protocol(HttpToolsProtocol):
             self._make_room(there)
 
     def _make_room(self, there: list[Protocol]) -> None:
-        """Hang up on who has waited longest without asking for anything; if nobody waits, on this one."""
-        idle = [each for each in there if each._deadline is not None]
+        """Hang up on who has waited longest without asking for anything; else on the slowest listener; else on this."""
+        idle = [each for each in there if each is not self and each._deadline is not None]
         longest = min(idle, key=lambda each: each._deadline.when() if each._deadline else 0.0, default=self)
         _log.warning("%d connections are open, which is the limit: hanging up on idle ones", self._most)
-        longest.transport.abort()
+        if longest is not self or not self._give_way():
+            longest.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

@@ -15,6 +15,8 @@ from saywell.metrics import Metrics
 from saywell.monitor import Monitor, Resources
 from saywell.names import resolve_voice
 from saywell.performance import Performance, performance
+from saywell.plan import Plan
+from saywell.server.places import Places
 from saywell.settings import Settings
 from saywell.types import Summary
 
@@ -22,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 DEFAULT_DRAIN_S = 30.0
+LISTENERS = 8
+"""Answers that may be under way for each one in the making: speech is made many times faster than it is heard."""
 _LOOK_S = 1.0
 """How long one look at the machine serves everybody who asks."""
 
@@ -44,6 +48,7 @@ class Service:
         self.started = time.monotonic()
         self.last: Performance | None = None
         """The report of the last synthesis."""
+        self.places = _places(engine.plan, self.settings, len(self.keys))
         self._monitor = Monitor()
         self._look: tuple[float, Resources] | None = None
         self._watch()
@@ -107,6 +112,17 @@ class Service:
             self.failure = None if isinstance(error, MissingDependency) else error
         else:
             then()
+
+
+def _places(plan: Plan, settings: Settings, keys: int) -> Places:
+    work = plan.slots + plan.queue
+    share = max(1, work * 3 // 4) if keys > 1 else None  # one of several leaves something to the others
+    return Places(
+        LISTENERS * work,
+        plan.stall_s,
+        each_key=settings.each_key or share,
+        each_address=settings.each_address,
+    )
 
 
 def is_loopback(host: str) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
-import anyio
 import anyio.to_thread
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
@@ -19,6 +19,7 @@ from saywell.engine.stream import Stream
 from saywell.errors import SaywellError
 from saywell.server.errors import BrokenResponse
 from saywell.server.framing import Framing
+from saywell.server.places import Client, Place
 from saywell.server.protocol import HANG_UP
 from saywell.server.service import Service
 from saywell.types import Request, Samples, Timestamp
@@ -28,6 +29,8 @@ T = TypeVar("T")
 
 INLINE_S = {"wav": 5.0, "pcm": 5.0, "flac": 2.0, "mp3": 0.2, "opus": 0.1}
 """Seconds of audio a format encodes in under about 1.5 ms, measured. More goes to a thread, off the event loop."""
+_SLICE = 64 << 10
+"""Bytes of a complete answer that are sent at once."""
 _FAIL_GRACE_S = 5.0
 """Seconds a client gets to fetch what was sent before its stream failed."""
 
@@ -37,14 +40,20 @@ async def stream_speech(
 ) -> Response:
     """Answer as soon as there is sound; what fails before that is raised and becomes a proper status."""
     began, before = time.monotonic(), service.engine.health().rss_bytes
-    talk = Talk(service.engine.submit(wanted), format, http.receive)
+    place = _enter(http, service)
     try:
-        first = await talk.read()
+        place.stream = service.engine.submit(wanted)
+        talk = Talk(place.stream, format, http.receive)
+        try:
+            first = await talk.read()
+        except BaseException:
+            talk.close()
+            raise
     except BaseException:
-        talk.close()
+        service.places.leave(place)
         raise
     headers["server-timing"] = f"first-audio;dur={(talk.first_sound - began) * 1000:.2f}"
-    return _Spoken(service, talk, first, framing, headers, before)
+    return _Spoken(service, place, talk, first, framing, headers, before)
 
 
 async def whole_speech(
@@ -52,19 +61,31 @@ async def whole_speech(
 ) -> Response:
     """Answer with a complete file, sizes in its header, once all of it is spoken."""
     before = service.engine.health().rss_bytes
-    stream = service.engine.submit(wanted)
-    watch = _close_when_gone(stream, http.receive)
+    place = _enter(http, service)
     try:
-        audio = await stream.acollect()
-    finally:
-        watch.cancel()
-        stream.close()
-    report = service.spoke(audio.summary, before)
-    data = await _off_loop(lambda: encode(audio.samples, audio.sample_rate, format))
+        place.stream = stream = service.engine.submit(wanted)
+        watch = _close_when_gone(stream, http.receive)
+        try:
+            audio = await stream.acollect()
+        finally:
+            watch.cancel()
+            stream.close()
+            place.stream = None
+        report = service.spoke(audio.summary, before)
+        data = await _off_loop(lambda: encode(audio.samples, audio.sample_rate, format))
+    except BaseException:
+        service.places.leave(place)
+        raise
     headers["x-audio-seconds"] = f"{audio.duration_s:.3f}"
     headers["x-finish-reason"] = audio.summary.finish_reason
     headers["server-timing"] = report.timing()
-    return Response(data, media_type=FORMATS[format].content_type, headers=headers)
+    return _Whole(service, place, data, audio.duration_s, FORMATS[format].content_type, headers)
+
+
+def _enter(http: HttpRequest, service: Service) -> Place:
+    scope = http.scope
+    address = scope["client"][0] if scope.get("client") else ""
+    return service.places.enter(Client(scope["state"].get("key"), address), partial(_hang_up, scope))
 
 
 def _close_when_gone(stream: Stream, receive: Receive) -> asyncio.Task[None]:
@@ -94,6 +115,8 @@ class Talk:
         self._format = format
         self._inline_s = INLINE_S.get(format, 0.0)
         self._encoder: Encoder | None = None
+        self.read_s = 0.0
+        """Seconds of audio read so far."""
         self._over = False
         self._watch = _close_when_gone(stream, receive)
 
@@ -110,6 +133,7 @@ class Talk:
                 self._over = True
                 return await _off_loop(self._encoder.finish) if self._encoder else b""
             self.first_sound = self.first_sound or time.monotonic()
+            self.read_s += len(chunk.samples) / chunk.sample_rate
             self.words += chunk.timestamps
             if data := await self._encode(chunk.samples, chunk.sample_rate):
                 return data
@@ -135,13 +159,21 @@ class _Spoken(Response):
     """
 
     def __init__(
-        self, service: Service, talk: Talk, first: bytes, framing: Framing, headers: dict[str, str], before: int
+        self,
+        service: Service,
+        place: Place,
+        talk: Talk,
+        first: bytes,
+        framing: Framing,
+        headers: dict[str, str],
+        before: int,
     ) -> None:
         self.status_code = 200
         self.background = None
         self.media_type = framing.content_type
         self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no", **headers})
         self._service = service
+        self._place = place
         self._talk = talk
         self._first = first
         self._before = before
@@ -152,37 +184,35 @@ class _Spoken(Response):
             await self._speak(send)
         except SaywellError as error:
             await self._fail(error, scope, send)
-        except TimeoutError:
-            scope["state"]["ended"] = 408
-            _log.info("%s: the client stopped reading", scope["state"]["request_id"])
-            _hang_up(scope, 0.0)
-            raise BrokenResponse from None
         finally:
+            if self._place.lost:
+                scope["state"]["ended"] = 408
             self._talk.close()
+            self._service.places.leave(self._place)
 
     async def _speak(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        data = self._first
+        data, sent_s = self._first, 0.0
         while data:
             if self._talk.words:
                 await self._put(send, self._framing.timestamps(self._talk.words))
                 self._talk.words.clear()
-            await self._put(send, self._framing.data(data))
+            await self._put(send, self._framing.data(data), audio_s=self._talk.read_s - sent_s)
+            sent_s = self._talk.read_s
             data = await self._talk.read()
         summary = self._talk.stream.summary
         if summary is not None:
             self._service.spoke(summary, self._before)
         await self._put(send, self._framing.end(self._talk.stream.request, summary), more=False)
 
-    async def _put(self, send: Callable[[dict[str, object]], Awaitable[None]], body: bytes, more: bool = True) -> None:
-        with anyio.fail_after(self._service.engine.plan.stall_s):
-            await send({"type": "http.response.body", "body": body, "more_body": more})
+    async def _put(self, send: Send, body: bytes, more: bool = True, *, audio_s: float = 0.0) -> None:
+        await self._place.put(send, {"type": "http.response.body", "body": body, "more_body": more}, audio_s)
         # With chunks waiting and a socket that takes them nothing above ever waits: let everybody else have a turn.
         await asyncio.sleep(0)
 
     async def _fail(self, error: SaywellError, scope: Scope, send: Send) -> None:
         """Tell the client where the framing can; else break the connection, so that it cannot take this for the end."""
-        if self._talk.gone:
+        if self._talk.gone or self._place.lost:
             scope["state"]["ended"] = 499
             return
         scope["state"]["ended"] = error.status
@@ -193,6 +223,29 @@ class _Spoken(Response):
             return
         _hang_up(scope, _FAIL_GRACE_S)
         raise BrokenResponse from error
+
+
+class _Whole(Response):
+    """A complete answer, sent as it is taken: who reads slowly is seen, and may lose his place."""
+
+    def __init__(
+        self, service: Service, place: Place, data: bytes, audio_s: float, kind: str, headers: dict[str, str]
+    ) -> None:
+        super().__init__(data, media_type=kind, headers=headers)
+        self._service, self._place, self._audio_s = service, place, audio_s
+
+    async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            whole, most = memoryview(self.body), len(self.body)
+            for at in range(0, most, _SLICE):
+                part = whole[at : at + _SLICE]
+                message = {"type": "http.response.body", "body": bytes(part), "more_body": at + _SLICE < most}
+                await self._place.put(send, message, self._audio_s * len(part) / most)
+        finally:
+            if self._place.lost:
+                scope["state"]["ended"] = 408
+            self._service.places.leave(self._place)
 
 
 def _hang_up(scope: Scope, grace_s: float) -> None:
