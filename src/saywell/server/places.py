@@ -51,6 +51,11 @@ class Place:
         return self.stream is not None and self.stream.window.wants_more()
 
     @property
+    def blocked(self) -> bool:
+        """Whether the listener does not take what is there for him."""
+        return self._blocked_since is not None
+
+    @property
     def behind_s(self) -> float:
         """How far the listener is behind the pace of speech: what he made us wait, less what he has taken meanwhile."""
         waiting = self._clock() - self._blocked_since if self._blocked_since is not None else 0.0
@@ -115,6 +120,12 @@ class Places:
         place = Place(client, hang_up, self._clock)
         self._there.add(place)
         return place
+
+    def close(self) -> None:
+        """Hang up on everybody who does not take what is there: the server ends."""
+        for place in [place for place in self._there if place.blocked]:
+            self._there.remove(place)
+            place.lose()
 
     def leave(self, place: Place) -> None:
         self._there.discard(place)

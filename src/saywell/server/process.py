@@ -116,6 +116,7 @@ class Server(uvicorn.Server):
         return True
 
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        self._service.places.close()
         await super().shutdown(sockets)  # type: ignore[arg-type]
         if self.force_exit:
             self._close_briefly()

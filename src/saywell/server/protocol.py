@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import struct
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +22,7 @@ SEND_BYTES = 64 << 10
 it takes megabytes, and a reader who does not read looks like one who does."""
 LINGER_S = 30.0
 """Seconds a client may take to fetch the end of a finished response."""
+_AT_ONCE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 HANG_UP = "saywell.hang_up"
 """Extension of the ASGI scope: `hang_up(grace_s)` closes the connection, dropping what is unsent after the grace."""
 
@@ -83,8 +86,15 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def hang_up(self, grace_s: float) -> None:
-        self.transport.close()
-        self._abort_later(grace_s)
+        """Close when what is unsent has been fetched, or the grace is over; without grace reset the connection."""
+        if grace_s:
+            self.transport.close()
+            self._abort_later(grace_s)
+            return
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:  # or the kernel would keep what nobody fetches, and a late reader find an orderly end
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self.transport.abort()
 
     def _abort_later(self, seconds: float) -> None:
         transport = self.transport
