@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from conftest import TINY_PLAN
 from conversion import convert_here
 from saywell import memory
 from saywell.engine.engine import Engine
-from saywell.errors import BadAudio, InvalidRequest, TooLarge, UnknownVoice
+from saywell.errors import BadAudio, InvalidRequest, OutOfMemory, TooLarge, UnknownVoice
 from saywell.models.base import find_spec
 from saywell.models.dual_ar import ar_files, fixture, nets, prompt
 from saywell.models.dual_ar.codec_nets import Codec
@@ -244,3 +245,22 @@ def test_guard_sees_loops_and_runaways() -> None:
 def test_an_older_runtime_keeps_its_cache_in_fp32(monkeypatch: pytest.MonkeyPatch, release: str, cache: str) -> None:
     monkeypatch.setattr(ar_files, "version", lambda _: release)
     assert (ar_files.cache_type("int8"), ar_files.cache_type("fp32")) == (cache, "fp32")
+
+
+def test_memory_that_runs_out_between_the_row_and_the_decoder_leaks_no_row(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start(slots=2)
+    codec = engine._resident.model._codec
+    begin, short = codec.start, [True] * 6
+    monkeypatch.setattr(codec, "start", lambda: begin() if not short or not short.pop() else raise_(MemoryError()))
+    for _ in range(3):
+        with pytest.raises(OutOfMemory):
+            engine.submit(ask()).collect()
+    assert not short
+    several = [engine.submit(ask(seed=seed)) for seed in range(2)]
+    assert all(stream.collect().duration_s > 0 for stream in several)
+
+
+def raise_(error: Exception) -> Any:
+    raise error

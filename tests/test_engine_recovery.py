@@ -224,6 +224,21 @@ def test_the_second_time_is_told(start) -> None:
     assert (engine.health().running, model(engine).live) == (0, 0)
 
 
+def test_the_second_time_ends_only_the_one_that_was_spoken_alone(start) -> None:
+    engine = start()
+    texts = [f"Number {n}. {LONG}" for n in range(4)]
+    planned = [engine.submit(ask(text)).collect().samples for text in texts]
+    model(engine).fail["step"] = [None] * 30 + [MemoryError()] + [None] * 10 + [MemoryError()]
+    streams, ended = [engine.submit(ask(text)) for text in texts], 0
+    for stream, samples in zip(streams, planned, strict=True):
+        try:
+            assert np.array_equal(stream.collect().samples, samples)
+        except OutOfMemory:
+            ended += 1
+    assert ended == 1
+    assert (engine.health().running, model(engine).live) == (0, 0)
+
+
 def test_a_failure_of_another_kind_is_not_tried_again(start) -> None:
     engine = start()
     model(engine).fail["step"] = [RuntimeError("a wire has come loose")]

@@ -17,6 +17,7 @@ from saywell.errors import InvalidText, ModelFailure
 from saywell.models.single_shot import SingleShot
 from saywell.plan import Plan
 from saywell.types import ModelSpec, Request, Samples, Sequence, Voice
+from test_engine import until
 
 RATE = 16_000
 SPEC = replace(TINY, kind="single-shot", name="pieces")
@@ -110,6 +111,33 @@ def test_a_lack_of_memory_is_tried_again(made: Callable[..., tuple[Engine, Piece
     whole = engine.submit(ask("These words need memory.")).collect()
     assert not model.short
     assert len(whole.samples) == PIECES * RATE // 4
+
+
+def test_a_first_sequence_comes_before_the_pieces_of_others(made: Callable[..., tuple[Engine, Pieces]]) -> None:
+    """One thread, held up while the pieces of long texts and of a short one gather: the short one is made first."""
+    engine, model = made(threads=1, slots=8, lookahead=2, first_chunk_chars=40, chunk_chars=60)
+    order: list[str] = []
+    speak = model._speak
+
+    def listening(sequence: Sequence) -> Iterator[Samples]:
+        for piece in speak(sequence):
+            order.append(f"{sequence.request.text[:5]}{sequence.index}")
+            time.sleep(0.005)
+            yield piece
+
+    model._speak = listening
+    long = [engine.submit(ask(f"Long{n} words are spoken here. " * 40)) for n in range(3)]
+    for stream in long:
+        next(stream)
+    until(lambda: any(name.endswith("2") for name in order))
+    before = len(order)
+    short = engine.submit(ask("Quick one of them."))
+    short.collect()
+    mine = [at for at, name in enumerate(order[before:]) if name.startswith("Quick")]
+    assert len(mine) == PIECES
+    assert mine == list(range(mine[0], mine[0] + PIECES))
+    for stream in long:
+        stream.close()
 
 
 def test_a_slow_piece_keeps_nobody_waiting(made: Callable[..., tuple[Engine, Pieces]]) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -22,7 +23,9 @@ from conftest import TINY_PLAN
 from saywell.engine import client as client_module
 from saywell.engine import launch, messages
 from saywell.engine.client import EngineClient, _Active
+from saywell.engine.engine import Engine
 from saywell.engine.launch import Decision
+from saywell.engine.worker import Worker
 from saywell.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -238,6 +241,36 @@ def test_a_request_that_kills_every_worker_is_given_up(
         client.submit(ask("Please die.")).collect()
     assert client.health().restarts == client_module._MOST_DEATHS + 1
     assert client.submit(ask()).collect().duration_s > 0.3
+
+
+def test_a_model_that_cannot_be_loaded_for_a_while_comes_back(
+    start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The next worker finds no model, and the one after it does."""
+    monkeypatch.setattr(client_module, "_BACKOFF_S", (0.0, 0.2))
+    gone = tmp_path / "gone"
+    monkeypatch.setenv("TINY_AR_GONE", str(gone))
+    client = start(family="tiny_ar.deadly")
+    gone.touch()
+    os.kill(pid(client), signal.SIGKILL)
+    until(lambda: client.health().state == "failed", 10.0)
+    with pytest.raises(SaywellError, match="not there at the moment"):
+        client.submit(ask())
+    gone.unlink()
+    until(lambda: client.health().state == "ready", 20.0)
+    assert client.health().error == ""
+    assert client.submit(ask()).collect().duration_s > 0.3
+
+
+def test_a_start_that_breaks_off_unexpectedly_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that starts the engine ends; whoever waits for it hears of it."""
+    told: list[messages.Message] = []
+    monkeypatch.setattr(Engine, "start", lambda _: 1 / 0)
+    line = SimpleNamespace(send=told.append)
+    Worker(line, messages.Load(spec=tiny_ar.spec("tiny", None), plan=TINY_PLAN))  # type: ignore[arg-type]
+    until(lambda: any(isinstance(message, messages.Broken) for message in told))
+    broken = next(message for message in told if isinstance(message, messages.Broken))
+    assert broken.error.message == "the model could not be loaded: ZeroDivisionError"
 
 
 def test_a_hung_worker_is_replaced(start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch) -> None:

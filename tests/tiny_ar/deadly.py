@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+from saywell.errors import Unavailable
 from saywell.plan import Plan
 from saywell.types import Frame, ModelSpec, Sequence
 from tiny_ar import family
@@ -17,6 +18,8 @@ def spec(name: str, path: Path | None) -> ModelSpec:
 
 
 def load(spec: ModelSpec, plan: Plan) -> family.TinyModel:
+    if Path(os.environ.get("TINY_AR_GONE", "")).is_file():
+        raise Unavailable("the model is not there at the moment")
     return _Deadly(spec, plan)
 
 

@@ -7,9 +7,13 @@ time, each from one thread after the other. What it raises ends the request of t
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from threading import Lock
 
 import numpy as np
 
@@ -21,6 +25,8 @@ from saywell.types import Frame, Samples, Sequence
 
 _log = logging.getLogger(__name__)
 
+AHEAD = 2
+"""Pieces of a sequence that are made before the engine takes the first of them."""
 STEP_S = 0.05
 """How long a step waits when no piece is ready, so that others can join and leave."""
 
@@ -29,11 +35,15 @@ Speak = Callable[[Sequence], Iterator[Samples]]
 
 @dataclass(slots=True, eq=False)
 class _State:
-    """A sequence being spoken: its pieces, and the one under way."""
+    """A sequence being spoken."""
 
     pieces: Iterator[Samples]
-    next: Future[Samples | None] | None = field(default=None)
-    """None as a result: there are no more."""
+    made: deque[Future[Samples | None]] = field(default_factory=deque)
+    """Pieces that are made, being made or asked for, in order. None as a result: there are no more."""
+    asked: bool = False
+    """The last of them is not made yet: a sequence is spoken by one thread after the other."""
+    over: bool = False
+    """Nothing more is asked for."""
 
 
 class SingleShot:
@@ -43,16 +53,21 @@ class SingleShot:
         self._speak = speak
         self._plan = plan
         self._pool = _pool(plan)
+        self._waiting: list[tuple[int, bool, int, Sequence, _State]] = []
+        """Pieces no thread has begun, the most urgent first: a heap, of which each task of the pool takes one."""
+        self._count = count()
+        self._turn = Lock()
 
     def prefill(self, started: list[Sequence]) -> None:
         """Begin the first piece of each."""
         for sequence in started:
             sequence.state = _State(self._speak(sequence))
-            self._continue(sequence)
+            with self._turn:
+                self._ask(sequence)
 
     def step(self, batch: list[Sequence]) -> list[Frame]:
         """The pieces that are ready, at most one a sequence; the next of each is begun at once."""
-        waited = {sequence.state.next: sequence for sequence in batch}
+        waited = {sequence.state.made[0]: sequence for sequence in batch}
         done, _ = wait(waited, STEP_S, FIRST_COMPLETED)
         failed = next((future for future in waited if future in done and future.exception() is not None), None)
         if failed is not None:  # before any frame of another is taken
@@ -67,30 +82,67 @@ class SingleShot:
         """As many pieces at once as there are threads; no memory is set aside for slots."""
         before, self._plan = self._plan, plan
         if (plan.threads, plan.affinity) != (before.threads, before.affinity):
-            self._pool.shutdown(wait=False)  # pieces under way are still finished there
-            self._pool = _pool(plan)
+            with self._turn:  # or a piece could be asked of a pool that takes none
+                old, self._pool = self._pool, _pool(plan)
+            old.shutdown(wait=False)  # pieces under way are still finished there
 
     def release(self, sequence: Sequence) -> None:
         """Forget a sequence; the piece under way is finished and dropped."""
         state: _State | None = sequence.state
-        if state is not None and state.next is not None:
-            state.next.cancel()
         sequence.state = None
+        if state is not None:
+            with self._turn:
+                state.over = True
+                for piece in state.made:
+                    piece.cancel()
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def _continue(self, sequence: Sequence) -> None:
-        state: _State = sequence.state
-        state.next = self._pool.submit(next, state.pieces, None)
+    def _ask(self, sequence: Sequence) -> None:
+        """Let a thread make the next piece, unless one does or enough are there. Under the lock.
+
+        Those of a text's first sequence come before all others: somebody waits for his first sound, while the others
+        have something to hear.
+        """
+        state: _State | None = sequence.state
+        if state is None or state.asked or state.over or len(state.made) >= AHEAD:
+            return
+        state.asked = True
+        state.made.append(Future())
+        heappush(self._waiting, (-sequence.request.priority, sequence.index > 0, next(self._count), sequence, state))
+        self._pool.submit(self._make)
+
+    def _make(self) -> None:
+        with self._turn:
+            *_, sequence, state = heappop(self._waiting)
+            future = state.made[-1]
+            if state.over or not future.set_running_or_notify_cancel():
+                return
+        found: Samples | None = None
+        failed: BaseException | None = None
+        try:
+            found = next(state.pieces, None)
+        except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
+            failed = error
+        with self._turn:
+            state.asked = False
+            state.over = state.over or found is None
+            if sequence.state is state:
+                self._ask(sequence)
+        if failed is not None:
+            future.set_exception(failed)
+        else:
+            future.set_result(found)
 
     def _frame(self, sequence: Sequence) -> Frame:
         state: _State = sequence.state
-        assert state.next is not None
-        samples = state.next.result()
+        samples = state.made[0].result()
         if samples is None:
             return Frame(sequence, None, "stop")
-        self._continue(sequence)
+        with self._turn:
+            state.made.popleft()
+            self._ask(sequence)
         return Frame(sequence, samples)
 
 

@@ -85,9 +85,11 @@ class DualArModel:
         request = sequence.request
         text = prompt.text_part(self.tokenizer, self.config, sequence.text)
         sampling = Sampling.of(request.sampling, sequence.seed)
-        running = self._ar.prefill(text, sampling, self._prefix(sequence))
+        prefix = self._prefix(sequence)
         guard = None if request.raw else Guard(sequence.text, self.spec.frame_rate)
-        return _State(running, guard, self._codec.start())
+        decoder = self._codec.start()
+        # Last, since it takes a row of the cache, which nobody would give back if anything failed after it.
+        return _State(self._ar.prefill(text, sampling, prefix), guard, decoder)
 
     def _prefix(self, sequence: Sequence) -> Prefix:
         """The KV of what comes before the text, computed once for each voice."""
