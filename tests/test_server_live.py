@@ -143,6 +143,22 @@ def test_a_failure_after_the_first_byte_breaks_the_connection(serve, format, cap
     assert read_all_closing(live).endswith(b"0\r\n\r\n")  # the same server ends a whole answer properly
 
 
+def test_http_1_0_is_told_by_a_reset(serve):
+    """Without chunks the end of the connection is the end of the answer; a part must not be taken for the whole."""
+    live = serve(fail_at=3, chunk_s=0.5)
+    sock = live.connect()
+    body = b'{"input": "Hello.", "response_format": "pcm"}'
+    head = f"POST {SPEECH} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    sock.sendall(head.encode() + b"\r\n\r\n" + body)
+
+    def read() -> None:
+        while sock.recv(1 << 16):
+            pass
+
+    with pytest.raises(ConnectionResetError):
+        read()
+
+
 def read_all_closing(live: Live) -> bytes:
     sock = live.ask()
     answer = b""

@@ -77,7 +77,7 @@ class Settings:
     chunk_frames: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     """Frames decoded at once from then on."""
     timeout_s: Seconds | None = None
-    """Deadline of a request that names none."""
+    """Seconds a request may make its reader wait, all waits together, if it names no other time."""
     buffer_s: Seconds | None = None
     """Seconds of audio a stream holds for a slow reader."""
     stall_s: Seconds | None = None

@@ -76,7 +76,8 @@ class Request:
     max_frames: int | None = None
     """Upper limit of frames for each sequence; None: by the plan. Reaching it is reported as finish reason `length`."""
     timeout_s: float | None = None
-    """Seconds from submission until all work stops with DeadlineExceeded; None: by the plan."""
+    """Seconds its reader waits for sound, all waits together, until the work stops with DeadlineExceeded; None: by the
+    plan. How long it takes to listen does not count."""
     priority: int = 0
     """-10 to 10; higher goes first."""
     raw: bool = False

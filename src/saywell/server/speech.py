@@ -221,7 +221,8 @@ class _Spoken(Response):
         if told:
             await self._put(send, told, more=False)
             return
-        _hang_up(scope, _FAIL_GRACE_S)
+        # HTTP/1.0 has no chunks: there an orderly end of the connection would be the end of the answer.
+        _hang_up(scope, _FAIL_GRACE_S if scope["http_version"] != "1.0" else 0.0)
         raise BrokenResponse from error
 
 
