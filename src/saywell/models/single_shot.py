@@ -70,6 +70,9 @@ class SingleShot:
             self._pool.shutdown(wait=False)  # pieces under way are still finished there
             self._pool = _pool(plan)
 
+    def empty_caches(self) -> None:
+        """Nothing: no such voice keeps anything to be quicker next time."""
+
     def release(self, sequence: Sequence) -> None:
         """Forget a sequence; the piece under way is finished and dropped."""
         state: _State | None = sequence.state
