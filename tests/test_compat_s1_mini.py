@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from saywell.models.base import find_spec
 pytestmark = [
     pytest.mark.filterwarnings("ignore:no checkpoint was named:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:.*Running on what there is instead:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:compile_model=True changes nothing:RuntimeWarning"),
 ]
 
 
@@ -44,8 +46,6 @@ def _can_speak() -> bool:
 
 @pytest.fixture(scope="module")
 def voice() -> None:
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if not _can_speak():
@@ -332,6 +332,12 @@ def test_switches_without_an_effect_are_said_once(tmp_path, monkeypatch):
         *(["vram_clear_on_oom_only"] if device == "cpu" else []),
     ):
         assert len([text for text in said if wish in text and "changes nothing" in text]) == 1, said
+    with pytest.warns(RuntimeWarning) as told:
+        settle(EngineConfig().wishes())
+    assert len([each for each in told if str(each.message).startswith("compile_model=True changes nothing: ")]) == 1
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "compile", RuntimeWarning)
+        settle(EngineConfig(compile_model=False).wishes())
 
 
 def test_clearing_empties_the_engines_own_caches(named, tmp_path, monkeypatch, caplog):

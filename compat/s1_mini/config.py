@@ -78,8 +78,12 @@ def settle(wishes: Mapping[str, Any], *, old_names: bool = False, stacklevel: in
     if settings.timeout_s is None:
         origins = {**settings.origins, "timeout_s": "the S1-Mini engine's default"}
         settings = replace(settings, timeout_s=TIMEOUT_S, origins=origins)
-    return lenient.settle(
+    decision = lenient.settle(
         settings,
         Path(DEFAULT_CHECKPOINT),
         lambda message: warnings.warn(message, RuntimeWarning, stacklevel=stacklevel + 3),
     )
+    if settings.compile is None and decision.plan.compile == "disabled":
+        why = next(reason.why for reason in decision.plan.reasons if reason.field == "compile")
+        warnings.warn(f"compile_model=True changes nothing: {why}", RuntimeWarning, stacklevel=stacklevel + 1)
+    return decision
