@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,6 +15,8 @@ from saywell.plan import Plan, Quantization
 from saywell.types import ModelSpec
 from tiny_ar import family as tiny_ar
 
+FINCH = Path(__file__).parent.parent / "voices" / "finch"
+"""A small checkpoint as published; in the repository, not in the sdist."""
 TINY = tiny_ar.spec("tiny", None)
 TINY_PLAN = Plan(
     model="tiny",
@@ -64,6 +68,23 @@ def pytest_collection_finish() -> None:
 def _own_data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was measured or saved on the machine the tests run on has no part in them."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "data"))
+
+
+@pytest.fixture(scope="session")
+def finch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A converted checkpoint that speaks."""
+    pytest.importorskip("torch")
+    if not FINCH.is_dir():
+        pytest.skip("the weights are in the repository, not in the sdist")
+    from conversion import convert_here
+
+    return convert_here(FINCH, tmp_path_factory.mktemp("finch") / "finch")
+
+
+@pytest.fixture
+def named(finch: Path, tmp_path: Path) -> Path:
+    """It lies where the documents of earlier programs have their model, seen from the test's own directory."""
+    return Path(shutil.copytree(finch, tmp_path / "checkpoints" / "openaudio-s1-mini", copy_function=os.link))
 
 
 @pytest.fixture(scope="module")

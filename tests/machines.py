@@ -33,7 +33,7 @@ AUTOREGRESSIVE = ModelSpec(
     executors=("onnx", "torch"), precisions=("fp32", "bf16", "fp16", "int8", "int4"),
     weight_bytes={"fp32": 3200 * MIB, "bf16": 1600 * MIB, "fp16": 1600 * MIB, "int8": 900 * MIB, "int4": 520 * MIB},
     kv_bytes_per_frame={"fp32": 230_000, "bf16": 115_000, "fp16": 115_000, "int8": 230_000, "int4": 230_000},
-    overhead_bytes=420 * MIB, slot_bytes=24 * MIB, max_context=4096,
+    overhead_bytes=420 * MIB, slot_bytes=24 * MIB, max_context=4096, clones=True,
 )  # fmt: skip
 """A model of that size which torch can drive on a GPU."""
 SPECS = (FIRST, ESPEAK, S1_MINI, AUTOREGRESSIVE)

@@ -8,6 +8,8 @@ import shlex
 import subprocess
 import sys
 import time
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -16,16 +18,21 @@ import pytest
 import soundfile as sf
 from prometheus_client.parser import text_string_to_metric_families
 
+import conversion
+from conftest import FINCH
 from s1_mini import EngineConfig, ProductionTTSEngine
 from s1_mini.compilation import get_compilation_recommendations, get_platform_info
 from s1_mini.config import settle
+from s1_mini.server import main
 from s1_mini.utils import get_vram_info
-from saywell.errors import MissingDependency
+from saywell.errors import MissingDependency, UnknownModel
 from saywell.hardware import Cpu, Hardware, Runtime
+from saywell.models.base import find_spec
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:there is no checkpoint:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:no checkpoint was named:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:.*Running on what there is instead:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:compile_model=True changes nothing:RuntimeWarning"),
 ]
 
 
@@ -39,8 +46,6 @@ def _can_speak() -> bool:
 
 @pytest.fixture(scope="module")
 def voice() -> None:
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if not _can_speak():
@@ -181,17 +186,18 @@ def run(tmp_path, monkeypatch):
     return go
 
 
-def test_the_quick_start(voice, run):
+def test_the_quick_start(named, run):
     names = run(QUICK_START)
     assert names["response"].success, names["response"].error
     data, rate = sf.read("output.wav")
     assert rate == names["sample_rate"]
+    assert rate == find_spec(None, named).sample_rate, "the model that was named"
     assert 1.5 < len(data) / rate < 6
     assert names["audio"].dtype == np.float32
     assert names["audio"].ndim == 1
 
 
-def test_the_context_manager(voice, run):
+def test_the_context_manager(named, run):
     names = run(CONTEXT_MANAGER)
     assert names["response"].success
     assert names["engine"].health_check()["healthy"] is False
@@ -199,7 +205,8 @@ def test_the_context_manager(voice, run):
 
 def test_all_options(run):
     config = run(OPTIONS, EngineConfig=EngineConfig)["config"]
-    assert config == EngineConfig()
+    assert replace(config, checkpoint_path=None) == EngineConfig()
+    assert config.wishes()["model_path"] == Path("checkpoints/openaudio-s1-mini")
     assert config.wishes()["timeout_s"] == 60.0
 
 
@@ -244,10 +251,112 @@ def test_what_cannot_be_had_gives_way_and_is_said(tmp_path, monkeypatch):
     with pytest.warns(RuntimeWarning) as said:
         decision = settle(EngineConfig().wishes())
     messages = [str(warning.message) for warning in said]
-    assert any("no checkpoint at checkpoints/openaudio-s1-mini" in message for message in messages)
+    assert any("none at checkpoints/openaudio-s1-mini, so the built-in voice" in message for message in messages)
     if decision.plan.device == "cpu":
         assert any("device=cuda is not possible" in message for message in messages)
     assert decision.settings.timeout_s == 60.0
+
+
+def test_the_built_in_voice_speaks_only_if_no_model_was_named(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    for name in ("typo", "checkpoints/openaudio-s1-mini"):
+        engine = ProductionTTSEngine(EngineConfig(checkpoint_path=name))
+        with pytest.raises(UnknownModel, match=f"there is no checkpoint at {name}"):
+            engine.start()
+    monkeypatch.setenv("S1_MINI_CHECKPOINT_PATH", "elsewhere")
+    with pytest.raises(UnknownModel, match="there is no checkpoint at elsewhere"):
+        settle({}, old_names=True)
+    monkeypatch.setenv("SAYWELL_MODEL_PATH", "third")
+    with pytest.raises(UnknownModel, match="there is no checkpoint at third"):
+        ProductionTTSEngine(EngineConfig()).start()
+
+
+def test_a_model_that_lies_at_the_usual_place_speaks_unnamed(named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert settle(EngineConfig().wishes()).spec.name == named.name
+    monkeypatch.setenv("SAYWELL_MODEL", "hibari")
+    assert settle(EngineConfig().wishes()).spec.name == "hibari"
+
+
+def test_a_published_checkpoint_is_converted_when_it_is_first_used(tmp_path, monkeypatch, caplog):
+    fixture = pytest.importorskip("saywell.models.dual_ar.fixture", exc_type=ImportError)
+    conversion.in_process(monkeypatch)
+    place = fixture.write(tmp_path / "published")
+    for _ in range(2):
+        decision = settle(EngineConfig(checkpoint_path=place).wishes())
+        assert (decision.spec.name, decision.spec.family) == ("published", "dual_ar")
+    assert caplog.text.count("published is a published checkpoint; it is converted once") == 1
+    assert decision.spec.path != place
+
+
+@pytest.mark.slow
+def test_a_server_converts_a_published_checkpoint_and_speaks_with_it(tmp_path):
+    pytest.importorskip("torch")
+    server = Server(f"python -m s1_mini.server --checkpoint {FINCH} --port 0", tmp_path)
+    try:
+        answer = httpx.post(server.url + "/v1/tts", json={"text": "Hello world!"})
+        assert (answer.status_code, answer.headers["x-saywell-model"]) == (200, "finch")
+    finally:
+        assert "finch is converted" in server.end()
+
+
+def test_a_server_without_its_model_does_not_start(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--checkpoint", "typo", "--port", "0"]) == 1
+    assert "s1_mini.server: there is no checkpoint at typo; name" in capsys.readouterr().err
+
+
+def test_the_server_waits_a_minute_unless_told_otherwise(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    decision = settle({}, old_names=True)
+    assert decision.plan.timeout_s == 60.0
+    assert "S1-Mini" in next(reason.why for reason in decision.plan.reasons if reason.field == "timeout_s")
+    monkeypatch.setenv("SAYWELL_TIMEOUT_S", "7")
+    assert settle({}, old_names=True).plan.timeout_s == 7.0
+    monkeypatch.setenv("S1_MINI_REQUEST_TIMEOUT", "9")
+    monkeypatch.delenv("SAYWELL_TIMEOUT_S")
+    assert settle({}, old_names=True).plan.timeout_s == 9.0
+
+
+def test_switches_without_an_effect_are_said_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = EngineConfig(
+        device="cuda:0", compile_backend="inductor", compile_mode="max-autotune", vram_clear_on_oom_only=False
+    )
+    with pytest.warns(RuntimeWarning) as told, ProductionTTSEngine(config) as engine:
+        device = engine.health_check()["device"]
+    said = [str(warning.message) for warning in told if warning.filename == __file__]
+    for wish in (
+        "compile=inductor",
+        "compile_mode=max-autotune",
+        *(["vram_clear_on_oom_only"] if device == "cpu" else []),
+    ):
+        assert len([text for text in said if wish in text and "changes nothing" in text]) == 1, said
+    with pytest.warns(RuntimeWarning) as told:
+        settle(EngineConfig().wishes())
+    assert len([each for each in told if str(each.message).startswith("compile_model=True changes nothing: ")]) == 1
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "compile", RuntimeWarning)
+        settle(EngineConfig(compile_model=False).wishes())
+
+
+def test_clearing_empties_the_engines_own_caches(named, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level("INFO", "s1_mini")
+    engine = ProductionTTSEngine(EngineConfig(checkpoint_path=named))
+    assert not engine.model_manager.clear_cache(force=True)
+    with engine:
+        assert engine.generate("Hello.").success
+        kept = engine._speaker.engine._resident.model._prefixes
+        assert kept.stats().entries == 1
+        assert not engine.model_manager.clear_cache()
+        assert kept.stats().entries == 1
+        cleared = engine.model_manager.clear_cache(force=True)
+        assert cleared
+        assert cleared.freed_bytes >= 0
+        assert kept.stats().entries == 0
+        assert "the caches are empty; " in caplog.text
+    assert not engine.model_manager.clear_cache(force=True)
 
 
 def test_errors_are_answers(voice):
@@ -311,7 +420,7 @@ class Server:
         return err
 
 
-def test_the_server_and_its_metrics(voice, tmp_path):
+def test_the_server_and_its_metrics(named, tmp_path):
     server = Server(START.replace("8080", "0"), tmp_path)
     try:
         words = shlex.split(CURL.replace("\\\n", " "))
@@ -319,6 +428,7 @@ def test_the_server_and_its_metrics(voice, tmp_path):
         assert words[3] == "http://localhost:8080/v1/tts"
         answer = httpx.post(server.url + "/v1/tts", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 200
+        assert answer.headers["x-saywell-model"] == named.name
         (tmp_path / "speech.wav").write_bytes(answer.content)
         assert sf.info(tmp_path / "speech.wav").duration > 0.4
         with httpx.stream("POST", server.url + "/v1/tts/stream", json={"text": "Hello world!"}) as streamed:
@@ -337,11 +447,10 @@ def test_the_server_and_its_metrics(voice, tmp_path):
         assert 0 <= values["s1_mini_vram_utilization", None] <= 1
     finally:
         err = server.end()
-    assert "no checkpoint at checkpoints/openaudio-s1-mini" in err
     assert "Traceback" not in err
 
 
-def test_the_server_reads_its_variables(voice, tmp_path):
+def test_the_server_reads_its_variables(named, tmp_path):
     *exports, command = VARIABLES.strip().split("\n")
     variables = dict(line.removeprefix("export ").split("=") for line in exports)
     more = {"S1_MINI_PRECISION": "float32", "S1_MINI_COMPILE": "true", "S1_MINI_COMPILE_BACKEND": "auto",

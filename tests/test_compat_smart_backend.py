@@ -5,7 +5,9 @@ Two kinds of words in them are not ours to keep: figures measured on other machi
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 import requests
 
-from saywell.errors import PlanError
+from saywell.errors import InvalidText, PlanError
 from saywell.hardware import GIB, Hardware
 from saywell.models.espeak import binding
 from saywell.plan import make_plan
@@ -28,8 +30,9 @@ from test_server_espeak import Program
 
 pytestmark = [
     pytest.mark.skipif(not binding.installed() or sys.platform == "win32", reason="needs eSpeak NG and POSIX signals"),
-    pytest.mark.filterwarnings("ignore:there is no checkpoint:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:no checkpoint was named:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:.*Running on what there is instead:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:.*changes nothing:RuntimeWarning"),
 ]
 MACHINES = Path(__file__).with_name("hardware")
 ORIGIN = "http://localhost:8000"
@@ -253,12 +256,12 @@ def backend(tmp_path, monkeypatch):
         yield backend
 
 
-def as_app(code: str, cwd: Path, *exports: str) -> subprocess.CompletedProcess[str]:
+def as_app(code: str, cwd: Path, *exports: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """The example as a program of its own whose server starts, and what it prints meanwhile."""
     use = "import asyncio\nasyncio.run(startup_event())\nprint(len(engine.tts('Hello.').audio))\nengine.cleanup()\n"
     (cwd / "app.py").write_text(code + use, encoding="utf-8")
     variables = dict(line.removeprefix("export ").split("=") for line in exports)
-    return subprocess.run([sys.executable, "app.py"], cwd=cwd, capture_output=True, text=True, check=True,
+    return subprocess.run([sys.executable, "app.py"], cwd=cwd, capture_output=True, text=True, check=check,
                           env={**os.environ, **variables}, timeout=60)  # fmt: skip
 
 
@@ -266,24 +269,32 @@ def exports(example: str) -> list[str]:
     return [line for line in example.splitlines() if line.startswith("export ")]
 
 
-def test_the_drop_in_replacement(tmp_path):
+def test_the_drop_in_replacement(named, tmp_path):
     done = as_app(APP, tmp_path)
     assert "[OK] Smart engine initialized" in done.stdout
     assert "[INFO] Device: cpu" in done.stdout
     assert "[INFO] Strategy: " in done.stdout
     assert "DETECTED HARDWARE PROFILE" in done.stderr
     assert "SELECTED OPTIMAL CONFIGURATION" in done.stderr
-    assert "there is no checkpoint at checkpoints/openaudio-s1-mini" in done.stderr
 
 
-def test_the_factory_reads_the_place_of_the_model(tmp_path):
+def test_the_factory_reads_the_place_of_the_model(named, tmp_path):
+    (tmp_path / "somewhere").mkdir()
+    named.rename(tmp_path / "somewhere" / "else")
     done = as_app(FACTORY, tmp_path, "export MODEL_DIR=somewhere/else")
-    assert "there is no checkpoint at somewhere/else" in done.stderr
+    assert "no checkpoint" not in done.stderr
 
 
-def test_what_the_variables_force_and_cannot_have_is_said(tmp_path):
+@pytest.mark.parametrize(("code", "place"), [(APP, "checkpoints/openaudio-s1-mini"), (FACTORY, "somewhere/else")])
+def test_a_model_that_is_named_and_missing_is_never_another_voice(tmp_path, code, place):
+    done = as_app(code, tmp_path, f"export MODEL_DIR={place}", check=False)
+    assert done.returncode
+    assert f"there is no checkpoint at {place}" in done.stderr
+
+
+def test_what_the_variables_force_and_cannot_have_is_said(named, tmp_path):
     done = as_app(APP, tmp_path, *exports(FORCED))
-    for wish in ("device=cuda is not possible", "no precision 'fp16'"):
+    for wish in ("device=cuda is not possible", "no precision 'fp16'", "compile=inductor changes nothing"):
         assert wish in done.stderr, done.stderr
     assert "[OK] Smart engine initialized" in done.stdout
 
@@ -294,7 +305,7 @@ def test_every_printed_variable_is_known():
     assert named | {"MODEL_DIR"} <= OLD_NAMES.keys()
 
 
-def test_the_frugal_variables_reach_the_plan(tmp_path, monkeypatch):
+def test_the_frugal_variables_reach_the_plan(named, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for line in exports(FRUGAL):
         monkeypatch.setenv(*line.removeprefix("export ").split("="))
@@ -303,7 +314,7 @@ def test_the_frugal_variables_reach_the_plan(tmp_path, monkeypatch):
         assert engine.speaker.plan.max_frames == 1024
 
 
-def test_a_configuration_of_ones_own(run):
+def test_a_configuration_of_ones_own(named, run):
     backend = run(CUSTOM)["backend"]
     try:
         config, plan = backend.config, backend.speaker.plan
@@ -330,6 +341,8 @@ def test_what_was_asked_for_and_cannot_be_had_is_said(tmp_path, monkeypatch):
     here = [str(warning.message) for warning in told if warning.filename == __file__]
     assert any("device=cuda is not possible" in text for text in here)
     assert any("no executor 'torch'" in text for text in here)
+    assert sum("compile=inductor changes nothing" in text for text in here) == 1
+    assert any("cache_entries=5 changes nothing" in text for text in here)
 
 
 def run_custom() -> SmartAdaptiveBackend:
@@ -340,6 +353,42 @@ def run_custom() -> SmartAdaptiveBackend:
     )  # fmt: skip
     backend._apply_configuration()
     return backend
+
+
+def test_heat_is_managed_only_if_it_is_wanted(backend, monkeypatch):
+    decided = backend.decision
+    with_sensor = replace(decided, hardware=replace(decided.hardware, thermal=("coretemp",)))
+    backend.config = backend._applied = OptimalConfig.of(with_sensor)
+    assert backend.config.enable_thermal_management
+    backend.config = replace(backend.config, enable_thermal_management=False, cache_limit=0)
+    backend._apply_configuration()
+    assert backend.speaker.plan.thermal is False
+    backend.config = replace(backend.config, max_batch_size=1)
+    backend._apply_configuration()
+    assert backend.speaker.plan.thermal is False, "what is left as it was stays"
+
+
+def test_the_second_choice_of_precision_is_honoured_or_said(named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with SmartAdaptiveBackend(named) as backend:
+        backend.config = replace(backend.config, quantization="int8", precision="fp16", num_threads=1)
+        with pytest.warns(RuntimeWarning, match="precision=fp16 changes nothing: what is computed with int8 weights"):
+            backend._apply_configuration()
+        assert backend.speaker.plan.precision == "int8"
+    with SmartAdaptiveBackend(without_four_bits(tmp_path, named)) as backend:
+        backend.config = replace(backend.config, quantization="int4", precision="fp32", num_threads=1)
+        with pytest.warns(RuntimeWarning, match="no precision 'int4'"):
+            backend._apply_configuration()
+        assert backend.speaker.plan.precision == "fp32"
+
+
+def without_four_bits(tmp_path: Path, named: Path) -> Path:
+    """The same model as if it had been converted without four bits."""
+    place = Path(shutil.copytree(named, tmp_path / "fewer"))
+    manifest = json.loads((place / "saywell.json").read_text())
+    manifest["files"] = {name: entry for name, entry in manifest["files"].items() if "int4" not in name}
+    (place / "saywell.json").write_text(json.dumps(manifest))
+    return place
 
 
 def test_an_impossible_configuration_changes_nothing(backend):
@@ -360,6 +409,11 @@ def test_several_texts_in_one_session(backend, run):
     found = backend.get_metrics()
     assert found["rolling_aggregates"]["rtf"]["max"] > 0
     assert found["rolling_aggregates"]["audio_s"] > 1
+    assert (found["rolling_aggregates"]["requests"], found["rolling_aggregates"]["success_rate"]) == (3, 1.0)
+    assert found["rolling_aggregates"]["latency_s"]["max"] > 0
+    with pytest.raises(InvalidText):
+        backend.tts("")
+    assert backend.get_metrics()["rolling_aggregates"]["success_rate"] == 0.75
     assert set(found["current_resources"]) >= {"cpu_percent", "memory_percent", "memory_available_gb"}
     health = backend.get_health()
     assert health["status"] == "healthy"
@@ -472,8 +526,9 @@ def test_a_configuration_becomes_wishes_and_back():
     wishes = replace(SHOWN, device="auto").wishes()
     assert wishes == {
         "device": None, "precision": "int8", "executor": "onnx", "compile": "disabled", "chunk_chars": 512, "slots": 1,
-        "threads": 10, "cache_entries": 25,
+        "threads": 10, "cache_entries": 25, "thermal": True,
     }  # fmt: skip
+    assert replace(SHOWN, precision="fp16").second() == {"precision": "fp16"}
     assert replace(SHOWN, quantization="none").wishes()["precision"] == "fp32"
     with pytest.raises(ValueError, match="int3"):
         replace(SHOWN, quantization="int3")

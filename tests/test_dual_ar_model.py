@@ -157,6 +157,30 @@ def test_with_other_threads_nothing_is_held_twice(start: Start, monkeypatch: pyt
     assert engine.submit(ask()).collect().samples.size
 
 
+def test_all_caches_are_emptied_and_limited(start: Start) -> None:
+    engine = start(precision="fp32")
+    model: DualArModel = engine._resident.model
+
+    def say(*seeds: int) -> None:
+        for seed in seeds:
+            noise = np.random.default_rng(seed).standard_normal(2 * 22_050).astype(np.float32) * 0.2
+            reference = Reference(pcm=noise.tobytes(), sample_rate=22_050, transcript="What is said in it.")
+            engine.submit(ask(reference=reference)).collect()
+
+    def kept() -> tuple[int, int]:
+        return model._prefixes.stats().entries, model._speakers.store._memory.stats().entries
+
+    say(1, 2)
+    assert kept() == (3, 2), "both, and the voice that the engine began with"
+    engine.tidy()
+    assert kept() == (0, 0)
+    say(1, 2)
+    model.adapt(replace(engine.plan, cache_entries=1))
+    assert kept() == (1, 1)
+    say(3)
+    assert kept() == (1, 1)
+
+
 def test_a_recording_changes_the_voice_and_is_encoded_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start(precision="fp32")
     noise = np.random.default_rng(5).standard_normal(2 * 22_050).astype(np.float32) * 0.2

@@ -32,9 +32,13 @@ class Told(tiny_ar.TinyModel):
     """Notes the plans it was given."""
 
     seen: list[Plan] = []  # noqa: RUF012 - one engine a test
+    emptied = 0
 
     def adapt(self, plan: Plan) -> None:
         self.seen.append(plan)
+
+    def empty_caches(self) -> None:
+        Told.emptied += 1
 
 
 class Machine:
@@ -59,6 +63,7 @@ def start() -> Iterator[Callable[..., Engine]]:
         made.append(engine)
         engine.start()
         Told.seen.clear()
+        Told.emptied = 0
         return engine
 
     yield go
@@ -69,7 +74,7 @@ def start() -> Iterator[Callable[..., Engine]]:
 def test_caches_are_emptied_and_the_plan_stays(start):
     engine = start()
     done = engine.tidy()
-    assert [plan.cache_entries for plan in Told.seen] == [0, 8]
+    assert (Told.emptied, Told.seen) == (1, [])
     assert (done.before.level, done.after.level) == (0, 0)
     assert done.freed >= 0
 

@@ -22,7 +22,7 @@ import soundfile
 from rapidfuzz.distance import Levenshtein
 
 from benchmarks.spectra import nearest, spectrum, voice_print
-from conftest import TINY_PLAN
+from conftest import FINCH, TINY_PLAN
 from conversion import convert_here
 from saywell import memory
 from saywell.engine.engine import Engine
@@ -32,7 +32,6 @@ from saywell.types import AudioChunk, Reference, Request, SamplingParams
 
 torch = pytest.importorskip("torch")
 
-FINCH = Path(__file__).parent.parent / "voices" / "finch"
 pytestmark = pytest.mark.skipif(not FINCH.is_dir(), reason="the weights are in the repository, not in the sdist")
 SPEAKERS = ("slt", "rms", "awb", "kal16")
 
@@ -64,8 +63,8 @@ Start = Callable[..., Engine]
 
 
 @pytest.fixture(scope="module")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return convert_here(FINCH, tmp_path_factory.mktemp("finch") / "finch")
+def converted(finch: Path) -> Path:
+    return finch
 
 
 @pytest.fixture(scope="module")

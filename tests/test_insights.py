@@ -8,13 +8,15 @@ import pytest
 
 from conftest import TINY_PLAN
 from fake_engine import HARDWARE
-from saywell.hardware import Gpu, Limits
+from machines import ESPEAK, machine
+from saywell.hardware import Limits
 from saywell.insights import expected_rtf, insights
 from saywell.measured import Chosen, Record, Trial
 from saywell.metrics import Metrics
 from saywell.monitor import Resources
-from saywell.plan import Plan, Reason
+from saywell.plan import Plan, Reason, make_plan
 from saywell.relief import PressureReport
+from saywell.settings import Settings
 from saywell.types import Summary
 
 GIB = 1 << 30
@@ -126,16 +128,26 @@ def test_slower_than_speech_and_waiting_for_slots() -> None:
 
 
 def test_limits_of_the_machine() -> None:
-    gpu = Gpu(name="T4", memory=16 * GIB, capability=(7, 5), driver="1")
-    limits = Limits(cgroup="v2", memory=4 * GIB, cpus=(0,))
-    hardware = replace(HARDWARE, gpus=(gpu,), limits=limits)
-    plan = replace(PLAN, reasons=(Reason(field="device", value="cpu", why="no executor for it", source="rule"),))
-    found = told(plan, hardware=hardware)
-    assert found == [
+    hardware = replace(HARDWARE, limits=Limits(cgroup="v2", memory=4 * GIB, cpus=(0,)))
+    assert told(hardware=hardware) == [
         "1 of 2 CPUs may be used here; more would help.",
         "4.0 GB of 8.0 GB of memory may be used here.",
-        "T4 is not used: no executor for it.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "said"),
+    [
+        ({}, "NVIDIA GeForce RTX 4090 (compute capability 8.9, 24.0 GB) is not used: espeak has no executor for it"),
+        ({"device": "cpu"}, "NVIDIA GeForce RTX 4090 is not used: asked for by keyword."),
+    ],
+)
+def test_a_gpu_that_is_not_used_is_named_once(wishes: dict, said: str) -> None:
+    hardware = machine("rtx-4090-desktop")
+    found = told(make_plan(Settings(**wishes), hardware, ESPEAK), hardware=hardware)
+    (only,) = [text for text in found if "is not used" in text]
+    assert only.startswith(said)
+    assert only.count("is not used") == 1
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from machines import AUTOREGRESSIVE, ESPEAK, FIRST, MACHINES, S1_MINI, SPECS, ke
 from saywell.errors import PlanError
 from saywell.hardware import GIB, Limits, Runtime
 from saywell.plan import Measurement, Plan, Quantization, make_plan, shown
+from saywell.relief import steps
 from saywell.rules import Situation
 from saywell.settings import Settings, load_settings
 from saywell.types import ModelSpec
@@ -162,9 +163,16 @@ def test_more_threads_than_cpus_is_granted_with_a_warning() -> None:
     assert len([reason for reason in plan.reasons if reason.field == "threads"]) == 1
 
 
-def test_a_wish_to_compile_without_a_compiler_is_answered() -> None:
-    plan = make_plan(Settings(compile="inductor"), machine(SERVER), ESPEAK)
-    assert "nothing to compile" in why(plan, "compile")
+def test_what_is_switched_off_already_may_be_switched_off() -> None:
+    plan = make_plan(Settings(compile="disabled", cache_entries=0, cache_mb=0), machine(SERVER), ESPEAK)
+    assert (plan.compile, plan.cache_entries, plan.cache_bytes) == ("disabled", 0, 0)
+
+
+def test_a_model_that_keeps_no_voices_has_no_caches_to_give_up() -> None:
+    plan = make_plan(Settings(), machine(LAPTOP), FIRST)
+    assert (plan.cache_entries, plan.cache_bytes) == (0, 0)
+    assert "caches" not in [step.name for step in steps(plan, FIRST)]
+    assert "caches" in [step.name for step in steps(make_plan(Settings(), machine(LAPTOP), S1_MINI), S1_MINI)]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +190,7 @@ def test_a_wish_to_compile_without_a_compiler_is_answered() -> None:
         (CONTAINER, {"precision": "fp32"}, AUTOREGRESSIVE, "precision", "set precision=int4"),
         (CONTAINER, {"memory_budget_mb": 5000}, ESPEAK, "memory_budget_mb", "set at most 4096"),
         (SERVER, {"memory_budget_mb": 500}, AUTOREGRESSIVE, "memory_budget_mb", "smaller model"),
-        (CONTAINER, {"slots": 900}, ESPEAK, "slots", "set at most 98"),
+        (CONTAINER, {"slots": 900}, ESPEAK, "slots", "set at most 114"),
         (SERVER, {"slots": 2, "lookahead": 3}, ESPEAK, "lookahead", "set at most 2"),
         (SERVER, {"chunk_chars": 50, "first_chunk_chars": 60}, ESPEAK, "first_chunk_chars", "set at most 50"),
         (SERVER, {"max_frames": 5000}, AUTOREGRESSIVE, "max_frames", "set at most 4096"),
@@ -190,6 +198,10 @@ def test_a_wish_to_compile_without_a_compiler_is_answered() -> None:
         (SERVER, {"affinity": (0, 7)}, AUTOREGRESSIVE, "affinity", "CPU 7 may not be used here; choose among 0-1"),
         (SERVER, {"affinity": (1, 1)}, AUTOREGRESSIVE, "affinity", "named twice"),
         (MAC, {"affinity": (0,)}, AUTOREGRESSIVE, "affinity", "macOS lets no program pin"),
+        (SERVER, {"compile": "inductor"}, ESPEAK, "compile", "executor process has nothing to compile; leave it out"),
+        (SERVER, {"compile": "eager"}, FIRST, "compile", "executor onnx has nothing to compile"),
+        (SERVER, {"cache_entries": 10}, FIRST, "cache_entries", "has no cache of them; leave it out"),
+        (SERVER, {"cache_mb": 10}, ESPEAK, "cache_mb", "has no cache of them; leave it out"),
         (CONTAINER, {"cache_mb": 4000}, AUTOREGRESSIVE, "cache_mb", "set at most"),
         (CONTAINER, {}, replace(AUTOREGRESSIVE, precisions=("fp32",)), "model", "choose a smaller model or a machine"),
     ],

@@ -31,7 +31,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "hello" in words(hear(samples.astype("float32"), rate))
 
 
-@pytest.mark.filterwarnings("ignore:there is no checkpoint:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:no checkpoint was named:RuntimeWarning")
 def test_the_example_of_an_older_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     _, example = blocks("python")

@@ -10,10 +10,10 @@ import pytest
 from conftest import TINY_PLAN
 from saywell.monitor import Resources
 from saywell.plan import Reason
-from saywell.relief import CALM, Depth, Ladder, Pressure, Step, Timing, changed, judge, relieve, steps
+from saywell.relief import CALM, GONE, SLOWLY, Depth, Ladder, Pressure, Step, Timing, changed, judge, relieve, steps
 from saywell.types import ModelSpec
 
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 SPEC = ModelSpec(
     name="m",
     family="m",
@@ -22,7 +22,7 @@ SPEC = ModelSpec(
     frame_rate=21.5,
     executors=("onnx",),
     precisions=("fp32", "int8", "int4"),
-    weight_bytes={"fp32": 2000, "int8": 600, "int4": 400},
+    weight_bytes={"fp32": 2000 * MIB, "int8": 600 * MIB, "int4": 400 * MIB},
 )
 PLAN = replace(
     TINY_PLAN, precision="int8", threads=10, slots=8, lookahead=6, queue=16, first_frames=8, chunk_frames=24,
@@ -100,7 +100,7 @@ def test_what_can_be_heard_is_said() -> None:
 
 def test_going_back_to_heavier_weights_is_counted() -> None:
     lighter = next(step for step in steps(PLAN, SPEC) if step.name == "lighter")
-    assert (lighter.bytes, lighter.reload) == (200, True)
+    assert (lighter.bytes, lighter.reload) == (200 * MIB, True)
 
 
 # What a look at the machine means
@@ -142,6 +142,7 @@ def test_reasons_have_figures() -> None:
     assert "91 % of 8.0 GB of memory" in why
     assert "the GPU is slowed down by heat" in why
     assert judge(machine()) == replace(CALM, room=2 * GIB)
+    assert judge(full(80)).holds == "80 % of 8.0 GB of memory is in use"
 
 
 # The ladder
@@ -170,7 +171,7 @@ def feed(it: Ladder, clock: Clock, pressure: Pressure, seconds: float, every: fl
 
 
 def pressed(depth: Depth, hold: Depth | None = None) -> Pressure:
-    return Pressure(push=depth, hold=depth if hold is None else hold, why="pressed")
+    return Pressure(push=depth, hold=depth if hold is None else hold, why="pressed", holds="pressed")
 
 
 def test_down_within_two_seconds_then_step_by_step() -> None:
@@ -204,8 +205,23 @@ def test_back_up_within_thirty_seconds() -> None:
     found = feed(it, clock, CALM, 40)
     assert [level for _, level in found] == [5, 4, 3, 2, 1, 0]
     assert found[-1][0] <= 30
-    assert it.reason == "the pressure is gone"
+    assert it.reason == GONE
     assert (it.downs, it.ups) == (6, 6)
+
+
+def test_while_steps_are_down_the_reason_is_what_keeps_them_down() -> None:
+    it, clock = ladder()
+    feed(it, clock, judge(full(90)), 30)
+    busy = machine(cpu_percent=85.0, cpu_own_percent=60.0)
+    feed(it, clock, busy_look := judge(busy), 30)
+    assert [step.name for step in it.taken] == ["chunks", "slots", "threads"]
+    assert it.reason == "other programs take 25 % of the CPUs"
+    assert it.moved == "less presses: other programs take 25 % of the CPUs"
+    assert busy_look.why == CALM.why, "it holds and does not push"
+    it.feed(CALM)
+    assert it.reason == SLOWLY
+    feed(it, clock, CALM, 30)
+    assert (it.level, it.reason, it.moved) == (0, GONE, GONE)
 
 
 def test_between_the_thresholds_nothing_moves() -> None:
@@ -244,8 +260,9 @@ def test_heavier_weights_come_back_only_when_there_is_room() -> None:
     it, clock = ladder()
     feed(it, clock, pressed(Depth.MEMORY), 20)
     assert it.taken[-1].name == "lighter"
-    assert feed(it, clock, replace(CALM, room=150), 60) == []
-    assert feed(it, clock, replace(CALM, room=250), 5)[0][1] == 4
+    assert feed(it, clock, replace(CALM, room=150 * MIB), 60) == []
+    assert it.reason == "taking up again what was given up last needs 200 MB, and 150 MB may be taken"
+    assert feed(it, clock, replace(CALM, room=250 * MIB), 5)[0][1] == 4
 
 
 def test_running_out_of_memory_takes_all_steps_but_the_door() -> None:

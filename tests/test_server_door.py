@@ -347,6 +347,12 @@ async def test_readiness_follows_the_engine():
         assert (await client.get("/health")).json()["status"] == "stopping"
 
 
+async def test_whoever_asks_how_many_requests_there_are_is_none_of_them(client):
+    for path in ("/health", "/ready", "/metrics", "/metrics"):
+        answer = await client.get(path)
+    assert "\nsaywell_in_flight_requests 0.0\n" in answer.text
+
+
 async def test_metrics_are_bounded_and_come_in_two_kinds(client):
     async def series() -> set:
         text = (await client.get("/metrics")).text

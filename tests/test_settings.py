@@ -13,6 +13,9 @@ from saywell.settings import OLD_NAMES, Settings, default_file, field_names, loa
 NONE = {"SAYWELL_CONFIG": ""}
 
 
+YES, NO = ("true", "1", "yes", "on", "Yes", "ON"), ("false", "0", "no", "off", "No")
+
+
 def load(overrides: dict[str, Any] | None = None, *, old_names: bool = False, **environ: str) -> Settings:
     return load_settings(overrides, environ=NONE | environ, old_names=old_names)
 
@@ -179,12 +182,34 @@ def test_old_names_are_read_only_when_asked() -> None:
         ("MIXED_PRECISION", "fp16", "precision", "fp16"),
         ("ENABLE_TORCH_COMPILE", "True", "compile", "inductor"),
         ("USE_ONNX", "true", "executor", "onnx"),
+        *(("S1_MINI_COMPILE", yes, "compile", None) for yes in YES),
+        *(("S1_MINI_COMPILE", no, "compile", "disabled") for no in NO),
+        *(("ENABLE_TORCH_COMPILE", yes, "compile", "inductor") for yes in YES),
+        *(("ENABLE_TORCH_COMPILE", no, "compile", "disabled") for no in NO),
+        *(("USE_ONNX", yes, "executor", "onnx") for yes in YES),
+        *(("USE_ONNX", no, "executor", "torch") for no in NO),
+        ("USE_ONNX", "auto", "executor", None),
+        ("MIXED_PRECISION", "no", "precision", "fp32"),
+        ("MIXED_PRECISION", "yes", "precision", None),
+        ("S1_MINI_DEVICE", "cuda:0", "device", "cuda"),
+        ("DEVICE", "CUDA:0", "device", "cuda"),
         ("CACHE_LIMIT", "10", "cache_entries", 10),
         ("MAX_SEQ_LEN", "1024", "max_frames", 1024),
     ],
 )
 def test_old_names(variable: str, text: str, field: str, value: object) -> None:
     assert getattr(load(old_names=True, **{variable: text}), field) == value
+
+
+@pytest.mark.parametrize("variable", ["S1_MINI_COMPILE", "ENABLE_TORCH_COMPILE", "USE_ONNX"])
+def test_what_is_neither_yes_nor_no_gets_a_sentence(variable: str) -> None:
+    with pytest.raises(PlanError, match=f"{variable} must be true, 1, yes, on or false, 0, no, off, not 'maybe'"):
+        load(old_names=True, **{variable: "maybe"})
+
+
+def test_the_number_of_a_gpu_is_said_to_change_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    assert load(old_names=True, DEVICE="cuda:1").device == "cuda"
+    assert "DEVICE=cuda:1: which of several GPUs is used is decided by their memory" in caplog.text
 
 
 def test_switching_compilation_off_wins_over_its_backend() -> None:

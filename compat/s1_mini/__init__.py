@@ -4,7 +4,8 @@
 >>> with ProductionTTSEngine(EngineConfig()) as engine:
 ...     sample_rate, audio = engine.generate("Hello world!").audio
 
-Programs written for that engine run on whatever model and device are there; what could not be had is said in a warning.
+Programs written for that engine run on whatever device is there; what could not be had is said in a warning. The
+model is the one they name, converted when it is first used; only if they name none may the built-in voice speak.
 """
 
 from __future__ import annotations

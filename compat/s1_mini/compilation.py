@@ -46,11 +46,11 @@ def get_compilation_recommendations(info: PlatformInfo | None = None) -> list[st
     if info.torch_version is None:
         return ["torch is not installed: models run on ONNX Runtime or by themselves, and nothing has to be compiled"]
     if info.triton_available:
-        found = ['Triton is here: use compile_backend="inductor"']
+        found = ['Triton is here: models that run on torch are fastest with compile_backend="inductor"']
     elif info.system == "Windows":
-        found = ['Triton does not run on Windows: use compile_backend="eager", or WSL2 for more speed']
+        found = ['Triton does not run on Windows: models that run on torch take compile_backend="eager", or WSL2']
     else:
-        found = ['Triton is not installed: use compile_backend="eager"']
+        found = ['Triton is not installed: models that run on torch take compile_backend="eager"']
     if not info.cuda_available:
         found.append("no NVIDIA GPU that torch can use: compiling gains little here")
     return found

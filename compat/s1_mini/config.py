@@ -4,45 +4,49 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from saywell.engine import lenient
 from saywell.engine.launch import Decision
-from saywell.settings import load_settings
+from saywell.settings import load_settings, whole_device
 
 DEFAULT_CHECKPOINT = "checkpoints/openaudio-s1-mini"
 PRECISIONS = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 BACKENDS = ("auto", "inductor", "eager", "disabled")
 MODES = ("default", "reduce-overhead", "max-autotune")
+USUAL_MODE = "reduce-overhead"
+TIMEOUT_S = 60.0
 
 
 @dataclass(kw_only=True)
 class EngineConfig:
     """Every option of the S1-Mini engine. Raises ValueError for a value it did not have."""
 
-    checkpoint_path: str | Path = DEFAULT_CHECKPOINT
+    checkpoint_path: str | Path | None = None
+    """None: checkpoints/openaudio-s1-mini if it is there, else the built-in voice. One that is named speaks, or the
+    start is refused; a published one is converted when it is first used."""
     device: str = "cuda"
-    """cuda, cpu, mps or auto."""
+    """cuda, cpu, mps or auto; also as cuda:0."""
     precision: str = "float16"
     """float16, bfloat16 or float32."""
     compile_model: bool = True
     compile_backend: str = "auto"
     """auto, inductor, eager or disabled."""
-    compile_mode: str = "reduce-overhead"
-    """Taken for old programs; how graphs are captured is the plan's business."""
+    compile_mode: str = USUAL_MODE
+    """default, reduce-overhead or max-autotune; how graphs are captured is the plan's business."""
     vram_clear_on_oom_only: bool = True
     """False: also whenever less than `vram_clear_threshold_gb` is free."""
     vram_clear_threshold_gb: float = 2.0
-    request_timeout_seconds: float = 60.0
+    request_timeout_seconds: float = TIMEOUT_S
     """After so long all work on a request stops."""
     default_temperature: float = 0.7
     default_top_p: float = 0.8
     default_repetition_penalty: float = 1.1
 
     def __post_init__(self) -> None:
-        _one_of("device", self.device, ("cuda", "cpu", "mps", "auto"))
+        _one_of("device", self.device.partition(":")[0], ("cuda", "cpu", "mps", "auto"))
         _one_of("precision", self.precision, tuple(PRECISIONS))
         _one_of("compile_backend", self.compile_backend, BACKENDS)
         _one_of("compile_mode", self.compile_mode, MODES)
@@ -51,8 +55,8 @@ class EngineConfig:
         """The same in Saywell's settings. None: decide for me."""
         backend = self.compile_backend if self.compile_model else "disabled"
         return {
-            "model_path": Path(self.checkpoint_path),
-            "device": None if self.device == "auto" else self.device,
+            "model_path": None if self.checkpoint_path is None else Path(self.checkpoint_path),
+            "device": None if self.device == "auto" else whole_device(self.device, "device"),
             "precision": PRECISIONS[self.precision],
             "compile": None if backend == "auto" else backend,
             "timeout_s": self.request_timeout_seconds,
@@ -67,10 +71,19 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 def settle(wishes: Mapping[str, Any], *, old_names: bool = False, stacklevel: int = 2) -> Decision:
     """The decision for these wishes; those that cannot be had give way, each with a warning.
 
-    `old_names`: also read the S1_MINI_* variables. Raises PlanError for a wish that cannot give way.
+    `old_names`: also read the S1_MINI_* variables. Raises PlanError for a wish that cannot give way, and what
+    `saywell.models.first_use.converted` raises for a checkpoint that cannot speak.
     """
-    return lenient.settle(
-        load_settings(wishes, old_names=old_names),
+    settings = load_settings(wishes, old_names=old_names)
+    if settings.timeout_s is None:
+        origins = {**settings.origins, "timeout_s": "the S1-Mini engine's default"}
+        settings = replace(settings, timeout_s=TIMEOUT_S, origins=origins)
+    decision = lenient.settle(
+        settings,
         Path(DEFAULT_CHECKPOINT),
         lambda message: warnings.warn(message, RuntimeWarning, stacklevel=stacklevel + 3),
     )
+    if settings.compile is None and decision.plan.compile == "disabled":
+        why = next(reason.why for reason in decision.plan.reasons if reason.field == "compile")
+        warnings.warn(f"compile_model=True changes nothing: {why}", RuntimeWarning, stacklevel=stacklevel + 1)
+    return decision

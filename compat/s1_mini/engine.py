@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from s1_mini.config import EngineConfig, settle
+from s1_mini.config import USUAL_MODE, EngineConfig, settle
 from s1_mini.utils import empty_cache, get_vram_info
 from saywell.engine.launch import Speaker, start
 from saywell.errors import SaywellError
+from saywell.memory import mb
+from saywell.plan import Plan
 from saywell.types import Samples
+
+_log = logging.getLogger("s1_mini")
 
 
 @dataclass(frozen=True)
@@ -25,17 +31,47 @@ class GenerationResponse:
     seed: int | None = None
 
 
+@dataclass(frozen=True)
+class Cleared:
+    """What `clear_cache` did. True if it cleared anything at all."""
+
+    done: bool
+    freed_bytes: int = 0
+    """Given back to the system by this process, not counting memory of a GPU."""
+
+    def __bool__(self) -> bool:
+        return self.done
+
+
 class ModelManager:
     """What was called the model manager: here it only clears memory."""
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
+        self.speaker: Speaker | None = None
+        """What is running."""
 
-    def clear_cache(self, force: bool = False) -> bool:
-        """Give cached GPU memory back to the system; whether that was done. Without `force`, as the options say."""
-        free = get_vram_info()["free_gb"]
-        wanted = not self._config.vram_clear_on_oom_only and free < self._config.vram_clear_threshold_gb
-        return empty_cache() if force or wanted else False
+    def clear_cache(self, force: bool = False) -> Cleared:
+        """Empty the engine's caches and give the memory back to the system, the GPU's too if the model runs on one.
+
+        Without `force` only if the options say so and the model's GPU is nearly full. Never raises.
+        """
+        speaker = self.speaker
+        if speaker is None or not (force or self._short_of_vram(speaker.plan)):
+            return Cleared(False)
+        try:
+            freed = speaker.engine.tidy().freed
+        except SaywellError as error:
+            _log.warning("the caches were not cleared: %s", error.message)
+            return Cleared(False)
+        gpu = empty_cache()
+        _log.info("the caches are empty; %s given back%s", mb(freed), ", and what torch kept of the GPU" if gpu else "")
+        return Cleared(True, freed)
+
+    def _short_of_vram(self, plan: Plan) -> bool:
+        if self._config.vram_clear_on_oom_only or plan.device != "cuda":
+            return False
+        return get_vram_info()["free_gb"] < self._config.vram_clear_threshold_gb
 
 
 class ProductionTTSEngine:
@@ -52,11 +88,16 @@ class ProductionTTSEngine:
             self._speaker = self._start(stacklevel=3)
 
     def _start(self, stacklevel: int) -> Speaker:
-        return start(settle(self.config.wishes(), stacklevel=stacklevel))
+        decision = settle(self.config.wishes(), stacklevel=stacklevel)
+        for idle in _without_effect(self.config, decision.plan):
+            warnings.warn(idle, RuntimeWarning, stacklevel=stacklevel)
+        self.model_manager.speaker = speaker = start(decision)
+        return speaker
 
     def stop(self) -> None:
         """Give everything back. May be called more than once."""
         speaker, self._speaker = self._speaker, None
+        self.model_manager.speaker = None
         if speaker is not None:
             speaker.close()
 
@@ -113,3 +154,15 @@ class ProductionTTSEngine:
             "device": self._speaker.plan.device if self._speaker else None,
             "vram": {"used_gb": vram["used_gb"], "total_gb": vram["total_gb"]},
         }
+
+
+def _without_effect(config: EngineConfig, plan: Plan) -> list[str]:
+    """Options that were changed and change nothing under this plan."""
+    found = []
+    if config.compile_mode != USUAL_MODE:
+        found.append(f"compile_mode={config.compile_mode} changes nothing: the plan decides how graphs are captured")
+    if not config.vram_clear_on_oom_only and plan.device != "cuda":
+        found.append(
+            f"vram_clear_on_oom_only=False changes nothing: the model runs on {plan.device}, not on a GPU's VRAM"
+        )
+    return found

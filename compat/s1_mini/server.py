@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from s1_mini.config import BACKENDS, DEFAULT_CHECKPOINT, PRECISIONS, settle
+from s1_mini.config import BACKENDS, DEFAULT_CHECKPOINT, PRECISIONS, TIMEOUT_S, settle
 from s1_mini.utils import get_vram_info
 from saywell.engine.launch import build
 from saywell.errors import SaywellError
 from saywell.metrics import Metrics
 from saywell.server.app import serve
+from saywell.settings import whole_device
 
 PORT = 8080
 
@@ -36,14 +37,17 @@ def main(args: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m s1_mini.server", description=__doc__)
     parser.add_argument(
-        "--checkpoint", type=Path, help=f"model directory (default {DEFAULT_CHECKPOINT} if it is there)"
+        "--checkpoint",
+        type=Path,
+        help=f"model directory, converted or as published (default {DEFAULT_CHECKPOINT} if it is there, else the "
+        "built-in voice)",
     )
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1; others need SAYWELL_API_KEYS)")
     parser.add_argument("--port", type=int, default=PORT, help=f"default {PORT}")
-    parser.add_argument("--device", choices=("cuda", "cpu", "mps", "auto"))
+    parser.add_argument("--device", help="cuda, cpu, mps or auto; also as cuda:0")
     parser.add_argument("--precision", choices=tuple(PRECISIONS))
     parser.add_argument("--compile-backend", choices=BACKENDS)
-    parser.add_argument("--timeout", type=float, help="seconds a request may take (default 60)")
+    parser.add_argument("--timeout", type=float, help=f"seconds a request may take (default {TIMEOUT_S:g})")
     return parser
 
 
@@ -52,7 +56,7 @@ def _wishes(options: argparse.Namespace) -> dict[str, Any]:
         "model_path": options.checkpoint,
         "host": options.host,
         "port": options.port,
-        "device": None if options.device == "auto" else options.device,
+        "device": whole_device(options.device, "--device") if options.device not in (None, "auto") else None,
         "precision": PRECISIONS.get(options.precision),
         "compile": None if options.compile_backend == "auto" else options.compile_backend,
         "timeout_s": options.timeout,

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 from saywell.audio.decode import decode
 from saywell.engine import lenient
 from saywell.engine.launch import Decision, Speaker, start
+from saywell.errors import SaywellError
 from saywell.hardware import GIB
 from saywell.metrics import Metrics
 from saywell.monitor import Resources
 from saywell.server import describe
-from saywell.settings import Settings, load_settings
+from saywell.settings import Settings, load_settings, whole_device
 from saywell.types import Reference, Samples, Summary
 from smart_backend.config import OptimalConfig
 from smart_backend.monitor import ResourceMonitor
@@ -42,17 +43,18 @@ class SmartAdaptiveBackend:
     """Finds out what the machine is, decides, loads, speaks. A context manager; `cleanup` gives everything back.
 
     Reads MODEL_DIR, DEVICE, MIXED_PRECISION, ENABLE_TORCH_COMPILE, USE_ONNX, CACHE_LIMIT and MAX_SEQ_LEN, which
-    SAYWELL_* override. What cannot be had here gives way with a RuntimeWarning.
+    SAYWELL_* override. What cannot be had here gives way with a RuntimeWarning, but for the model: one that is named
+    speaks, converted when it is first used, or the start is refused.
     """
 
     def __init__(
         self, model_path: str | Path | None = None, device: str = "auto", enable_optimizations: bool = True
     ) -> None:
-        """`model_path` None: MODEL_DIR, else checkpoints/openaudio-s1-mini. `enable_optimizations` False: nothing is
-        compiled. Raises a SaywellError that says what is missing."""
+        """`model_path` None: MODEL_DIR, else checkpoints/openaudio-s1-mini if it is there, else the built-in voice.
+        `enable_optimizations` False: nothing is compiled. Raises a SaywellError that says what is missing."""
         wishes = {
             "model_path": None if model_path is None else Path(model_path),
-            "device": None if device == "auto" else device,
+            "device": None if device == "auto" else whole_device(device, "device"),
             "compile": None if enable_optimizations else "disabled",
         }
         self._settings = load_settings(wishes, old_names=True)
@@ -62,10 +64,13 @@ class SmartAdaptiveBackend:
         self._applied = replace(self.config)
         sys.stderr.write(f"{self.profile.block()}\n\n{self.config.block()}\n")
 
-    def _settle(self, settings: Settings) -> Decision:
+    def _settle(self, settings: Settings, second: dict[str, Any] | None = None) -> Decision:
         # The warning points at who called the constructor or `_apply_configuration`.
         return lenient.settle(
-            settings, Path(DEFAULT_CHECKPOINT), lambda text: warnings.warn(text, RuntimeWarning, stacklevel=5)
+            settings,
+            Path(DEFAULT_CHECKPOINT),
+            lambda text: warnings.warn(text, RuntimeWarning, stacklevel=5),
+            second=second,
         )
 
     def _begin(self, decision: Decision) -> None:
@@ -82,7 +87,11 @@ class SmartAdaptiveBackend:
         if wanted == self._applied:
             return
         wishes = {**self._settings.wishes(), **{k: v for k, v in wanted.wishes().items() if v is not None}}
-        decision = self._settle(load_settings(wishes, origin="the configuration"))
+        if wanted.enable_thermal_management == self._applied.enable_thermal_management:
+            wishes["thermal"] = self.decision.settings.thermal  # left as it was: no new wish
+        decision = self._settle(load_settings(wishes, origin="the configuration"), wanted.second())
+        for idle in wanted.without_effect(OptimalConfig.of(decision)):
+            warnings.warn(idle, RuntimeWarning, stacklevel=2)
         self.cleanup()
         self._begin(decision)
         self.config = replace(self.config, optimization_strategy=wanted.optimization_strategy, notes=wanted.notes)
@@ -96,10 +105,15 @@ class SmartAdaptiveBackend:
         if speaker_wav is not None:
             samples, rate = decode(Path(speaker_wav).read_bytes())
             fields["reference"] = Reference(pcm=samples.tobytes(), sample_rate=rate, transcript=prompt_text)
-        before = self.monitor.look()
-        audio = self.speaker.say(text, **fields)
+        before, began, model = self.monitor.look(), time.monotonic(), self.speaker.spec.name
+        try:
+            audio = self.speaker.say(text, **fields)
+        except SaywellError as error:
+            self.metrics.answered("tts", model, error.status, time.monotonic() - began)
+            raise
+        self.metrics.answered("tts", model, 200, time.monotonic() - began)
+        self.metrics.spoke(model, audio.summary)
         after = self.monitor.look()
-        self.metrics.spoke(self.speaker.spec.name, audio.summary)
         metrics = _metrics(audio.summary, before, after)
         _log.info("%s", report(metrics))
         return Speech(audio.samples, audio.sample_rate, metrics)

@@ -7,6 +7,7 @@ from typing import Any
 
 from saywell.engine.launch import Decision
 from saywell.server.describe import INTEGER, configuration
+from saywell.settings import whole_device
 
 RULE = "=" * 60
 
@@ -16,9 +17,10 @@ class OptimalConfig:
     """What was chosen, or what you choose. Raises ValueError for a quantisation there never was."""
 
     device: str
-    """cpu, cuda, mps, or auto: decide for me."""
+    """cpu, cuda, mps, also as cuda:0, or auto: decide for me."""
     precision: str
-    """What products are computed in: fp32, fp16 or bf16; auto."""
+    """What products are computed in: fp32, fp16 or bf16; auto. Beside int8 or int4 it counts where those are not to be
+    had."""
     quantization: str
     """Of the stored weights: int8, int4 or none."""
     use_onnx: bool
@@ -51,7 +53,7 @@ class OptimalConfig:
     def wishes(self) -> dict[str, Any]:
         """The same in Saywell's settings. What is only expected or told is no wish."""
         return {
-            "device": None if self.device == "auto" else self.device,
+            "device": None if self.device == "auto" else whole_device(self.device, "device"),
             "precision": self.quantization if self.quantization in INTEGER else _precision(self.precision),
             "executor": "onnx" if self.use_onnx else "torch" if self.use_torch_compile else None,
             "compile": "inductor" if self.use_torch_compile else "disabled",
@@ -59,7 +61,27 @@ class OptimalConfig:
             "slots": self.max_batch_size,
             "threads": self.num_threads,
             "cache_entries": self.cache_limit,
+            "thermal": self.enable_thermal_management,
         }
+
+    def second(self) -> dict[str, Any]:
+        """What to wish for where the first wish cannot be had."""
+        precision = _precision(self.precision)
+        return {"precision": precision} if self.quantization in INTEGER and precision else {}
+
+    def without_effect(self, now: OptimalConfig) -> list[str]:
+        """What was asked for and has no part in what was decided, though nothing of it was refused."""
+        found = []
+        if (
+            self.quantization in INTEGER
+            and now.quantization in INTEGER
+            and _precision(self.precision) not in (None, now.precision)
+        ):
+            computed = f"what is computed with {now.quantization} weights is {now.precision}"
+            found.append(f"precision={self.precision} changes nothing: {computed}; set quantization=none for it")
+        if self.enable_thermal_management and not now.enable_thermal_management:
+            found.append("enable_thermal_management=True changes nothing: no temperature sensor, or adapt=false")
+        return found
 
     def block(self) -> str:
         """The lines shown at start."""

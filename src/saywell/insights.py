@@ -107,8 +107,9 @@ def _limits(plan: Plan, hardware: Hardware) -> list[str]:
     if hardware.usable_memory < hardware.memory:
         found.append(f"{mb(hardware.usable_memory)} of {mb(hardware.memory)} of memory may be used here.")
     if hardware.gpus and plan.device == "cpu":
-        why = next((reason.why for reason in plan.reasons if reason.field == "device"), "the plan chose the CPU")
-        found.append(f"{hardware.gpus[0].name} is not used: {why}.")
+        why = next(reason for reason in plan.reasons if reason.field == "device")
+        # The rule looked at the GPU and says which one and why not.
+        found.append(f"{why.why}." if why.source == "rule" else f"{hardware.gpus[0].name} is not used: {why.why}.")
     return found
 
 

@@ -181,7 +181,12 @@ class _Decision:
             strategy=fact("strategy", *rules.strategy(device, executor)),
             device=device,
             executor=executor,
-            compile=cast(Compile, self.compile(device, executor)),
+            compile=cast(
+                Compile,
+                take(
+                    "compile", rules.compile(device, executor), lambda way: refusals.check_compile(rules, way, executor)
+                ),
+            ),
             precision=precision,
             activation_bits=fact("activation_bits", *arithmetic.activation_bits(rules.hardware, spec)),
             convolutions=fact("convolutions", *arithmetic.convolutions(rules.hardware, spec, executor, precision)),
@@ -196,7 +201,11 @@ class _Decision:
             adapt=take("adapt", (True, "what is slower under pressure is better than what fails")),
             check_memory=take("check_memory", (True, "better refused before the start than failed in the middle")),
             idle_unload_s=take("idle_unload_s", (0.0, "the next request must not wait for a model to load")),
-            cache_entries=take("cache_entries", rules.cache_entries(device)),
+            cache_entries=take(
+                "cache_entries",
+                rules.cache_entries(device),
+                lambda number: refusals.check_caches(rules, "cache_entries", number),
+            ),
             cache_bytes=caches,
             thermal=take("thermal", rules.thermal(device)),
             data_dir=take("data_dir", (default_data_dir(), "this system's place for such files")),
@@ -261,11 +270,6 @@ class _Decision:
         self.reasons.append(Reason(field=name, value=shown(name, value), why=why, source=source))
         return value
 
-    def compile(self, device: str, executor: str) -> str:
-        """A wish for a way to compile may have nothing to act on; then it is answered, not refused."""
-        rule = self.rules.compile(device, executor)
-        return self.take("compile", rule) if executor == "torch" else self.fact("compile", *rule)
-
     def quantization(self, precision: str) -> Decided[Quantization]:
         bits = {"int8": 8, "int4": 4}.get(precision, 0)
         prior = self.rules.prior
@@ -296,6 +300,7 @@ class _Decision:
         wish = self.settings.cache_mb
         if wish is None:
             return self.fact("cache_bytes", *self.rules.cache_bytes(device, left))
+        refusals.check_caches(self.rules, "cache_mb", wish)
         if wish * MIB > left:
             message = f"cache_mb={wish} is more than the {mb(max(0, left))} the model leaves of the memory budget"
             raise PlanError(f"{message}; set at most {max(0, left) // MIB}", param="cache_mb")

@@ -50,6 +50,18 @@ def check_max_frames(rules: Situation, frames: int) -> None:
         raise PlanError(f"max_frames={frames} is beyond the model's context; set at most {top}", param="max_frames")
 
 
+def check_compile(rules: Situation, way: str, executor: str) -> None:
+    if executor != "torch" and way != "disabled":
+        why = rules.compile("cpu", executor)[1]
+        raise PlanError(f"compile={way} changes nothing: {why}; leave it out", param="compile")
+
+
+def check_caches(rules: Situation, name: str, wish: int) -> None:
+    """For cache_entries and cache_mb."""
+    if wish and rules.keeps_nothing:
+        raise PlanError(f"{name}={wish} changes nothing: {rules.keeps_nothing}; leave it out", param=name)
+
+
 def check_affinity(rules: Situation, cpus: tuple[int, ...]) -> None:
     if not cpus:
         return

@@ -63,7 +63,7 @@ class PressureReport:
     changes: dict[str, str] = field(default_factory=dict)
     """Field of the plan → `planned → now`."""
     reason: str = ""
-    """Why the last step, down or up, was taken."""
+    """Why it stands there at this moment: what presses, what holds what has been given up, or that it is calm."""
     since_s: float = 0.0
     """Seconds since that step."""
     downs: int = 0
@@ -206,6 +206,9 @@ class Pressure:
     push: Depth = Depth.NONE
     hold: Depth = Depth.NONE
     why: str = "nothing presses"
+    """What pushes."""
+    holds: str = ""
+    """What pushes or holds."""
     room: int = 1 << 62
     """Bytes that may be taken again before memory presses."""
 
@@ -218,12 +221,12 @@ def judge(now: Resources, limits: Thresholds = _THRESHOLDS, *, heat: bool = True
     """What a look at the machine means. The deepest of memory, CPUs and (if asked for) heat counts; the reason
     names all of them."""
     found = [_memory(now, limits), _cpu(now, limits), *([_heat(now, limits)] if heat else [])]
-    reasons = [why for push, _, why in found if push]
     room = int(now.memory_limit * limits.memory_over / 100) - (now.memory_limit - now.memory_available)
     return Pressure(
         push=max(push for push, _, _ in found),
         hold=max(hold for _, hold, _ in found),
-        why=" and ".join(reasons) or CALM.why,
+        why=" and ".join(why for push, _, why in found if push) or CALM.why,
+        holds=" and ".join(why for _, hold, why in found if hold),
         room=max(0, room),
     )
 
@@ -265,6 +268,9 @@ def _work(pressed: bool) -> Depth:
 
 # -- where the engine stands
 
+GONE = "the pressure is gone"
+SLOWLY = "steps are taken up again one at a time, each after a while of calm"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
@@ -291,7 +297,10 @@ class Ladder:
     ) -> None:
         self.rungs = rungs
         self.level = 0
+        self.moved = ""
+        """Why the last step, down or up, was taken."""
         self.reason = ""
+        """Why it stands where it does, by the last look."""
         self.downs = self.ups = 0
         self._timing = timing or Timing()
         self._clock = clock
@@ -308,16 +317,29 @@ class Ladder:
 
     def feed(self, pressure: Pressure) -> bool:
         """Take note of one look; whether a step was taken."""
+        moved = self._weigh(pressure)
+        if self.level:
+            self.reason = pressure.holds or self._kept(pressure.room) or SLOWLY
+        return moved
+
+    def _kept(self, room: int) -> str:
+        """Why the last step cannot be taken up again although nothing holds it; empty if it can."""
+        last = self.rungs[self.level - 1]
+        if last.bytes <= room:
+            return ""
+        return f"taking up again what was given up last needs {mb(last.bytes)}, and {mb(room)} may be taken"
+
+    def _weigh(self, pressure: Pressure) -> bool:
         now = self._clock()
         push, hold = self._reach(pressure.push), self._reach(pressure.hold)
         if self.level < push:
             self._calm = None
             return self._down(now, pressure.why)
         self._pressed = None
-        if self.level <= hold or self.rungs[self.level - 1].bytes > pressure.room:
+        if self.level <= hold or self._kept(pressure.room):
             self._calm = None
             return False
-        return self._up(now)
+        return self._up(now, f"less presses: {pressure.holds}" if pressure.holds else GONE)
 
     def drop(self, why: str, depth: Depth) -> bool:
         """Down at once to the last step of this depth; whether that was down at all."""
@@ -345,15 +367,16 @@ class Ladder:
         self._note(self.level + 1, why)
         return True
 
-    def _up(self, now: float) -> bool:
+    def _up(self, now: float, why: str) -> bool:
         if self._calm is None:
             self._calm = now
         if now - self._calm < self._wait:
             return False
         self._calm = self._climbed = now
         self.ups += 1
-        self._note(self.level - 1, "the pressure is gone")
+        self._note(self.level - 1, why)
         return True
 
     def _note(self, level: int, reason: str) -> None:
-        self.level, self.reason, self.since = level, reason, self._clock()
+        self.level, self.since = level, self._clock()
+        self.moved = self.reason = reason

@@ -194,13 +194,22 @@ class Situation:
             return [("int4", f"less than {mb(SMALL_MEMORY)} of memory"), int8]
         return [int8]
 
+    @property
+    def keeps_nothing(self) -> str:
+        """Why caches would stay empty; empty for a model that has some."""
+        return "" if self.spec.clones else f"{self.spec.name} clones no voices, so it has no cache of them"
+
     def cache_entries(self, device: str) -> Decided[int]:
-        if self.spec.clones and device == "cuda":
+        if self.keeps_nothing:
+            return 0, self.keeps_nothing
+        if device == "cuda":
             return 100, "many voices share a GPU"
         return self.prior.cache_entries, "starting value of this class of machine"
 
     def cache_bytes(self, device: str, left: int) -> Decided[int]:
         """`left`: bytes of the budget beside the model and one slot."""
+        if self.keeps_nothing:
+            return 0, self.keeps_nothing
         most = self.gpu.memory // 8 if device == "cuda" and self.gpu else self.prior.cache
         if left // 4 < most:
             return max(0, left // 4), "a quarter of what the model leaves of the memory budget"

@@ -6,6 +6,7 @@ that names the field, where the value came from, and the way out.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import reprlib
@@ -21,6 +22,8 @@ import msgspec
 from msgspec import Meta
 
 from saywell.errors import PlanError
+
+_log = logging.getLogger(__name__)
 
 PREFIX = "SAYWELL_"
 CONFIG = PREFIX + "CONFIG"
@@ -53,7 +56,7 @@ class Settings:
     executor: Text | None = None
     """What runs the model: process, onnx, torch, …"""
     compile: Literal["inductor", "eager", "disabled"] | None = None
-    """How the torch executor compiles; others have nothing to compile."""
+    """How the torch executor compiles; others have nothing to compile and take only `disabled`."""
     threads: Count | None = None
     """Arithmetic threads of one engine."""
     affinity: Annotated[tuple[Annotated[int, Meta(ge=0, le=65_535)], ...], Meta(min_length=1)] | None = None
@@ -138,21 +141,32 @@ class Settings:
         return self.origins.get(name, "keyword")
 
 
+_YES, _NO = ("true", "1", "yes", "on", "y", "t"), ("false", "0", "no", "off", "n", "f")
+
+
+def _switch(yes: str | None, no: str | None) -> dict[str, str | None]:
+    """Whatever earlier programs took for yes and no."""
+    return {**dict.fromkeys(_YES, yes), **dict.fromkeys(_NO, no)}
+
+
+_PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "half": "fp16", "auto": None}
 OLD_NAMES: dict[str, tuple[str, Mapping[str, str | None]]] = {
     "S1_MINI_CHECKPOINT_PATH": ("model_path", {}),
     "S1_MINI_DEVICE": ("device", {"auto": None}),
-    "S1_MINI_PRECISION": ("precision", {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "auto": None}),
+    "S1_MINI_PRECISION": ("precision", _PRECISIONS),
     "S1_MINI_COMPILE_BACKEND": ("compile", {"auto": None}),
-    "S1_MINI_COMPILE": ("compile", {"true": None, "1": None, "false": "disabled", "0": "disabled"}),
+    "S1_MINI_COMPILE": ("compile", _switch(None, "disabled")),
     "S1_MINI_REQUEST_TIMEOUT": ("timeout_s", {}),
     "MODEL_DIR": ("model_path", {}),
     "DEVICE": ("device", {"auto": None}),
-    "MIXED_PRECISION": ("precision", {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "auto": None}),
-    "ENABLE_TORCH_COMPILE": ("compile", {"true": "inductor", "1": "inductor", "false": "disabled", "0": "disabled"}),
-    "USE_ONNX": ("executor", {"true": "onnx", "1": "onnx", "false": "torch", "0": "torch"}),
+    "MIXED_PRECISION": ("precision", {**_PRECISIONS, **_switch(None, "fp32")}),
+    "ENABLE_TORCH_COMPILE": ("compile", _switch("inductor", "disabled")),
+    "USE_ONNX": ("executor", _switch("onnx", "torch")),
     "CACHE_LIMIT": ("cache_entries", {}),
     "MAX_SEQ_LEN": ("max_frames", {}),
 }
+_SWITCHES = frozenset({"S1_MINI_COMPILE", "ENABLE_TORCH_COMPILE", "USE_ONNX"})
+"""Those that are yes or no and nothing else."""
 """Variables of earlier programs: field, and what their values mean here (None: decide for me). A later row wins."""
 
 
@@ -245,9 +259,25 @@ def _from_environ(environ: Mapping[str, str]) -> Found:
 def _from_old_names(environ: Mapping[str, str]) -> Found:
     for variable, (name, meanings) in OLD_NAMES.items():
         text = environ.get(variable, "").strip()
+        if variable in _SWITCHES and text and text.lower() not in (*meanings, "auto"):
+            raise PlanError(
+                f"{variable} must be {', '.join(_YES[:4])} or {', '.join(_NO[:4])}, not {text!r}", param=name
+            )
+        if name == "device":
+            text = whole_device(text, variable)
         meaning = meanings.get(text.lower(), text)
         if meaning:
             yield name, _from_text(name, meaning, f"environment variable {variable}"), variable
+
+
+def whole_device(name: str, origin: str) -> str:
+    """`cuda:1` → `cuda`, as earlier programs name one of several; a number other than 0 is said to change nothing."""
+    kind, _, number = name.lower().partition(":")
+    if not number.isdecimal():
+        return name
+    if int(number):
+        _log.warning("%s=%s: which of several GPUs is used is decided by their memory, not by number", origin, name)
+    return kind
 
 
 def _from_file(file: Path | None) -> Found:

@@ -173,9 +173,17 @@ class VoiceStore:
         self._memory.put(key, codes)
         return codes
 
+    def limit(self, memory_bytes: int, memory_entries: int | None) -> None:
+        """Set other bounds to the codes in memory; what no longer fits leaves at once, and is on disk still."""
+        self._memory.limit(memory_bytes, memory_entries)
+
+    def empty(self) -> None:
+        """Forget the codes in memory; on disk they stay."""
+        self._memory.clear()
+
     def clear(self) -> None:
         """Forget the codes of references. Named voices stay."""
-        self._memory.clear()
+        self.empty()
         self._disk.clear()
 
     # -- named voices

@@ -137,6 +137,9 @@ class TinyModel:
             pieces.append(samples)
         return np.concatenate(pieces)
 
+    def empty_caches(self) -> None:
+        """Nothing: it keeps nothing."""
+
     def adapt(self, plan: Plan) -> None:
         """Nothing: the slots of a step stay where they are, and there is no cache."""
 

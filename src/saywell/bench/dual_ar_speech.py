@@ -72,7 +72,7 @@ class Clocked:
         self.spec, self._model = model.spec, model
         self.spent: defaultdict[str, float] = defaultdict(float)
         self.voices, self.prepare, self.adapt = model.voices, model.prepare, model.adapt
-        self.release, self.close = model.release, model.close
+        self.empty_caches, self.release, self.close = model.empty_caches, model.release, model.close
 
     def prefill(self, started: list[Spoken]) -> None:
         self._timed("prefill", lambda: self._model.prefill(started))

@@ -137,8 +137,7 @@ class Loop:
     def empty_caches(self) -> None:
         """Forget what can be made anew, and give the memory back to the system. The plan stays."""
         if self._resident.loaded:
-            self._model.adapt(replace(self.plan, cache_entries=0))
-            self._model.adapt(self.plan)
+            self._model.empty_caches()
         give_back()
 
     def _load_again(self) -> None:

@@ -122,7 +122,7 @@ class Watch:
         names = ", ".join(step.name for step in ladder.rungs[low:high])
         what = "gives up" if ladder.level > before else "takes up again"
         values = "; ".join(f"{name} {value}" for name, value in changed(self._planned, plan).items())
-        _log.warning("the engine %s: %s (%s). Now %s", what, names, ladder.reason, values or "as planned")
+        _log.warning("the engine %s: %s (%s). Now %s", what, names, ladder.moved, values or "as planned")
         self._apply(plan)
 
 

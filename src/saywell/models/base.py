@@ -101,6 +101,10 @@ class Model(Protocol):
         """
         ...
 
+    def empty_caches(self) -> None:
+        """Forget what is kept in memory only to be quicker next time. Called between steps, as `adapt` is."""
+        ...
+
     def release(self, sequence: Sequence) -> None:
         """Forget a sequence, finished or aborted, at whatever stage, even before its prefill. Called once for each."""
         ...

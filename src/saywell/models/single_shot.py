@@ -86,6 +86,9 @@ class SingleShot:
                 old, self._pool = self._pool, _pool(plan)
             old.shutdown(wait=False)  # pieces under way are still finished there
 
+    def empty_caches(self) -> None:
+        """Nothing: no such voice keeps anything to be quicker next time."""
+
     def release(self, sequence: Sequence) -> None:
         """Forget a sequence; the piece under way is finished and dropped."""
         state: _State | None = sequence.state

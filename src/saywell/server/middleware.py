@@ -24,6 +24,8 @@ _log = logging.getLogger("saywell.access")
 
 PROBES = frozenset({"/livez", "/readyz", "/health", "/ready", "/ping"})
 """Answered without a key and while the server stops."""
+SCRAPES = frozenset({"/metrics"})
+"""Not counted among the requests being answered, or whoever asks how many there are would count itself."""
 SPEECH = frozenset({"/v1/audio/speech", "/v1/tts", "/v1/tts/stream", "/tts"})
 """Where speech is asked for: what the request metrics count."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -89,11 +91,12 @@ class Envelope:
             error = EngineClosed("the server is shutting down; send the request elsewhere", retry_after=5.0)
             await error_response(error)(scope, receive, send)
             return
-        self._service.active += 1
+        counted = scope["path"] not in SCRAPES
+        self._service.active += counted
         try:
             await self._app(scope, receive, send)
         finally:
-            self._service.active -= 1
+            self._service.active -= counted
 
 
 def route_of(scope: Scope) -> str:

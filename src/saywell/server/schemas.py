@@ -185,7 +185,9 @@ class MemoryEstimate(BaseModel):
     busy_mb: int = Field(description="Of the engine with every slot speaking, whatever the text.")
     available_mb: int = Field(description="What is free, and what the loaded model already holds.")
     safe: bool = Field(description="It fits.")
-    text_tokens: int = Field(description="About three to ten characters.")
+    text_tokens: int = Field(
+        description="A guess from the length: so many tokens English has with usual tokenizers. Nothing depends on it."
+    )
     text_length: int
 
 

@@ -44,7 +44,7 @@ class Service:
         self.failure: SaywellError | None = None
         """Why the engine could not be started."""
         self.active = 0
-        """Requests being answered, probes not counted."""
+        """Requests being answered, probes and scrapes not counted."""
         self.started = time.monotonic()
         self.last: Performance | None = None
         """The report of the last synthesis."""

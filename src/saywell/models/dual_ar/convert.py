@@ -49,6 +49,8 @@ _COPIED = (
     "LICENSE.txt",
     "README.md",
 )
+SOURCES = (*FILES.values(), CONFIG_FILE, CODEC_CONFIG_FILE, RANKS_FILE, SPECIALS_FILE)
+"""What a conversion depends on, as far as a checkpoint has it."""
 _CHUNK = 4 << 20
 _UNFINISHED = ".unfinished"
 _MAX_MANIFEST = 4 << 20
@@ -113,6 +115,7 @@ def convert(
     config = Config.read(source)
     tokenizer = Tokenizer.read(source, config)
     _check_sources(source, config)
+    graphs = _graph_writer() if precisions else None  # what is missing is said before minutes of work
     target.mkdir(parents=True, exist_ok=True)
     with FileLock(target / ".lock"):
         for leftover in target.glob(f".*{_UNFINISHED}"):
@@ -123,8 +126,8 @@ def convert(
             _copy(work, name)
         _tensors(work, config, "model", MODEL)
         _tensors(work, config, "codec", CODEC)
-        if precisions:
-            _graphs(work, config, tokenizer, precisions)
+        if graphs is not None:
+            _graphs(work, graphs.version(), graphs.steps(config, tokenizer, precisions))
     return target
 
 
@@ -243,16 +246,18 @@ def _follow(child: subprocess.Popen[bytes], progress: Callable[[int, int], None]
     return last
 
 
-def _graphs(work: _Work, config: Config, tokenizer: Tokenizer, precisions: Sequence[str]) -> None:
-    """Graphs, each group made again when its tensors, the sizes or the code that writes it change."""
+def _graph_writer() -> Any:
     try:
-        graphs = import_module("saywell.models.dual_ar.graphs")  # by name: only this needs onnx
+        return import_module("saywell.models.dual_ar.graphs")  # by name: only this needs onnx
     except ModuleNotFoundError as error:
         raise MissingDependency(
-            f"writing graphs needs {error.name}, which is not installed: pip install 'saywell[convert]'"
+            f"converting a checkpoint needs {error.name}, which is not installed: pip install 'saywell[convert]'"
         ) from error
-    version = graphs.version()
-    for step in graphs.steps(config, tokenizer, precisions):
+
+
+def _graphs(work: _Work, version: str, steps: Sequence[Any]) -> None:
+    """Graphs, each group made again when its tensors, the sizes or the code that writes it change."""
+    for step in steps:
         inputs = {"model": MODEL, "codec": CODEC}[step.tensors], *(CONFIG_FILE, CODEC_CONFIG_FILE)
         files = work.manifest["files"]
         made_from = {each: files[each]["sha256"] for each in inputs if each in files}

@@ -140,7 +140,12 @@ class DualArModel:
         state: _State = job.sequence.state
         return self._codec.decode(state.decoder, np.stack(codes, axis=1))
 
+    def empty_caches(self) -> None:
+        self._prefixes.clear()
+        self._speakers.store.empty()
+
     def adapt(self, plan: Plan) -> None:
+        self._speakers.store.limit(codes_bytes(plan), plan.cache_entries)
         self._prefixes.limit(plan.cache_bytes - codes_bytes(plan), plan.cache_entries)
         if plan.threads != self._plan.threads:
             # Both go before either comes again: memory may be what is short.

@@ -1,0 +1,119 @@
+"""A published checkpoint where a converted one is wanted: converted when it is first used, and kept.
+
+    data_dir/converted/<where the checkpoint lies, hashed>/<its name>/   the converted model
+                                                          made_from.json  of what, written when all of it was there
+
+With the user's data, not beside the checkpoint: that is often a read-only volume or a cache of the hub, and never ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from saywell import __version__
+from saywell.errors import MissingDependency, SaywellError, StorageFailure, UnknownModel
+from saywell.models.base import MANIFEST, find_spec
+
+_log = logging.getLogger(__name__)
+
+RECORD = "made_from.json"
+
+
+def converted(path: Path, data_dir: Path) -> Path:
+    """The directory that loads for the checkpoint at `path`: itself, or what it was converted to, now if need be.
+
+    Raises UnknownModel where there is no checkpoint, MissingDependency without what converting takes, BadConfig and
+    BadCheckpoint for one that is damaged, StorageFailure.
+    """
+    if not path.exists():
+        raise UnknownModel(
+            f"there is no checkpoint at {path}; name the directory of one (`saywell pull s1-mini` fetches it), or name "
+            "none and the built-in voice speaks",
+            param="model_path",
+        )
+    if (path / MANIFEST).is_file():
+        return path
+    source = path.resolve()
+    made_from = _made_from(source)
+    kept = data_dir / "converted" / hashlib.sha256(str(source).encode()).hexdigest()[:16] / source.name
+    if not _is_whole(kept, made_from):
+        try:
+            _convert(source, kept, made_from)
+        except MissingDependency as error:
+            raise MissingDependency(f"{path} has to be converted before it can speak: {error.message}") from error
+        except OSError as error:
+            raise StorageFailure(
+                f"{path} could not be converted into {kept}: {error.strerror or error}; make room there, or set "
+                "SAYWELL_DATA_DIR to a directory that has it"
+            ) from error
+    return kept
+
+
+def _made_from(source: Path) -> dict[str, Any]:
+    """By what a change of the checkpoint, or of this program, is known without reading gigabytes."""
+    from saywell.models.dual_ar.convert import SOURCES
+    from saywell.models.dual_ar.convert_child import FILES
+
+    if not any((source / name).is_file() for name in FILES.values()):
+        raise UnknownModel(
+            f"{source} holds no checkpoint, neither a converted one ({MANIFEST}) nor a published one "
+            f"({', '.join(FILES.values())}); name another directory",
+            param="model_path",
+        )
+    found = {name: (source / name).stat() for name in SOURCES if (source / name).is_file()}
+    return {"saywell": __version__, "files": {name: [of.st_size, of.st_mtime_ns] for name, of in found.items()}}
+
+
+def _is_whole(kept: Path, made_from: dict[str, Any]) -> bool:
+    try:
+        record = json.loads((kept.parent / RECORD).read_text(encoding="utf-8"))
+        find_spec(None, kept)
+    except (OSError, ValueError, SaywellError):
+        return False
+    return bool(record == made_from)
+
+
+def _convert(source: Path, kept: Path, made_from: dict[str, Any]) -> None:
+    """What a killed run has left is gone on with; until the record is written nobody loads it."""
+    from saywell.models.dual_ar.convert import convert, write_atomically
+
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(kept):
+        if _is_whole(kept, made_from):
+            return  # another process was quicker
+        _log.warning(
+            "%s is a published checkpoint; it is converted once, into %s, which may take minutes", source, kept
+        )
+        told: set[str] = set()
+
+        def progress(step: str, _done: int, _total: int) -> None:
+            if step not in told and not step.startswith("verify "):
+                told.add(step)
+                _log.warning("converting %s: %s", source.name, step)
+
+        convert(source, kept, progress=progress)
+        write_atomically(kept.parent / RECORD, json.dumps(made_from) + "\n")
+        _log.warning("%s is converted", source.name)
+
+
+@contextmanager
+def _alone(kept: Path) -> Iterator[None]:
+    """While no other process converts this checkpoint."""
+    lock = FileLock(kept.parent / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        _log.warning("another process is converting %s; waiting for it", kept.name)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
