@@ -152,13 +152,13 @@ def test_the_model_is_told_of_what_it_can_change_while_it_runs(rig) -> None:
 def test_fewer_slots_are_used_and_nobody_is_turned_away_for_it(rig) -> None:
     it = rig(queue=4)
     it.say()
-    assert it.model.shared == 4
+    assert it.model.shared == 3, "the fourth is for somebody who has heard nothing yet"
     it.see(BUSY, 2)
     assert it.engine.health().slots == 2
     it.model.shared = 0
     streams = [it.engine.submit(ask(LONG, seed=seed)) for seed in range(8)]
     assert all(stream.collect().duration_s > 1 for stream in streams), "as many as the plan lets in"
-    assert it.model.shared == 2
+    assert it.model.shared in (2, 3), "one that was taken is lent to newcomers"
 
 
 def test_other_programs_on_the_cpus_take_work_and_nothing_else(rig) -> None:
