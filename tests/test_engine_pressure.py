@@ -307,9 +307,9 @@ def test_the_door_closes_for_new_ones_only(rig) -> None:
     until(lambda: it.engine.health().running > 0)
     for _ in range(6):
         it.watch.see(machine(CRITICAL))
-    with pytest.raises(Unavailable, match=r"no new requests .* 97 % of 8.0 GB .* try again in 5 s") as refused:
+    with pytest.raises(Unavailable, match=r"no new requests .* 97 % of 8.0 GB .* try again in 2 s") as refused:
         it.engine.submit(ask())
-    assert refused.value.retry_after == 5.0
+    assert refused.value.retry_after == 2.0
     gate.set()
     assert inside.collect().duration_s > 0
     it.see(FULL)

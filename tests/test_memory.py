@@ -37,7 +37,8 @@ def test_parts_add_up() -> None:
     assert (found.weights, found.activations) == (100 * MIB, 30 * MIB)
     assert found.kv == 4 * 1000 * 10_000
     assert found.slots == 2 * 2 * MIB
-    assert found.buffers == 2 * 10 * 24000 * 4
+    assert found.buffers == 3 * 10 * 24000 * 4
+    assert estimate(plan(slots=4, lookahead=2), SPEC, 1000, server=MIB).resident == found.resident + MIB
     assert found.total == found.resident + found.working
     assert found.resident == found.weights + found.activations + found.kv
 
@@ -98,13 +99,23 @@ def test_measured_memory_takes_the_place_of_the_model_s_own_figure(tmp_path: Pat
     )
 
 
-def test_an_engine_that_may_have_been_idle_only_ever_raises_the_figure(tmp_path: Path) -> None:
+def test_what_engines_hold_is_learnt_in_both_directions(tmp_path: Path) -> None:
     store = Store(tmp_path, MACHINE, SPEC)
-    store.weigh("fp32", 50 * MIB)
-    store.weigh_more("fp32", 40 * MIB)
-    assert store.corrected(SPEC).overhead_bytes == 50 * MIB
-    store.weigh_more("fp16", 60 * MIB)
+    store.learn("fp32", 50 * MIB, thought=30 * MIB)
+    assert store.corrected(SPEC).overhead_bytes == 50 * MIB, "too little would end in a lack of memory"
+    store.learn("fp32", 40 * MIB, thought=50 * MIB)
+    assert store.corrected(SPEC).overhead_bytes == 45 * MIB, "one engine that did little does not undo what was seen"
+    for _ in range(20):
+        store.learn("fp32", 20 * MIB, thought=store.corrected(SPEC).overhead_bytes)
+    assert store.corrected(SPEC).overhead_bytes == pytest.approx(20 * MIB, rel=0.05)
+    store.learn("fp16", 60 * MIB, thought=20 * MIB)
     assert store.corrected(SPEC).overhead_bytes == 60 * MIB, "any precision may be chosen: the largest counts"
+
+
+def test_what_a_family_thinks_too_much_is_corrected_by_the_first_engines(tmp_path: Path) -> None:
+    store = Store(tmp_path, MACHINE, SPEC)
+    store.learn("fp32", 10 * MIB, thought=SPEC.overhead_bytes)
+    assert store.corrected(SPEC).overhead_bytes == 20 * MIB
 
 
 def test_a_container_of_another_size_is_the_same_machine_and_other_versions_are_not(tmp_path: Path) -> None:
@@ -132,7 +143,7 @@ def test_a_worker_is_weighed_and_the_next_plan_knows(tmp_path: Path) -> None:
     with start(light, worker=True) as speaker:
         speaker.say("Long enough for a pulse of the worker to be counted, or two of them.")
         deadline = time.monotonic() + 30
-        while speaker.engine.most_bytes < 120 * MIB and time.monotonic() < deadline:
+        while speaker.engine.held.most < 120 * MIB and time.monotonic() < deadline:
             time.sleep(0.05)
     after = decide(settings)
     assert after.spec.overhead_bytes > 10 * MIB

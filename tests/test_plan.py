@@ -21,6 +21,9 @@ SERVER, LAPTOP, CONTAINER = "xeon-vm-2cpu-24gb", "i5-1334u-8gb", "container-2cpu
 GAMER, MAC, NO_TORCH = "rtx-4090-desktop", "m1-pro-16gb-torch", "rtx-3060-without-torch"
 
 
+GIANT = replace(AUTOREGRESSIVE, weight_bytes={**AUTOREGRESSIVE.weight_bytes, "fp32": 8 << 30})
+
+
 @pytest.mark.parametrize("file", MACHINES, ids=lambda file: file.stem)
 def test_plans_of_recorded_machines(file: Path) -> None:
     assert snapshot(machine(file.stem)) == kept(file).read_text(encoding="utf-8")
@@ -120,10 +123,18 @@ def test_small_memory_takes_lighter_weights() -> None:
     assert make_plan(Settings(), machine(CONTAINER), AUTOREGRESSIVE).precision == "int4"
     no_int4 = replace(AUTOREGRESSIVE, precisions=("fp32", "int8"))
     assert make_plan(Settings(), machine(CONTAINER), no_int4).precision == "int8"
-    only_fp32 = replace(AUTOREGRESSIVE, precisions=("fp32",))
-    with pytest.raises(PlanError, match=r"needs .* smaller model") as error:
-        make_plan(Settings(), machine(CONTAINER), only_fp32)
+    tight = replace(AUTOREGRESSIVE, precisions=("fp32",))
+    assert "by the estimate it needs" in why(make_plan(Settings(), machine(CONTAINER), tight), "precision")
+    with pytest.raises(PlanError, match=r"needs more than .* smaller model") as error:
+        make_plan(Settings(), machine(CONTAINER), replace(GIANT, precisions=("fp32",)))
     assert error.value.param == "model"
+
+
+def test_an_estimate_refuses_nothing_a_certainty_does() -> None:
+    """What is beside the weights may be less than the family says; the same model with the same weights is planned."""
+    doubtful = replace(AUTOREGRESSIVE, overhead_bytes=16 << 30)
+    plan = make_plan(Settings(), machine(CONTAINER), doubtful)
+    assert (plan.precision, plan.slots) == ("int4", 1)
 
 
 def test_slots_fit_into_the_budget() -> None:
@@ -187,10 +198,10 @@ def test_a_model_that_keeps_no_voices_has_no_caches_to_give_up() -> None:
         (GAMER, {"executor": "onnx", "device": "cuda"}, AUTOREGRESSIVE, "executor", "another device"),
         (SERVER, {"precision": "fp8"}, AUTOREGRESSIVE, "precision", "it has fp32, bf16"),
         (SERVER, {"precision": "int8"}, ESPEAK, "precision", "it has fp32"),
-        (CONTAINER, {"precision": "fp32"}, AUTOREGRESSIVE, "precision", "set precision=int4"),
+        (CONTAINER, {"precision": "fp32"}, GIANT, "precision", "set precision=int4"),
         (CONTAINER, {"memory_budget_mb": 5000}, ESPEAK, "memory_budget_mb", "set at most 4096"),
-        (SERVER, {"memory_budget_mb": 500}, AUTOREGRESSIVE, "memory_budget_mb", "smaller model"),
-        (CONTAINER, {"slots": 900}, ESPEAK, "slots", "set at most 114"),
+        (SERVER, {"memory_budget_mb": 500}, AUTOREGRESSIVE, "memory_budget_mb", "leave it out"),
+        (CONTAINER, {"slots": 900}, ESPEAK, "slots", "set at most 444"),
         (SERVER, {"slots": 2, "lookahead": 3}, ESPEAK, "lookahead", "set at most 2"),
         (SERVER, {"chunk_chars": 50, "first_chunk_chars": 60}, ESPEAK, "first_chunk_chars", "set at most 50"),
         (SERVER, {"max_frames": 5000}, AUTOREGRESSIVE, "max_frames", "set at most 4096"),
@@ -203,7 +214,7 @@ def test_a_model_that_keeps_no_voices_has_no_caches_to_give_up() -> None:
         (SERVER, {"cache_entries": 10}, FIRST, "cache_entries", "has no cache of them; leave it out"),
         (SERVER, {"cache_mb": 10}, ESPEAK, "cache_mb", "has no cache of them; leave it out"),
         (CONTAINER, {"cache_mb": 4000}, AUTOREGRESSIVE, "cache_mb", "set at most"),
-        (CONTAINER, {}, replace(AUTOREGRESSIVE, precisions=("fp32",)), "model", "choose a smaller model or a machine"),
+        (CONTAINER, {}, replace(GIANT, precisions=("fp32",)), "model", "choose a smaller model or a machine"),
     ],
 )  # fmt: skip
 def test_impossible_wishes(name: str, wishes: dict[str, Any], spec: ModelSpec, param: str, way_out: str) -> None:

@@ -10,7 +10,22 @@ import pytest
 from conftest import TINY_PLAN
 from saywell.monitor import Resources
 from saywell.plan import Reason
-from saywell.relief import CALM, GONE, SLOWLY, Depth, Ladder, Pressure, Step, Timing, changed, judge, relieve, steps
+from saywell.relief import (
+    CALM,
+    GONE,
+    SLOWLY,
+    Depth,
+    Ladder,
+    Pressure,
+    PressureReport,
+    Step,
+    Timing,
+    changed,
+    in_force,
+    judge,
+    relieve,
+    steps,
+)
 from saywell.types import ModelSpec
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -26,7 +41,7 @@ SPEC = ModelSpec(
 )
 PLAN = replace(
     TINY_PLAN, precision="int8", threads=10, slots=8, lookahead=6, queue=16, first_frames=8, chunk_frames=24,
-    cache_entries=25, chunk_chars=512,
+    cache_entries=25,
 )  # fmt: skip
 ALL = ["chunks", "slots", "threads", "caches", "lighter", "refuse"]
 
@@ -66,19 +81,23 @@ def test_each_level_adds_one_step_with_its_reason() -> None:
     assert "planned: 8" in reason.why
 
 
-def test_a_single_shot_voice_gets_shorter_texts_where_memory_is_short_only() -> None:
-    plan = replace(PLAN, first_frames=1, chunk_frames=1, first_chunk_chars=300)
-    rungs = steps(plan, SPEC)
-    assert [step.name for step in rungs if step.depth == Depth.WORK] == ["slots", "threads"]
-    level = [step.name for step in rungs].index("chunks") + 1
-    now = relieve(plan, SPEC, level, "")
-    assert (now.chunk_chars, now.first_chunk_chars) == (256, 256)
+def test_a_text_is_cut_the_same_under_any_pressure() -> None:
+    """It would sound otherwise."""
+    for plan in (PLAN, replace(PLAN, first_frames=1, chunk_frames=1)):
+        for level in range(len(steps(plan, SPEC)) + 1):
+            now = relieve(plan, SPEC, level, "")
+            assert (now.chunk_chars, now.first_chunk_chars) == (plan.chunk_chars, plan.first_chunk_chars)
+
+
+def test_what_is_in_force_leaves_out_what_waits() -> None:
+    report = PressureReport(level=5, steps=tuple(ALL[:5]), pending=("lighter",))
+    now = in_force(PLAN, SPEC, report)
+    assert (now.precision, now.threads, now.slots) == ("int8", 5, 4)
+    assert in_force(PLAN, SPEC, replace(report, pending=())).precision == "int4"
 
 
 def test_what_cannot_shrink_is_no_step() -> None:
-    least = replace(
-        PLAN, chunk_frames=1, first_frames=1, chunk_chars=60, slots=1, threads=1, cache_entries=1, precision="int4"
-    )
+    least = replace(PLAN, chunk_frames=1, first_frames=1, slots=1, threads=1, cache_entries=1, precision="int4")
     assert [step.name for step in steps(least, SPEC)] == ["refuse"]
     assert relieve(least, SPEC, 1, "") == least
 
@@ -95,7 +114,7 @@ def test_a_precision_somebody_asked_for_is_kept() -> None:
 def test_what_can_be_heard_is_said() -> None:
     assert [step.name for step in steps(PLAN, SPEC) if step.audible] == ["lighter"]
     single = replace(PLAN, first_frames=1, chunk_frames=1)
-    assert [step.name for step in steps(single, SPEC) if step.audible] == ["chunks", "lighter"]
+    assert [step.name for step in steps(single, SPEC) if step.audible] == ["lighter"]
 
 
 def test_going_back_to_heavier_weights_is_counted() -> None:
@@ -279,3 +298,14 @@ def test_calm_counts_anew_after_memory_ran_out() -> None:
     feed(it, clock, CALM, 3.5)
     assert it.drop("memory ran out", Depth.MEMORY)
     assert feed(it, clock, CALM, 5)[0][0] >= 4.0
+
+
+def test_the_door_opens_within_two_seconds_of_memory_being_free() -> None:
+    """However often it had to be closed again, and however long the other steps wait."""
+    it, clock = ladder()
+    for _ in range(6):
+        feed(it, clock, pressed(Depth.DOOR), 12)
+        assert it.taken[-1].name == "refuse"
+        feed(it, clock, Pressure(push=Depth.NONE, hold=Depth.MEMORY, why="", holds="80 % is in use"), 1.6)
+        assert it.taken[-1].name != "refuse"
+    assert it.level == len(it.rungs) - 1, "what holds still holds the rest"

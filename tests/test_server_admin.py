@@ -44,7 +44,7 @@ async def test_adjusted_tells_before_and_after():
     assert (found["status"], found["message"]) == ("adjusted", "97 % of memory is in use")
     names = ("chunk_length", "num_threads", "cache_limit", "max_text_length")
     assert [found["previous_config"][name] for name in names] == [512, 10, 25, 5000]
-    assert [found["new_config"][name] for name in names] == [256, 5, 12, 5000]
+    assert [found["new_config"][name] for name in names] == [512, 5, 12, 5000]
 
 
 @pytest.mark.parametrize("path", ROUTES)

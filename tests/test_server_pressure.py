@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import httpx
 import pytest
 
-from fake_engine import FakeEngine, decision
+from fake_engine import PLAN, FakeEngine, decision
 from saywell.relief import PressureReport
 from saywell.server.app import create_app
 
@@ -35,6 +37,17 @@ async def test_health_tells_the_steps_and_why() -> None:
     }  # fmt: skip
 
 
+async def test_what_runs_now_is_told_and_what_was_planned() -> None:
+    engine = FakeEngine(replace(PLAN, threads=2))
+    engine.pressure = replace(GIVEN_UP, level=3, steps=("chunks", "slots", "threads"))
+    async with open_client(engine) as client:
+        system = (await client.get("/health")).json()["system_info"]
+        found = (await client.get("/hardware")).json()
+    assert system["threads"] == 1
+    assert system["planned"] == {"precision": "fp32", "threads": 2}
+    assert (found["selected_configuration"]["num_threads"], found["selected_configuration"]["max_batch_size"]) == (1, 8)
+
+
 async def test_metrics_of_both_kinds_tell_the_level() -> None:
     engine = FakeEngine()
     engine.pressure = GIVEN_UP
@@ -56,7 +69,7 @@ async def test_a_closed_door_is_not_ready_and_says_why() -> None:
         assert (await client.get("/ready")).status_code == 200
         engine.pressure = SHUT
         answer = await client.get("/ready")
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
         assert "97 % of 8.0 GB of memory is in use" in answer.json()["error"]["message"]
         assert (await client.get("/livez")).status_code == 200
         assert (await client.get("/health")).json()["status"] == "healthy"

@@ -243,6 +243,19 @@ def test_a_request_that_kills_every_worker_is_given_up(
     assert client.submit(ask()).collect().duration_s > 0.3
 
 
+def test_ready_means_loaded_whatever_the_last_pulse_said(
+    start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pulses come twice a second: the last one before ready was of an engine that was loading."""
+    monkeypatch.setattr(EngineClient, "_pulse", lambda self, pulse: None)
+    client = start()
+    client._health = replace(client._health, loaded=False) if client._health else None
+    os.kill(pid(client), signal.SIGKILL)
+    until(lambda: client.health().restarts == 1 and client.health().state == "ready", 20.0)
+    assert client._health is not None
+    assert client._health.loaded
+
+
 def test_a_model_that_cannot_be_loaded_for_a_while_comes_back(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

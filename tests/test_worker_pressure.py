@@ -31,7 +31,7 @@ def test_what_the_worker_says_about_pressure_is_told(start: Start, monkeypatch: 
     shut = PressureReport(level=2, steps=("slots", "refuse"), reason="97 % of memory is in use", downs=2)
     pulse(Pulse(health=replace(client.health(), slots=2, pressure=shut), busy_s=0.0))
     assert (client.health().pressure, client.health().slots) == (shut, 2)
-    with pytest.raises(Unavailable, match="97 % of memory is in use; try again in 5 s"):
+    with pytest.raises(Unavailable, match="97 % of memory is in use; try again in 2 s"):
         client.submit(ask())
     pulse(Pulse(health=replace(client.health(), pressure=PressureReport()), busy_s=0.0))
     assert client.submit(ask()).collect().duration_s > 0

@@ -117,12 +117,14 @@ class Store:
         known = self.weighed()
         self._keep({**(known.overhead if known else {}), precision: overhead})
 
-    def weigh_more(self, precision: str, overhead: int) -> None:
-        """Keep what an engine held that may have had little to do: it can only be too little."""
+    def learn(self, precision: str, overhead: int, thought: int) -> None:
+        """Keep what an engine held that may have had little to do. More than was `thought` counts at once, less by half
+        of the way: one run that did little must not undo what others showed."""
         known = self.weighed()
         before = known.overhead if known else {}
-        if overhead > before.get(precision, 0):
-            self._keep({**before, precision: overhead})
+        figure = overhead if overhead > thought else (before.get(precision, thought) + overhead) // 2
+        if abs(figure - before.get(precision, thought)) > thought // 50:
+            self._keep({**before, precision: figure})
 
     def corrected(self, spec: ModelSpec) -> ModelSpec:
         """The model's facts with the memory that was measured here in place of what its family says."""

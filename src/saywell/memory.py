@@ -1,4 +1,8 @@
-"""Bytes: what a plan occupies, what one text needs on top, and whether it fits. No allocation happens here."""
+"""Bytes: what a plan occupies, what one text needs on top, and whether it fits. No allocation happens here.
+
+Counted is what a container is charged for: processes' own memory, and once the files they have mapped (libraries,
+weights). The kernel could drop the latter, and would read them again at once.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,11 @@ PROMPT_TOKENS = 512
 SECONDS_PER_CHAR = 0.2
 """Upper bound of speech per character: ordinary speech takes a third of it, numbers written in digits take it all."""
 SAMPLE_BYTES = 4
+WINDOWS = 3.0
+"""Windows (`buffer_s`) of audio that may be unread before no further sequence begins."""
+SERVER = 72 * MIB
+"""What the process that answers HTTP holds beside its worker: its own memory with eight clients, measured. The files it
+has mapped, its worker has mapped, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +43,13 @@ class Estimate:
     """Working memory of the sequences this text runs side by side."""
     buffers: int
     """Audio waiting for its reader."""
+    server: int = 0
+    """The process that answers HTTP, if there is one."""
 
     @property
     def resident(self) -> int:
-        """Bytes a loaded model holds whether it speaks or not."""
-        return self.weights + self.activations + self.kv
+        """Bytes that are held whether anything is spoken or not."""
+        return self.weights + self.activations + self.kv + self.server
 
     @property
     def working(self) -> int:
@@ -50,28 +61,30 @@ class Estimate:
         return self.resident + self.working
 
 
-def estimate(plan: Plan, spec: ModelSpec, text_chars: int) -> Estimate:
-    """What speaking `text_chars` characters occupies under this plan."""
+def estimate(plan: Plan, spec: ModelSpec, text_chars: int, *, server: int = 0) -> Estimate:
+    """What speaking `text_chars` characters occupies under this plan. `server`: SERVER where there is one."""
     sequences = 1 + max(0, text_chars - plan.first_chunk_chars + plan.chunk_chars - 1) // plan.chunk_chars
-    held_s = min(text_chars * SECONDS_PER_CHAR, plan.buffer_s * max(1, plan.lookahead))
+    held_s = min(text_chars * SECONDS_PER_CHAR, plan.buffer_s * WINDOWS)
     return Estimate(
         weights=spec.weight_bytes.get(plan.precision, 0),
         activations=spec.overhead_bytes,
         kv=plan.slots * kv_bytes(spec, plan.precision, plan.max_frames),
         slots=min(plan.slots, plan.lookahead, sequences) * spec.slot_bytes,
         buffers=int(held_s * spec.sample_rate) * SAMPLE_BYTES,
+        server=server,
     )
 
 
-def busy(plan: Plan, spec: ModelSpec) -> int:
-    """Bytes an engine holds at most under this plan: the model, and every slot speaking."""
+def busy(plan: Plan, spec: ModelSpec, slots: int | None = None) -> int:
+    """Bytes an engine holds under this plan: the model, and so many slots speaking; None: every one."""
     each = per_slot_bytes(spec, plan.precision, plan.max_frames)
-    return fixed_bytes(spec, plan.precision) + plan.slots * each
+    return fixed_bytes(spec, plan.precision) + (plan.slots if slots is None else slots) * each
 
 
-def beside(plan: Plan, spec: ModelSpec, held: int) -> int:
-    """What of the bytes `held` by a busy engine neither weights nor slots explain: the true `overhead_bytes`."""
-    return max(0, held - busy(plan, spec) + spec.overhead_bytes)
+def beside(plan: Plan, spec: ModelSpec, held: int, slots: int | None = None) -> int:
+    """What of the bytes `held` by an engine with so many slots speaking neither weights nor slots explain: the true
+    `overhead_bytes`."""
+    return max(0, held - busy(plan, spec, slots) + spec.overhead_bytes)
 
 
 def check(needed: Estimate, available: int, *, loaded: bool = True) -> None:
@@ -82,7 +95,7 @@ def check(needed: Estimate, available: int, *, loaded: bool = True) -> None:
         raise OutOfMemory(
             f"speaking this needs {mb(want)} and {mb(available)} is available (the whole: {parts}, "
             f"sequences {mb(needed.slots)}, audio {mb(needed.buffers)}); send a shorter text, set fewer slots or a "
-            "lighter precision, close other programs or raise the memory limit",
+            "lighter precision, close other programs, raise the memory limit, or set check_memory=false to try it",
             retry_after=5.0 if needed.total <= available or loaded else None,
         )
 

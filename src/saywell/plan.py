@@ -6,7 +6,7 @@ Pure functions; nothing here looks at the machine. Nothing else in the program d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -168,8 +168,13 @@ class _Decision:
         precision = take(
             "precision",
             rules.precision(device, budget, frames),
-            lambda name: refusals.check_precision(rules, name, budget, frames, set(self.settings.wishes())),
+            lambda name: refusals.check_precision(rules, name, device, budget, frames, set(self.settings.wishes())),
         )
+        need = rules.need(precision, 1, frames)
+        if need > budget:
+            noted = self.reasons.pop()
+            doubt = f"by the estimate it needs {mb(need)} where {mb(budget)} are planned for"
+            self.reasons.append(replace(noted, why=f"{noted.why}; {doubt}"))
         caches = self.cache_bytes(device, budget - rules.need(precision, 1, frames))
         slots = self.slots(device, executor, precision, budget - caches, frames)
         affinity = take("affinity", rules.affinity(), lambda cpus: refusals.check_affinity(rules, cpus))

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from saywell.errors import PlanError
-from saywell.memory import mb
+from saywell.memory import MIB, mb
 
 if TYPE_CHECKING:
     from saywell.rules import Situation
@@ -29,19 +29,29 @@ def check_executor(rules: Situation, name: str, device: str) -> None:
         raise PlanError(f"executor={name} does not run on {device} here; {out}", param="executor")
 
 
-def check_precision(rules: Situation, name: str, budget: int, max_frames: int, wishes: Collection[str]) -> None:
+def check_precision(
+    rules: Situation, name: str, device: str, budget: int, max_frames: int, wishes: Collection[str]
+) -> None:
     """`wishes`: the settings that are set; the last of them that plays a part is named."""
     model = rules.spec.name
     if name not in rules.spec.precisions:
         there = ", ".join(rules.spec.precisions)
         raise PlanError(f"{model} has no precision {name!r}; it has {there}", param="precision")
-    need, lightest = rules.need(name, 1, max_frames), rules.lightest()
-    if need > budget:
-        wished = [field for field in ("memory_budget_mb", "precision") if field in wishes]
-        bigger = "choose a smaller model or a machine with more memory"
-        out = bigger if name == lightest else f"set precision={lightest}"
-        message = f"{model} at {name} needs {mb(need)} and the memory budget is {mb(budget)}; {out}"
-        raise PlanError(message, param=wished[-1] if wished else "model")
+    lightest = rules.lightest()
+    lighter = "" if name == lightest else f"set precision={lightest}, or "
+    if "memory_budget_mb" in wishes:
+        need = rules.need(name, 1, max_frames)
+        if need > budget:
+            message = f"{model} at {name} needs about {mb(need)} and memory_budget_mb allows {mb(budget)}"
+            out = f"{lighter}set memory_budget_mb={-(-need // MIB)}, or leave it out"
+            raise PlanError(f"{message}; {out}", param="precision" if "precision" in wishes else "memory_budget_mb")
+        return
+    # Without such a wish only what is certain refuses: what is beside the weights is an estimate, and may be wrong.
+    need, have = rules.least(name, max_frames), rules.device_memory(device)
+    if need > have:
+        message = f"{model} at {name} needs more than {mb(need)} and there are {mb(have)}"
+        out = f"{lighter}choose a smaller model or a machine with more memory"
+        raise PlanError(f"{message}; {out}", param="precision" if "precision" in wishes else "model")
 
 
 def check_max_frames(rules: Situation, frames: int) -> None:

@@ -79,14 +79,12 @@ class PressureReport:
 
 # -- the plan of a level
 
-_SHORTEST_CHUNK = 60
-"""Characters below which a chunk is too short for natural melody."""
 _REFUSE = Step(name="refuse", depth=Depth.DOOR, about="no new requests", changes={})
 
 
 def steps(plan: Plan, spec: ModelSpec) -> tuple[Step, ...]:
     """The rungs this plan has, in the order they are taken; what cannot be halved or lightened is no rung."""
-    found = (_portions(plan), _slots(plan), _threads(plan), _chunks(plan), _caches(plan), _lighter(plan, spec), _REFUSE)
+    found = (_portions(plan), _slots(plan), _threads(plan), _caches(plan), _lighter(plan, spec), _REFUSE)
     return tuple(step for step in found if step is not None)
 
 
@@ -101,6 +99,13 @@ def relieve(plan: Plan, spec: ModelSpec, level: int, why: str) -> Plan:
             about = f"{step.about}, because {why}; planned: {shown(name, getattr(plan, name))}"
             reasons[name] = Reason(field=name, value=shown(name, value), why=about, source="pressure")
     return replace(plan, **changes, reasons=tuple(reasons.values())) if taken else plan
+
+
+def in_force(plan: Plan, spec: ModelSpec, report: PressureReport) -> Plan:
+    """What an engine that stands there runs by: the steps that wait for their moment are not in force yet."""
+    steps_taken = [step for step in steps(plan, spec)[: report.level] if step.name not in report.pending]
+    changes = {name: value for step in steps_taken for name, value in step.changes.items()}
+    return replace(plan, **changes)
 
 
 def changed(plan: Plan, now: Plan) -> dict[str, str]:
@@ -120,16 +125,6 @@ def _portions(plan: Plan) -> Step | None:
         return None
     changes = {"chunk_frames": half}
     return Step(name="chunks", depth=Depth.WORK, about="less sound decoded at once", changes=changes)
-
-
-def _chunks(plan: Plan) -> Step | None:
-    """For a model that speaks a chunk in one go: shorter chunks of the texts that come from now on, cut where a
-    sentence ends if one does. It wins memory only, and may be heard."""
-    chars = max(_SHORTEST_CHUNK, plan.chunk_chars // 2)
-    if plan.chunk_frames > 1 or chars >= plan.chunk_chars:
-        return None
-    changes = {"chunk_chars": chars, "first_chunk_chars": min(chars, plan.first_chunk_chars)}
-    return Step(name="chunks", depth=Depth.MEMORY, about="shorter chunks of text", changes=changes, audible=True)
 
 
 def _slots(plan: Plan) -> Step | None:
@@ -281,7 +276,9 @@ class Timing:
     down: float = 1.0
     """From one step down to the next: the first one gets time to help."""
     up: float = 4.0
-    """Calm lasts so long before each step up."""
+    """Calm lasts so long before each step up …"""
+    door: float = 0.5
+    """… and so long before new requests are let in again."""
     patience: float = 64.0
     """Longest wait before a step up, after steps up that had to be taken back at once."""
 
@@ -370,7 +367,8 @@ class Ladder:
     def _up(self, now: float, why: str) -> bool:
         if self._calm is None:
             self._calm = now
-        if now - self._calm < self._wait:
+        closed = self.rungs[self.level - 1].depth == Depth.DOOR
+        if now - self._calm < (min(self._wait, self._timing.door) if closed else self._wait):
             return False
         self._calm = self._climbed = now
         self.ups += 1

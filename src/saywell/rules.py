@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from saywell import arithmetic, memory, priors
 from saywell.arithmetic import Decided
 from saywell.hardware.tier import fanless
-from saywell.memory import mb
+from saywell.memory import MIB, mb
 
 if TYPE_CHECKING:
     from saywell.hardware import Gpu, Hardware
@@ -105,6 +105,10 @@ class Situation:
         """A processor of which little is to be expected for long."""
         return priors.power(self.hardware) == priors.SMALL
 
+    def least(self, precision: str, max_frames: int) -> int:
+        """Bytes without which it is certain not to run: weights and one slot. What is beside them is an estimate."""
+        return self.need(precision, 1, max_frames) - self.spec.overhead_bytes
+
     def need(self, precision: str, slots: int, max_frames: int) -> int:
         """Bytes with so many slots."""
         each = memory.per_slot_bytes(self.spec, precision, max_frames)
@@ -160,7 +164,8 @@ class Situation:
             return self.gpu.memory * 9 // 10, f"nine tenths of the {mb(self.gpu.memory)} on the {self.gpu.name}"
         total, prior = self.hardware.usable_memory, self.prior
         if total < self.hardware.memory:
-            return total - prior.margin, f"nine tenths of the container's limit of {mb(total)}"
+            budget = max(MIB, total - prior.margin - memory.SERVER)
+            return budget, f"nine tenths of the container's limit of {mb(total)}, less {mb(memory.SERVER)} for a server"
         budget = total - prior.reserve - prior.margin
         why = f"{mb(total)} less {mb(prior.reserve)} for the system and {mb(prior.margin)} that stay free"
         if device == "mps" and budget > total * 2 // 3:

@@ -90,7 +90,8 @@ class Settings:
     each_address: Count | None = None
     """Requests in the making for one remote address; no limit unless set: a household or a proxy has one."""
     memory_budget_mb: Size | None = None
-    """Mebibytes the engine may use."""
+    """Mebibytes the engine is planned for: the precision and the slots that fit. A model that does not fit is refused;
+    while it runs nothing is cut off that takes more."""
     cache_entries: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
     """Most entries of each in-memory cache; 0: keep nothing."""
     adapt: bool | None = None

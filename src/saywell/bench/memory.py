@@ -2,7 +2,8 @@
 
 A server without a limit is asked first, as `saywell tune` would, so that its estimate is of this machine. Then one in
 each limit gets the same mixture: short and long, every format, whole and streamed, readers that leave, requests that
-must be refused. Nothing may be killed, and the estimate of the engine must lie between 95 % and 125 % of its peak.
+must be refused. Nothing may be killed, and the estimate must lie between 95 % and 125 % of the service's peak: the own
+memory of its processes, and once the files they have mapped, as a container is charged that reads them first.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def run(cage: Cage | None, wishes: dict[str, Any], mixture: Mixture) -> dict[str
         "outcomes": dict(Counter(outcomes)),
         "estimate_mb": promised,
         "engine_mb": round(held / MIB, 1),
-        "ratio": round(promised * MIB / held, 3) if held else None,
+        "ratio": round(promised * MIB / whole.bytes, 3) if whole.bytes else None,
         "service_mb": round(whole.bytes / MIB, 1),
         "own_mb": round(own.bytes / MIB, 1),
         "kills": cage.kills() if cage else 0,
@@ -95,15 +96,17 @@ def met(rows: list[dict[str, Any]]) -> bool:
 
 
 def show(console: Console, rows: list[dict[str, Any]]) -> None:
-    table = Table("limit, MB", "estimate", "engine's peak", "ratio", "service", "killed", "answers", title="Memory, MB")
+    table = Table(
+        "limit, MB", "estimate", "service's peak", "ratio", "engine's", "killed", "answers", title="Memory, MB"
+    )
     for row in rows:
         limit = str(row["limit_mb"] or "none")
         if row["refused"]:
             table.add_row(limit, "", "", "", "", "", row["refused"])
             continue
         answers = ", ".join(f"{count} {name}" for name, count in sorted(row["outcomes"].items()))
-        sizes = (row[name] for name in ("estimate_mb", "engine_mb", "ratio", "service_mb", "kills"))
+        sizes = (row[name] for name in ("estimate_mb", "service_mb", "ratio", "engine_mb", "kills"))
         table.add_row(limit, *(str(size) for size in sizes), answers)
     console.print(table)
-    console.print(f"Goals: nothing killed, nothing failed, estimate {LOW:.0%} to {HIGH:.0%} of the engine's peak.")
+    console.print(f"Goals: nothing killed, nothing failed, estimate {LOW:.0%} to {HIGH:.0%} of the service's peak.")
     console.print("The first line shows the estimate before anything was measured on this machine.")

@@ -94,6 +94,18 @@ class _Active:
         return replace(summary, audio_s=self.stream.came_s, first_audio_s=first, total_s=now - self.began)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Bytes."""
+
+    idle: int
+    """The most until the model was loaded and had spoken a word."""
+    most: int
+    """The most ever."""
+    running: int
+    """Sequences seen side by side."""
+
+
 class EngineClient:
     """Runs one engine worker. Thread-safe; its own threads read from the worker and watch it."""
 
@@ -120,7 +132,8 @@ class EngineClient:
         """Processes killed for want of memory before this worker began."""
         self._strained = ""
         """Why the next worker should begin under relief; empty: as planned."""
-        self._most_bytes = 0
+        self._idle_bytes = self._most_bytes = 0
+        self._most_running = 0
         self._asked = 0
         self._asking: dict[int, list[TidyDone]] = {}
         """Answers to `tidy`, by number."""
@@ -142,9 +155,11 @@ class EngineClient:
         return link.child.process.pid if link is not None else 0
 
     @property
-    def most_bytes(self) -> int:
-        """The most a worker and its children were seen to hold."""
-        return self._most_bytes
+    def held(self) -> Held | None:
+        """What workers and their children were seen to hold; None before one was ready."""
+        if not self._idle_bytes:
+            return None
+        return Held(idle=self._idle_bytes, most=max(self._idle_bytes, self._most_bytes), running=self._most_running)
 
     def voices(self) -> tuple[Voice, ...]:
         return self._voices
@@ -311,7 +326,7 @@ class EngineClient:
         elif isinstance(message, Pulse):
             self._pulse(message)
         elif isinstance(message, Ready):
-            self._ready(message.voices)
+            self._ready(message)
         elif isinstance(message, Broken):
             self._broken(message.error.error())
         elif isinstance(message, TidyDone):
@@ -348,17 +363,20 @@ class EngineClient:
     def _pulse(self, pulse: Pulse) -> None:
         self._health = pulse.health
         self._most_bytes = max(self._most_bytes, footprint.most(self.pid))
+        self._most_running = max(self._most_running, pulse.health.running)
         if pulse.health.state == "failed" and self._state == "ready":
             self._kill("its engine has stopped")
         elif pulse.busy_s > self.plan.hang_s:
             self._kill("one step took longer than any should")
 
-    def _ready(self, voices: tuple[Voice, ...]) -> None:
+    def _ready(self, ready: Ready) -> None:
         with self._changed:
             if self._state not in ("loading", "failed"):
                 return
-            self._voices = voices
-            self._admission = Admission(self.spec, self.plan, voices)
+            self._voices = ready.voices
+            self._health = ready.health
+            self._idle_bytes = footprint.most(self.pid)
+            self._admission = Admission(self.spec, self.plan, ready.voices)
             self._state = "ready"
             self._error = None
             self._misses = 0

@@ -60,15 +60,15 @@ def build(decision: Decision, *, worker: bool) -> SpeechEngine:
 
 
 def learn(decision: Decision, engine: SpeechEngine) -> None:
-    """Keep, for later plans, what an engine's worker held, if that was more than was thought."""
-    if not isinstance(engine, EngineClient) or not engine.most_bytes:
+    """Keep, for later plans, what an engine's worker held beside weights and slots: more than was thought, or less."""
+    held = engine.held if isinstance(engine, EngineClient) else None
+    if held is None:
         return
     spec, plan = decision.spec, decision.plan
-    overhead = beside(plan, spec, engine.most_bytes)
-    if overhead <= spec.overhead_bytes:
-        return
+    # Idle it has one slot's room at most; what it held at work counts if the slots do not explain it.
+    overhead = max(beside(plan, spec, held.idle, 0), beside(plan, spec, held.most, max(1, held.running)))
     try:
-        measured(decision.settings, decision.hardware, spec).weigh_more(plan.precision, overhead)
+        measured(decision.settings, decision.hardware, spec).learn(plan.precision, overhead, spec.overhead_bytes)
     except OSError as error:
         _log.warning("what the engine held in memory could not be kept for later: %s", error.strerror)
 

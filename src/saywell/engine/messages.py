@@ -65,6 +65,7 @@ class Ready(Message):
     """The model is loaded and has produced checked audio."""
 
     voices: tuple[Voice, ...]
+    health: EngineHealth
 
 
 class Broken(Message):

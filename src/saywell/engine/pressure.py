@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 Look = Callable[[], Resources]
 EVERY_S = 0.5
-RETRY_S = 5.0
+RETRY_S = 2.0
 
 
 class Watch:

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from saywell.errors import Cancelled, DeadlineExceeded, SaywellError
+from saywell.memory import WINDOWS
 from saywell.types import Audio, AudioChunk, Request, Summary
 
 
@@ -24,16 +25,14 @@ class Window:
     """How far a stream's audio is ahead of its reader, and what follows from that.
 
     Sequences that run are never stopped for a slow reader: each comes to its end and gives its slot back. Further ones
-    are not begun beyond `_AHEAD` windows of unread audio, those running counted by what they are expected to give.
+    are not begun beyond a few windows of unread audio, those running counted by what they are expected to give.
     """
-
-    _AHEAD = 3.0
 
     def __init__(self, seconds: float) -> None:
         self.begun = False
         """Whether any sound has come."""
         self.unread_s = 0.0
-        self._most_s = self._AHEAD * seconds
+        self._most_s = WINDOWS * seconds
 
     def put(self, seconds: float) -> None:
         self.begun = self.begun or seconds > 0

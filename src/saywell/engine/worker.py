@@ -97,7 +97,7 @@ class Worker:
             why = error if isinstance(error, SaywellError) else cause(error, "the model could not be loaded")
             self._line.send(Broken(error=Fault.of(why)))
         else:
-            self._line.send(Ready(voices=self._engine.voices()))
+            self._line.send(Ready(voices=self._engine.voices(), health=self._engine.health()))
 
     def _pulse(self) -> None:
         while True:

@@ -14,6 +14,7 @@ from saywell.hardware import GIB
 from saywell.insights import expected_rtf, insights
 from saywell.monitor import Resources
 from saywell.plan import Plan
+from saywell.relief import in_force
 
 INTEGER = frozenset({"int8", "int4"})
 """Precisions of stored weights; what is computed with them is fp32."""
@@ -96,7 +97,7 @@ def health(
 
 
 def _system(engine: SpeechEngine, decision: Decision, uptime_s: float) -> dict[str, Any]:
-    plan, hardware = engine.plan, decision.hardware
+    plan, hardware = in_force(engine.plan, engine.spec, engine.health().pressure), decision.hardware
     return {
         "version": __version__,
         "model": engine.spec.name,
@@ -104,6 +105,7 @@ def _system(engine: SpeechEngine, decision: Decision, uptime_s: float) -> dict[s
         "precision": plan.precision,
         "compile_enabled": compiled(decision),
         "threads": plan.threads,
+        "planned": {"precision": engine.plan.precision, "threads": engine.plan.threads},
         "uptime_s": round(uptime_s, 1),
         "os": hardware.os,
         "arch": hardware.arch,

@@ -182,7 +182,7 @@ class MemoryEstimate(BaseModel):
     """MiB of the whole engine while it speaks this text."""
 
     estimated_mb: int
-    busy_mb: int = Field(description="Of the engine with every slot speaking, whatever the text.")
+    busy_mb: int = Field(description="Of engine and server with every slot speaking, whatever the text.")
     available_mb: int = Field(description="What is free, and what the loaded model already holds.")
     safe: bool = Field(description="It fits.")
     text_tokens: int = Field(

@@ -18,10 +18,14 @@ from saywell.models.dual_ar.convert import PRECISIONS, read_manifest
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.types import ModelSpec
 
-_LIBRARIES = 120 << 20
-"""Python, NumPy, ONNX Runtime and the tokeniser in one process, measured."""
-_DECODING = 90 << 20
-"""Activations of the codec's tiles and of a prompt's chunk, measured at full size."""
+_LIBRARIES = 90 << 20
+"""Python, NumPy and ONNX Runtime in one process, measured."""
+_TOKENIZER = 30 << 20
+"""For the vocabulary of S1-mini, measured."""
+_DECODING, _SLOT = 90 << 20, 4 << 20
+"""Activations of the codec's tiles and of a prompt's chunk, and what a sequence carries: measured at full size, and as
+wide as the codec."""
+_FULL_VOCABULARY, _FULL_WIDTH = 155_776, 1536
 _KV_BYTES = {"fp32": 4, "int8": 1}
 """Bytes of one element of the KV cache."""
 
@@ -32,6 +36,7 @@ def facts(name: str, path: Path) -> ModelSpec:
     files = {file: int(entry["bytes"]) for file, entry in read_manifest(path)["files"].items()}
     _check_sizes(path, files)
     precisions = tuple(each for each in PRECISIONS if _has(each, files))
+    width = config.codec.decoder_dim / _FULL_WIDTH
     ways = tuple(each for each in _CONVOLUTIONS if _stack_file(each) in files)
     if not precisions:
         raise BadCheckpoint(f"{path} holds no graphs; run `saywell convert` on the published checkpoint again")
@@ -45,8 +50,8 @@ def facts(name: str, path: Path) -> ModelSpec:
         precisions=precisions,
         weight_bytes={each: _weights(each, files) for each in precisions},
         kv_bytes_per_frame={each: _kv(config, each) for each in precisions},
-        overhead_bytes=_LIBRARIES + _DECODING,
-        slot_bytes=4 << 20,
+        overhead_bytes=_LIBRARIES + _TOKENIZER * config.vocab_size // _FULL_VOCABULARY + int(_DECODING * width),
+        slot_bytes=int(_SLOT * width),
         max_context=config.max_seq_len,
         decode_tile=_TILE,
         convolutions=ways,

@@ -13,7 +13,7 @@ from saywell.hardware import Hardware
 from saywell.hardware.tier import fanless
 from saywell.memory import MIB, Estimate
 from saywell.monitor import Resources
-from saywell.relief import Thresholds
+from saywell.relief import Thresholds, in_force
 from saywell.server.describe import configuration, current
 from saywell.server.routes.common import ERRORS, ServiceOf, Trusted, form_schema, read_form
 from saywell.server.schemas import EstimateAnswer, HardwareAnswer, StatusAnswer, TextForm
@@ -36,13 +36,15 @@ ADVICE = {
 
 @router.get("/hardware", response_model=HardwareAnswer, responses={403: ERRORS[403]}, dependencies=[Trusted])
 async def hardware(service: ServiceOf) -> dict[str, Any]:
-    """What was found, what was decided, and why."""
+    """What was found, what was decided and why (`plan`), and what holds at the moment (`selected_configuration`)."""
     found, plan = service.decision.hardware, service.engine.plan
     return {
         "hardware": msgspec.to_builtins(found),
         "tier": found.cpu_tier,
         "fingerprint": found.fingerprint(),
-        "selected_configuration": configuration(service.decision),
+        "selected_configuration": configuration(
+            service.decision, in_force(plan, service.engine.spec, service.engine.health().pressure)
+        ),
         "plan": {reason.field: msgspec.to_builtins(reason) for reason in plan.reasons},
     }
 
@@ -56,7 +58,7 @@ async def system_status(service: ServiceOf) -> dict[str, Any]:
         "cpu_maxed": now.cpu_percent > LIMITS.cpu,
         "thermal_likely": _hot(service.decision.hardware, now),
     }
-    longest = memory.estimate(service.engine.plan, service.engine.spec, service.engine.plan.max_text_chars)
+    longest = _estimate(service, service.engine.plan.max_text_chars)
     return {
         "resources": current(now),
         "throttling_risk": risk,
@@ -71,14 +73,14 @@ async def estimate_memory(http: HttpRequest, service: ServiceOf) -> dict[str, An
     """What speaking a text (form field `text`) would take, and whether it fits. Nothing is spoken."""
     form = await read_form(http, service, TextForm)
     length, limit = len(form.text), service.engine.plan.max_text_chars
-    needed = memory.estimate(service.engine.plan, service.engine.spec, length)
+    needed = _estimate(service, length)
     room = _room(service, needed)
     fits = needed.total <= room
     return {
         "status": "ok" if fits and length <= limit else "warning",
         "estimate": {
             "estimated_mb": -(-needed.total // MIB),
-            "busy_mb": -(-memory.busy(service.engine.plan, service.engine.spec) // MIB),
+            "busy_mb": -(-(memory.busy(service.engine.plan, service.engine.spec) + memory.SERVER) // MIB),
             "available_mb": room // MIB,
             "safe": fits,
             "text_tokens": round(length / CHARS_PER_TOKEN),
@@ -94,11 +96,15 @@ def _hot(hardware: Hardware, now: Resources) -> bool:
     return bool(now.throttled) or close or (fanless(hardware) and now.cpu_percent > FANLESS_CPU)
 
 
+def _estimate(service: Service, chars: int) -> Estimate:
+    return memory.estimate(service.engine.plan, service.engine.spec, chars, server=memory.SERVER)
+
+
 def _room(service: Service, needed: Estimate) -> int:
-    """Bytes the whole engine can have: what is free, and what it holds already; its budget at most."""
+    """Bytes the whole service can have: what is free, and what it holds already; what it is planned for at most."""
     health = service.engine.health()
-    held = needed.resident if health.state == "ready" and health.loaded else 0
-    return min(service.engine.plan.memory_budget, service.resources().memory_available + held)
+    held = needed.resident if health.state == "ready" and health.loaded else needed.server
+    return min(service.engine.plan.memory_budget + needed.server, service.resources().memory_available + held)
 
 
 def _recommendation(length: int, limit: int, fits: bool) -> str:
