@@ -96,9 +96,7 @@ def met(rows: list[dict[str, Any]]) -> bool:
 
 
 def show(console: Console, rows: list[dict[str, Any]]) -> None:
-    table = Table(
-        "limit, MB", "estimate", "service's peak", "ratio", "engine's", "killed", "answers", title="Memory, MB"
-    )
+    table = Table("limit, MB", "estimate", "peak", "ratio", "of the engine", "killed", "answers", title="Memory, MB")
     for row in rows:
         limit = str(row["limit_mb"] or "none")
         if row["refused"]:
