@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from saywell import cache as cache_module
 from saywell.cache import DiskCache, MemoryCache, SingleFlight
-from saywell.sealed import Array, Damaged, read_plain, seal, unseal, write_atomically
+from saywell.files import Damaged, read_plain, write_atomically
+from saywell.sealed import Array, seal, unseal
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="about POSIX files")
 

@@ -201,7 +201,7 @@ def test_a_model_that_keeps_no_voices_has_no_caches_to_give_up() -> None:
         (CONTAINER, {"precision": "fp32"}, GIANT, "precision", "set precision=int4"),
         (CONTAINER, {"memory_budget_mb": 5000}, ESPEAK, "memory_budget_mb", "set at most 4096"),
         (SERVER, {"memory_budget_mb": 500}, AUTOREGRESSIVE, "memory_budget_mb", "leave it out"),
-        (CONTAINER, {"slots": 900}, ESPEAK, "slots", "set at most 444"),
+        (CONTAINER, {"slots": 900}, ESPEAK, "slots", "set at most 443"),
         (SERVER, {"slots": 2, "lookahead": 3}, ESPEAK, "lookahead", "set at most 2"),
         (SERVER, {"chunk_chars": 50, "first_chunk_chars": 60}, ESPEAK, "first_chunk_chars", "set at most 50"),
         (SERVER, {"max_frames": 5000}, AUTOREGRESSIVE, "max_frames", "set at most 4096"),

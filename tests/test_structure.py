@@ -17,7 +17,7 @@ FILES = sorted([*SOURCE.rglob("*.py"), *(ROOT / "compat").rglob("*.py")])
 
 FLOORS = (
     "types errors __init__",
-    "hardware settings names sources text audio cache sealed footprint sensors monitor metrics performance child",
+    "files hardware settings names sources text audio cache sealed footprint sensors monitor metrics performance child",
     "plan rules arithmetic priors refusals relief insights memory measured space tune hub weights voices",
     "executors",
     "models",

@@ -17,7 +17,8 @@ from typing import Generic, Protocol, TypeVar
 
 from filelock import FileLock
 
-from saywell.sealed import SUFFIX, UNFINISHED, Array, Damaged, read_plain, seal, unseal, write_atomically
+from saywell.files import UNFINISHED, Damaged, read_plain, write_atomically
+from saywell.sealed import SUFFIX, Array, seal, unseal
 
 _log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import msgspec
 
 from saywell import __version__
+from saywell.files import Damaged, read_plain, write_atomically
 from saywell.plan import Measurement
-from saywell.sealed import Damaged, read_plain, write_atomically
 
 if TYPE_CHECKING:
     from saywell.hardware import Hardware
@@ -155,7 +155,7 @@ def model_digest(spec: ModelSpec) -> str:
     digest = hashlib.sha256(msgspec.json.encode(facts, order="deterministic"))
     manifest = spec.path / _MANIFEST if spec.path else None
     if manifest is not None and manifest.is_file():
-        digest.update(manifest.read_bytes())
+        digest.update(read_plain(manifest, _MAX_BYTES, links=True))
     return digest.hexdigest()
 
 

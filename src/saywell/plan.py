@@ -170,11 +170,7 @@ class _Decision:
             rules.precision(device, budget, frames),
             lambda name: refusals.check_precision(rules, name, device, budget, frames, set(self.settings.wishes())),
         )
-        need = rules.need(precision, 1, frames)
-        if need > budget:
-            noted = self.reasons.pop()
-            doubt = f"by the estimate it needs {mb(need)} where {mb(budget)} are planned for"
-            self.reasons.append(replace(noted, why=f"{noted.why}; {doubt}"))
+        self.doubt(rules.need(precision, 1, frames), budget)
         caches = self.cache_bytes(device, budget - rules.need(precision, 1, frames))
         slots = self.slots(device, executor, precision, budget - caches, frames)
         affinity = take("affinity", rules.affinity(), lambda cpus: refusals.check_affinity(rules, cpus))
@@ -218,6 +214,13 @@ class _Decision:
             **self.patience(device),
             reasons=tuple(sorted(self.reasons, key=lambda reason: _ORDER[reason.field])),
         )
+
+    def doubt(self, need: int, budget: int) -> None:
+        """Say of the precision that it may not fit: an estimate refuses nothing."""
+        if need > budget:
+            noted = self.reasons.pop()
+            doubt = f"by the estimate it needs {mb(need)} where {mb(budget)} are planned for"
+            self.reasons.append(replace(noted, why=f"{noted.why}; {doubt}"))
 
     def lengths(self, device: str) -> dict[str, Any]:
         """Of texts, their chunks, and the pieces of sound."""

@@ -6,15 +6,9 @@ name it was written under: a flipped bit, a truncated file and one put in anothe
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import stat
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,16 +16,11 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from saywell.files import Damaged
+
 Array = npt.NDArray[Any]
 SUFFIX = ".safetensors"
-UNFINISHED = ".unfinished-"
-"""How the names of files begin that are being written."""
 _TENSOR, _DIGEST = "values", "sha256"
-_LINKS = (errno.ELOOP, errno.EMLINK)
-
-
-class Damaged(ValueError):
-    """A sealed file that is not what was written under its name."""
 
 
 def seal(name: str, array: Array, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -61,41 +50,3 @@ def _digest(name: str, array: Array, metadata: Mapping[str, str]) -> str:
     digest = hashlib.sha256(about.encode())
     digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def read_plain(path: Path, limit: int) -> bytes:
-    """A regular file of at most `limit` bytes; no link is followed, no pipe waited for. Raises OSError, Damaged."""
-    flags = os.O_RDONLY
-    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
-        flags |= getattr(os, name, 0)
-    try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        if error.errno in _LINKS:
-            raise Damaged("it is a link") from None
-        raise
-    try:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode) or about.st_size > limit:
-            raise Damaged("it is no regular file of a possible size")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(limit)
-    finally:
-        os.close(descriptor)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """All of it or nothing, readable by the owner alone. Makes the directory if there is none. Raises OSError."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise

@@ -33,7 +33,8 @@ from saywell.errors import (
     Unavailable,
     UnknownVoice,
 )
-from saywell.sealed import SUFFIX, UNFINISHED, Array, Damaged, read_plain, seal, unseal, write_atomically
+from saywell.files import UNFINISHED, Damaged, read_plain, write_atomically
+from saywell.sealed import SUFFIX, Array, seal, unseal
 from saywell.text.check import check as check_text
 from saywell.types import Reference
 

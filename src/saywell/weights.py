@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from saywell.errors import Forbidden, MissingDependency, Unavailable
+from saywell.files import Damaged, read_plain
 from saywell.sources import Source, source
 
 if TYPE_CHECKING:
     from saywell.hub import Hub
 
 RECORD = "source.json"
+_MOST_RECORD = 1 << 20
 """What was fetched from where, beside the files."""
 _ATTEMPTS, _PAUSE_S = 5, 0.25
 _CHUNK = 4 << 20
@@ -113,8 +115,8 @@ def _silent(_file: str, _done: int, _total: int) -> None:
 def read_record(target: Path) -> dict[str, Any]:
     """What `pull` noted in this directory; empty if nothing, or nothing readable."""
     try:
-        record = json.loads((target / RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
+        record = json.loads(read_plain(target / RECORD, _MOST_RECORD).decode())
+    except (FileNotFoundError, Damaged, UnicodeDecodeError, json.JSONDecodeError):
         return {}
     return record if isinstance(record, dict) else {}
 

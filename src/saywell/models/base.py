@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from saywell.errors import MissingDependency, SaywellError, UnknownModel
+from saywell.files import Damaged, read_plain
 from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 
 if TYPE_CHECKING:
@@ -158,14 +159,13 @@ def _family_in(directory: Path) -> str:
     if not directory.is_dir():
         raise UnknownModel(f"{directory} is not a directory", param="model_path")
     try:
-        with manifest.open("rb") as file:
-            family = json.loads(file.read(_MAX_MANIFEST))["family"]
+        family = json.loads(read_plain(manifest, _MAX_MANIFEST, links=True))["family"]
     except FileNotFoundError:
         raise UnknownModel(
             f"{directory} holds no converted model ({MANIFEST} is missing); run `saywell convert` on a published one",
             param="model_path",
         ) from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (Damaged, ValueError, KeyError, TypeError, RecursionError):
         raise UnknownModel(f"{manifest} is damaged; convert the model again", param="model_path") from None
     if not isinstance(family, str) or not family.isidentifier():
         raise UnknownModel(f"{manifest} names no model family", param="model_path")

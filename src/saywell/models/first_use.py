@@ -20,11 +20,13 @@ from filelock import FileLock, Timeout
 
 from saywell import __version__
 from saywell.errors import MissingDependency, SaywellError, StorageFailure, UnknownModel
+from saywell.files import read_plain
 from saywell.models.base import MANIFEST, find_spec
 
 _log = logging.getLogger(__name__)
 
 RECORD = "made_from.json"
+_MOST_BYTES = 1 << 20
 
 
 def converted(path: Path, data_dir: Path) -> Path:
@@ -74,9 +76,9 @@ def _made_from(source: Path) -> dict[str, Any]:
 
 def _is_whole(kept: Path, made_from: dict[str, Any]) -> bool:
     try:
-        record = json.loads((kept.parent / RECORD).read_text(encoding="utf-8"))
+        record = json.loads(read_plain(kept.parent / RECORD, _MOST_BYTES))
         find_spec(None, kept)
-    except (OSError, ValueError, SaywellError):
+    except (OSError, ValueError, SaywellError):  # Damaged is a ValueError
         return False
     return bool(record == made_from)
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from saywell.files import Damaged, read_plain
 from saywell.models.dual_ar.errors import BadConfig
 
 DEFAULT = "default"
@@ -258,11 +259,11 @@ def _number(raw: Mapping[str, Any], key: str, label: str = "") -> int:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise BadConfig(f"{path}: larger than any configuration is")
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(read_plain(path, MAX_CONFIG_BYTES, links=True).decode())
     except FileNotFoundError:
         raise BadConfig(f"{path} is missing; a checkpoint directory must hold it") from None
+    except Damaged:
+        raise BadConfig(f"{path}: no regular file, or larger than any configuration is") from None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise BadConfig(f"{path} is not JSON: {error}") from None
     if not isinstance(raw, dict):

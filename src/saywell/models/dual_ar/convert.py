@@ -27,6 +27,7 @@ from typing import Any
 from filelock import FileLock
 
 from saywell.errors import MissingDependency
+from saywell.files import Damaged, read_plain
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CONFIG_FILE, Config
 from saywell.models.dual_ar.convert_child import FILES
 from saywell.models.dual_ar.errors import BadCheckpoint
@@ -161,15 +162,15 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """The manifest of a converted model. Raises BadCheckpoint if there is none or it is damaged."""
     path = directory / MANIFEST
     try:
-        if path.stat().st_size > _MAX_MANIFEST:
-            raise BadCheckpoint(f"{path} is larger than any manifest is")
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(read_plain(path, _MAX_MANIFEST, links=True).decode())
         files = manifest["files"]
         for entry in files.values():
             entry["sha256"], entry["bytes"], entry["from"]
         manifest["format"], manifest["family"]
     except FileNotFoundError:
         raise BadCheckpoint(f"{path} is missing; `saywell convert` makes it") from None
+    except Damaged:
+        raise BadCheckpoint(f"{path} is no regular file, or larger than any manifest is") from None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, KeyError, TypeError, AttributeError):
         raise BadCheckpoint(f"{path} is damaged; delete it and convert again") from None
     return manifest  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ from saywell.models.dual_ar.ar_files import (
 )
 from saywell.models.dual_ar.codec_files import LATENTS, STACK, STACK_CHANNELS
 from saywell.models.dual_ar.config import DEFAULT, Config
-from saywell.models.dual_ar.convert import PRECISIONS, read_manifest
+from saywell.models.dual_ar.convert import FORMAT, PRECISIONS, read_manifest
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.types import ModelSpec
 
@@ -33,7 +33,13 @@ _KV_BYTES = {"fp32": 4, "int8": 1}
 def facts(name: str, path: Path) -> ModelSpec:
     """Raises BadConfig and BadCheckpoint naming the file at fault."""
     config = Config.read(path)
-    files = {file: int(entry["bytes"]) for file, entry in read_manifest(path)["files"].items()}
+    manifest = read_manifest(path)
+    if manifest["format"] != FORMAT:
+        raise BadCheckpoint(
+            f"{path} was converted by another version of Saywell (format {manifest['format']}, here {FORMAT}); run "
+            "`saywell convert` on the published checkpoint again"
+        )
+    files = {file: int(entry["bytes"]) for file, entry in manifest["files"].items()}
     _check_sizes(path, files)
     precisions = tuple(each for each in PRECISIONS if _has(each, files))
     width = config.codec.decoder_dim / _FULL_WIDTH

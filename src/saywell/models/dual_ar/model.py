@@ -23,6 +23,7 @@ from saywell.models.dual_ar.runtime_codec import CodecDecoder, DecoderState, loa
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.speakers import codes_bytes, open_speakers
 from saywell.models.dual_ar.tokenizer import Tokenizer
+from saywell.models.dual_ar.verified import check_files, run_from
 from saywell.plan import Plan
 from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 
@@ -41,6 +42,7 @@ class DualArModel:
         if spec.path is None:
             raise ModelFailure("this model needs the directory of a converted checkpoint")
         self.spec = spec
+        check_files(spec.path, run_from(spec.path, plan.precision), plan.data_dir / "measured")
         self.config = Config.read(spec.path)
         self.tokenizer = Tokenizer.read(spec.path, self.config)
         self._path, self._plan = spec.path, plan

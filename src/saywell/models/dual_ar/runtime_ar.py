@@ -19,8 +19,10 @@ import numpy.typing as npt
 from saywell.errors import TooLarge, Unavailable
 from saywell.executors.base import Threading
 from saywell.executors.onnx import Binding, Graph
+from saywell.files import Damaged, read_plain
 from saywell.models.dual_ar.ar_files import CODES_FILE, EMBEDDINGS_FILE, FACTS_FILE, fast_file, scales_file, slow_file
 from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.kv_cache import KvCache, Prefix
 from saywell.models.dual_ar.sampling import PENALTY_FRAMES, TEMPERATURE_FLOOR, Sampling, uniforms
 
@@ -32,6 +34,7 @@ CHUNK = 128
 int8 cache computes all pairs of a chunk, later ones included."""
 BROKEN = -1
 """Token of a frame whose logits were not finite."""
+_MOST_FACTS = 1 << 20
 _PAIRED = frozenset({"int4"})
 """Precisions whose kernel computes rows in pairs, an odd last one differently: their batches are filled up to even."""
 
@@ -55,8 +58,8 @@ class Tables:
     """Embeddings, left on disk: rows are read as they are needed."""
 
     def __init__(self, path: Path, config: Config, begin: int) -> None:
-        self._text = np.load(path / EMBEDDINGS_FILE, mmap_mode="r")
-        self._codes = np.load(path / CODES_FILE, mmap_mode="r")
+        self._text = _array(path / EMBEDDINGS_FILE, mapped=True)
+        self._codes = _array(path / CODES_FILE, mapped=True)
         self._begin, self._end = begin, begin + config.codebook_size
         self._books = np.arange(config.num_codebooks) * config.codebook_size
         self._scale = np.float32((config.num_codebooks + 1) ** -0.5) if config.scale_codebook_embeddings else None
@@ -95,8 +98,7 @@ class ArRuntime:
         """`cache`: element type of keys and values, "int8" or "fp32". `activation_bits`: in products of int8 weights,
         8 only where the processor adds them exactly. Raises GraphError, BadConfig."""
         self.config = Config.read(path)
-        facts = json.loads((path / FACTS_FILE).read_text(encoding="utf-8"))
-        self.begin, self.im_end = int(facts["semantic_begin_id"]), int(facts["im_end_id"])
+        self.begin, self.im_end = _ids(path / FACTS_FILE)
         self.slots, self.max_len = slots, min(max_len, self.config.max_seq_len)
         self.tables = Tables(path, self.config, self.begin)
         self._files = (
@@ -265,9 +267,27 @@ def _column(running: Running, begin: int) -> Codes:
     return np.concatenate([[begin + last[0]], last])
 
 
+def _array(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
+    """A file of NumPy's. Raises BadCheckpoint."""
+    try:
+        found: npt.NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadCheckpoint(f"{path} is missing or damaged; run `saywell convert` again") from error
+    return found
+
+
+def _ids(path: Path) -> tuple[int, int]:
+    """The ids of the first semantic token and of the end. Raises BadCheckpoint."""
+    try:
+        facts = json.loads(read_plain(path, _MOST_FACTS, links=True))
+        return int(facts["semantic_begin_id"]), int(facts["im_end_id"])
+    except (OSError, Damaged, ValueError, KeyError, TypeError) as error:
+        raise BadCheckpoint(f"{path} is missing or damaged; run `saywell convert` again") from error
+
+
 def _scales(path: Path, config: Config) -> dict[str, Floats]:
     """Scales of an int8 cache by input name, each [1, kv head, 1, head_dim]."""
-    table = np.load(path)
+    table = _array(path)
     shape = (1, config.n_local_heads, 1, config.head_dim)
     return {
         f"scale.{part}.{layer}": np.ascontiguousarray(table[2 * layer + index].reshape(shape))

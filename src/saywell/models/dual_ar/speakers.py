@@ -20,6 +20,7 @@ from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert import CODEC, MODEL, read_manifest
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.runtime_codec import CodecEncoder, load_encoder
+from saywell.models.dual_ar.verified import check_files, encoder_files
 from saywell.monitor import available_memory
 from saywell.plan import Plan
 from saywell.types import ModelSpec, Reference, Samples, Voice
@@ -62,6 +63,7 @@ class Speakers:
         def load() -> CodecEncoder:
             if check_memory:
                 _check_room(path)
+            check_files(path, encoder_files(), directory or default_directory(digest))
             # Between its runs the encoder must leave the cores to the engine.
             return load_encoder(path, config.codec, replace(threading, spin=False))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import tiktoken
 
+from saywell.files import Damaged, read_plain
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.errors import BadCheckpoint
 
@@ -128,11 +129,11 @@ def _read_specials(path: Path) -> dict[str, int] | None:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise BadCheckpoint(f"{path.name} is larger than any tokeniser file is")
-        return path.read_text(encoding="utf-8")
+        return read_plain(path, MAX_FILE_BYTES, links=True).decode()
     except FileNotFoundError:
         raise BadCheckpoint(f"{path.name} is missing; a checkpoint directory must hold it") from None
+    except Damaged:
+        raise BadCheckpoint(f"{path.name} is no regular file, or larger than any tokeniser file is") from None
     except UnicodeDecodeError:
         raise BadCheckpoint(f"{path.name} is not text") from None
 

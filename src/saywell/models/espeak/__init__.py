@@ -36,7 +36,7 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         executors=("process",),
         precisions=("fp32",),
         weight_bytes={"fp32": 4 * MIB},
-        overhead_bytes=56 * MIB,
+        overhead_bytes=63 * MIB,
         slot_bytes=8 * MIB,
         honours=(),
         default_voice=DEFAULT_VOICE,

@@ -57,7 +57,7 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         executors=("onnx",),
         precisions=("int8",),
         weight_bytes={"int8": WEIGHTS},
-        overhead_bytes=144 * MIB,
+        overhead_bytes=152 * MIB,
         slot_bytes=7 * MIB,
         max_threads=8,
         honours=("seed",),

@@ -1,0 +1,203 @@
+"""A model's files on disk: pipes, endless files, flipped bits, cut ends, other versions: refused at once, by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+
+from conftest import TINY_PLAN
+from conversion import convert_here
+from saywell.errors import SaywellError
+from saywell.models.base import find_spec
+from saywell.models.dual_ar import fixture, graphs, verified
+from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.convert import MANIFEST, convert, sha256
+from saywell.models.dual_ar.errors import BadCheckpoint
+from saywell.models.dual_ar.model import DualArModel
+from saywell.plan import Plan
+
+DATA = [
+    "ar-fp32.data",
+    "embeddings.npy",
+    "codebook_embeddings.npy",
+    "slow-fp32-kv-fp32.onnx",
+    "codec_stack.fp32.onnx.data",
+]
+KNOWN_GRAPHS = {"1": "6dc7cc7f04fe5ff3"}
+"""Version → digest of what is written for the tiny sizes."""
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fixture.write(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture(scope="module")
+def converted(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return convert_here(published, tmp_path_factory.mktemp("converted") / "model")
+
+
+@pytest.fixture
+def model(converted: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(converted, tmp_path / "model"))
+
+
+def plan(tmp_path: Path) -> Plan:
+    return replace(TINY_PLAN, precision="fp32", slots=1, kv_length=200, data_dir=tmp_path / "data")
+
+
+def load(model: Path, tmp_path: Path) -> None:
+    DualArModel(find_spec(None, model), plan(tmp_path)).close()
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+# Pipes and files without an end
+
+
+def pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("make", [pipe, endless])
+@pytest.mark.parametrize("name", [MANIFEST, "config.json", "codec_config.json", "tokenizer.tiktoken", "ar.json"])
+def test_what_is_no_file_is_refused_at_once(
+    model: Path, tmp_path: Path, make: Callable[[Path], None], name: str
+) -> None:
+    make(model / name)
+    with pytest.raises(SaywellError, match=name.replace(".", r"\.")):
+        load(model, tmp_path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("make", [pipe, endless])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.tiktoken", "special_tokens.json"])
+def test_a_checkpoint_of_such_is_refused_at_once(
+    published: Path, tmp_path: Path, make: Callable[[Path], None], name: str
+) -> None:
+    checkpoint = Path(shutil.copytree(published, tmp_path / "checkpoint"))
+    make(checkpoint / name)
+    with pytest.raises(SaywellError, match=name.replace(".", r"\.")):
+        convert(checkpoint, tmp_path / "out")
+
+
+def test_links_to_files_are_files(converted: Path, tmp_path: Path) -> None:
+    """As in a cache of the hub."""
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for file in converted.iterdir():
+        if file.is_file():
+            (linked / file.name).symlink_to(file)
+    load(linked, tmp_path)
+
+
+# Digests
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that were read through."""
+    names: list[str] = []
+
+    def count(path: Path) -> str:
+        names.append(path.name)
+        return sha256(path)
+
+    monkeypatch.setattr(verified, "sha256", count)
+    return names
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_a_flipped_bit_is_found_before_anything_is_spoken(model: Path, tmp_path: Path, name: str) -> None:
+    flip(model / name)
+    with pytest.raises(BadCheckpoint, match=rf"{name} is damaged.*`saywell convert` again"):
+        load(model, tmp_path)
+
+
+def test_files_are_read_through_once_and_again_if_they_change(model: Path, tmp_path: Path, read: list[str]) -> None:
+    load(model, tmp_path)
+    assert "ar-fp32.data" in read
+    assert "ar-int8.data" not in read, "another precision's are not waited for"
+    read.clear()
+    load(model, tmp_path)
+    assert read == []
+    os.utime(model / "embeddings.npy", ns=(1, 1))
+    load(model, tmp_path)
+    assert read == ["embeddings.npy"]
+    flip(model / "ar-fp32.data")
+    with pytest.raises(BadCheckpoint, match=r"ar-fp32\.data is damaged"):
+        load(model, tmp_path)
+
+
+def test_where_nothing_can_be_kept_they_are_read_through_each_time(
+    model: Path, tmp_path: Path, read: list[str]
+) -> None:
+    (tmp_path / "data").write_text("no directory")
+    for _ in range(2):
+        read.clear()
+        load(model, tmp_path)
+        assert "ar-fp32.data" in read
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_a_file_cut_short_under_a_manifest_made_to_fit_is_named(model: Path, tmp_path: Path, name: str) -> None:
+    path = model / name
+    path.write_bytes(path.read_bytes()[:200])
+    manifest = json.loads((model / MANIFEST).read_text())
+    manifest["files"][name] |= {"bytes": 200, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (model / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(SaywellError, match=name.removesuffix(".data").removesuffix("-fp32").replace(".", r"\.")):
+        load(model, tmp_path)
+
+
+# Versions
+
+
+def test_a_model_of_another_format_is_to_be_converted_again(model: Path) -> None:
+    manifest = json.loads((model / MANIFEST).read_text())
+    (model / MANIFEST).write_text(json.dumps({**manifest, "format": 999}))
+    with pytest.raises(BadCheckpoint, match=r"format 999, here 1.*`saywell convert` on the published checkpoint again"):
+        find_spec(None, model)
+
+
+def test_the_graphs_of_this_version_are_the_known_ones(converted: Path) -> None:
+    """Else converted models would not get theirs: a change needs another VERSION, and its digest here."""
+    assert {graphs.VERSION: written(converted)} == {graphs.VERSION: KNOWN_GRAPHS.get(graphs.VERSION)}
+
+
+def written(directory: Path) -> str:
+    """Of all graphs: what is computed, not with which weights."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.glob("*.onnx")):
+        model = onnx.load(path, load_external_data=False)
+        digest.update(path.name.encode())
+        digest.update(str(sorted((each.domain, each.version) for each in model.opset_import)).encode())
+        for tensor in sorted(model.graph.initializer, key=lambda each: each.name):
+            digest.update(str((tensor.name, tensor.data_type, list(tensor.dims))).encode())
+        for node in model.graph.node:
+            digest.update(str((node.op_type, node.domain, list(node.input), list(node.output))).encode())
+            for attribute in sorted(node.attribute, key=lambda each: each.name):
+                small = attribute.type not in (onnx.AttributeProto.TENSOR, onnx.AttributeProto.GRAPH)
+                value = onnx.helper.get_attribute_value(attribute) if small else ""
+                digest.update(str((attribute.name, value)).encode())
+    assert Config.read(directory).dim
+    return digest.hexdigest()[:16]
