@@ -1,6 +1,7 @@
 # make demo      install, speak a sentence into hello.wav, show the plan and the figures
 # make test      install what tests need; lint, types, tests
 # make test-slow full-size checkpoints, soak, browser
+# make test-lowest  the lowest versions of all dependencies, with each Python from 3.10 to 3.13 found here
 # make meter     word errors, sound, speed and memory of every voice beside other engines; plots into out/
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +11,7 @@ PYTEST_ARGS ?=
 export METER ?= $(abspath $(VENV))/meter
 SENTENCE := Hello! This is Saywell, speaking from your own machine. It found out what the machine is, and made a plan.
 
-.PHONY: demo test test-slow meter lint format clean
+.PHONY: demo test test-slow test-lowest meter lint format clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/saywell say "$(SENTENCE)" --output hello.wav --verbose
@@ -24,6 +25,9 @@ test: $(VENV)/.ready-test $(METER)/.ready-listen lint
 
 test-slow: $(VENV)/.ready-test $(METER)/.ready-listen
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-lowest:
+	@$(PYTHON) scripts/lowest
 
 meter: $(VENV)/.ready-test
 	@$(BIN)/python scripts/meter others
@@ -57,4 +61,4 @@ $(METER)/.ready-listen: scripts/meter | $(BIN)/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist hello.wav .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest build dist hello.wav .pytest_cache .mypy_cache .ruff_cache
