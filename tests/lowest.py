@@ -90,8 +90,9 @@ def routes(server: Server) -> None:
     form = "application/x-www-form-urlencoded"
     speech = {"input": TEXT, "voice": "alloy", "model": "tts-1"}
     asked = [
-        *(("GET", path, "", "") for path in ("/livez", "/ready", "/readyz", "/ping", "/health", "/metrics", "/hardware")),
-        *(("GET", path, "", "") for path in ("/system-status", "/v1/models", "/v1/audio/voices", "/openapi.json")),
+        *(("GET", path, "", "") for path in ("/livez", "/ready", "/readyz", "/ping", "/health", "/metrics")),
+        *(("GET", path, "", "") for path in ("/hardware", "/system-status", "/v1/models", "/v1/audio/voices")),
+        ("GET", "/openapi.json", "", ""),
         *(("POST", "/v1/audio/speech", json.dumps({**speech, "response_format": each}), "application/json")
           for each in ("mp3", "wav", "flac", "opus", "pcm")),
         ("POST", "/v1/audio/speech", json.dumps({**speech, "stream_format": "sse"}), "application/json"),

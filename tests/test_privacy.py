@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,49 @@ def test_a_program_that_wants_it_has_it(tmp_path: Path) -> None:
 def test_a_program_that_came_first_is_warned_once(tmp_path: Path) -> None:
     program = "import onnxruntime, saywell; t = saywell.open(); t.say('Hi.'); t.say('Hi.')"
     assert run(program, tmp_path).stderr.count("Import saywell first") == 1
+
+
+FAKE = {
+    "openvino_telemetry/__init__.py": """
+class Telemetry:
+    one = None
+    consent = True
+    def __new__(cls):
+        cls.one = cls.one or object.__new__(cls)
+        return cls.one
+print("told its maker")
+""",
+    "openvino/__init__.py": """
+try:
+    from openvino_telemetry import Telemetry
+except ImportError:
+    print("a stand-in")
+""",
+}
+"""What OpenVINO does when it is imported, in brief."""
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> str:
+    for name, content in FAKE.items():
+        (tmp_path / "fake" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fake" / name).write_text(content)
+    return os.pathsep.join(filter(None, (str(tmp_path / "fake"), os.environ.get("PYTHONPATH"))))
+
+
+def test_openvino_is_imported_without_its_telemetry(tmp_path: Path, fake: str) -> None:
+    program = "import saywell.executors.openvino, sys; print('openvino_telemetry' in sys.modules)"
+    assert run(program, tmp_path, PYTHONPATH=fake).stdout == "a stand-in\nFalse\n"
+
+
+def test_openvino_that_came_first_sends_no_more_and_one_warning_says_so(tmp_path: Path, fake: str) -> None:
+    program = "import openvino, saywell.executors.openvino; print(openvino.Telemetry().consent)"
+    ran = run(program, tmp_path, PYTHONPATH=fake)
+    assert ran.stdout == "told its maker\nFalse\n"
+    assert ran.stderr.count("Import saywell first") == 1
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+def test_openvino_itself_leaves_no_file(tmp_path: Path) -> None:
+    run("import saywell.executors.openvino", tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino as ov
 
 from saywell.executors.base import Threading
 from saywell.executors.onnx import GraphError
+
+_log = logging.getLogger(__name__)
+_TELEMETRY = "openvino_telemetry"
+
+
+@contextmanager
+def _untold() -> Iterator[None]:
+    """While OpenVINO is imported, its telemetry package cannot be: else it tells its maker of each process, and leaves
+    files about it. Without the package OpenVINO takes a stand-in that does nothing."""
+    if _TELEMETRY in sys.modules:
+        first = sys.modules[_TELEMETRY]
+        _log.warning(
+            "OpenVINO was imported before Saywell, so its telemetry had begun; it sends no more. Import saywell first"
+        )
+        first.Telemetry().consent = False
+        yield
+        return
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # how Python is told that there is no such module
+    try:
+        yield
+    finally:
+        del sys.modules[_TELEMETRY]
+
+
+with _untold():
+    import openvino as ov
 
 Array = npt.NDArray[Any]
 _MADV_PAGEOUT = 21
