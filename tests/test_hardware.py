@@ -11,8 +11,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from machines import S1_MINI
 from saywell.hardware import GIB, Cpu, Gpu, Hardware, Limits, Runtime, cgroup, detect, devices, macos, windows
 from saywell.hardware.tier import cpu_tier, fanless
+from saywell.plan import make_plan
+from saywell.settings import Settings
 
 MACHINES = sorted(Path(__file__).with_name("hardware").glob("*.json"))
 
@@ -85,6 +88,29 @@ def test_affinity_counts_cores_not_threads(tmp_path: Path) -> None:
     found = detect(tree(tmp_path, allowed))
     assert found.limits.cpus == (0, 1, 4)
     assert (found.usable_cpus, found.usable_cores) == (3, 1)
+
+
+@pytest.mark.parametrize(("allowed", "cores"), [("0,3", 2), ("1,3", 2), ("1", 1), ("0-1", 1), ("0-3", 2), ("3,8", 1)])
+def test_whichever_of_its_threads_is_allowed_a_core_is_a_core(tmp_path: Path, allowed: str, cores: int) -> None:
+    found = detect(tree(tmp_path, HYBRID | {"proc/self/status": f"Cpus_allowed_list:\t{allowed}\n"}))
+    assert found.usable_cores == cores
+    assert found.cpu.performance == 2
+
+
+def test_dense_cores_of_amd_are_cores_like_the_others(tmp_path: Path) -> None:
+    """Ryzen AI 9 HX 370: four Zen 5 to 5.1 GHz, eight Zen 5c to 3.3."""
+    flags = "fpu avx avx2 fma avx512f avx512_vnni"
+    files = {"proc/cpuinfo": x86(12, flags, "AMD Ryzen AI 9 HX 370").replace("GenuineIntel", "AuthenticAMD")}
+    for cpu in range(12):
+        files[f"sys/devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq"] = "5157000" if cpu < 4 else "3300000"
+    found = detect(tree(tmp_path, {"sys/devices/system/cpu/online": "0-11\n", **files}))
+    assert (found.cpu.performance, found.cpu.efficiency, found.usable_cores) == (12, 0, 12)
+
+
+def test_one_fast_core_and_three_slow_ones_work_together(tmp_path: Path) -> None:
+    found = detect(tree(tmp_path, HYBRID | {"proc/self/status": "Cpus_allowed_list:\t1,4-6\n"}))
+    plan = make_plan(Settings(), replace(found, runtimes={"onnxruntime": Runtime(version="1.30.0")}), S1_MINI)
+    assert plan.threads == 4
 
 
 def test_only_efficiency_cores_allowed(tmp_path: Path) -> None:

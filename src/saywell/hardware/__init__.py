@@ -27,14 +27,15 @@ def _linux(root: Path) -> Hardware:
 
     live = root == Path("/")
     gpus, note = devices.read_gpus() if live else ((), "")
+    limits = linux.read_limits(root)
     return Hardware(
         os="linux" if not live or sys.platform.startswith("linux") else "other",
         arch=_arch() if live else _recorded_arch(root),
         python=platform.python_version(),
         product=linux.read_product(root),
-        cpu=linux.read_cpu(root),
+        cpu=linux.read_cpu(root, limits.cpus),
         memory=linux.read_memory(root) or _memory(),
-        limits=linux.read_limits(root),
+        limits=limits,
         gpus=gpus,
         gpu_note=note,
         runtimes=devices.read_runtimes(),

@@ -37,7 +37,8 @@ class Cpu:
     efficiency: int
     """Cores of the frugal kind."""
     performance_cpus: tuple[int, ...] = ()
-    """The first logical CPU of each performance core; empty where the system does not number them."""
+    """The first logical CPU of each performance core, of those that may be used if any may; empty where the system does
+    not number them."""
     efficiency_cpus: tuple[int, ...] = ()
     features: tuple[str, ...] = ()
     """Instruction sets that matter here, by name, sorted: avx2, avx512_vnni, amx_int8, neon, asimddp, …"""

@@ -35,16 +35,22 @@ ARM_CORES = {
 CACHE_KINDS = {"Data": "d", "Instruction": "i"}
 SLOW_CORE = 0.7
 """Below this share of the fastest core's capacity or clock a core is an efficiency core; turbo differs by less."""
+DENSE_CORE = 0.5
+"""The same for AMD, whose dense cores (Zen 5c) are the others at two thirds of their clock, and as wide."""
 
 
-def read_cpu(root: Path) -> Cpu:
-    """Everything about the processor. What the system does not tell falls back to one core per logical CPU."""
+def read_cpu(root: Path, allowed: tuple[int, ...] = ()) -> Cpu:
+    """Everything about the processor. What the system does not tell falls back to one core per logical CPU.
+
+    `allowed`: the CPUs this process may use; a core is named by the first of its threads that is among them.
+    """
     blocks = _cpuinfo(root)
     cpus = online(root)
     cores = _cores(root, cpus)
-    slow = _efficiency(root, cpus)
-    fast_cpus = tuple(core[0] for core in cores if core[0] not in slow)
-    slow_cpus = tuple(core[0] for core in cores if core[0] in slow)
+    slow = _efficiency(root, cpus, DENSE_CORE if _vendor(blocks) == "AuthenticAMD" else SLOW_CORE)
+    names = [next((cpu for cpu in core if cpu in allowed), core[0]) for core in cores]
+    fast_cpus = tuple(cpu for cpu in names if cpu not in slow)
+    slow_cpus = tuple(cpu for cpu in names if cpu in slow)
     return Cpu(
         model=_model(blocks, cpus),
         vendor=_vendor(blocks),
@@ -164,8 +170,9 @@ def _sockets(root: Path, cpus: tuple[int, ...]) -> int:
     return max(1, len(ids - {"", "-1"}))
 
 
-def _efficiency(root: Path, cpus: tuple[int, ...]) -> set[int]:
-    """CPUs of the frugal kind: named by the kernel on Intel, else those of clearly lower capacity or clock."""
+def _efficiency(root: Path, cpus: tuple[int, ...], share: float) -> set[int]:
+    """CPUs of the frugal kind: named by the kernel on Intel, else those below this share of the highest capacity or
+    clock."""
     fast = parse_cpus(read_text(root / "sys/devices/cpu_core/cpus"))
     if fast:
         return set(cpus) - set(fast)
@@ -173,7 +180,7 @@ def _efficiency(root: Path, cpus: tuple[int, ...]) -> set[int]:
     if not all(speed.values()):
         speed = {cpu: _max_khz(root, cpu) for cpu in cpus}
     fastest = max(speed.values(), default=0)
-    return {cpu for cpu, value in speed.items() if 0 < value < SLOW_CORE * fastest}
+    return {cpu for cpu, value in speed.items() if 0 < value < share * fastest}
 
 
 def _max_khz(root: Path, cpu: int) -> int:
