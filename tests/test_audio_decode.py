@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
+import multiprocessing.spawn
 import os
 import struct
 import subprocess
 import sys
 import time
+import venv
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -16,12 +19,14 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+import saywell
 from saywell.audio import decode as room
 from saywell.audio import sandbox
 from saywell.audio.decode import decode, looks_like_audio
 from saywell.audio.encode import Encoder, encode
 from saywell.audio.sandbox import Exit
-from saywell.errors import EngineFailure, InvalidRequest, TooLarge, UnsupportedMedia
+from saywell.child import spawn
+from saywell.errors import EngineFailure, InvalidRequest, TooLarge, Unavailable, UnsupportedMedia
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="resource limits are a POSIX thing")
 
@@ -292,6 +297,51 @@ def test_the_child_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(InvalidRequest):
         decode(wav())
     assert "secret" not in leak.read_text()
+
+
+@POSIX
+def test_packages_that_only_this_process_can_see_are_found(tmp_path: Path) -> None:
+    """As after `pip install --user`, `--target`, or with PYTHONPATH: this Python has none of them itself."""
+    venv.create(tmp_path / "bare", symlinks=True)
+    places = [str(Path(each).parent) for each in (saywell.__path__[0], np.__path__[0], sf.__file__)]
+    code = "import sys; from saywell.audio.decode import decode; print(len(decode(sys.stdin.buffer.read())[0]))"
+    done = subprocess.run(
+        [tmp_path / "bare" / "bin" / "python", "-c", code], input=wav(), capture_output=True, timeout=60,
+        env={"PYTHONPATH": os.pathsep.join(dict.fromkeys(places))},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, b"2400\n"), done.stderr
+
+
+def test_nothing_that_lies_beside_the_packages_stands_in_for_the_standard_library(tmp_path: Path) -> None:
+    """The folder handed to the child has a `struct.py` that would end it."""
+    (tmp_path / "struct.py").write_text("raise SystemExit(9)")
+    (tmp_path / "own.py").write_text("import struct")
+    launch = [sys.executable, "-I", "-S", "-c", room._LAUNCH, str(tmp_path / "own.py"), "1", "1", "1", str(tmp_path)]
+    assert subprocess.run(launch, capture_output=True, timeout=30).returncode == 0
+
+
+@pytest.mark.parametrize("executable", ["app", "uwsgi"])
+def test_an_application_with_python_built_in_does_not_start_itself(
+    executable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its executable, run as if it were Python, would be the application again, and that one would do the same."""
+    program = tmp_path / executable
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    program.chmod(0o755)
+    before = multiprocessing.spawn.get_executable()
+    try:
+        for frozen in (True, False):
+            monkeypatch.setattr(sys, "frozen", frozen, raising=False)
+            monkeypatch.setattr(sys, "executable", str(program))
+            multiprocessing.set_executable(str(program))
+            for start in (lambda: decode(wav()), lambda: spawn("saywell.engine.worker")):
+                with pytest.raises(Unavailable, match="set_executable"):
+                    start()
+            multiprocessing.set_executable(os.fsdecode(before))  # an application may say where a Python is
+            assert len(decode(wav())[0]) == 2400
+    finally:
+        multiprocessing.set_executable(os.fsdecode(before))
+    assert not (tmp_path / "started").exists()
 
 
 def limited(code: str, limits: bool) -> subprocess.CompletedProcess[bytes]:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
 from typing import IO
@@ -18,6 +19,7 @@ import numpy as np
 from saywell.audio import sandbox
 from saywell.audio.resample import Resampler
 from saywell.audio.sandbox import Exit
+from saywell.child import interpreter
 from saywell.errors import EngineFailure, InvalidRequest, SaywellError, TooLarge, UnsupportedMedia
 from saywell.types import Samples
 
@@ -28,6 +30,19 @@ WALL_S = 10.0
 CPU_S = 5
 MEMORY_BYTES = 128 << 20
 """What decoding may take above the bare interpreter and its libraries."""
+
+_NEEDED = ("numpy", "soundfile", "_soundfile", "_cffi_backend", "typing_extensions", "av")
+"""What the child imports; those that are not installed it does without."""
+_LAUNCH = """
+import sys
+sys.path += sys.argv[5:]
+import runpy, site
+site.main()
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""`-I` leaves out PYTHONPATH and the user's own packages, so the child is told where ours were found. They come after
+the standard library, which nothing in those directories may replace, and with `-S` before copies in site-packages."""
 
 KNOWN = "WAV, FLAC, OGG (Vorbis or Opus), MP3 and AIFF are understood"
 _MAGIC = ((0, b"RIFF"), (0, b"RIFX"), (0, b"RF64"), (0, b"FORM"), (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"))
@@ -98,13 +113,23 @@ def _start(file: IO[bytes], max_seconds: float) -> subprocess.Popen[bytes]:
     """The child: no arguments from the client, no environment to leak, no words on our stderr."""
     limits = [str(max_seconds), str(CPU_S), str(MEMORY_BYTES)]
     return subprocess.Popen(
-        [sys.executable, "-I", str(Path(sandbox.__file__)), *limits],
+        [interpreter(), "-I", "-S", "-c", _LAUNCH, str(Path(sandbox.__file__)), *limits, *_directories()],
         stdin=file,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=None if os.name == "nt" else {"OPENBLAS_NUM_THREADS": "1", "PATH": os.defpath},
         creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
     )
+
+
+def _directories() -> list[str]:
+    """Where the packages that the child needs were found, by way of this process's own `sys.path`."""
+    if interpreter() != sys.executable:
+        return []  # another Python has packages of its own
+    specs = (find_spec(name) for name in _NEEDED)
+    origins = (Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None)
+    places = (file.parents[1] if file.stem == "__init__" else file.parent for file in origins)
+    return list(dict.fromkeys(str(place.absolute()) for place in places))
 
 
 def _receive(pipe: IO[bytes], max_seconds: float, to_hz: int | None) -> tuple[Samples, int]:
