@@ -36,19 +36,23 @@ class Child:
 
 
 def interpreter() -> str:
-    """The Python to run children with: the one multiprocessing would take, so `multiprocessing.set_executable` names
-    another. Raises Unavailable in an application that was frozen or has Python built in: its executable, taken
-    for Python, is the application once more, which does the same again.
+    """The Python to run children with: this one, or what `multiprocessing.set_executable` was told.
+
+    Raises Unavailable in an application that was frozen or has Python built in: its executable, taken for Python, is
+    the application once more, which does the same again.
     """
-    found = os.fsdecode(multiprocessing_spawn.get_executable() or "")
-    name = Path(found).name.lower()
-    frozen = getattr(sys, "frozen", False) and found == sys.executable
-    if frozen or not ("python" in name or "pypy" in name):
-        raise Unavailable(
-            "this application has Python built in and cannot start it for a second process: name a Python that has "
-            "saywell installed by multiprocessing.set_executable(), or for the engine's worker by worker_python"
-        )
-    return found
+    told = os.fsdecode(multiprocessing_spawn.get_executable() or "")
+    candidates = [sys.executable or "", told]
+    if getattr(sys, "frozen", False):
+        candidates = [told] if told != sys.executable else []
+    for found in candidates:
+        name = Path(found).stem.lower()
+        if ("python" in name or "pypy" in name) and name != "pythonservice":  # pywin32's, for services of Windows
+            return found
+    raise Unavailable(
+        "this application has Python built in and cannot start it for a second process: name a Python that has saywell "
+        "installed by multiprocessing.set_executable(), or for the engine's worker by worker_python"
+    )
 
 
 def spawn(module: str, *, python: Path | None = None) -> Child:
