@@ -23,8 +23,8 @@ def save(settings: Settings, name: str | None, recording: Path | None, transcrip
         raise InvalidRequest("a voice is made of a recording: --save NAME --reference FILE", param="reference")
     reference = read_reference(recording, transcript)
     speakers = _speakers(settings)
-    codes = speakers.encode(reference)
-    speakers.store.save(name, transcript, codes)
+    ((said, codes),) = speakers.references(name, reference)
+    speakers.store.save(name, said, codes)
 
 
 def delete(settings: Settings, name: str) -> None:
