@@ -2,26 +2,32 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
+import multiprocessing.spawn
 import os
 import struct
 import subprocess
 import sys
 import time
+import venv
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile as sf
 
+import saywell
 from saywell.audio import decode as room
 from saywell.audio import sandbox
-from saywell.audio.decode import decode, looks_like_audio
+from saywell.audio.decode import decode, decode_file, looks_like_audio
 from saywell.audio.encode import Encoder, encode
 from saywell.audio.sandbox import Exit
-from saywell.errors import EngineFailure, InvalidRequest, TooLarge, UnsupportedMedia
+from saywell.child import spawn
+from saywell.errors import EngineFailure, InvalidRequest, TooLarge, Unavailable, UnsupportedMedia
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="resource limits are a POSIX thing")
 
@@ -96,9 +102,87 @@ def test_what_we_stream_we_can_read(format: str) -> None:
 
 
 def test_stereo_is_averaged() -> None:
-    both = np.stack([tone(), -0.5 * tone()], axis=1)
+    both = np.stack([tone(), 0.5 * tone()], axis=1)
     audio, _ = decode(written("WAV", "FLOAT", both))
-    assert np.allclose(audio, 0.25 * tone(), atol=1e-6)
+    assert np.allclose(audio, 0.75 * tone(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("left", "right"), [(1.0, -1.0), (0.5, -1.0), (-1.0, 0.9)])
+def test_channels_that_cancel_each_other_out_are_heard(left: float, right: float) -> None:
+    """The louder one, as a microphone wired the wrong way round leaves it."""
+    audio, _ = decode(written("WAV", "FLOAT", np.stack([left * tone(), right * tone()], axis=1)))
+    assert np.allclose(audio, max(left, right, key=abs) * tone(), atol=1e-6)
+
+
+def packed(kind: str, audio: np.ndarray, hz: int) -> bytes:
+    """By FFmpeg's encoders: `container encoder`."""
+    container, codec = kind.split()
+    out = io.BytesIO()
+    with av.open(out, "w", format=container) as file:
+        stream = file.add_stream(codec, rate=hz, layout="stereo" if audio.ndim == 2 else "mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(np.atleast_2d(audio.T)), "fltp", "stereo" if audio.ndim == 2 else "mono"
+        )
+        frame.sample_rate = hz
+        resampler = av.AudioResampler(stream.format, stream.layout, hz, stream.frame_size or 1024)
+        for each in (*resampler.resample(frame), *resampler.resample(None)):
+            file.mux(stream.encode(each))
+        file.mux(stream.encode(None))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "tolerance"),
+    [("ipod aac", 1e-1), ("ipod alac", 1e-4), ("mp4 aac", 1e-1), ("adts aac", 1e-1), ("webm libopus", 5e-2)],
+)
+def test_what_phones_and_browsers_record_is_read(kind: str, tolerance: float, channels: int) -> None:
+    hz = 48000
+    audio, rate = decode(packed(kind, tone(hz=hz, channels=channels), hz))
+    assert rate == hz
+    assert abs(len(audio) - hz // 2) <= 2 * 1024 + 1
+    middle, wanted = audio[hz // 10 : -hz // 10], tone(hz=hz)
+    delays = [np.abs(middle - wanted[hz // 10 + delay :][: len(middle)]).max() for delay in range(-1100, 1, 4)]
+    assert min(delays) < tolerance
+
+
+def test_opposite_channels_of_a_phones_recording_are_heard() -> None:
+    both = np.stack([tone(hz=48000), -tone(hz=48000)], axis=1)
+    audio, _ = decode(packed("ipod alac", both, 48000))
+    assert np.abs(audio).max() > 0.29
+
+
+def test_without_pyav_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "find_spec", lambda name: None)
+    for start in (NOT_AUDIO["mp4"], NOT_AUDIO["webm"], b"\xff\xf1\x50\x80" + bytes(64)):
+        with pytest.raises(UnsupportedMedia, match=r"pip install 'saywell\[aac\]'.*ffmpeg -i x.m4a x.wav"):
+            decode(start)
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_a_file_makes_ffmpeg_open_no_other(pinned: bool, tmp_path: Path) -> None:
+    """Not even where the system has no limits, and by the demuxer that lives on it."""
+    (tmp_path / "other.ts").write_bytes(packed("mpegts aac", tone(2.0, hz=48000), 48000))
+    playlist = tmp_path / "list"
+    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile:{tmp_path}/other.ts\n#EXT-X-ENDLIST\n")
+    code = "sandbox.Packets('hls', 60.0)" if pinned else "import av; av.open(io.FileIO(0, closefd=False), format='hls')"
+    home = str(Path(sandbox.__file__).parent)
+    code = f"import io, sys; sys.path.insert(0, {home!r}); import sandbox; {code}"
+    with playlist.open("rb") as file:
+        done = subprocess.run([sys.executable, "-I", "-c", code], stdin=file, capture_output=True, timeout=30)
+    assert (done.returncode, b"Refused" in done.stderr) == ((1, True) if pinned else (0, False)), done.stderr
+
+
+@pytest.mark.parametrize("demuxer", [b"\x00\x00\x00\x18ftypmp42", b"\x1a\x45\xdf\xa3"])
+def test_damaged_files_of_phones_are_answered(demuxer: bytes) -> None:
+    rng, answers = np.random.default_rng(4), []
+    good = packed("mp4 aac" if demuxer[4:8] == b"ftyp" else "webm libopus", tone(hz=48000), 48000)
+    for _ in range(6):
+        try:
+            answers.append(decode(good[:8] + mutated(good[8:], rng))[1] and 200)
+        except InvalidRequest as refused:
+            answers.append(refused.status)
+    assert set(answers) <= {200, 400, 413, 415}
 
 
 def test_it_is_resampled_to_the_rate_asked_for() -> None:
@@ -107,9 +191,9 @@ def test_it_is_resampled_to_the_rate_asked_for() -> None:
     assert np.abs(audio - tone())[1200:-1200].max() < 1e-3
 
 
-def test_over_full_scale_is_clamped() -> None:
-    audio, _ = decode(written("WAV", "FLOAT", 4 * tone()))
-    assert np.abs(audio).max() == 1
+def test_over_full_scale_is_brought_down_to_it() -> None:
+    audio, _ = decode(written("WAV", "FLOAT", 40 * tone()))
+    np.testing.assert_allclose(audio, tone() / 0.3, atol=1e-4)
 
 
 def test_a_file_of_exactly_the_longest_length_is_read() -> None:
@@ -183,6 +267,16 @@ def test_too_many_bytes_cost_no_process(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(UnsupportedMedia):
         decode(NOT_AUDIO["html"])
     assert looks_like_audio(wav())
+
+
+def test_a_minute_that_is_named_on_the_command_line_may_have_all_its_bytes(tmp_path: Path) -> None:
+    """A minute of 96 kHz in stereo and floating point: 46 MB."""
+    path = tmp_path / "minute.wav"
+    sf.write(path, np.zeros((60 * 96000, 2), np.float32), 96000, subtype="FLOAT")
+    audio, rate = decode_file(path)
+    assert (len(audio), rate) == (60 * 96000, 96000)
+    with pytest.raises(TooLarge, match="10,485,760 bytes"):
+        decode(path.read_bytes())
 
 
 def without_length(flac: bytes) -> bytes:
@@ -292,6 +386,51 @@ def test_the_child_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(InvalidRequest):
         decode(wav())
     assert "secret" not in leak.read_text()
+
+
+@POSIX
+def test_packages_that_only_this_process_can_see_are_found(tmp_path: Path) -> None:
+    """As after `pip install --user`, `--target`, or with PYTHONPATH: this Python has none of them itself."""
+    venv.create(tmp_path / "bare", symlinks=True)
+    places = [str(Path(each).parent) for each in (saywell.__path__[0], np.__path__[0], sf.__file__)]
+    code = "import sys; from saywell.audio.decode import decode; print(len(decode(sys.stdin.buffer.read())[0]))"
+    done = subprocess.run(
+        [tmp_path / "bare" / "bin" / "python", "-c", code], input=wav(), capture_output=True, timeout=60,
+        env={"PYTHONPATH": os.pathsep.join(dict.fromkeys(places))},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, b"2400\n"), done.stderr
+
+
+def test_nothing_that_lies_beside_the_packages_stands_in_for_the_standard_library(tmp_path: Path) -> None:
+    """The folder handed to the child has a `struct.py` that would end it."""
+    (tmp_path / "struct.py").write_text("raise SystemExit(9)")
+    (tmp_path / "own.py").write_text("import struct")
+    launch = [sys.executable, "-I", "-S", "-c", room._LAUNCH, str(tmp_path / "own.py"), "1", "1", "1", str(tmp_path)]
+    assert subprocess.run(launch, capture_output=True, timeout=30).returncode == 0
+
+
+@pytest.mark.parametrize("executable", ["app", "uwsgi"])
+def test_an_application_with_python_built_in_does_not_start_itself(
+    executable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its executable, run as if it were Python, would be the application again, and that one would do the same."""
+    program = tmp_path / executable
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    program.chmod(0o755)
+    before = multiprocessing.spawn.get_executable()
+    try:
+        for frozen in (True, False):
+            monkeypatch.setattr(sys, "frozen", frozen, raising=False)
+            monkeypatch.setattr(sys, "executable", str(program))
+            multiprocessing.set_executable(str(program))
+            for start in (lambda: decode(wav()), lambda: spawn("saywell.engine.worker")):
+                with pytest.raises(Unavailable, match="set_executable"):
+                    start()
+            multiprocessing.set_executable(os.fsdecode(before))  # an application may say where a Python is
+            assert len(decode(wav())[0]) == 2400
+    finally:
+        multiprocessing.set_executable(os.fsdecode(before))
+    assert not (tmp_path / "started").exists()
 
 
 def limited(code: str, limits: bool) -> subprocess.CompletedProcess[bytes]:

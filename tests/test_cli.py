@@ -221,6 +221,25 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without an end")
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["say", "Hello.", "--transcript", "What was said."], "add --reference FILE"),
+        (["say", "--reference", "-"], "cannot be both the recording and the text"),
+        (["say", "--file", "-", "--reference", "-"], "cannot be both the recording and the text"),
+        (["say", "Hello.", "--reference", "-"], "not an audio file we read"),
+        (["voices", "--transcript", "What was said."], "--save NAME --reference FILE"),
+        (["voices", "--reference", "a.wav"], "--save NAME --reference FILE"),
+        (["voices", "--save", "anna", "--reference", "-"], "not an audio file we read"),
+    ],
+)
+def test_options_of_a_recording_have_an_effect_or_are_refused(arguments: list[str], says: str) -> None:
+    output = ["-o", "x.wav"] if arguments[0] == "say" else []
+    done = subprocess.run([*PROGRAM, *arguments, *output], input=b"words", capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert says in done.stderr.decode()
+
+
 @pytest.mark.parametrize("option", ["--file", "--reference"])
 def test_a_file_without_an_end_is_not_read_to_it(tmp_path: Path, option: str) -> None:
     text = [] if option == "--file" else ["Hello."]

@@ -29,6 +29,7 @@ from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.plan import Plan
 from saywell.types import Audio, AudioChunk, Frame, Reference, Request, SamplingParams, Sequence
+from test_audio_recording import babble
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 Start = Callable[..., Engine]
@@ -163,8 +164,8 @@ def test_all_caches_are_emptied_and_limited(start: Start) -> None:
 
     def say(*seeds: int) -> None:
         for seed in seeds:
-            noise = np.random.default_rng(seed).standard_normal(2 * 22_050).astype(np.float32) * 0.2
-            reference = Reference(pcm=noise.tobytes(), sample_rate=22_050, transcript="What is said in it.")
+            heard = babble(2.0, 22_050, seed)
+            reference = Reference(pcm=heard.tobytes(), sample_rate=22_050, transcript="What is said in it.")
             engine.submit(ask(reference=reference)).collect()
 
     def kept() -> tuple[int, int]:
@@ -183,8 +184,8 @@ def test_all_caches_are_emptied_and_limited(start: Start) -> None:
 
 def test_a_recording_changes_the_voice_and_is_encoded_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start(precision="fp32")
-    noise = np.random.default_rng(5).standard_normal(2 * 22_050).astype(np.float32) * 0.2
-    reference = Reference(pcm=noise.tobytes(), sample_rate=22_050, transcript="What is said in it.")
+    heard = babble(2.0, 22_050, 5)
+    reference = Reference(pcm=heard.tobytes(), sample_rate=22_050, transcript="What is said in it.")
     encoded: list[int] = []
     speakers = engine._resident.model._speakers
     encoder = speakers._encoder

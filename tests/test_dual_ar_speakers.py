@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from conversion import convert_here
-from saywell.audio.resample import resample
+from saywell.audio.recording import prepare
 from saywell.errors import InvalidRequest, ModelFailure, OutOfMemory, UnknownVoice
 from saywell.executors.base import Threading
 from saywell.executors.onnx import GraphError
@@ -26,6 +27,7 @@ from saywell.models.dual_ar.runtime_codec import CodecEncoder, load_encoder
 from saywell.models.dual_ar.speakers import DEFAULT, Speakers, model_digest
 from saywell.models.dual_ar.tensors import TensorFile
 from saywell.types import ModelSpec, Reference, Samples
+from test_audio_recording import babble
 
 RATE = 22_050
 
@@ -92,8 +94,7 @@ def make(tiny: Path, tmp_path: Path) -> Callable[..., Speakers]:
 
 
 def reference(seed: int = 0, seconds: float = 1.5, rate: int = RATE, transcript: str = "Hello there.") -> Reference:
-    samples = np.random.default_rng(seed).normal(0, 0.2, int(seconds * rate)).clip(-1, 1).astype(np.float32)
-    return Reference(pcm=samples.tobytes(), sample_rate=rate, transcript=transcript)
+    return Reference(pcm=babble(seconds, rate, seed).tobytes(), sample_rate=rate, transcript=transcript)
 
 
 def test_voices(make: Callable[[], Speakers]) -> None:
@@ -116,7 +117,7 @@ def test_codes_are_the_codecs(tiny: Path, make: Callable[[], Speakers]) -> None:
     for rate in (RATE, 44_100, 16_000, 48_000):
         asked = reference(rate=rate)
         codes = make().encode(asked)
-        sound = resample(np.frombuffer(asked.pcm, np.float32), rate, 44_100)
+        sound = prepare(np.frombuffer(asked.pcm, np.float32), rate, 44_100, 30.0).samples
         wanted = load_encoder(tiny, config.codec, Threading()).encode(sound)
         np.testing.assert_array_equal(codes, wanted)
         assert codes.dtype == np.int64
@@ -135,6 +136,34 @@ def test_encoded_once_also_after_a_restart(make: Callable[[], Speakers], counted
     cast.encode(reference(transcript="Other words."))
     cast.encode(reference(seed=1))
     assert counted.encodes == 3
+
+
+def test_too_long_a_recording_is_cut_with_its_transcript_and_said(
+    make: Callable[[], Speakers], caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = " ".join(f"Sentence {number}." for number in range(40))
+    asked = reference(seconds=40.0, rate=8_000, transcript=whole)
+    for cast in (make(), make()):  # the second has its codes from the disk
+        ((said, codes),) = cast.references(DEFAULT, asked)
+        seconds = codes.shape[1] * 2048 / 44_100
+        assert 20 <= seconds <= 30.1
+        assert whole.startswith(said)
+        assert len(said) / len(whole) == pytest.approx(seconds / 40, abs=0.05)
+        (record,) = caplog.records
+        assert "40 s of speech" in record.getMessage()
+        caplog.clear()
+    short = replace(asked, pcm=asked.pcm[: 4 * 8_000 * 29])
+    assert make().references(DEFAULT, short)[0][0] == whole
+    assert not caplog.records
+
+
+def test_codes_of_another_preparation_are_not_taken(
+    make: Callable[[], Speakers], counted: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make().encode(reference())
+    monkeypatch.setattr(speakers, "VERSION", speakers.VERSION + 1)
+    make().encode(reference())
+    assert counted.encodes == 2
 
 
 def test_the_encoder_is_let_go(make: Callable[[], Speakers], counted: Loads) -> None:
@@ -184,7 +213,9 @@ def test_the_encoder_is_let_go_after_a_failure(
 
 
 def test_what_is_no_recording_never_reaches_the_encoder(make: Callable[[], Speakers], counted: Loads) -> None:
-    for bad in (reference(seconds=0.2), Reference(pcm=bytes(4 * RATE * 2), sample_rate=RATE)):
+    noise = np.random.default_rng(0).normal(0, 0.2, 2 * RATE).astype(np.float32)
+    silence, noisy = (Reference(pcm=pcm, sample_rate=RATE) for pcm in (bytes(4 * RATE * 2), noise.tobytes()))
+    for bad in (reference(seconds=0.2), silence, noisy):
         with pytest.raises(InvalidRequest):
             make().encode(bad)
     assert counted.loads == 0

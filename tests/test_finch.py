@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from benchmarks.spectra import nearest, spectrum, voice_print
 from conftest import FINCH, TINY_PLAN
 from conversion import convert_here
 from saywell import memory
+from saywell.audio.decode import decode_file
 from saywell.engine.engine import Engine
 from saywell.errors import BadAudio
 from saywell.models.base import find_spec
@@ -244,6 +245,59 @@ def test_it_speaks_like_the_clip_it_is_given(start: Start) -> None:
         for chunks in speak(start(), TEXTS[:6], reference=reference):
             right, count = right + (like(chunks) == name), count + 1
     assert right / count >= ALIKE
+
+
+KINDS = ("20 dB softer", "40 dB softer", "8 bit", "8 s before", "20 s around", "opposite channels", "over full scale")
+
+
+def misheard(kind: str, clip: np.ndarray, rate: int) -> np.ndarray:
+    """A clip as bad luck recorded it; the file's samples, [n] or [n, 2]."""
+    random, zeros = np.random.default_rng(0), partial(np.zeros, dtype=np.float32)
+    if kind == "8 bit":  # with dither, as programs write it
+        return np.rint(clip * 127 + random.triangular(-1, 0, 1, len(clip))) / 128
+    return {
+        "20 dB softer": clip * 0.1,
+        "40 dB softer": clip * 0.01,
+        "8 s before": np.concatenate([zeros(8 * rate), clip]),
+        "20 s around": np.concatenate([zeros(20 * rate), clip, zeros(20 * rate)]),
+        "opposite channels": np.stack([clip, -clip], axis=1),
+        "over full scale": clip * 20,
+    }[kind]
+
+
+@pytest.mark.parametrize("speaker", ["slt", "rms"])
+def test_it_is_the_same_speaker_however_the_clip_was_recorded(
+    start: Start, tmp_path: Path, speaker: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    transcript = (FINCH / "clips" / "transcript.txt").read_text(encoding="ascii").strip()
+    clip, rate = soundfile.read(FINCH / "clips" / f"{speaker}.flac", dtype="float32")
+    right = 0
+    for kind in KINDS:
+        path = tmp_path / "clip.wav"
+        subtype = {"8 bit": "PCM_U8", "over full scale": "FLOAT"}.get(kind, "PCM_16")
+        soundfile.write(path, misheard(kind, clip, rate), rate, subtype=subtype)
+        heard, rate = decode_file(path)
+        reference = Reference(pcm=heard.tobytes(), sample_rate=rate, transcript=transcript)
+        spoken = speak(start(), TEXTS[:4], reference=reference)
+        right += sum(like(chunks) == speaker for chunks in spoken)
+        assert wrong(spoken, TEXTS[:4]) < 0.25, kind
+    assert right / (4 * len(KINDS)) >= ALIKE
+    assert not caplog.records, "nothing was cut"
+
+
+def test_too_long_a_clip_is_cut_with_what_is_said_in_it(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """All of it, 20 s where the model knows 8, would have no text end."""
+    transcript = (FINCH / "clips" / "transcript.txt").read_text(encoding="ascii").strip()
+    clip, rate = soundfile.read(FINCH / "clips" / "slt.flac", dtype="float32")
+    short = Reference(pcm=clip.tobytes(), sample_rate=rate, transcript=transcript)
+    told = [samples(chunks) for chunks in speak(start(), SENTENCES[40:46], reference=short)]
+    long = np.concatenate([np.pad(each, (0, rate // 3)) for each in told])
+    assert 15 < len(long) / rate < 30
+    reference = Reference(pcm=long.tobytes(), sample_rate=rate, transcript=" ".join(SENTENCES[40:46]))
+    spoken = speak(start(), TEXTS[:8], reference=reference)
+    assert sum(like(chunks) == "slt" for chunks in spoken) >= 6
+    assert wrong(spoken, TEXTS[:8]) < 0.25
+    assert "the model was made for 8 s at most" in caplog.text
 
 
 def test_without_a_clip_it_is_always_the_same_speaker(exact: list[list[AudioChunk]]) -> None:

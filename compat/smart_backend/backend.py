@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from saywell.audio.decode import decode
+from saywell.audio.decode import decode_file
 from saywell.engine import lenient
 from saywell.engine.launch import Decision, Speaker, start
 from saywell.errors import SaywellError
@@ -103,7 +103,7 @@ class SmartAdaptiveBackend:
         if "max_new_tokens" in fields:
             fields["max_frames"] = fields.pop("max_new_tokens")
         if speaker_wav is not None:
-            samples, rate = decode(Path(speaker_wav).read_bytes())
+            samples, rate = decode_file(speaker_wav)
             fields["reference"] = Reference(pcm=samples.tobytes(), sample_rate=rate, transcript=prompt_text)
         before, began, model = self.monitor.look(), time.monotonic(), self.speaker.spec.name
         try:

@@ -12,8 +12,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from multiprocessing import Pipe
+from multiprocessing import spawn as multiprocessing_spawn
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+from saywell.errors import Unavailable
 
 ROOT = Path(__file__).parents[1]
 """Where `saywell` lies. The child works there, so that `-m` finds this very package and nothing of the user's."""
@@ -32,10 +35,31 @@ class Child:
         return status
 
 
+def interpreter() -> str:
+    """The Python to run children with: this one, or what `multiprocessing.set_executable` was told.
+
+    Raises Unavailable in an application that was frozen or has Python built in: its executable, taken for Python, is
+    the application once more, which does the same again.
+    """
+    told = os.fsdecode(multiprocessing_spawn.get_executable() or "")
+    candidates = [sys.executable or "", told]
+    if getattr(sys, "frozen", False):
+        candidates = [told] if told != sys.executable else []
+    for found in candidates:
+        name = Path(found).stem.lower()
+        if ("python" in name or "pypy" in name) and name != "pythonservice":  # pywin32's, for services of Windows
+            return found
+    raise Unavailable(
+        "this application has Python built in and cannot start it for a second process: name a Python that has saywell "
+        "installed by multiprocessing.set_executable(), or for the engine's worker by worker_python"
+    )
+
+
 def spawn(module: str, *, python: Path | None = None) -> Child:
     """Start `python -m module` at the end of a new pipe, which the module gets by `parent()`.
 
-    `python`: another interpreter, in whose environment the module can be imported. Raises OSError.
+    `python`: another interpreter, in whose environment the module can be imported. Raises OSError, and what
+    `interpreter` raises.
     """
     ours, theirs = Pipe()
     try:
@@ -48,7 +72,7 @@ def spawn(module: str, *, python: Path | None = None) -> Child:
 
 
 def _launch(module: str, python: Path | None, theirs: Connection) -> subprocess.Popen[bytes]:
-    command = [str(python or sys.executable), "-m", module]
+    command = [str(python or interpreter()), "-m", module]
     # Another environment has a saywell of its own; this one's packages must not get in its way.
     place = Path(ROOT.anchor) if python else ROOT
     standard_input = _descriptor(theirs)

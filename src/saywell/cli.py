@@ -109,7 +109,7 @@ def say(
     format: Annotated[str | None, typer.Option("--format", help="Output format; else by the file's name.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="The same seed gives the same audio.")] = None,
     timeout: Annotated[float | None, typer.Option("--timeout", help="Give up after so many seconds.")] = None,
-    reference: Annotated[Path | None, typer.Option("--reference", help="Speak like this recording.")] = None,
+    reference: Annotated[Path | None, typer.Option("--reference", help="Speak like it; - is standard input.")] = None,
     transcript: Annotated[str, typer.Option("--transcript", help="What is said in the recording.")] = "",
     precision: Annotated[str | None, typer.Option("--precision", help="fp32, int8 or int4.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="0 (greedy) to 2.")] = None,
@@ -230,7 +230,7 @@ def doctor(json: Json = False, set_: Set = None) -> None:
 def voices(
     model: Model = None,
     save: Annotated[str | None, typer.Option("--save", metavar="NAME", help="Save --reference as a voice.")] = None,
-    reference: Annotated[Path | None, typer.Option("--reference", help="A recording of the voice.")] = None,
+    reference: Annotated[Path | None, typer.Option("--reference", help="A recording; - is standard input.")] = None,
     transcript: Annotated[str, typer.Option("--transcript", help="What is said in the recording.")] = "",
     delete: Annotated[str | None, typer.Option("--delete", metavar="NAME", help="Forget a saved voice.")] = None,
     json: Json = False,
@@ -241,7 +241,7 @@ def voices(
         from saywell.commands import voices as command
 
         settings = _settings(set_, model=model)
-        if save is not None:
+        if save is not None or reference is not None or transcript:
             command.save(settings, save, reference, transcript)
         if delete is not None:
             command.delete(settings, delete)

@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
-from saywell.audio.verdict import SILENT, WINDOW_S
 from saywell.cache import DiskCache, MemoryCache
 from saywell.errors import (
     AlreadyExists,
@@ -46,8 +45,6 @@ Codes = npt.NDArray[np.int64]
 SCHEMA = 1
 """Part of every key: another number, and everything is encoded again."""
 SHORTEST_S, LONGEST_S = 1.0, 60.0
-SPOKEN_S = 0.5
-"""At least this much of a reference must be louder than silence."""
 LOUDEST = 1.5
 RATES = (8_000, 192_000)
 TRANSCRIPT_CHARS = 3_000
@@ -73,7 +70,7 @@ class NamedVoice:
 
 
 def check(reference: Reference) -> None:
-    """Raise InvalidRequest or TooLarge unless this is a recording of somebody speaking, as far as numbers tell."""
+    """Raise InvalidRequest or TooLarge unless this can be a recording: whether somebody speaks in it is not asked."""
     check_transcript(reference.transcript)
     rate, values = reference.sample_rate, len(reference.pcm) // 4
     if not RATES[0] <= rate <= RATES[1] or len(reference.pcm) % 4:
@@ -87,8 +84,6 @@ def check(reference: Reference) -> None:
     samples = np.frombuffer(reference.pcm, np.float32)
     if not np.isfinite(samples).all() or np.abs(samples).max() > LOUDEST:
         raise _refused("has samples that are no numbers between -1 and 1")
-    if _sounding_s(samples, rate) < SPOKEN_S:
-        raise _refused("is silent; give 5 to 30 s of speech")
 
 
 def check_transcript(transcript: str) -> None:
@@ -103,13 +98,6 @@ def check_transcript(transcript: str) -> None:
 
 def _refused(why: str) -> InvalidRequest:
     return InvalidRequest(f"the reference {why}", param="reference")
-
-
-def _sounding_s(samples: npt.NDArray[np.float32], rate: int) -> float:
-    """Seconds in windows that are not silent."""
-    window = int(rate * WINDOW_S)
-    windows = samples[: len(samples) // window * window].reshape(-1, window)
-    return float(np.count_nonzero(np.ptp(windows, axis=1) >= SILENT) * WINDOW_S)
 
 
 def is_id(voice: str) -> bool:
@@ -134,7 +122,8 @@ class VoiceStore:
         memory_entries: int | None = None,
         disk_bytes: int = 256 << 20,
     ) -> None:
-        """`model_digest`: of all weights, the codec's too. `precision`: of the codec's encoder."""
+        """`model_digest`: of all weights, the codec's too. `precision`: of the codec's encoder, and whatever else codes
+        depend on."""
         self.directory = directory
         self._model, self._precision = model_digest, precision
         self._memory: MemoryCache[Codes] = MemoryCache(memory_bytes, memory_entries)

@@ -1,9 +1,10 @@
 """The child process that opens an uploaded file. Run by path, never imported: it knows nothing of Saywell.
 
-    python -I sandbox.py MAX_SECONDS CPU_SECONDS MEMORY_BYTES < file > pcm
+    python -I sandbox.py MAX_SECONDS CPU_SECONDS MEMORY_BYTES [DEMUXER] < file > pcm
 
 stdin is the file, seekable. stdout: one byte when it is ready, then the sample rate as a little-endian uint32, then
 mono float32 samples until the end. The exit status says how it went (see `Exit`). stderr is nobody's business.
+libsndfile reads the file, or, where a demuxer of FFmpeg's is named, PyAV by that one and no other.
 Before it looks at the file it gives up the right to open another one, to write one, to dump core and to use more than
 a set amount of memory and time, where the system has such limits.
 """
@@ -14,12 +15,13 @@ import io
 import os
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import soundfile as sf
 
 resource: Any
@@ -27,6 +29,9 @@ try:
     import resource
 except ImportError:  # Windows
     resource = None
+
+Floats = npt.NDArray[np.float32]
+"""Samples of each channel, [n, channels]."""
 
 READY = b"R"
 RATE = struct.Struct("<I")
@@ -38,6 +43,13 @@ SUBTYPES = frozenset(
     {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
     | {"VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"}
 )
+DECODERS = frozenset(
+    {"aac", "alac", "flac", "mp3", "mp3float", "opus", "libopus", "vorbis", "libvorbis", "pcm_s16le", "pcm_f32le"}
+)
+"""FFmpeg's."""
+CANCELLED = 0.2
+"""Of the louder channel's energy, if no more is left in the mean of both. One silent channel leaves a quarter, two that
+have nothing to do with each other a half."""
 UNKNOWN_LENGTH = 2**63 - 1
 """What libsndfile says of a FLAC stream without a length."""
 _UNRECOGNISED, _UNSUPPORTED_ENCODING = 1, 4  # libsndfile's SF_ERR_*
@@ -100,65 +112,167 @@ def _address_space() -> int:
         return 1 << 30
 
 
-def opened() -> Forward:
-    """The file on stdin. A true descriptor, since soundfile prints tracebacks for hostile files in memory; on Windows
-    a descriptor means nothing to libsndfile's own C runtime."""
-    source: Any = io.BytesIO(sys.stdin.buffer.read()) if os.name == "nt" else 0
-    try:
-        return Forward(source, closefd=False)
-    except sf.LibsndfileError as error:
-        if error.code == _UNRECOGNISED:
+def opened() -> Any:
+    """The file on stdin, from its beginning. A true descriptor, since soundfile prints tracebacks for hostile files in
+    memory; on Windows a descriptor means nothing to libsndfile's own C runtime."""
+    if os.name == "nt":
+        sys.stdin.buffer.seek(0)
+        return io.BytesIO(sys.stdin.buffer.read())
+    os.lseek(0, 0, os.SEEK_SET)
+    return 0
+
+
+class Sounds:
+    """What libsndfile reads."""
+
+    def __init__(self, max_seconds: float) -> None:
+        try:
+            self._file = file = Forward(opened(), closefd=False)
+        except sf.LibsndfileError as error:
+            if error.code == _UNRECOGNISED:
+                raise Refused(Exit.NOT_AUDIO) from None
+            raise Refused(Exit.ENCODING if error.code == _UNSUPPORTED_ENCODING else Exit.CORRUPT) from None
+        if file.format not in CONTAINERS:
+            raise Refused(Exit.NOT_AUDIO)
+        if file.subtype not in SUBTYPES:
+            raise Refused(Exit.ENCODING)
+        self.rate, self.channels, self.unbounded = file.samplerate, file.channels, file.subtype in ("FLOAT", "DOUBLE")
+        known = file.frames != UNKNOWN_LENGTH
+        check(self, file.frames if known else 0, max_seconds)
+
+    def __iter__(self) -> Iterator[Floats]:
+        room = np.empty((BLOCK, self.channels), np.float32)
+        while len(block := self._file.read(out=room)):
+            yield block
+
+
+class Packets:
+    """What FFmpeg reads. It is told one demuxer, which decoders it may use, and no protocol: nothing in a file makes it
+    open another, or an address."""
+
+    unbounded = False
+
+    def __init__(self, demuxer: str, max_seconds: float) -> None:
+        import av
+
+        source = opened()
+        try:
+            container: Any = av.open(
+                source if os.name == "nt" else io.FileIO(source, closefd=False),
+                format=demuxer,
+                options={"protocol_whitelist": "", "format_whitelist": demuxer, "codec_whitelist": ",".join(DECODERS)},
+                io_open=_nothing_else,
+            )
+        except av.FFmpegError:
             raise Refused(Exit.NOT_AUDIO) from None
-        raise Refused(Exit.ENCODING if error.code == _UNSUPPORTED_ENCODING else Exit.CORRUPT) from None
+        if not container.streams.audio:
+            raise Refused(Exit.NOT_AUDIO)
+        self._container, self._stream = container, container.streams.audio[0]
+        codec = self._stream.codec_context
+        if codec is None or codec.name not in DECODERS:
+            raise Refused(Exit.ENCODING)
+        self.rate, self.channels = codec.sample_rate, codec.channels
+        length, unit = self._stream.duration, self._stream.time_base
+        check(self, float(length * unit) * self.rate if length and unit else 0, max_seconds)
+
+    def __iter__(self) -> Iterator[Floats]:
+        for frame in self._container.decode(self._stream):
+            if (frame.sample_rate, frame.layout.nb_channels) != (self.rate, self.channels):
+                raise Refused(Exit.CORRUPT)
+            values = frame.to_ndarray()
+            values = values.T if frame.format.is_planar else values.reshape(-1, self.channels)
+            if values.dtype.kind == "i":  # of ALAC, FLAC and PCM
+                values = values / -float(np.iinfo(values.dtype).min)
+            yield np.asarray(values, np.float32)
 
 
-def check(file: Forward, max_seconds: float) -> None:
+def rehearse() -> type[Exception]:
+    """Have PyAV import all it needs while files can be opened, by a sound of our own; its kind of errors."""
+    import av
+
+    sound = io.BytesIO()
+    sf.write(sound, np.zeros(MIN_HZ // 100, np.int16), MIN_HZ, format="WAV")
+    sound.seek(0)
+    heard: Any = av.open(sound, format="wav")
+    for frame in heard.decode(audio=0):
+        frame.to_ndarray()
+    return av.FFmpegError
+
+
+def _nothing_else(*_: object) -> None:
+    raise Refused(Exit.NOT_AUDIO)
+
+
+Source = Sounds | Packets
+
+
+def check(source: Source, frames: float, max_seconds: float) -> None:
     """Refuse by what the header says, before a sample is decoded."""
-    if file.format not in CONTAINERS:
-        raise Refused(Exit.NOT_AUDIO)
-    if file.subtype not in SUBTYPES:
-        raise Refused(Exit.ENCODING)
-    if not 1 <= file.channels <= MAX_CHANNELS:
+    if not 1 <= source.channels <= MAX_CHANNELS:
         raise Refused(Exit.CHANNELS)
-    if not MIN_HZ <= file.samplerate <= MAX_HZ:
+    if not MIN_HZ <= source.rate <= MAX_HZ:
         raise Refused(Exit.RATE)
-    if file.frames != UNKNOWN_LENGTH and file.frames > max_seconds * file.samplerate:
+    if frames > max_seconds * source.rate:
         raise Refused(Exit.TOO_LONG)
 
 
-def mono_blocks(file: Forward, max_seconds: float) -> Iterator[bytes]:
-    """float32 PCM within [-1, 1], the channels averaged. Stops with Refused at the limit whatever the header said."""
-    total, most = 0, int(max_seconds * file.samplerate)
-    room = np.empty((BLOCK, file.channels), np.float32)
-    while len(block := file.read(out=room)):
+def checked(source: Source, max_seconds: float) -> Iterator[Floats]:
+    """The blocks of a source. Stops with Refused at the limit whatever the header said."""
+    total, most = 0, int(max_seconds * source.rate)
+    for block in source:
         total += len(block)
         if total > most:
             raise Refused(Exit.TOO_LONG)
         if not np.isfinite(block).all():
             raise Refused(Exit.NOT_FINITE)
-        yield np.clip(block.mean(axis=1, dtype=np.float32), -1, 1).astype("<f4").tobytes()
+        yield block
     if total == 0:
         raise Refused(Exit.EMPTY)
 
 
-def main(max_seconds: float, cpu_seconds: int, memory_bytes: int) -> Exit:
-    out = sys.stdout.buffer
+def weights(source: Source, max_seconds: float) -> list[float]:
+    """What each channel is multiplied by to make one of them: half and half, or the louder one alone where they cancel
+    each other out; of samples over full scale, so much less that the loudest just reaches it."""
+    energy, together, peak = np.zeros(source.channels), 0.0, 1.0
+    for block in checked(source, max_seconds):
+        energy += np.square(block, dtype=np.float64).sum(axis=0)
+        together += float(np.square(block.mean(axis=1), dtype=np.float64).sum())
+        peak = max(peak, float(np.abs(block).max()))
+    scale = 1 / peak if source.unbounded else 1.0
+    if together < CANCELLED * energy.max():
+        return [scale if channel == energy.argmax() else 0.0 for channel in range(source.channels)]
+    return [scale / source.channels] * source.channels
+
+
+def send(open_source: Callable[[], Source], max_seconds: float, out: BinaryIO) -> None:
+    """The rate, then float32 PCM within [-1, 1], one channel. Read twice where all of it must be known."""
+    source = open_source()
+    factors = [1.0]
+    if source.channels > 1 or source.unbounded:
+        factors = weights(source, max_seconds)
+        source = open_source()
+    out.write(RATE.pack(source.rate))
+    for block in checked(source, max_seconds):
+        mono = sum(block[:, channel] * np.float32(factor) for channel, factor in enumerate(factors))
+        out.write(np.clip(mono, -1, 1).astype("<f4").tobytes())
+    out.flush()
+
+
+def main(max_seconds: float, cpu_seconds: int, memory_bytes: int, demuxer: str = "") -> Exit:
+    out, broken = sys.stdout.buffer, [sf.SoundFileError, RuntimeError, ValueError, OverflowError, MemoryError]
+    if demuxer:
+        broken.append(rehearse())
     limit(cpu_seconds, memory_bytes)
     out.write(READY)
     out.flush()  # before the file can crash us
     try:
-        file = opened()
-        check(file, max_seconds)
-        out.write(RATE.pack(file.samplerate))
-        for block in mono_blocks(file, max_seconds):
-            out.write(block)
-        out.flush()
+        send(lambda: Packets(demuxer, max_seconds) if demuxer else Sounds(max_seconds), max_seconds, out)
     except Refused as refused:
         return Exit(refused.args[0])
-    except (sf.SoundFileError, RuntimeError, ValueError, OverflowError, MemoryError):
+    except tuple(broken):
         return Exit.CORRUPT
     return Exit.DONE
 
 
 if __name__ == "__main__":
-    sys.exit(main(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    sys.exit(main(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import msgspec
 
-from saywell.audio.decode import decode, read_audio
+from saywell.audio.decode import decode_file
 from saywell.audio.encode import FORMATS, format_of
 from saywell.commands import play
 from saywell.commands.sinks import AtOnce, Piece, Sink, ToFile, WithCodes
@@ -58,9 +58,10 @@ class Job:
 
 def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
     """Speak. `fields`: those of a request. Raises SaywellError and OSError."""
+    _check_reference(job)
     text = _text(job)
     if job.reference is not None:
-        fields["reference"] = _reference(job.reference, job.transcript)
+        fields["reference"] = read_reference(job.reference, job.transcript)
     sink, where = _sink(job)
     for option, beside in (("--timestamps", job.timestamps), ("--codes-out", job.codes_out)):
         if beside is not None:
@@ -169,9 +170,18 @@ def _decoded(data: bytes, origin: str) -> str:
     return text
 
 
-def _reference(path: Path, transcript: str) -> Reference:
-    """A recording to speak like, opened where a hostile file can do no harm."""
-    samples, rate = decode(read_audio(path))
+def _check_reference(job: Job) -> None:
+    if job.transcript and job.reference is None:
+        message = "--transcript is what is said in a recording; add --reference FILE"
+        raise InvalidRequest(message, param="transcript")
+    if str(job.reference) == "-" and (str(job.file) == "-" or (job.file is None and job.text in (None, "-"))):
+        message = "standard input cannot be both the recording and the text; give the text as an argument or by --file"
+        raise InvalidRequest(message, param="reference")
+
+
+def read_reference(path: Path, transcript: str) -> Reference:
+    """A recording to speak like, opened where a hostile file can do no harm; `-` is standard input."""
+    samples, rate = decode_file(sys.stdin.buffer if str(path) == "-" else path)
     return Reference(pcm=samples.tobytes(), sample_rate=rate, transcript=transcript)
 
 

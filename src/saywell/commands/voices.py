@@ -8,24 +8,23 @@ from typing import Any
 
 from rich.table import Table
 
-from saywell.audio.decode import decode, read_audio
 from saywell.commands import show
+from saywell.commands.say import read_reference
 from saywell.engine import launch
 from saywell.errors import InvalidRequest
 from saywell.names import openai_voices
 from saywell.settings import Settings
 from saywell.sources import SOURCES
-from saywell.types import Reference
 
 
-def save(settings: Settings, name: str, recording: Path | None, transcript: str) -> None:
+def save(settings: Settings, name: str | None, recording: Path | None, transcript: str) -> None:
     """Encode a recording once and keep it as the voice `name`. Raises AlreadyExists, and what the sandbox refuses."""
-    if recording is None:
+    if name is None or recording is None:
         raise InvalidRequest("a voice is made of a recording: --save NAME --reference FILE", param="reference")
-    samples, rate = decode(read_audio(recording))
+    reference = read_reference(recording, transcript)
     speakers = _speakers(settings)
-    codes = speakers.encode(Reference(pcm=samples.tobytes(), sample_rate=rate, transcript=transcript))
-    speakers.store.save(name, transcript, codes)
+    ((said, codes),) = speakers.references(name, reference)
+    speakers.store.save(name, said, codes)
 
 
 def delete(settings: Settings, name: str) -> None:

@@ -144,6 +144,8 @@ class Config:
     """As the file says; None: the tokeniser knows."""
     semantic_end_id: int | None = None
     im_end_id: int | None = None
+    reference_seconds: float = 30.0
+    """The longest recording it was made to speak like. S1-mini's makers advise 10 to 30 s."""
 
     codec: CodecConfig = field(default_factory=CodecConfig)
 

@@ -16,7 +16,6 @@ import hashlib
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from saywell.child import interpreter
 from saywell.errors import MissingDependency
 from saywell.files import Damaged, read_plain
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CONFIG_FILE, Config
@@ -215,7 +215,7 @@ def _tensors(work: _Work, config: Config, kind: str, name: str) -> None:
 
 
 def _run_child(kind: str, source: Path, out: Path, progress: Callable[[int, int], None]) -> None:
-    command = [sys.executable, "-m", "saywell.models.dual_ar.convert_child", kind, str(source), str(out)]
+    command = [interpreter(), "-m", "saywell.models.dual_ar.convert_child", kind, str(source), str(out)]
     with tempfile.TemporaryFile() as errors:
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as child:
             try:

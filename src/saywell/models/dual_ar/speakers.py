@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from threading import Lock
 import numpy as np
 from platformdirs import user_data_path
 
-from saywell.audio.resample import resample
+from saywell.audio.recording import VERSION, Prepared, beginning, prepare
 from saywell.errors import ModelFailure, OutOfMemory
 from saywell.executors.base import Threading
 from saywell.memory import mb
@@ -25,6 +26,8 @@ from saywell.monitor import available_memory
 from saywell.plan import Plan
 from saywell.types import ModelSpec, Reference, Samples, Voice
 from saywell.voices import Codes, VoiceStore
+
+_log = logging.getLogger(__name__)
 
 LANGUAGE = "und"
 """The model speaks any of its languages with any voice, so a voice has none of its own."""
@@ -55,7 +58,7 @@ class Speakers:
         self.store = VoiceStore(
             directory or default_directory(digest),
             digest,
-            PRECISION,
+            f"{PRECISION}, recording {VERSION}, {config.reference_seconds:g} s",
             memory_bytes=memory_bytes,
             memory_entries=memory_entries,
         )
@@ -86,8 +89,11 @@ class Speakers:
         return self.store.codes(reference, self._encode)
 
     def _encode(self, reference: Reference) -> Codes:
-        samples = np.frombuffer(reference.pcm, np.float32)
-        return self._encoder(resample(samples, reference.sample_rate, self._config.codec.sample_rate))
+        return self._encoder(self._prepared(reference).samples)
+
+    def _prepared(self, reference: Reference) -> Prepared:
+        config, samples = self._config, np.frombuffer(reference.pcm, np.float32)
+        return prepare(samples, reference.sample_rate, config.codec.sample_rate, config.reference_seconds)
 
     def references(self, voice: str, reference: Reference | None = None) -> tuple[tuple[str, Codes], ...]:
         """Transcript and codes of what to speak like, `reference` before `voice`; () for the default voice.
@@ -95,8 +101,24 @@ class Speakers:
         Raises UnknownVoice, and what `encode` raises.
         """
         if reference is not None:
-            return ((reference.transcript, self.encode(reference)),)
+            codes = self.encode(reference)
+            return ((self._said(reference), codes),)
         return () if voice == DEFAULT else (self.store.load(voice),)
+
+    def _said(self, reference: Reference) -> str:
+        """What is said in the part that was encoded: words nobody has spoken yet would be spoken before the text."""
+        if len(reference.pcm) // 4 <= self._config.reference_seconds * reference.sample_rate:
+            return reference.transcript
+        prepared = self._prepared(reference)
+        if not prepared.cut:
+            return reference.transcript
+        kept_s = len(prepared.samples) / self._config.codec.sample_rate
+        _log.warning(
+            "the reference has %.0f s of speech, the model was made for %g s at most: the first %.1f s, up to a pause, "
+            "and that part of the transcript are taken",
+            prepared.speech_s, self._config.reference_seconds, kept_s,
+        )  # fmt: skip
+        return beginning(reference.transcript, kept_s / prepared.speech_s)
 
     def key(self, voice: str, reference: Reference | None = None) -> str:
         """Tells apart whatever `references` gives: a voice saved anew has another key. Raises UnknownVoice."""
