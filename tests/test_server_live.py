@@ -26,8 +26,9 @@ from fake_engine import PLAN, FakeEngine, decision, tagged
 from saywell.audio.encode import to_int16
 from saywell.errors import DeadlineExceeded, TooManyRequests
 from saywell.server import middleware, protocol
-from saywell.server.app import create_app, listen, url_of
+from saywell.server.app import create_app, url_of
 from saywell.server.process import Server
+from saywell.server.service import listen
 
 SPEECH = "/v1/audio/speech"
 HERE = Path(__file__).parent
