@@ -355,3 +355,40 @@ def test_other_damaged_packages_stop_nothing(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(devices, "import_module", broken)
     assert devices.read_gpus() == ((), "the package that asks the NVIDIA driver is damaged (cannot load)")
     assert devices.read_runtimes()[1]["onnxruntime"] == "cannot load"
+
+
+# -- a process that is forked
+
+FORKED = """
+import os, sys, time
+import saywell
+from saywell.errors import EngineClosed
+
+tts = saywell.open(worker=sys.argv[1] == "worker")
+child = os.fork()
+if child == 0:
+    began = time.monotonic()
+    told = ""
+    try:
+        tts.say("Hello.")
+    except EngineClosed as error:
+        told = error.message
+    state = tts.engine.health().state
+    tts.close()
+    with saywell.open() as own:
+        length = own.say("Hello.").duration_s
+    os._exit(0 if "after the fork" in told and state == "closed" and length > 0.2 else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert tts.say("Hello.").duration_s > 0.2  # the child has closed nothing of ours
+tts.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("where", ["here", "worker"])
+def test_an_engine_stays_with_the_process_that_opened_it(where: str) -> None:
+    environ = os.environ | {"PYTHONPATH": SOURCES}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, where], capture_output=True, text=True, timeout=60, env=environ
+    )
+    assert done.returncode == 0, done.stderr
