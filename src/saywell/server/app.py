@@ -47,6 +47,7 @@ def create_app(
         yield
         service.draining = True
         await anyio.to_thread.run_sync(engine.close)
+        await anyio.to_thread.run_sync(service.close)
         await anyio.to_thread.run_sync(learn, decision, engine)
 
     # No pages for people at /docs: they load scripts from elsewhere. The document itself is at /openapi.json.
@@ -67,7 +68,8 @@ def run(settings: Settings, *, figures: Metrics | None = None) -> int:
 
 
 def serve(engine: SpeechEngine, decision: Decision, *, figures: Metrics | None = None) -> int:
-    """Serve an engine not yet started. 0 after an orderly end, 1 if the engine could not be started.
+    """Serve an engine not yet started. 0 after an orderly end, 1 if the engine could not be started, CUT_OFF if it
+    ended before all that had begun was answered, 128 + the signal if a second one hurried it.
 
     SIGTERM or SIGINT: running requests may finish for `drain_s`, new ones are refused; a second one ends at once.
     """

@@ -42,6 +42,8 @@ class Service:
         """Why the engine could not be started."""
         self.active = 0
         """Requests being answered, probes not counted."""
+        self.cut = 0
+        """Answers that broke off while the server was stopping."""
         self.started = time.monotonic()
         self.last: Performance | None = None
         """The report of the last synthesis."""
@@ -92,6 +94,14 @@ class Service:
         self.last = report
         _log.info("%s", report.line())
         return report
+
+    def broke(self) -> None:
+        """Take into account that an answer ended before its end."""
+        self.cut += self.draining
+
+    def close(self) -> None:
+        """Stop looking at the machine."""
+        self._monitor.close()
 
     def start(self, then: Callable[[], None] = lambda: None) -> None:
         """Start the engine in a thread of its own, so that probes are answered while it loads; `then` runs there."""
