@@ -203,7 +203,16 @@ def _of_user(find: Callable[..., Path], below: str) -> Path:
         found = find("saywell", appauthor=False)
     except RuntimeError:
         found = Path()
-    return found if found.is_absolute() else Path("/", below, "saywell")
+    return found if found.is_absolute() and _is_text(str(found)) else Path("/", below, "saywell")
+
+
+def _is_text(value: str) -> bool:
+    """Not so if it was made of bytes that are none: such a thing cannot be written down or sent to a worker."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @cache
@@ -328,6 +337,8 @@ def _convert(name: str, value: Any, origin: str, *, strict: bool) -> Any:
     if isinstance(value, Path):
         value = str(value)
     try:
+        if isinstance(value, str) and not _is_text(value):
+            raise msgspec.ValidationError("It is no valid UTF-8")
         return msgspec.convert(value, _types()[name], strict=strict, dec_hook=_path)
     except msgspec.ValidationError as error:
         shown = "" if name in _SECRET else f" not {_BRIEF.repr(value)}:"

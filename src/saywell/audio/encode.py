@@ -8,6 +8,7 @@ front, under 1024 behind.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -144,6 +145,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
         return
     path = Path(os.path.realpath(path))
+    if path.is_symlink():  # to itself
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:

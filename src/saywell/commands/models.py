@@ -51,6 +51,8 @@ def pull(name: str, directory: Path | None, settings: Settings, *, accept_licens
 
 def fixture(directory: Path, size: str, seed: int) -> None:
     """A random checkpoint in the published layout."""
+    if size not in ("tiny", "full"):
+        raise InvalidRequest(f"--size takes tiny or full, not {size!r}", param="size")
     try:
         made: Any = import_module("saywell.models.dual_ar.fixture")  # by name: needs torch
     except ModuleNotFoundError as error:

@@ -33,11 +33,18 @@ class Sink(Protocol):
 
 def check_place(path: Path, option: str) -> None:
     """Raise InvalidRequest for a place that cannot be written: better now than after an hour of speech."""
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        problem = "is a directory" if path.is_dir() else "lies in a directory that does not exist"
+    place = Path(os.path.realpath(path))  # where a link leads
+    problem = ""
+    if place.is_dir():
+        problem = "is a directory"
+    elif place.is_symlink():
+        problem = "is a link that leads nowhere"
+    elif not place.parent.is_dir():
+        problem = "lies in a directory that does not exist"
+    elif not os.access(place if place.exists() else place.parent, os.W_OK):
+        problem = "cannot be written to"
+    if problem:
         raise InvalidRequest(f"{path} {problem}; choose another place for {option}", param="output")
-    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise InvalidRequest(f"{path} cannot be written to; choose another place for {option}", param="output")
 
 
 @contextmanager
