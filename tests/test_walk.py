@@ -121,7 +121,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Pla
     (root / "locked.wav").touch(mode=0)
     (root / "link").symlink_to(root / "link")
     with _patient_pipe(root / "pipe"):
-        yield Place(root, model, _devices(root))
+        found = _devices(root)
+        yield Place(root, model, found)
+        changed = [device for device in found if not Path(device).is_char_device()]
+    assert changed == [], "a device was taken for a file and replaced"
 
 
 @contextmanager
