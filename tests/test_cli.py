@@ -310,7 +310,7 @@ def test_terminated_it_leaves_no_half_file(tmp_path: Path) -> None:
 
 
 @POSIX
-@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 @pytest.mark.parametrize("extension", ["mp3", "opus", "flac"])
 def test_an_interrupt_inside_an_encoder_is_not_lost(tmp_path: Path, extension: str, number: str, code: int) -> None:
     path = tmp_path / f"x.{extension}"

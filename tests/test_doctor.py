@@ -77,7 +77,8 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(doctor.os, "access", lambda *_: False)
-    assert findings(tmp_path, "i5-1334u-8gb")["Cache"].state == "problem"
+    found = findings(tmp_path, "i5-1334u-8gb")["Cache"]
+    assert (found.state, found.command) == ("missing", "export SAYWELL_DATA_DIR=…")
 
 
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from saywell.sensors import Heat
+from saywell.sensors import Heat, Sensors
 from saywell.sensors.linux import PI_THROTTLED, LinuxSensors
 from saywell.sensors.macos import MacSensors, speed_limit
 from saywell.sensors.nvidia import NvidiaSensors
@@ -78,8 +81,18 @@ def test_nonsense_of_the_firmware_is_no_reading(tmp_path: Path) -> None:
 # macOS
 
 
+def read_until(sensors: Sensors, seen: Callable[[Heat], object]) -> Heat:
+    until = time.monotonic() + 5
+    while not seen(heat := sensors.read()) and time.monotonic() < until:
+        time.sleep(0.01)
+    return heat
+
+
 def test_macos_levels_that_cost_speed() -> None:
-    said = [MacSensors(lambda level=level: level, lambda: "").read().throttled for level in (None, 0, 1, 2, 3, 4)]
+    said = []
+    for level in (None, 0, 1, 2, 3, 4):
+        with closing(MacSensors(lambda level=level: level, lambda: "")) as sensors:
+            said.append(sensors.read().throttled)
     assert [len(each) for each in said] == [0, 0, 0, 1, 1, 1]
     assert said[3] == ("macOS reports heavy thermal pressure",)
 
@@ -87,18 +100,30 @@ def test_macos_levels_that_cost_speed() -> None:
 def test_pmset_of_an_intel_mac_and_of_apple_silicon() -> None:
     intel, apple = ((RECORDED / name).read_text() for name in ("pmset-intel.txt", "pmset-m2.txt"))
     assert (speed_limit(intel), speed_limit(apple), speed_limit("")) == (73, None, None)
-    heat = MacSensors(lambda: 0, lambda: intel).read()
+    with closing(MacSensors(lambda: 0, lambda: intel)) as sensors:
+        heat = read_until(sensors, lambda heat: heat.throttled)
     assert heat.throttled == ("macOS limits the processor to 73 % of its speed",)
     assert "tells no temperatures" in heat.note
 
 
-def test_pmset_is_asked_seldom() -> None:
-    now, asked = [0.0], []
-    sensors = MacSensors(lambda: 0, lambda: asked.append(now[0]) or "", lambda: now[0])
-    for second in range(25):
-        now[0] = float(second)
-        sensors.read()
-    assert asked == [0.0, 10.0, 20.0]
+def test_pmset_keeps_nobody_waiting() -> None:
+    answered, asked = threading.Event(), []
+
+    def slow() -> str:
+        asked.append(threading.current_thread())
+        answered.wait(10)
+        return "CPU_Speed_Limit = 50"
+
+    with closing(MacSensors(lambda: 0, slow, every_s=0.01)) as sensors:
+        began = time.monotonic()
+        assert sensors.read().throttled == ()
+        assert time.monotonic() - began < 5
+        answered.set()
+        assert read_until(sensors, lambda heat: heat.throttled).throttled
+        read_until(sensors, lambda _: len(asked) > 2)
+    assert len(asked) > 2, "again and again"
+    assert threading.current_thread() not in asked
+    assert not asked[0].is_alive()
 
 
 # Windows
@@ -133,9 +158,7 @@ def test_junk_is_no_reading(junk: bytes) -> None:
 def test_windows_asks_on_a_thread_of_its_own() -> None:
     answers = (RECORDED / "lhm-data.json").read_bytes(), (RECORDED / "wmi-zones.json").read_bytes()
     sensors = WindowsSensors(lambda: answers[0], lambda: answers[1])
-    until = time.monotonic() + 5
-    while not sensors.read().temperatures and time.monotonic() < until:
-        time.sleep(0.01)
+    read_until(sensors, lambda heat: heat.temperatures)
     assert sensors.read().temperatures["AMD Ryzen 7 5800X"] == 71.9
     assert sensors.read().throttled
     sensors.close()
@@ -186,3 +209,21 @@ def test_a_driver_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sensors.read() == ()
     sensors.close()
     assert sensors.read() == ()
+
+
+def test_a_gpu_that_has_fallen_off_the_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def handle(index: int) -> int:
+        if index == 0:
+            raise NvmlError
+        return index
+
+    def fail(*_: object) -> None:
+        raise NvmlError
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
+    monkeypatch.setitem(sys.modules, "pynvml", driver(nvmlDeviceGetHandleByIndex=handle, nvmlShutdown=fail))
+    sensors = NvidiaSensors()
+    assert [load.name for load in sensors.read()] == ["NVIDIA L4"]
+    sensors.close()
+    monkeypatch.setitem(sys.modules, "pynvml", driver(nvmlDeviceGetCount=fail))
+    assert NvidiaSensors().read() == ()

@@ -25,8 +25,9 @@ from fake_engine import PLAN, FakeEngine, decision, tagged
 from saywell.audio.encode import to_int16
 from saywell.errors import DeadlineExceeded, TooManyRequests
 from saywell.server import middleware, protocol
-from saywell.server.app import create_app, listen, url_of
-from saywell.server.process import Server
+from saywell.server.app import create_app, url_of
+from saywell.server.process import CUT_OFF, Server
+from saywell.server.service import listen
 
 SPEECH = "/v1/audio/speech"
 HERE = Path(__file__).parent
@@ -409,8 +410,9 @@ class Process:
         except httpx.TransportError:
             return 0
 
-    def speak(self) -> httpx.Response:
-        return httpx.post(self.url + SPEECH, json={"input": "Hello there.", "response_format": "pcm"}, timeout=20)
+    def speak(self, **fields) -> httpx.Response:
+        body = {"input": "Hello there.", "response_format": "pcm", **fields}
+        return httpx.post(self.url + SPEECH, json=body, timeout=20)
 
     def end(self) -> tuple[int, str, str]:
         out, err = self.process.communicate(timeout=10)
@@ -471,9 +473,25 @@ def test_streams_that_outlast_the_drain_are_cut_off_not_ended(spawn):
         errors = [future.exception() for future in running]
     assert all(isinstance(error, httpx.RemoteProtocolError) for error in errors)
     code, _, err = server.end()
-    assert code == 0
+    assert code == CUT_OFF
+    assert re.findall(r"ERROR (\d+) answers are cut off", err) == ["4"]
     assert time.monotonic() - told < 0.3 + 1.5
     assert "Traceback" not in err
+
+
+@posix
+@pytest.mark.parametrize("format", ["pcm", "sse"])
+def test_an_answer_that_breaks_off_while_it_stops_is_owned_up_to(spawn, format):
+    server = spawn(chunks=10, delay_s=0.1, fail_at=8)
+    until(server.ready)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(server.speak, **({"stream_format": "sse"} if format == "sse" else {}))
+        time.sleep(0.4)
+        server.process.terminate()
+        assert running.exception() is not None or "error" in running.result().text
+    code, _, err = server.end()
+    assert code == CUT_OFF
+    assert re.findall(r"ERROR (\d+) answers are cut off", err) == ["1"]
 
 
 @posix
@@ -489,10 +507,11 @@ def test_a_second_signal_ends_it_at_once(spawn, number):
         assert server.process.poll() is None
         server.process.send_signal(number)
         told = time.monotonic()
-        code, _, _ = server.end()
+        code, _, err = server.end()
         assert time.monotonic() - told < 2.0
         assert running.exception() is not None
     assert code == 128 + number
+    assert re.findall(r"ERROR (\d+) answers are cut off", err) == ["1"]
 
 
 @posix

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import signal
 import sys
@@ -25,6 +27,9 @@ BROKEN_PIPE, INTERRUPTED = 141, 130
 _AGAIN_S = 0.02
 """A signal that comes while modules are imported is looked at again so much later."""
 
+_PLAIN, _PLAIN_SIGNS = "saywell-plain", {"✓": "+", "✗": "x", "→": ">", "×": "x", "–": "-", "—": "-", "…": "."}
+"""How a stream is told to write signs that its encoding lacks."""
+
 Model = Annotated[str | None, typer.Option("--model", "-m", help="Which model speaks.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, e.g. threads=2. May repeat.")
@@ -42,6 +47,7 @@ class Terminated(KeyboardInterrupt):
 
 def main() -> None:
     """The `saywell` program."""
+    _open_streams()
     signal.signal(signal.SIGTERM, _ended)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _ended)
@@ -55,6 +61,26 @@ def main() -> None:
         if leaving.code == INTERRUPTED and state["signal"]:  # typer makes one code of all interrupts
             leaving.code = 128 + state["signal"]
         raise
+
+
+def _open_streams() -> None:
+    """Nothing where a standard stream is closed (a service, pythonw), and plain signs where its encoding lacks one.
+
+    In this order: a file opened later must not get the number of a standard stream, which children would inherit.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the end
+    codecs.register_error(_PLAIN, _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_PLAIN)
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN_SIGNS.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
 
 
 def _ended(number: int, frame: FrameType | None) -> None:
@@ -294,7 +320,7 @@ def pull(
 def fixture(
     directory: Annotated[Path, typer.Argument(help="Where to write it.")],
     size: Annotated[str, typer.Option("--size", help="tiny or full.")] = "tiny",
-    seed: Annotated[int, typer.Option("--seed", help="Another one gives other weights.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Another one gives other weights.")] = 0,
 ) -> None:
     """Write a random checkpoint in the published layout, for tests and for measuring. Needs torch."""
     with _guard():
@@ -362,9 +388,26 @@ def _guard() -> Iterator[None]:
     except OSError as error:
         _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         raise typer.Exit(1) from error
-    except Exception as error:  # a person gets one line; --debug shows the rest
-        _complain(f"internal error: {type(error).__name__}: {error} (saywell --debug … shows where)")
+    except MemoryError as error:
+        _complain("memory ran out; close other programs, or raise the limit that was set for this one")
         raise typer.Exit(1) from error
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "saywell"):
+            raise _bug(error) from error
+        _complain(f"the package {package} is damaged ({_brief(error)}): pip install --force-reinstall {package}")
+        raise typer.Exit(1) from error
+    except Exception as error:  # a person gets one line; --debug shows the rest
+        raise _bug(error) from error
+
+
+def _bug(error: Exception) -> typer.Exit:
+    _complain(f"internal error: {type(error).__name__}: {error} (saywell --debug … shows where)")
+    return typer.Exit(1)
+
+
+def _brief(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _complain(message: str) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -18,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import msgspec
 
 from saywell import __version__
-from saywell.files import Damaged, read_plain, write_atomically
+from saywell.errors import StorageFailure
+from saywell.files import UNFINISHED, Damaged, read_plain, write_atomically
 from saywell.plan import Measurement
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ Value: TypeAlias = int | str | tuple[int, ...]
 FOLDER = "measured"
 _SCHEMA = 1
 _MAX_BYTES = 4 << 20
+_ROOM = 256 << 10
+"""Bytes that the files of one run may take."""
 _MANIFEST = "saywell.json"
 
 
@@ -84,7 +89,7 @@ class Weighed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Store:
-    """The files of one machine with one model. Reading never fails; writing raises OSError."""
+    """The files of one machine with one model. Reading never fails; writing raises OSError, but where said."""
 
     def __init__(self, data_dir: Path, hardware: Hardware, spec: ModelSpec, python: Path | None = None) -> None:
         """`python`: the interpreter the worker runs in, if not this one; its packages may be others."""
@@ -99,8 +104,25 @@ class Store:
         found = _read(self.path, Record)
         return found if found is not None and found.schema == _SCHEMA else None
 
+    def check(self) -> None:
+        """Raise StorageFailure unless a file can be kept here: known before minutes of measuring, not after."""
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path.parent, prefix=UNFINISHED) as file:
+                file.write(bytes(_ROOM))
+        except OSError as error:
+            raise self._failed(error) from error
+
     def save(self, record: Record) -> None:
-        _write(self.path, record)
+        """Raises StorageFailure."""
+        try:
+            _write(self.path, record)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> StorageFailure:
+        out = "set SAYWELL_DATA_DIR to a place that can be written"
+        return StorageFailure(f"what is measured cannot be kept in {self.path.parent}: {error.strerror}; {out}")
 
     def forget(self) -> None:
         for path in (self.path, self._memory):
@@ -169,13 +191,19 @@ def _read(path: Path, kind: type[Any]) -> Any:
     """A file's content as `kind`; None, with a word in the log unless it is only absent, if it cannot be had."""
     try:
         return msgspec.json.decode(read_plain(path, _MAX_BYTES), type=kind)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (msgspec.MsgspecError, Damaged, ValueError):
         _log.warning("the measurements in %s are damaged and go unused; `saywell tune` takes them anew", path.name)
     except OSError as error:
-        _log.warning("the measurements in %s cannot be read: %s", path.name, error.strerror)
+        _tell(path.parent, error.strerror or str(error))
     return None
+
+
+@cache
+def _tell(folder: Path, why: str) -> None:
+    """Once: each plan looks at several files."""
+    _log.warning("what was measured in %s cannot be read and goes unused: %s", folder, why)
 
 
 def _write(path: Path, value: Any) -> None:

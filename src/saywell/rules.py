@@ -94,6 +94,9 @@ class Situation:
         """Which packages to install so that the executors (all of the model's) can run."""
         names = executors or self.spec.executors
         packages = [RUNTIME_OF[name] for name in names if name in RUNTIME_OF and not self.installed(name, "cpu")]
+        for package in packages:
+            if why := self.hardware.damaged.get(package):
+                return f"the Python package {package} is damaged ({why}): pip install --force-reinstall {package}"
         return f"install the Python package {' or '.join(packages)}" if packages else ""
 
     @property

@@ -11,7 +11,7 @@ import os
 import re
 import reprlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
@@ -30,6 +30,8 @@ CONFIG = PREFIX + "CONFIG"
 """Names the settings file; empty: read none."""
 _SECRET = frozenset({"api_keys", "hub_token"})
 """Never shown, not even when they are wrong."""
+_MAX_FILE = 1 << 20
+"""Bytes of a settings file."""
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = 120
 
@@ -187,7 +189,7 @@ def load_settings(
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    sources = [_from_file(_place(file, environ)), _from_environ(environ), _from_overrides(overrides or {}, origin)]
+    sources = [_from_file(file, environ), _from_environ(environ), _from_overrides(overrides or {}, origin)]
     if old_names:
         sources.insert(1, _from_old_names(environ))
     for source in sources:
@@ -200,14 +202,33 @@ def default_data_dir() -> Path:
     """Where this system keeps what a program owns."""
     from platformdirs import user_data_path
 
-    return user_data_path("saywell", appauthor=False)
+    return _of_user(user_data_path, ".local/share")
 
 
 def default_file() -> Path:
     """Where a person keeps settings: `saywell.toml` in the user's configuration directory."""
     from platformdirs import user_config_path
 
-    return user_config_path("saywell", appauthor=False) / "saywell.toml"
+    return _of_user(user_config_path, ".config") / "saywell.toml"
+
+
+def _of_user(find: Callable[..., Path], below: str) -> Path:
+    """A directory below the user's home. Who has none, such as a number without an entry in /etc/passwd, is at home in
+    the root directory, as containers say it with HOME=/."""
+    try:
+        found = find("saywell", appauthor=False)
+    except RuntimeError:
+        found = Path()
+    return found if found.is_absolute() and _is_text(str(found)) else Path("/", below, "saywell")
+
+
+def _is_text(value: str) -> bool:
+    """Not so if it was made of bytes that are none: such a thing cannot be written down or sent to a worker."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @cache
@@ -281,34 +302,43 @@ def whole_device(name: str, origin: str) -> str:
     return kind
 
 
-def _from_file(file: Path | None) -> Found:
+def _from_file(file: Path | None, environ: Mapping[str, str]) -> Found:
+    """Those of `file`, else of the one the environment names (none, if it names an empty one), else of the user's."""
+    named = file is not None or CONFIG in environ
     if file is None:
+        file = Path(environ.get(CONFIG, "")) if named else default_file()
+    if file == Path():
         return
-    for name, value in _read_toml(file).items():
+    for name, value in _read_toml(file, needed=named).items():
         _known(name, str(file))
         # TOML has numbers, booleans and lists of its own; only a path has to be made from a string.
         value = None if value == "auto" else value
         yield name, None if value is None else _convert(name, value, str(file), strict=True), str(file)
 
 
-def _place(file: Path | None, environ: Mapping[str, str]) -> Path | None:
-    if file is not None:
-        return file
-    if CONFIG in environ:
-        return Path(environ[CONFIG]) if environ[CONFIG] else None
-    return default_file() if default_file().is_file() else None
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
+def _read_toml(file: Path, *, needed: bool) -> dict[str, Any]:
+    """What a settings file says. One nobody asked for may be missing; if it may not be read, that is told."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(f"cannot read the settings file {file}: {error.strerror}", param="config") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        if file.is_fifo():
+            raise PlanError(f"the settings file {file} is a pipe; name a file", param="config")
+        with file.open("rb") as opened:
+            data = opened.read(_MAX_FILE + 1)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        if needed:
+            raise PlanError(f"cannot read the settings file {file}: {why}", param="config") from error
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            _log.warning("going on without the settings in %s, which cannot be read: %s", file, why)
+        return {}
+    if len(data) > _MAX_FILE:
+        raise PlanError(f"the settings file {file} has more than {_MAX_FILE} bytes; name another", param="config")
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise PlanError(f"the settings file {file} is not valid TOML: {error}", param="config") from error
 
 
@@ -339,6 +369,8 @@ def _convert(name: str, value: Any, origin: str, *, strict: bool) -> Any:
     if isinstance(value, Path):
         value = str(value)
     try:
+        if isinstance(value, str) and not _is_text(value):
+            raise msgspec.ValidationError("It is no valid UTF-8")
         return msgspec.convert(value, _types()[name], strict=strict, dec_hook=_path)
     except msgspec.ValidationError as error:
         shown = "" if name in _SECRET else f" not {_BRIEF.repr(value)}:"
@@ -347,9 +379,12 @@ def _convert(name: str, value: Any, origin: str, *, strict: bool) -> Any:
 
 
 def _path(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str) and value:
+    if kind is not Path or not isinstance(value, str) or not value or "\0" in value:
+        raise msgspec.ValidationError("Expected a path")
+    try:
         return Path(value).expanduser()
-    raise msgspec.ValidationError("Expected a path")
+    except RuntimeError:
+        raise msgspec.ValidationError("There is no such home directory") from None
 
 
 def _wanted(name: str) -> str:

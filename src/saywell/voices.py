@@ -310,7 +310,8 @@ class VoiceStore:
         except Timeout:
             raise Unavailable("another process is changing the saved voices; try again", retry_after=1.0) from None
         except OSError as error:
-            raise StorageFailure(f"the saved voices cannot be changed: {error.strerror}") from error
+            out = "set SAYWELL_DATA_DIR to a place that can be written"
+            raise StorageFailure(f"the saved voices cannot be changed: {error.strerror}; {out}") from error
 
 
 def _described(path: Path, about: Mapping[str, str]) -> NamedVoice:

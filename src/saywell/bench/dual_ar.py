@@ -26,6 +26,7 @@ from saywell.bench import dual_ar_ar, dual_ar_ceiling, dual_ar_codec, dual_ar_di
 from saywell.bench import dual_ar_report as report
 from saywell.bench.alone import alone
 from saywell.bench.dual_ar_speech import Setup, plan_of, save_voice
+from saywell.bench.setting import check_outputs, reading
 from saywell.models.dual_ar.facts import facts
 from saywell.plan import Plan
 
@@ -37,8 +38,11 @@ MORE = ("ways", "encoder")
 def main(args: list[str]) -> int:
     """Run what is asked for, or join pieces. 1 if a goal that was measured is missed."""
     options = _options().parse_args(args)
+    check_outputs(options)
     if options.join:
-        found = report.join([json.loads(path.read_text(encoding="utf-8").splitlines()[-1]) for path in options.join])
+        with reading("the last line of a run"):
+            texts = [path.read_text(encoding="utf-8") for path in options.join]
+            found = report.join([json.loads(text.splitlines()[-1]) for text in texts])
     else:
         with converted(options.model) as model, tempfile.TemporaryDirectory(prefix="saywell-bench-") as data:
             found = measure(model, Path(data), options)

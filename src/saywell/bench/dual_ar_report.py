@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from importlib import import_module, util
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from rich.table import Table
 from saywell.bench.dual_ar_ceiling import Rates
 from saywell.bench.dual_ar_codec import CHUNKS
 from saywell.bench.dual_ar_goals import ratio
-from saywell.errors import InvalidRequest, MissingDependency
+from saywell.errors import InvalidRequest
 from saywell.hardware import detect
 
 PARTS = ("prefill", "ar", "codec", "rest")
@@ -181,8 +181,5 @@ def _number(value: float | None) -> str:
 
 
 def plot(found: dict[str, Any], folder: Path) -> list[Path]:
-    """PNG files of what grew with what. Raises MissingDependency."""
-    if util.find_spec("matplotlib") is None:
-        raise MissingDependency("plots need matplotlib, which is not installed: pip install 'saywell[bench]'")
-    folder.mkdir(parents=True, exist_ok=True)
+    """PNG files of what grew with what."""
     return list(import_module("saywell.bench.dual_ar_plots").draw(found, folder))

@@ -24,7 +24,7 @@ from rich.console import Console
 from saywell.bench import pressure_report as report
 from saywell.bench.limits import Cage, caged
 from saywell.bench.pressure_child import Setup
-from saywell.bench.setting import machine, spoken_wishes
+from saywell.bench.setting import check_outputs, machine, spoken_wishes
 from saywell.errors import InvalidRequest, ModelFailure
 from saywell.memory import MIB
 
@@ -36,6 +36,7 @@ KINDS = ("memory", "cpu")
 def main(args: list[str]) -> int:
     """Run it. 1 if a goal is missed."""
     options = _options(args)
+    check_outputs(options)
     result = measure(options)
     report.show(Console(width=120), result)
     if options.save:
@@ -43,7 +44,6 @@ def main(args: list[str]) -> int:
     if options.plots:
         from saywell.bench import pressure_plots
 
-        options.plots.mkdir(parents=True, exist_ok=True)
         pressure_plots.draw(result, options.plots)
     print(json.dumps({"bench": "pressure", **report.brief(result)}))  # noqa: T201 - the last line is for programs
     return 0 if report.met(result) else 1

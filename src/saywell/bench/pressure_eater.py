@@ -19,7 +19,7 @@ SLACK = 1.0
 _EVERY_S = 0.05
 
 
-def main(kind: str, size: str, group: str, full: str) -> None:
+def eat(kind: str, size: str, group: str, full: str) -> None:
     enter(Cage(kind=kind, bytes=int(size), group=Path(group) if group else None))
     sys.stdout.write(f"{time.monotonic()}\n")
     sys.stdout.flush()
@@ -37,4 +37,4 @@ def main(kind: str, size: str, group: str, full: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    eat(*sys.argv[1:])

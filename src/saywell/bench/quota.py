@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from saywell.bench.limits import join, throttled
-from saywell.bench.setting import machine, wishes
+from saywell.bench.setting import check_outputs, machine, wishes
 from saywell.bench.trials import Trials, room
 from saywell.hardware import detect
 from saywell.models.base import find_spec
@@ -34,6 +34,7 @@ CLOSE = 0.03
 def main(args: list[str]) -> int:
     """Run it. 1 if another number of threads is faster than the plan's."""
     options = _options(args)
+    check_outputs(options)
     if options.inside:
         join(options.inside)
         found = inside(load_settings(wishes(options)), options.seconds, options.rounds)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import util
 from pathlib import Path
 from typing import Any
 
-from saywell.errors import InvalidRequest
+from saywell.commands.sinks import check_place
+from saywell.errors import InvalidRequest, MissingDependency
 from saywell.hardware import detect
 from saywell.settings import parse_pairs
 
@@ -30,6 +34,30 @@ def machine() -> dict[str, Any]:
     """For the report."""
     found = detect()
     return {"cpu": found.cpu.model, "cpus": found.usable_cpus, "memory_gb": round(found.usable_memory / 2**30, 1)}
+
+
+def check_outputs(options: Namespace) -> None:
+    """See to it, before anything is measured, that the files of `--save`, `--plot` and `--plots` can be written.
+
+    Raises InvalidRequest, MissingDependency and OSError.
+    """
+    asked = vars(options)
+    for name in ("save", "plot"):
+        if (file := asked.get(name)) is not None:
+            check_place(file, f"--{name}")
+    if (folder := asked.get("plots")) is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    if (asked.get("plot") or asked.get("plots")) and util.find_spec("matplotlib") is None:
+        raise MissingDependency("plots need matplotlib, which is not installed: pip install 'saywell[bench]'")
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Files that hold something else than saved runs are told from a bug. Raises InvalidRequest."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InvalidRequest(f"not all of these files hold {what}", param="files") from error
 
 
 def wishes(options: Namespace) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from saywell.bench import stability_report as report
 from saywell.bench.limits import Cage, OwnPeak, caged
-from saywell.bench.setting import machine, spoken_wishes
+from saywell.bench.setting import check_outputs, machine, reading, spoken_wishes
 from saywell.bench.stability_child import VARIANTS, Setup, Variant
 from saywell.errors import InvalidRequest
 from saywell.memory import MIB
@@ -37,8 +37,10 @@ _START_S = 180.0
 def main(args: list[str]) -> int:
     """Run it. 1 if the whole succeeds less often than the baseline."""
     options = _options(args)
+    check_outputs(options)
     if options.merge:
-        result = report.merge([json.loads(path.read_text(encoding="utf-8")) for path in options.merge])
+        with reading("what --save has written"):
+            result = report.merge([json.loads(path.read_text(encoding="utf-8")) for path in options.merge])
     else:
         result = measure(options)
     report.show(Console(width=120), result)
@@ -47,7 +49,6 @@ def main(args: list[str]) -> int:
     if options.plots:
         from saywell.bench import stability_plots
 
-        options.plots.mkdir(parents=True, exist_ok=True)
         stability_plots.draw(result, options.plots)
     print(json.dumps({"bench": "stability", **report.brief(result)}))  # noqa: T201 - the last line is for programs
     return 0 if report.met(result) else 1

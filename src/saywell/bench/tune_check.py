@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from saywell.bench.setting import machine, wishes
+from saywell.bench.setting import check_outputs, machine, wishes
 from saywell.bench.trials import Trials, room
 from saywell.hardware import Hardware, detect
 from saywell.measured import Record
@@ -54,6 +54,7 @@ class Setup:
 def main(args: list[str]) -> int:
     """Run it. 1 if the search missed the best plan or a wrong rule stood."""
     options = _options(args)
+    check_outputs(options)
     spec = find_spec(options.model, None)
     setup = Setup(
         wishes(options), detect(), spec, options.seconds, options.rounds, Judge(first_s=options.first_ms / 1000)

@@ -21,10 +21,11 @@ def run(arguments: list[str]) -> int:
         _list()
         return 0
     name, *rest = arguments
-    if name.replace("_", "-") not in names():
+    module = name.replace("-", "_")
+    if not module.isidentifier() or not _has_main(module):
         there = ", ".join(names()) or "none is installed"
         raise InvalidRequest(f"no benchmark {name!r}; there is {there}", param="name")
-    code = import_module(f"{HOME}.{name.replace('-', '_')}").main(rest)
+    code = import_module(f"{HOME}.{module}").main(rest)
     return int(code or 0)
 
 

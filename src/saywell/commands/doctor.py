@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,12 +18,12 @@ from rich.text import Text
 from saywell import __version__, arithmetic
 from saywell.commands import play, show
 from saywell.engine.launch import decide, measured
-from saywell.errors import SaywellError
+from saywell.errors import PlanError, SaywellError
 from saywell.hardware import Hardware, detect
 from saywell.memory import estimate, mb
 from saywell.models.base import DEFAULT_MODEL
 from saywell.monitor import Resources, resources
-from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT
+from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT, listen
 from saywell.settings import Settings, default_data_dir, default_file
 
 GIB = 1 << 30
@@ -54,6 +53,7 @@ def run(settings: Settings, *, as_json: bool) -> int:
     hardware, now = detect(), resources()
     findings = [
         *_speech(),
+        *_damaged(hardware),
         *_decision(settings, hardware, now),
         *_machine(hardware, now),
         *_packages(hardware),
@@ -111,6 +111,12 @@ def _speech() -> Iterator[Finding]:
     else:
         advice = "other languages than English (GPL)"
         yield Finding("missing", "eSpeak NG", "not installed", advice, "pip install 'saywell[espeak]'")
+
+
+def _damaged(hardware: Hardware) -> Iterator[Finding]:
+    for package, why in hardware.damaged.items():
+        command = f"{sys.executable} -m pip install --force-reinstall {package}"
+        yield Finding("problem", package, f"damaged: {why}", "pip must write it anew", command)
 
 
 def _decision(settings: Settings, hardware: Hardware, now: Resources) -> Iterator[Finding]:
@@ -185,7 +191,7 @@ def _packages(hardware: Hardware) -> Iterator[Finding]:
         ("OpenVINO", "openvino", "DualAR models decode faster here with it", "pip install 'saywell[openvino]'"),
         ("PyTorch", "torch", "only to convert published checkpoints", "pip install 'saywell[convert]'"),
     ):
-        if package == "openvino" and not gains:
+        if package in hardware.damaged or (package == "openvino" and not gains):
             continue
         runtime = hardware.runtimes.get(package)
         there = util.find_spec(package) is not None
@@ -196,18 +202,25 @@ def _packages(hardware: Hardware) -> Iterator[Finding]:
 def _places(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "Python", f"{sys.version.split()[0]} in {sys.prefix}")
     file = default_file()
-    yield Finding("ok", "Settings", f"{file} ({'read' if file.is_file() else 'not there, not needed'})")
+    yield Finding("ok", "Settings", f"{file} ({_seen(file)})")
     wishes = {name: settings.origin(name) for name in settings.wishes()}
     if wishes:
         yield Finding("ok", "Wishes", ", ".join(f"{name} by {origin}" for name, origin in wishes.items()))
     place = settings.data_dir or default_data_dir()
-    nearest = next(path for path in (place, *place.parents) if path.exists())
-    if os.access(nearest, os.W_OK):
+    nearest = next(path for path in (place, *place.parents) if os.path.lexists(path))
+    if nearest.is_dir() and os.access(nearest, os.W_OK):
         yield _disk(place, nearest)
     else:
-        advice = "name a place that can be written"
-        yield Finding("problem", "Cache", f"{place} cannot be written", advice, "export SAYWELL_DATA_DIR=…")
+        advice = "it speaks without; to keep measurements and voices name another place"
+        yield Finding("missing", "Cache", f"{place} cannot be written", advice, "export SAYWELL_DATA_DIR=…")
     yield _door(settings)
+
+
+def _seen(file: Path) -> str:
+    try:
+        return "read" if file.is_file() else "not there, not needed"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
 
 
 def _disk(place: Path, nearest: Path) -> Finding:
@@ -222,9 +235,8 @@ def _door(settings: Settings) -> Finding:
     """Whether the server could listen now."""
     host, port = settings.host or DEFAULT_HOST, DEFAULT_PORT if settings.port is None else settings.port
     try:
-        with socket.create_server((host, port)):
-            pass
-    except OSError as error:
-        advice = f"{error.strerror}; take another port"
-        return Finding("missing", "Server", f"{host}:{port} cannot be had", advice, f"saywell serve --port {port + 1}")
+        listen(host, port).close()
+    except PlanError as error:
+        another = port + 1 if port < 65_535 else DEFAULT_PORT
+        return Finding("missing", "Server", error.message, "take another port", f"saywell serve --port {another}")
     return Finding("ok", "Server", f"{host}:{port} is free", "to serve it", "saywell serve")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from saywell.commands.show import console
-from saywell.errors import InvalidRequest, MissingDependency
+from saywell.errors import InvalidRequest, MissingDependency, StorageFailure
 from saywell.hardware import detect
 from saywell.models.base import find_spec
 from saywell.settings import Settings, default_data_dir
@@ -38,15 +38,21 @@ def pull(name: str, directory: Path | None, settings: Settings, *, accept_licens
     chosen = source(name)
     _say(f"{name}: {chosen.url}, {chosen.licence}. {chosen.terms}")
     place = directory or (settings.data_dir or default_data_dir()) / "checkpoints"
-    with _bars() as progress:
-        found = run(
-            name, place, accept_licence=accept_license, revision=revision, token=settings.hub_token, progress=progress
-        )
+    try:
+        with _bars() as progress:
+            found = run(
+                name, place, accept_licence=accept_license, revision=revision, token=settings.hub_token,
+                progress=progress,
+            )  # fmt: skip
+    except OSError as error:
+        raise StorageFailure(f"{place} cannot take it: {error.strerror}; name another directory with -o") from error
     _say(f"{found} is complete. Next: {chosen.next.format(path=found, name=name)}")
 
 
 def fixture(directory: Path, size: str, seed: int) -> None:
     """A random checkpoint in the published layout."""
+    if size not in ("tiny", "full"):
+        raise InvalidRequest(f"--size takes tiny or full, not {size!r}", param="size")
     try:
         made: Any = import_module("saywell.models.dual_ar.fixture")  # by name: needs torch
     except ModuleNotFoundError as error:

@@ -12,6 +12,9 @@ from saywell.errors import InvalidRequest
 from saywell.hardware import Hardware, detect
 from saywell.settings import Settings
 
+_MAX_BYTES = 1 << 20
+"""Of a recorded machine."""
+
 
 def run(settings: Settings, machine: Path | None, *, as_json: bool) -> None:
     """Print the plan. Raises PlanError for an impossible wish."""
@@ -32,8 +35,12 @@ def run(settings: Settings, machine: Path | None, *, as_json: bool) -> None:
 
 
 def _recorded(file: Path) -> Hardware:
+    with file.open("rb") as opened:
+        data = opened.read(_MAX_BYTES + 1)
     try:
-        return Hardware.from_json(file.read_bytes())
+        if len(data) > _MAX_BYTES:
+            raise msgspec.ValidationError(f"it has more than {_MAX_BYTES} bytes")
+        return Hardware.from_json(data)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise InvalidRequest(
             f'{file} does not describe a machine: {error}; `saywell plan --json` shows the form under "hardware"',

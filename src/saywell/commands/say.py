@@ -16,8 +16,8 @@ import msgspec
 
 from saywell.audio.decode import decode_file
 from saywell.audio.encode import FORMATS, format_of
-from saywell.commands import play
-from saywell.commands.sinks import AtOnce, Piece, Sink, ToFile, WithCodes
+from saywell.commands import play, show
+from saywell.commands.sinks import AtOnce, Piece, Sink, ToFile, WithCodes, check_place
 from saywell.engine import launch
 from saywell.engine.admission import check_request
 from saywell.errors import InvalidRequest, InvalidText, TooLarge
@@ -65,11 +65,9 @@ def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
     sink, where = _sink(job)
     for option, beside in (("--timestamps", job.timestamps), ("--codes-out", job.codes_out)):
         if beside is not None:
-            _check_place(beside, option)
+            check_place(beside, option)
     if job.codes_out is not None:
         sink = WithCodes(sink, job.codes_out)
-    from saywell.commands import show
-
     screen = show.console(stderr=job.json or where == "-")
     if "voice" in fields:
         settings = replace(settings, voice=fields["voice"])  # it also decides about a model that is not named
@@ -195,23 +193,24 @@ def _sink(job: Job) -> tuple[Sink, str]:
         return _standard_output(job), "-"
     if job.output is None:
         return play.open_player(), ""
-    path = Path(job.output).expanduser()
-    _check_place(path, "-o")
+    path = _expanded(job.output)
+    check_place(path, "-o")
     format = _format(job.format or format_of(path))
     return (ToFile(path, format) if job.stream else AtOnce(path, format)), str(path)
 
 
-def _check_place(path: Path, option: str) -> None:
-    """Raise InvalidRequest for a place that cannot be written: better now than after an hour of speech."""
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        problem = "is a directory" if path.is_dir() else "lies in a directory that does not exist"
-        raise InvalidRequest(f"{path} {problem}; choose another place for {option}", param="output")
-    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise InvalidRequest(f"{path} cannot be written to; choose another place for {option}", param="output")
+def _expanded(output: str) -> Path:
+    """`~` meant as home; as it is where there is no such home."""
+    try:
+        return Path(output).expanduser()
+    except RuntimeError:
+        return Path(output)
 
 
 def _standard_output(job: Job) -> Sink:
     format = _format(job.format or "wav")
+    if sys.__stdout__ is None:
+        raise InvalidRequest("standard output is closed; add -o hello.wav", param="output")
     if job.json:
         raise InvalidRequest("--json and the sound cannot share standard output; add -o FILE", param="json")
     if sys.stdout.isatty():
@@ -262,10 +261,8 @@ def _progress(characters: int) -> Iterator[Advance]:
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    from saywell.commands.show import console
-
     columns = (TextColumn("speaking"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=show.console(stderr=True), transient=True) as bar:
         task = bar.add_task("speaking", total=characters)
         yield lambda characters: bar.update(task, completed=characters)
 
@@ -296,4 +293,4 @@ def _json(speaker: Speaker, summary: Summary, report: Performance, where: str, v
             name: getattr(plan, name) for name in ("device", "executor", "precision", "threads", "slots", "chunk_chars")
         },
     }
-    return msgspec.json.encode(told).decode()
+    return show.as_json(told, indent=None)

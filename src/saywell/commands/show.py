@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -44,13 +45,21 @@ QUIET = {
 """Fields of a plan that only the full table shows."""
 
 
-def console(*, stderr: bool = False) -> Console:
-    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+class _Screen(Console):
+    """Leaves it to the command line what a closed pipe means."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
-def as_json(value: Any) -> str:
-    """Indented JSON of anything the program describes itself with."""
-    return msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode()
+def console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
+    return _Screen(stderr=stderr, highlight=False, soft_wrap=soft_wrap)
+
+
+def as_json(value: Any, indent: int | None = 2) -> str:
+    """JSON of anything the program describes itself with, in ASCII: any stream takes it, whatever a file is called."""
+    separators = (",", ":") if indent is None else None
+    return json.dumps(msgspec.to_builtins(value, enc_hook=str), indent=indent, separators=separators)
 
 
 def hardware_panel(hardware: Hardware) -> RenderableType:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -29,13 +31,32 @@ class Sink(Protocol):
     def abort(self) -> None: ...
 
 
+def check_place(path: Path, option: str) -> None:
+    """Raise InvalidRequest for a place that cannot be written: better now than after an hour of speech."""
+    place = Path(os.path.realpath(path))  # where a link leads
+    problem = ""
+    if place.is_dir():
+        problem = "is a directory"
+    elif place.is_symlink():
+        problem = "is a link that leads nowhere"
+    elif not place.parent.is_dir():
+        problem = "lies in a directory that does not exist"
+    elif not os.access(place if place.exists() else place.parent, os.W_OK):
+        problem = "cannot be written to"
+    if problem:
+        raise InvalidRequest(f"{path} {problem}; choose another place for {option}", param="output")
+
+
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Ctrl-C waits for an encoder: raised inside its callbacks it would be lost, and what it was writing with it."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread is interrupted
         return
-    handlers = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ends = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform != "win32":
+        ends.append(signal.SIGHUP)
+    handlers = {int(number): signal.getsignal(number) for number in ends}
     before = {number: handler for number, handler in handlers.items() if callable(handler)}
     came: list[int] = []
     for number in before:
@@ -49,12 +70,17 @@ def _uninterrupted() -> Iterator[None]:
         before[number](number, None)
 
 
+def _replaceable(path: Path) -> bool:
+    """Whether another file can take this one's place: not that of a pipe, nor in a directory that takes no new one."""
+    return (path.is_file() or not path.exists()) and os.access(Path(os.path.realpath(path)).parent, os.W_OK)
+
+
 class AtOnce:
     """A complete file at the end, its header with the right length. It grows on disk: hours of sound fill no memory."""
 
     def __init__(self, target: Path | BinaryIO, format: str) -> None:
         self._target, self._format = target, format
-        self._replaces = isinstance(target, Path) and (target.is_file() or not target.exists())
+        self._replaces = isinstance(target, Path) and _replaceable(target)
         self._place = ExitStack()
         self._file: BinaryIO | None = None
         self._encoder: Encoder | None = None
@@ -133,7 +159,8 @@ class ToFile:
 
     def write(self, samples: Samples, sample_rate: int) -> None:
         if self._piece is None:
-            self._file = self._path.open("wb")
+            with _uninterrupted():  # a file that is there must be known to be
+                self._file = self._path.open("wb")
             self._piece = Piece(self._file, self._format)
         self._piece.write(samples, sample_rate)
 

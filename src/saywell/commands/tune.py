@@ -16,6 +16,7 @@ from rich.text import Text
 
 from saywell.bench.trials import Trials, room
 from saywell.commands import show
+from saywell.commands.sinks import check_place
 from saywell.engine.launch import measured
 from saywell.errors import InvalidRequest, MissingDependency
 from saywell.hardware import detect
@@ -56,6 +57,9 @@ def run(settings: Settings, wanted: Wanted) -> None:
         show.console(stderr=True).print(f"what was measured of {spec.name} on this machine is forgotten")
         return
     goal, draw = _goal(wanted.goal), _plotter() if wanted.plot else None
+    if wanted.plot is not None:
+        check_place(wanted.plot, "--plot")
+    store.check()
     space = Space(settings, hardware, spec, _precisions(spec, wanted.allow))
     began = time.perf_counter()
     budget = space.candidate().plan.memory_budget
@@ -73,11 +77,13 @@ def run(settings: Settings, wanted: Wanted) -> None:
         chosen=result.chosen,
         trials=[runs.trial() for runs in result.runs],
     )
+    _report(result, record, wanted, judge)  # first: the disk may have filled up meanwhile
     store.save(record)
     if result.best.peak:
         plan = result.best.candidate.plan
         store.weigh(plan.precision, beside(plan, spec, result.best.peak))
-    _report(result, record, wanted, judge)
+    if not wanted.as_json:
+        show.console().print(f"Kept after {record.seconds:.0f} s; every plan on this machine uses it (saywell plan).")
     if draw is not None:
         draw(record, wanted.plot)
 
@@ -168,7 +174,6 @@ def _report(result: Result, record: Record, wanted: Wanted, judge: Judge) -> Non
         )
     elif result.rules is not None:
         screen.print("In turns with what the races gave, the rules' plan was as fast or faster: it stays.")
-    screen.print(f"Kept after {record.seconds:.0f} s; every plan on this machine uses it (saywell plan).")
 
 
 def _shown(value: Any) -> str:

@@ -16,6 +16,7 @@ from saywell import footprint
 from saywell.child import spawn
 from saywell.engine import EngineHealth, State, Tidied
 from saywell.engine.admission import Admission
+from saywell.engine.forked import Birthplace
 from saywell.engine.job import seeded
 from saywell.engine.link import Link
 from saywell.engine.messages import (
@@ -119,6 +120,7 @@ class EngineClient:
         self._link: Link | None = None
         self._reader: threading.Thread | None = None
         self._state: State = "loading"
+        self._birthplace = Birthplace()
         self._error: SaywellError | None = None
         self._voices: tuple[Voice, ...] = ()
         self._admission: Admission | None = None
@@ -141,6 +143,7 @@ class EngineClient:
     # The interface of an engine
 
     def start(self) -> None:
+        self._birthplace.check()
         self._launch()
         threading.Thread(target=self._watch, name="saywell-watch", daemon=True).start()
         with self._changed:
@@ -165,6 +168,7 @@ class EngineClient:
         return self._voices
 
     def submit(self, request: Request) -> Stream:
+        self._birthplace.check()  # before the lock, which another thread may have held as the process was forked
         with self._lock:
             if self._state == "failed" and self._error is not None:
                 raise copy(self._error)  # the same object raised again and again would gather tracebacks
@@ -191,6 +195,8 @@ class EngineClient:
         return stream
 
     def health(self) -> EngineHealth:
+        if self._birthplace.elsewhere:
+            return EngineHealth(state="closed", slots=self.plan.slots, running=0, waiting=0, steps=0)
         with self._lock:
             last = self._health
             running = last.running if last and self._state == "ready" else 0
@@ -219,6 +225,7 @@ class EngineClient:
         return self._health.pressure if self._health is not None else PressureReport()
 
     def tidy(self, *, adapt: bool = False) -> Tidied:
+        self._birthplace.check()
         with self._changed:
             number = self._asked = self._asked + 1
             answers = self._asking[number] = []
@@ -234,6 +241,8 @@ class EngineClient:
         return answers[0].tidied
 
     def close(self, drain_s: float = 0.0) -> None:
+        if self._birthplace.elsewhere:
+            return  # the worker is the other process's
         with self._changed:
             if self._state == "closed":
                 return

@@ -14,6 +14,7 @@ import psutil
 
 from saywell.engine import EngineHealth, State, Tidied
 from saywell.engine.admission import Admission
+from saywell.engine.forked import Birthplace
 from saywell.engine.job import Job, seeded
 from saywell.engine.loop import Loop, cause
 from saywell.engine.pressure import Look, Watch, refusal
@@ -65,6 +66,7 @@ class Engine:
         self._loop = Loop(spec, plan, self._resident, self._ran_out)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._state: State = "loading"
+        self._birthplace = Birthplace()
         self._error: SaywellError | None = None
         self._loaded = threading.Event()
         self._stop = threading.Event()
@@ -92,6 +94,7 @@ class Engine:
 
     def start(self) -> None:
         """Load, then speak a word through the whole path: ready means checked audio came out."""
+        self._birthplace.check()
         self._thread.start()
         self._loaded.wait()
         if self._error is not None:
@@ -124,6 +127,7 @@ class Engine:
         return self._open(request)
 
     def _refuse_unless_ready(self) -> None:
+        self._birthplace.check()
         if self._state == "failed" and self._error is not None:
             raise copy(self._error)  # the same object raised again and again would gather tracebacks
         if self._state == "loading":
@@ -218,7 +222,7 @@ class Engine:
     def health(self) -> EngineHealth:
         loop = self._loop
         return EngineHealth(
-            state=self._state,
+            state="closed" if self._birthplace.elsewhere else self._state,
             slots=loop.scheduler.slots,
             running=loop.scheduler.running,
             waiting=loop.scheduler.waiting,
@@ -230,6 +234,7 @@ class Engine:
         )
 
     def tidy(self, *, adapt: bool = False) -> Tidied:
+        self._birthplace.check()
         if self._state != "ready":
             raise Unavailable("the engine is not ready; try again in a moment", retry_after=1.0)
         held, before, done = process_memory(), self._pressure(), threading.Event()
@@ -257,6 +262,8 @@ class Engine:
         return self._watch.report(self._loop.pending) if self._watch is not None else PressureReport()
 
     def close(self, drain_s: float = 0.0) -> None:
+        if self._birthplace.elsewhere:
+            return
         if self._state in ("ready", "loading"):
             self._state = "draining"
         until = time.monotonic() + drain_s

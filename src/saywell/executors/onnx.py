@@ -10,12 +10,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from saywell import RUNTIME_CAME_FIRST
-from saywell.errors import SaywellError
+from saywell.errors import MissingDependency, SaywellError
 from saywell.executors.base import Threading
 from saywell.executors.pages import huge_pages
+
+try:
+    import onnxruntime as ort
+
+    Session = ort.InferenceSession  # a folder that was left behind is a package with nothing in it
+except (ImportError, AttributeError, OSError) as error:
+    raise MissingDependency(
+        f"the Python package onnxruntime is missing or damaged ({error}): pip install --force-reinstall onnxruntime"
+    ) from error
 
 Array = npt.NDArray[Any]
 
@@ -73,7 +81,7 @@ class Graph:
                 if not optimise:
                     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
                 given = str(model) if isinstance(model, Path) else model
-                self._session = ort.InferenceSession(given, options, ["CPUExecutionProvider"])
+                self._session = Session(given, options, ["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions share no other base
             raise GraphError(f"{self.name}: ONNX Runtime {ort.__version__} cannot load this graph: {error}") from error
         self.inputs = {each.name: np.dtype(_DTYPES[each.type]) for each in self._session.get_inputs()}

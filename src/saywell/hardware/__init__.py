@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from saywell.errors import Unavailable
 from saywell.hardware.facts import GIB, Cache, Cpu, Gpu, Hardware, Limits, Runtime
 
 __all__ = ["GIB", "Cache", "Cpu", "Gpu", "Hardware", "Limits", "Runtime", "detect"]
@@ -28,6 +29,7 @@ def _linux(root: Path) -> Hardware:
     live = root == Path("/")
     gpus, note = devices.read_gpus() if live else ((), "")
     limits = linux.read_limits(root)
+    runtimes, damaged = devices.read_runtimes()
     return Hardware(
         os="linux" if not live or sys.platform.startswith("linux") else "other",
         arch=_arch() if live else _recorded_arch(root),
@@ -38,7 +40,8 @@ def _linux(root: Path) -> Hardware:
         limits=limits,
         gpus=gpus,
         gpu_note=note,
-        runtimes=devices.read_runtimes(),
+        runtimes=runtimes,
+        damaged=damaged,
         thermal=linux.read_thermal(root),
     )
 
@@ -47,6 +50,7 @@ def _macos() -> Hardware:
     from saywell.hardware import devices, macos
 
     facts = macos.sysctl()
+    runtimes, damaged = devices.read_runtimes()
     return Hardware(
         os="darwin",
         arch=_arch(),
@@ -56,7 +60,8 @@ def _macos() -> Hardware:
         memory=macos.read_memory(facts) or _memory(),
         gpu_note="macOS has no NVIDIA driver",
         mps=_arch() == "arm64",
-        runtimes=devices.read_runtimes(),
+        runtimes=runtimes,
+        damaged=damaged,
     )
 
 
@@ -64,6 +69,7 @@ def _windows() -> Hardware:
     from saywell.hardware import devices, windows
 
     gpus, note = devices.read_gpus()
+    runtimes, damaged = devices.read_runtimes()
     return Hardware(
         os="windows",
         arch=_arch(),
@@ -74,7 +80,8 @@ def _windows() -> Hardware:
         limits=Limits(cpus=_affinity()),
         gpus=gpus,
         gpu_note=note,
-        runtimes=devices.read_runtimes(),
+        runtimes=runtimes,
+        damaged=damaged,
     )
 
 
@@ -91,7 +98,13 @@ def _recorded_arch(root: Path) -> Literal["x86_64", "arm64"]:
 def _memory() -> int:
     import psutil
 
-    return int(psutil.virtual_memory().total)
+    try:
+        return int(psutil.virtual_memory().total)
+    except FileNotFoundError as error:
+        raise Unavailable(
+            "Linux tells of memory and processors in /proc, which is not here; mount it "
+            "(mount -t proc proc /proc), in a container or chroot, too"
+        ) from error
 
 
 def _affinity() -> tuple[int, ...]:

@@ -31,7 +31,10 @@ def read_gpus() -> tuple[tuple[Gpu, ...], str]:
     """NVIDIA GPUs, and why there are none."""
     if util.find_spec("pynvml") is None:
         return (), NO_PACKAGE if _driver_files() else NO_DRIVER
-    nvml = import_module("pynvml")
+    try:
+        nvml = import_module("pynvml")
+    except ImportError as error:
+        return (), f"the package that asks the NVIDIA driver is damaged ({error})"
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
@@ -64,14 +67,26 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def read_runtimes() -> dict[str, Runtime]:
-    """What is installed beside this interpreter and which devices each build can use."""
-    found = {"onnxruntime": _onnxruntime(), "torch": _torch(), "openvino": _plain("openvino")}
-    return {name: runtime for name, runtime in found.items() if runtime}
+def read_runtimes() -> tuple[dict[str, Runtime], dict[str, str]]:
+    """What is installed beside this interpreter, with the devices each build can use; and why what is there in part
+    cannot be used."""
+    found: dict[str, Runtime] = {}
+    damaged: dict[str, str] = {}
+    for name, read in (("onnxruntime", _onnxruntime), ("torch", _torch), ("openvino", _openvino)):
+        try:
+            runtime = read()
+        except (ImportError, AttributeError, OSError) as error:
+            damaged[name] = str(error).strip().partition("\n")[0]
+            continue
+        if runtime is not None:
+            found[name] = runtime
+    return found, damaged
 
 
 def _onnxruntime() -> Runtime | None:
     if util.find_spec("onnxruntime") is None:
+        if _plain("onnxruntime") is not None:  # pip takes this for installed
+            raise ImportError("its files are gone, its metadata is left")
         return None
     ort = import_module("onnxruntime")  # only the build itself knows its providers; about 30 ms
     devices = [PROVIDERS[name] for name in ort.get_available_providers() if name in PROVIDERS]
@@ -90,6 +105,10 @@ def _torch() -> Runtime | None:
     devices += [name for key, name in built_for.items() if re.search(rf"^{key}\b[^=]*= '", build, re.MULTILINE)]
     devices += ["mps"] if sys.platform == "darwin" else []
     return Runtime(version=found.version, devices=tuple(devices))
+
+
+def _openvino() -> Runtime | None:
+    return _plain("openvino")
 
 
 def _plain(package: str) -> Runtime | None:

@@ -100,6 +100,8 @@ class Hardware:
     """An Apple GPU that Metal can use."""
     runtimes: dict[str, Runtime] = field(default_factory=dict)
     """By package name: onnxruntime, torch, openvino."""
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Of the same packages, those of which something is there that cannot be used: why not."""
     thermal: tuple[str, ...] = ()
     """Names of the temperature sensors."""
 

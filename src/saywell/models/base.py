@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import dataclass
 from importlib import import_module, util
 from pathlib import Path
@@ -132,7 +133,7 @@ def find_spec(model: str | None, path: Path | None = None, voice: str | None = N
     if path is None and model is not None and model not in FAMILY_OF and Path(model).is_dir():
         path, model = Path(model), None
     if path is not None:
-        place = path.resolve()
+        place = Path(os.path.realpath(path))
         return load_family(_family_in(place)).spec(model or place.name, place)
     name = _current(model) if model else _model_with(voice or "")
     family = FAMILY_OF.get(name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-import time
+import threading
 from collections.abc import Callable
 
 from saywell.sensors import Heat
@@ -21,33 +21,43 @@ _PMSET_S = 10.0
 
 
 class MacSensors:
-    """Implements Sensors. `level` and `therm` are the two questions asked of the system."""
+    """Implements Sensors. `level` and `therm` are the two questions asked of the system.
+
+    The second takes a process, and up to two seconds, so a thread asks it every `every_s`.
+    """
 
     def __init__(
         self,
         level: Callable[[], int | None] | None = None,
         therm: Callable[[], str] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        every_s: float = _PMSET_S,
     ) -> None:
         self._level = level or PressureLevel()
         self._therm = therm or pmset
-        self._clock = clock
+        self._every_s = every_s
         self._limit: int | None = None
-        self._asked = float("-inf")
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="saywell-heat", daemon=True)
+        self._thread.start()
 
     def read(self) -> Heat:
-        if self._clock() - self._asked >= _PMSET_S:
-            self._asked, self._limit = self._clock(), speed_limit(self._therm())
-        level = self._level()
+        level, limit = self._level(), self._limit
         throttled = []
         if level in LEVELS:
             throttled.append(f"macOS reports {LEVELS[level]} thermal pressure")
-        if self._limit is not None and self._limit < 100:
-            throttled.append(f"macOS limits the processor to {self._limit} % of its speed")
+        if limit is not None and limit < 100:
+            throttled.append(f"macOS limits the processor to {limit} % of its speed")
         return Heat(throttled=tuple(throttled), note=NOTE)
 
     def close(self) -> None:
-        """Nothing is held open that matters."""
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            self._limit = speed_limit(self._therm())
+            if self._over.wait(self._every_s):
+                return
 
 
 class PressureLevel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module, util
 from typing import Any
@@ -38,13 +39,27 @@ class NvidiaSensors:
         self._devices: list[Any] = []
         if util.find_spec("pynvml") is None:
             return
-        nvml = import_module("pynvml")
+        try:
+            nvml = import_module("pynvml")
+        except ImportError:
+            return  # damaged; `hardware` has said so
         try:
             nvml.nvmlInit()
         except nvml.NVMLError:
             return  # no driver; `hardware` has said so
         self._nvml = nvml
-        self._devices = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+        try:
+            devices = range(nvml.nvmlDeviceGetCount())
+        except nvml.NVMLError:
+            return
+        self._devices = [device for index in devices if (device := self._device(index)) is not None]
+
+    def _device(self, index: int) -> Any:
+        """None for one that has fallen off the bus."""
+        try:
+            return self._nvml.nvmlDeviceGetHandleByIndex(index)
+        except self._nvml.NVMLError:
+            return None
 
     def read(self) -> tuple[GpuLoad, ...]:
         """All that answer; one that has fallen off the bus is left out."""
@@ -52,7 +67,8 @@ class NvidiaSensors:
 
     def close(self) -> None:
         if self._nvml is not None:
-            self._nvml.nvmlShutdown()
+            with suppress(self._nvml.NVMLError):
+                self._nvml.nvmlShutdown()
             self._nvml, self._devices = None, []
 
     def _load(self, device: Any) -> GpuLoad | None:

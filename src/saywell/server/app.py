@@ -6,22 +6,22 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio.to_thread
 from fastapi import FastAPI
 from rich.console import Console
 
 from saywell import __version__
+from saywell.commands import show
 from saywell.engine import SpeechEngine
 from saywell.engine.launch import Decision, build, decide, learn
-from saywell.errors import PlanError
 from saywell.metrics import Metrics
 from saywell.server import errors, middleware
 from saywell.server.log import set_up_logging
 from saywell.server.process import Server
 from saywell.server.routes import admin, catalogue, health, machine, metrics, speech, tts
-from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT, Service, check_bind
+from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT, Service, check_bind, listen
 from saywell.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ def create_app(
         yield
         service.draining = True
         await anyio.to_thread.run_sync(engine.close)
+        await anyio.to_thread.run_sync(service.close)
         await anyio.to_thread.run_sync(learn, decision, engine)
 
     # No pages for people at /docs: they load scripts from elsewhere. The document itself is at /openapi.json.
@@ -67,7 +68,8 @@ def run(settings: Settings, *, figures: Metrics | None = None) -> int:
 
 
 def serve(engine: SpeechEngine, decision: Decision, *, figures: Metrics | None = None) -> int:
-    """Serve an engine not yet started. 0 after an orderly end, 1 if the engine could not be started.
+    """Serve an engine not yet started. 0 after an orderly end, 1 if the engine could not be started, CUT_OFF if it
+    ended before all that had begun was answered, 128 + the signal if a second one hurried it.
 
     SIGTERM or SIGINT: running requests may finish for `drain_s`, new ones are refused; a second one ends at once.
     """
@@ -75,7 +77,7 @@ def serve(engine: SpeechEngine, decision: Decision, *, figures: Metrics | None =
     set_up_logging(settings.log_level or "info", settings.log_json or False)
     sock = listen(settings.host or DEFAULT_HOST, DEFAULT_PORT if settings.port is None else settings.port)
     url = url_of(sock)
-    console = Console(highlight=False, soft_wrap=True)
+    console = show.console(soft_wrap=True)
     console.print(f"[bold]Saywell[/bold] {__version__} listens on [bold]{url}[/bold], loading {engine.spec.name} …")
     app = create_app(engine, decision, figures=figures, on_ready=lambda service: _welcome(console, url, service))
     server = Server(app)
@@ -84,6 +86,12 @@ def serve(engine: SpeechEngine, decision: Decision, *, figures: Metrics | None =
 
 
 def _welcome(console: Console, url: str, service: Service) -> None:
+    """Told to whoever reads standard output; that nobody does any more is no reason to stop serving."""
+    with suppress(BrokenPipeError):
+        _tell(console, url, service)
+
+
+def _tell(console: Console, url: str, service: Service) -> None:
     voices = service.engine.voices()
     some = ", ".join(voice.id for voice in voices[:6]) + (f" and {len(voices) - 6} more" if len(voices) > 6 else "")
     plan = service.engine.plan
@@ -91,26 +99,6 @@ def _welcome(console: Console, url: str, service: Service) -> None:
     key = " -H 'Authorization: Bearer KEY'" if service.keys else ""
     body = """-H 'Content-Type: application/json' -d '{"input": "Hello there."}'"""
     console.print(f"Try:   curl {url}/v1/audio/speech{key} {body} -o hello.mp3", markup=False)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket, before anything slow begins. Raises PlanError naming the way out."""
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except socket.gaierror as error:
-        raise PlanError(f"there is no address {host!r} to listen on ({error.strerror})", param="host") from error
-    sock = socket.socket(family, kind, proto)
-    try:
-        if hasattr(socket, "SO_REUSEADDR") and not hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-    except OSError as error:
-        sock.close()
-        way = "stop what uses it, or choose another port (0: any free one)"
-        raise PlanError(f"cannot listen on {host} port {port}: {error.strerror}; {way}", param="port") from error
-    return sock
 
 
 def url_of(sock: socket.socket) -> str:

@@ -32,6 +32,8 @@ WAITING_CONNECTIONS, ACCEPTED_AT_ONCE = 1024, 8
 """In the kernel's queue, and taken from it before the event loop does anything else, such as closing some."""
 MOST_CONNECTIONS, RESERVE = 4096, 64
 """Connections at most, and descriptors kept for everything else: files, pipes, probes that come when all are taken."""
+CUT_OFF = 3
+"""Exit code of a server that was told to stop and did not finish every answer."""
 _LAST_WORDS_S = 1
 """Seconds connections get to close once everything on them is over."""
 
@@ -72,6 +74,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         logging.getLogger("uvicorn.error").addFilter(not_broken_on_purpose)  # the same one twice counts once
         self.exit_code = 0
+        self._told = False
         self._until: float | None = None
 
     @contextlib.contextmanager
@@ -110,12 +113,22 @@ class Server(uvicorn.Server):
         if self._until is None or (self._service.active and time.monotonic() < self._until):
             return False
         if self._service.active:
-            _log.warning("%d requests were not finished in time; they are cut off", self._service.active)
+            self._own_up()
             # Ends their streams with an error, which breaks their connections: nobody takes a part for the whole.
             await anyio.to_thread.run_sync(self._service.engine.close)
         return True
 
+    def _own_up(self) -> None:
+        """Somebody was promised more than they get: whoever runs the server is told, once, by log and exit code."""
+        lost = self._service.active + self._service.cut
+        if lost and not self._told:
+            self._told = True
+            self.exit_code = self.exit_code or CUT_OFF
+            drain_s = self._service.drain_s
+            _log.error("%d answers are cut off; drain_s, now %g, is how long they may take after a stop", lost, drain_s)
+
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        self._own_up()
         self._service.places.close()
         await super().shutdown(sockets)  # type: ignore[arg-type]
         if self.force_exit:

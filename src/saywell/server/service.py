@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -45,6 +46,8 @@ class Service:
         """Why the engine could not be started."""
         self.active = 0
         """Requests being answered, probes and scrapes not counted."""
+        self.cut = 0
+        """Answers that broke off while the server was stopping."""
         self.started = time.monotonic()
         self.last: Performance | None = None
         """The report of the last synthesis."""
@@ -97,6 +100,14 @@ class Service:
         _log.info("%s", report.line())
         return report
 
+    def broke(self) -> None:
+        """Take into account that an answer ended before its end."""
+        self.cut += self.draining
+
+    def close(self) -> None:
+        """Stop looking at the machine."""
+        self._monitor.close()
+
     def start(self, then: Callable[[], None] = lambda: None) -> None:
         """Start the engine in a thread of its own, so that probes are answered while it loads; `then` runs there."""
         threading.Thread(target=self._start, args=(then,), name="saywell-load", daemon=True).start()
@@ -145,3 +156,28 @@ def check_bind(settings: Settings) -> None:
         "SAYWELL_ALLOW_PUBLIC=true",
         param="host",
     )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket, before anything slow begins. Raises PlanError naming the way out.
+
+    `host`: an address or a name; an IPv6 address also in brackets, as in a URL.
+    """
+    bare = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            bare, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no name of a host looks like that"
+        raise PlanError(f"there is no address {host!r} to listen on ({why}); try 127.0.0.1", param="host") from error
+    sock = socket.socket(family, kind, proto)
+    try:
+        if hasattr(socket, "SO_REUSEADDR") and not hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        way = "stop what uses it, or choose another port (0: any free one)"
+        raise PlanError(f"cannot listen on {host} port {port}: {error.strerror}; {way}", param="port") from error
+    return sock

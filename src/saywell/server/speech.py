@@ -215,6 +215,7 @@ class _Spoken(Response):
         if self._talk.gone or self._place.lost:
             scope["state"]["ended"] = 499
             return
+        self._service.broke()
         scope["state"]["ended"] = error.status
         _log.warning("%s: failed while speaking: %s", scope["state"]["request_id"], error.code)
         told = self._framing.failure(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy.typing as npt
 from numpy.lib.format import open_memmap
 
 from saywell.audio.decode import decode as decode_audio
-from saywell.audio.encode import save
+from saywell.audio.encode import replacing, save
 from saywell.errors import InvalidRequest, TooLarge
 from saywell.executors.base import Threading
 from saywell.models.dual_ar.config import CodecConfig
@@ -29,12 +28,12 @@ def encode(audio: str | Path, model: str | Path, out: str | Path, *, threads: in
     Raises UnsupportedMedia and TooLarge from the sandbox that opens the file.
     """
     source, directory = Path(audio), Path(model)
-    if source.stat().st_size > MAX_AUDIO_BYTES:
+    with source.open("rb") as file:
+        data = file.read(MAX_AUDIO_BYTES + 1)  # not to the end: a device has none
+    if len(data) > MAX_AUDIO_BYTES:
         raise TooLarge(f"{source} is over {MAX_AUDIO_BYTES >> 20} MB", param="audio")
     codec = CodecConfig.read(directory)
-    samples, _ = decode_audio(
-        source.read_bytes(), max_seconds=MAX_AUDIO_SECONDS, max_bytes=MAX_AUDIO_BYTES, to_hz=codec.sample_rate
-    )
+    samples, _ = decode_audio(data, max_seconds=MAX_AUDIO_SECONDS, max_bytes=MAX_AUDIO_BYTES, to_hz=codec.sample_rate)
     codes = load_encoder(directory, codec, Threading(threads=threads)).encode(samples)
     return _save_codes(Path(out), codes)
 
@@ -74,8 +73,6 @@ def read_codes(path: Path, codec: CodecConfig) -> npt.NDArray[np.int64]:
 
 
 def _save_codes(path: Path, codes: npt.NDArray[np.int64]) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    with replacing(path) as file:
         np.save(file, codes)
-    temporary.replace(path)
     return path

@@ -10,7 +10,6 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-from platformdirs import user_data_path
 
 from saywell.audio.recording import VERSION, Prepared, beginning, prepare
 from saywell.errors import ModelFailure, OutOfMemory
@@ -24,6 +23,7 @@ from saywell.models.dual_ar.runtime_codec import CodecEncoder, load_encoder
 from saywell.models.dual_ar.verified import check_files, encoder_files
 from saywell.monitor import available_memory
 from saywell.plan import Plan
+from saywell.settings import default_data_dir
 from saywell.types import ModelSpec, Reference, Samples, Voice
 from saywell.voices import Codes, VoiceStore
 
@@ -195,4 +195,4 @@ def model_digest(directory: Path) -> str:
 
 def default_directory(digest: str) -> Path:
     """Where the voices of one model are kept if nothing else is asked for."""
-    return user_data_path("saywell") / "voices" / digest[:16]
+    return default_data_dir() / "voices" / digest[:16]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -52,8 +53,8 @@ class HibariModel(SingleShot):
         super().__init__(self._speak_sequence, plan)
 
     def voices(self) -> tuple[Voice, ...]:
-        """The default and those that have been pulled."""
-        there = [name for name in VOICES if name == DEFAULT or self._file(name).is_file()]
+        """The default and those that have been pulled, where their place may be looked into."""
+        there = [name for name in VOICES if name == DEFAULT or os.access(self._file(name), os.R_OK)]
         return tuple(_described(name, VOICES[name]) for name in there)
 
     def prepare(self, request: Request) -> None:

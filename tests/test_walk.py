@@ -1,0 +1,342 @@
+"""Every command, option and setting with values nobody should give: a sentence and a documented exit code, no bug.
+
+The commands run in this process and are stopped where an engine would be built or a hub asked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+import soundfile as sf
+import typer
+from typer.testing import CliRunner
+
+from machines import machine
+from saywell import cli
+from saywell.commands import bench
+from saywell.engine import launch
+from saywell.engine.messages import Load, pack
+from saywell.errors import Unavailable
+from saywell.monitor import Resources
+from saywell.settings import OLD_NAMES, Settings, field_names, load_settings
+
+pytestmark = [pytest.mark.skipif(os.name != "posix", reason="devices and pipes of POSIX"), pytest.mark.timeout(120)]
+CODES = (0, 1, 2)
+"""Done; something is missing or failed; a user's mistake."""
+STOPPED = "stopped by the test"
+WORDS = [
+    "", " ", "-1", "0", "99999999999999999999999999", "9" * 5000, "1e999", "nan", "-inf", "no number", "x" * 5000,
+    "[bold]%s{}$HOME\n", "-", "--", "~nobody-of-this-name/x", "😀\u202e\u0301", "\udcff\udc80.wav", "a=b", "0-99999",
+]  # fmt: skip
+"""Of no command in particular."""
+PROGRAM: Any = typer.main.get_command(cli.app)
+
+
+@dataclass(frozen=True)
+class Part:
+    """An option or, without a name, an argument of a command."""
+
+    option: str
+    kind: Any
+    """bool for a flag, else what its value is made into."""
+
+
+def _parts(command: Callable[..., Any]) -> list[Part]:
+    found = []
+    for hint in get_type_hints(command, include_extras=True).values():
+        told = next((each for each in getattr(hint, "__metadata__", ()) if hasattr(each, "param_decls")), None)
+        if told is not None:
+            kind = next((kind for kind in (bool, int, float) if kind.__name__ in str(hint.__origin__)), str)
+            # In an annotation typer keeps the first name of an option where a default value stands otherwise.
+            found.append(Part(told.default if isinstance(told, typer.models.OptionInfo) else "", kind))
+    return found
+
+
+COMMANDS = {
+    each.name or each.callback.__name__: _parts(each.callback)
+    for each in cli.app.registered_commands
+    if each.callback is not None
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Files and their like to stumble over, and the words that lead to them."""
+
+    root: Path
+    model: Path
+    devices: tuple[str, ...]
+
+    @property
+    def words(self) -> list[str]:
+        names = ("folder", "none", "none/x.wav", "pipe", "locked.wav", "link", "text.txt", "empty", "zip.wav")
+        return [*(str(self.root / name) for name in names), *self.devices]
+
+    def usual(self, command: str) -> list[str]:
+        """What makes a command run as it should."""
+        audio, out = str(self.root / "good.wav"), str(self.root / "out" / "x")
+        return {
+            "say": ["Hello.", "-o", f"{out}.wav"],
+            "tune": ["--seconds", "1"],
+            "convert": [str(self.root / "folder"), "-o", out],
+            "pull": ["emma", "-o", out],
+            "fixture": [out],
+            "encode": [audio, "-m", str(self.model), "-o", f"{out}.npy"],
+            "decode": [str(self.root / "good.npy"), "-m", str(self.model), "-o", f"{out}.wav"],
+        }.get(command, [])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A converted one."""
+    fixture = pytest.importorskip("saywell.models.dual_ar.fixture", reason="needs torch")
+    from conversion import convert_here
+
+    root = tmp_path_factory.mktemp("model")
+    fixture.write(root / "checkpoint", "tiny", 0)
+    return convert_here(root / "checkpoint", root / "converted", ("fp32",))
+
+
+@pytest.fixture
+def place(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Place]:
+    root = tmp_path_factory.mktemp("walk")
+    for folder in ("folder", "out"):
+        (root / folder).mkdir()
+    sf.write(root / "good.wav", 0.1 * np.sin(np.arange(16_000) / 9), 16_000)
+    np.save(root / "good.npy", np.ones((10, 4), np.int64))
+    (root / "text.txt").write_text("a line")
+    (root / "empty").write_bytes(b"")
+    (root / "zip.wav").write_bytes(b"PK\3\4" + bytes(100))
+    (root / "locked.wav").touch(mode=0)
+    (root / "link").symlink_to(root / "link")
+    with _patient_pipe(root / "pipe"):
+        found = _devices(root)
+        yield Place(root, model, found)
+        changed = [device for device in found if not Path(device).is_char_device()]
+    assert changed == [], "a device was taken for a file and replaced"
+
+
+@contextmanager
+def _patient_pipe(path: Path) -> Iterator[None]:
+    """A pipe that keeps nobody waiting: who reads finds its end, and who writes is read."""
+    os.mkfifo(path)
+    over = threading.Event()
+
+    def other_end(reader: int) -> None:
+        while not over.wait(0.002):
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+            with suppress(BlockingIOError):
+                os.read(reader, 1 << 20)
+
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    thread = threading.Thread(target=other_end, args=(reader,))
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+    os.close(reader)
+
+
+def _devices(root: Path) -> tuple[str, ...]:
+    """Devices of our own: root could replace those of the system, and a test must not be what finds that out."""
+    made = []
+    for name, minor in (("null", 3), ("zero", 5), ("full", 7)):
+        if os.geteuid() != 0:
+            made.append(f"/dev/{name}")
+            continue
+        with suppress(OSError):  # not everywhere root may
+            os.mknod(root / name, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+            (root / name).read_bytes() if name == "null" else None
+            made.append(str(root / name))
+    return tuple(made)
+
+
+@pytest.fixture(autouse=True)
+def _stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Everything up to what takes time; a plan must be able to travel to its worker."""
+    hardware = machine("i5-1334u-8gb")
+
+    def build(decision: launch.Decision, *, worker: bool) -> Any:
+        pack(Load(spec=decision.spec, plan=decision.plan, strained=""))
+        raise Unavailable(STOPPED)
+
+    def stop(*_: object, **__: object) -> Any:
+        raise Unavailable(STOPPED)
+
+    for name in ("SAYWELL_CONFIG", *(f"SAYWELL_{name.upper()}" for name in field_names())):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SAYWELL_CONFIG", "")
+    monkeypatch.setenv("SAYWELL_DATA_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for module in ("engine.launch", "commands.plan", "commands.doctor", "commands.tune", "commands.models"):
+        monkeypatch.setattr(f"saywell.{module}.detect", lambda *_: hardware)
+    monkeypatch.setattr("typer.testing._get_command", lambda _: PROGRAM)  # else all commands are built at each step
+    monkeypatch.setattr("saywell.engine.launch.build", build)
+    monkeypatch.setattr("saywell.server.app.build", build)
+    monkeypatch.setattr("saywell.commands.tune.Trials", stop)
+    monkeypatch.setattr("saywell.weights._hub", stop)
+    now = Resources(
+        cpu_percent=0, memory_limit=8 << 30, memory_available=6 << 30, memory_percent=25, process_memory=1 << 27
+    )
+    monkeypatch.setattr("saywell.commands.doctor.resources", lambda: now)
+
+
+class Walk:
+    """Runs commands and remembers what was wrong with how they ended."""
+
+    def __init__(self) -> None:
+        self.wrong: list[str] = []
+        self.runs = 0
+
+    def step(self, *arguments: str, env: dict[str, str] | None = None, told: str = "") -> int:
+        done = CliRunner().invoke(cli.app, list(arguments), input=b"", env=env)
+        bug = "internal error" in done.stderr or "Traceback" in done.output
+        crash = done.exception is not None and not isinstance(done.exception, SystemExit)
+        silent = done.exit_code != 0 and not done.stderr.strip() and not done.stdout.strip()
+        if bug or crash or silent or done.exit_code not in CODES:
+            said = done.stderr.strip().splitlines()[-1:] or [repr(done.exception)]
+            shown = " ".join(each if len(each) < 60 else f"{each[:50]}…" for each in map(ascii, arguments))
+            self.wrong.append(f"{shown} {told}: {done.exit_code}, {ascii(said[0])[:240]}")
+        self.runs += 1
+        return done.exit_code
+
+    def over(self) -> None:
+        assert self.wrong == [], f"{len(self.wrong)} of {self.runs} ended badly:\n" + "\n".join(self.wrong)
+        assert self.runs
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_option_of_a_command(command: str, place: Place) -> None:
+    walk, usual = Walk(), place.usual(command)
+    arguments = [part for part in COMMANDS[command] if not part.option]
+    for part in COMMANDS[command]:
+        words = {bool: FEW[:3], str: [*WORDS, *place.words]}.get(part.kind, WORDS)
+        for word in words:
+            if not part.option:
+                at = arguments.index(part)
+                walk.step(command, *usual[:at], word, *usual[at + 1 :])
+                walk.step(command, "--", *usual[:at], word)
+            elif part.kind is bool:
+                walk.step(command, *usual, f"{part.option}={word}")
+            else:
+                walk.step(command, *usual, part.option, word)
+        if part.option:
+            walk.step(command, *usual, part.option)
+    walk.step(command, *usual, "--no-such-option")
+    walk.step(command, *usual, "one", "too", "many")
+    walk.over()
+
+
+@cache
+def _of_type() -> dict[str, list[str]]:
+    """Words that are wrong for one field and right in kind."""
+    return {
+        "host": [
+            "[::1]",
+            "[",
+            "::1",
+            "256.1.1.1",
+            "http://127.0.0.1",
+            "a b",
+            "xn--",
+            "x." * 200,
+            "é" * 70,
+            ".",
+            "a..b",
+        ],
+        "port": ["65536", "1", "-0", "1.0", "0x10"],
+        "affinity": ["0-", "-3", "3-1", "0,0", "1000", "0-3,8", "65536", "99999999999-5"],
+        "voice": ["espeak:", "espeak:../x", "ESPEAK:de", "heart\n", "../heart"],
+        "api_keys": ["short", ",", "x" * 600, "aaaaaaaa,aaaaaaaa", "é" * 8],
+        "cors_origins": [",", "*", "null", "http://[", "x" * 5000],
+    }
+
+
+PLACES = frozenset({"model", "model_path", "data_dir", "worker_python", "voice", "host"})
+"""Settings that somebody may take for a place; the words of others are few, since all are read by one rule."""
+FEW = ["", "-1", "0", "1", "9" * 30, "1e999", "nan", "inf", "no number", "x" * 5000, "\n", "😀\u202e", "\udcff", "a=b"]
+
+
+def _one_by_one(place: Place) -> Iterator[tuple[str, str]]:
+    for name in field_names():
+        words = [*WORDS, *place.words] if name in PLACES else FEW
+        for word in [*words, *_of_type().get(name, [])]:
+            yield name, word
+
+
+@pytest.mark.parametrize("source", ["--set", "environment"])
+def test_every_setting_as_text(source: str, place: Place) -> None:
+    """`plan` first; what it takes must do no harm elsewhere either."""
+    walk = Walk()
+    for name, word in _one_by_one(place):
+        if source == "environment":
+            walk.step("plan", "--json", env={f"SAYWELL_{name.upper()}": word}, told=f"{name}={ascii(word)[:60]}")
+            continue
+        given = ["--set", f"{name}={word}"]
+        if walk.step("plan", "--json", *given) == 0:
+            walk.step("say", "Hello.", "-o", "x.wav", *given)
+            if name in PLACES:
+                walk.step("serve", *given, "--port", "0")
+            if name in ("data_dir", "host"):
+                walk.step("doctor", *given)
+                walk.step("tune", "--seconds", "1", *given)
+    walk.over()
+
+
+def test_every_setting_in_a_file(place: Place, tmp_path: Path) -> None:
+    walk, file = Walk(), tmp_path / "saywell.toml"
+    words = [json.dumps(word) for word in FEW if word.isprintable()]
+    others = ["nan", "inf", "-inf", "-1", "0", "1e999", "9" * 30, "9" * 5000, "[]", "{}", "[[[]]]", "true", "[1, 'a']"]
+    for name in field_names():
+        for text in (*words, *others, "1979-05-27", r'"a\u0000b"', "''", "", "'", "[nan]", "[-1]"):
+            file.write_text(f"{name} = {text}\n", encoding="utf-8")
+            walk.step("plan", "--json", env={"SAYWELL_CONFIG": str(file)}, told=f"{name} = {text[:60]}")
+    for data in (b"\xff", b"\0", b"[", b"a.b = 1", b"x = 1", b"threads = 1\nthreads = 2", b"[threads]\nx=1"):
+        file.write_bytes(data)
+        walk.step("plan", "--json", env={"SAYWELL_CONFIG": str(file)}, told=repr(data))
+    for word in [*WORDS, *place.words]:
+        walk.step("plan", "--json", env={"SAYWELL_CONFIG": word}, told=ascii(word)[:60])
+    walk.over()
+
+
+def test_every_variable_of_earlier_programs(place: Place) -> None:
+    for variable in OLD_NAMES:
+        for word in [*WORDS, *place.words]:
+            with suppress(Exception):
+                settings = load_settings(environ={variable: word, "SAYWELL_CONFIG": ""}, old_names=True)
+                assert isinstance(settings, Settings)
+
+
+@pytest.mark.parametrize("name", bench.names())
+def test_every_benchmark(name: str, place: Place) -> None:
+    """Their options by type; none gets as far as measuring."""
+    walk = Walk()
+    shown = CliRunner().invoke(cli.app, ["bench", name, "--help"])
+    assert shown.exit_code == 0
+    for option in ("--seconds", "--requests", "--limit", "--frames", "--only", "--limits", "--cpus", "--section"):
+        assert walk.step("bench", name, option, "no number") == 2
+    wrong = {"--merge": ("folder", "text.txt", "empty", "link"), "--plots": ("text.txt", "link"), "--plot": ("folder",)}
+    wrong |= {"--join": wrong["--merge"], "--save": ("folder", "none/x", "link")}
+    for option, names in wrong.items():
+        for word in names if f"{option} " in shown.stdout else ():
+            assert walk.step("bench", name, option, str(place.root / word)) != 0
+    walk.over()
+
+
+def test_the_walk_sees_what_it_looks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    walk, wrong = Walk(), lambda *_, **__: 1 / 0
+    monkeypatch.setattr("saywell.commands.plan.run", wrong)
+    walk.step("plan")
+    with pytest.raises(AssertionError, match="1 of 1 ended badly"):
+        walk.over()
