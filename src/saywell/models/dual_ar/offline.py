@@ -14,6 +14,8 @@ from saywell.errors import InvalidRequest, TooLarge
 from saywell.executors.base import Threading
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.runtime_codec import load_decoder, load_encoder
+from saywell.models.dual_ar.verified import check_files, encoder_files, run_from
+from saywell.settings import default_data_dir
 
 MAX_AUDIO_SECONDS = 180.0
 MAX_AUDIO_BYTES = 200 << 20
@@ -34,6 +36,7 @@ def encode(audio: str | Path, model: str | Path, out: str | Path, *, threads: in
         raise TooLarge(f"{source} is over {MAX_AUDIO_BYTES >> 20} MB", param="audio")
     codec = CodecConfig.read(directory)
     samples, _ = decode_audio(data, max_seconds=MAX_AUDIO_SECONDS, max_bytes=MAX_AUDIO_BYTES, to_hz=codec.sample_rate)
+    check_files(directory, encoder_files(), default_data_dir() / "measured")
     codes = load_encoder(directory, codec, Threading(threads=threads)).encode(samples)
     return _save_codes(Path(out), codes)
 
@@ -46,6 +49,7 @@ def decode(codes: str | Path, model: str | Path, out: str | Path, *, threads: in
     directory = Path(model)
     codec = CodecConfig.read(directory)
     frames = read_codes(Path(codes), codec)
+    check_files(directory, run_from(directory, "fp32"), default_data_dir() / "measured")
     decoder = load_decoder(directory, codec, Threading(threads=threads), latents="fp32", convolutions="fp32")
     state = decoder.start()
     parts = [

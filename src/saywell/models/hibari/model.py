@@ -14,6 +14,7 @@ from threading import Lock
 import numpy as np
 
 from saywell.errors import ModelFailure
+from saywell.files import Damaged, read_plain
 from saywell.models.hibari import DEFAULT, VOICES, Speaker, package
 from saywell.models.hibari.acoustic import RATE, Acoustic, Score
 from saywell.models.hibari.reader import MARKS, Reader, Utterance, unpack
@@ -93,9 +94,10 @@ class HibariModel(SingleShot):
         if name == DEFAULT:
             return package.read("assets/hibari.onnx")
         try:
-            data = self._file(name).read_bytes()
-        except OSError as error:
-            raise ModelFailure(f"the voice {name} cannot be read ({error.strerror}): saywell pull {name}") from error
+            data = read_plain(self._file(name), package.MOST_BYTES, links=True)
+        except (OSError, Damaged) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ModelFailure(f"the voice {name} cannot be read ({why}): saywell pull {name}") from error
         if hashlib.sha256(data).hexdigest() not in SOURCES[name].digests.values():
             raise ModelFailure(f"the file of the voice {name} is damaged: delete {self._file(name)}, pull it again")
         return data

@@ -21,7 +21,7 @@ from saywell.files import Damaged, read_plain
 find = PathFinder.find_spec
 """Finds a package without importing it."""
 VERSION = "0.2.1"
-_MOST_BYTES = 64 << 20
+MOST_BYTES = 64 << 20
 INSTALL = f"pip install hibari-tts=={VERSION}"
 """What to type, in the Python environment of this program."""
 G2P = "g2p"
@@ -72,7 +72,7 @@ def problem() -> str:
 def read(name: str) -> bytes:
     """A file of the package, verified, and unpacked if its name ends with .gz. Raises MissingDependency."""
     try:
-        data = read_plain(home() / name, _MOST_BYTES, links=True)
+        data = read_plain(home() / name, MOST_BYTES, links=True)
     except (OSError, Damaged):
         raise MissingDependency(_other(name)) from None
     if hashlib.sha256(data).hexdigest() != DIGESTS[name]:
