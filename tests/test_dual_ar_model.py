@@ -17,7 +17,7 @@ from conftest import TINY_PLAN
 from conversion import convert_here
 from saywell import memory
 from saywell.engine.engine import Engine
-from saywell.errors import BadAudio, InvalidRequest, OutOfMemory, TooLarge, UnknownVoice
+from saywell.errors import BadAudio, InvalidRequest, MissingDependency, OutOfMemory, TooLarge, UnknownVoice
 from saywell.models.base import find_spec
 from saywell.models.dual_ar import ar_files, fixture, nets, prompt
 from saywell.models.dual_ar.codec_nets import Codec
@@ -289,3 +289,9 @@ def test_memory_that_runs_out_between_the_row_and_the_decoder_leaks_no_row(
 
 def raise_(error: Exception) -> Any:
     raise error
+
+
+def test_a_runtime_that_is_too_old_is_told_of(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ar_files, "version", lambda _: "1.23.2")
+    with pytest.raises(MissingDependency, match=r"needs ONNX Runtime 1\.24 or newer and 1\.23\.2 is installed"):
+        start()

@@ -12,10 +12,28 @@ FIRST_INT8_CACHE = (1, 25)
 """ONNX Runtime's first release whose attention on a CPU reads an int8 cache: tried with 1.23 to 1.31."""
 
 
+FIRST_NORMED_HEADS = (1, 24)
+"""The first that takes the graphs of models that normalise queries and keys, as S1-mini does: tried 1.20 to 1.32."""
+
+
+def _release() -> tuple[int, ...]:
+    return tuple(int(part) for part in version("onnxruntime").split(".")[:2])
+
+
 def cache_type(precision: str) -> str:
     """Element type of the keys and values that go with a precision on this runtime: "int8" or "fp32"."""
-    release = tuple(int(part) for part in version("onnxruntime").split(".")[:2])
-    return "int8" if precision != "fp32" and release >= FIRST_INT8_CACHE else "fp32"
+    return "int8" if precision != "fp32" and _release() >= FIRST_INT8_CACHE else "fp32"
+
+
+def too_old(normed_heads: bool) -> str:
+    """Why this runtime cannot run a model, in a sentence; empty: it can."""
+    if not normed_heads or _release() >= FIRST_NORMED_HEADS:
+        return ""
+    needed = ".".join(map(str, FIRST_NORMED_HEADS))
+    return (
+        f"this model needs ONNX Runtime {needed} or newer and {version('onnxruntime')} is installed: "
+        "pip install -U onnxruntime (there is one for Python 3.11 and newer)"
+    )
 
 
 def activation_bits(precision: str) -> tuple[int, ...]:

@@ -8,12 +8,12 @@ from typing import cast
 import numpy as np
 
 from saywell.cache import MemoryCache
-from saywell.errors import ModelFailure, SaywellError, TooLarge
+from saywell.errors import MissingDependency, ModelFailure, SaywellError, TooLarge
 from saywell.executors.base import Threading
 from saywell.memory import context
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.models.dual_ar import prompt
-from saywell.models.dual_ar.ar_files import cache_type
+from saywell.models.dual_ar.ar_files import cache_type, too_old
 from saywell.models.dual_ar.codec_files import Convolutions
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.guards import Guard
@@ -44,6 +44,8 @@ class DualArModel:
         self.spec = spec
         check_files(spec.path, run_from(spec.path, plan.precision), plan.data_dir / "measured")
         self.config = Config.read(spec.path)
+        if old := too_old(self.config.attention_qk_norm):
+            raise MissingDependency(old)
         self.tokenizer = Tokenizer.read(spec.path, self.config)
         self._path, self._plan = spec.path, plan
         self._ar = ArRuntime(
