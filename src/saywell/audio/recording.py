@@ -37,8 +37,10 @@ MARGIN_S = 0.25
 """Silence that stays on each side of an utterance: words begin and end softly. Pauses are twice as long at most."""
 FADE_S = 0.01
 LIVELY_DB = 2.3
-"""See `liveliness`. Noise of any colour has 1.6 to 2.1, hum and tones less than that; clear speech 6 to 11, speech with
-noise as loud as itself 2.4 to 3.5."""
+"""See `liveliness`. Noise of any colour has 1.6 to 2.1, hum and tones less than that; clear speech 5.5 to 14, speech
+with noise as loud as itself 2.6 to 3.0."""
+QUARTILES = 1.349
+"""How far apart they are where the standard deviation is 1."""
 LONGEST_WORD = 30
 """Letters; languages without spaces are cut between any two."""
 UNHEARD_DB = -60.0
@@ -117,11 +119,13 @@ def _active(levels: _Floats, loud: float) -> npt.NDArray[np.bool_]:
 def liveliness(shapes: _Floats) -> float:
     """How much the shape of a spectrum changes from frame to frame, in dB. `shapes`: energies, [frames, bands].
 
-    The standard deviation of each band's part of its frame, averaged over the bands: how loud a noise is, what colour
-    it has and how it swells make no difference to it.
+    The spread of each band's part of its frame, averaged over the bands: how loud a noise is, what colour it has and
+    how it swells make no difference to it. Measured between quartiles, for a tone that goes on and off changes in few
+    frames only.
     """
     parts = _decibels(shapes + 1e-6 * shapes.sum(axis=1, keepdims=True))
-    return float((parts - parts.mean(axis=1, keepdims=True)).std(axis=0).mean())
+    low, high = np.percentile(parts - parts.mean(axis=1, keepdims=True), [25, 75], axis=0)
+    return float(((high - low) / QUARTILES).mean())
 
 
 def _measure(samples: Samples, rate: int) -> tuple[_Floats, _Floats]:
