@@ -220,7 +220,6 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     assert "not UTF-8" in done.stderr
 
 
-@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without an end")
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
