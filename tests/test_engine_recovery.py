@@ -246,13 +246,13 @@ def test_a_failure_of_another_kind_is_not_tried_again(start) -> None:
         engine.submit(ask(LONG)).collect()
 
 
-def test_the_engine_goes_down_its_ladder(start) -> None:
+def test_the_engine_goes_down_its_ladder(start, caplog: pytest.LogCaptureFixture) -> None:
     engine = start(adapt=True, threads=2, first_frames=2, chunk_frames=8)
     model(engine).fail["step"] = [MemoryError()]
     engine.submit(ask(LONG)).collect()
     pressure = engine.health().pressure
     assert pressure.steps == ("chunks", "slots", "threads", "caches")
-    assert pressure.reason == "memory ran out in the middle of a step"
+    assert "gives up: chunks, slots, threads, caches (memory ran out in the middle of a step)" in caplog.text
 
 
 def test_a_reference_is_encoded_once_more(start) -> None:
