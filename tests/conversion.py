@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from saywell.models.dual_ar import convert as convert_module
 from saywell.models.dual_ar import convert_child
-from saywell.models.dual_ar.convert import PRECISIONS
+from saywell.models.dual_ar.convert import PRECISIONS, read_manifest
 from saywell.models.dual_ar.errors import BadCheckpoint
 
 
@@ -34,3 +35,12 @@ def in_process(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(convert_child, "limit", lambda size: None)
     patch.setattr(convert_module, "_run_child", run)
+
+
+def write_down(model: Path, files: Iterable[Path]) -> None:
+    """Put files that a test has made or changed into a converted model's manifest."""
+    manifest = read_manifest(model)
+    for file in files:
+        entry = {"bytes": file.stat().st_size, "sha256": convert_module.sha256(file), "from": {}}
+        manifest["files"][file.name] = entry
+    (model / convert_module.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")

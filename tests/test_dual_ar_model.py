@@ -17,6 +17,7 @@ from conftest import TINY_PLAN
 from conversion import convert_here
 from saywell import memory
 from saywell.engine.engine import Engine
+from saywell.engine.launch import decide
 from saywell.errors import BadAudio, InvalidRequest, MissingDependency, OutOfMemory, TooLarge, UnknownVoice
 from saywell.models.base import find_spec
 from saywell.models.dual_ar import ar_files, fixture, nets, prompt
@@ -28,6 +29,7 @@ from saywell.models.dual_ar.runtime_codec import CodecDecoder
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.plan import Plan
+from saywell.settings import Settings
 from saywell.types import Audio, AudioChunk, Frame, Reference, Request, SamplingParams, Sequence
 from test_audio_recording import babble
 
@@ -270,6 +272,19 @@ def test_guard_sees_loops_and_runaways() -> None:
 def test_an_older_runtime_keeps_its_cache_in_fp32(monkeypatch: pytest.MonkeyPatch, release: str, cache: str) -> None:
     monkeypatch.setattr(ar_files, "version", lambda _: release)
     assert (ar_files.cache_type("int8"), ar_files.cache_type("fp32")) == (cache, "fp32")
+
+
+def test_another_interpreter_may_have_an_older_runtime(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ar_files, "version", lambda _: "1.25.0")
+    here, there = (
+        decide(Settings(model_path=converted, precision="int8", worker_python=python))
+        for python in (None, Path("/opt/other/bin/python"))
+    )
+    of = {"fp32": 4 * here.spec.kv_bytes_per_frame["int8"], "int8": here.spec.kv_bytes_per_frame["int8"]}
+    assert here.spec.kv_bytes_per_frame == of
+    assert there.spec.kv_bytes_per_frame == dict.fromkeys(of, of["fp32"])
+    kept = [memory.kv_bytes(each.spec, "int8", each.plan.max_frames) for each in (here, there)]
+    assert kept[1] == 4 * kept[0]
 
 
 def test_memory_that_runs_out_between_the_row_and_the_decoder_leaks_no_row(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conversion import convert_here
+from conversion import convert_here, write_down
 from saywell.audio.recording import prepare
 from saywell.errors import InvalidRequest, ModelFailure, OutOfMemory, UnknownVoice
 from saywell.executors.base import Threading
@@ -36,7 +36,7 @@ def convert_tiny(out: Path, seed: int = 0) -> Path:
     """Tensors and the encoder's graph."""
     path = convert_here(fixture.write(out / "published", seed=seed), out / "model", precisions=())
     weights = TensorFile(path / "codec.safetensors").arrays()
-    graphs_codec.write_encoder(weights, Config.read(path).codec, path)
+    write_down(path, graphs_codec.write_encoder(weights, Config.read(path).codec, path))
     return path
 
 

@@ -118,9 +118,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that were read through."""
     names: list[str] = []
 
-    def count(path: Path) -> str:
+    def count(path: Path, progress: Callable[[int, int], None]) -> str:
         names.append(path.name)
-        return sha256(path)
+        return sha256(path, progress)
 
     monkeypatch.setattr(verified, "sha256", count)
     return names
@@ -156,6 +156,47 @@ def test_where_nothing_can_be_kept_they_are_read_through_each_time(
         read.clear()
         load(model, tmp_path)
         assert "ar-fp32.data" in read
+
+
+def test_a_change_that_leaves_size_and_time_is_seen(model: Path, tmp_path: Path) -> None:
+    load(model, tmp_path)
+    about = (model / "embeddings.npy").stat()
+    flip(model / "embeddings.npy")
+    os.utime(model / "embeddings.npy", ns=(about.st_atime_ns, about.st_mtime_ns))
+    with pytest.raises(BadCheckpoint, match=r"embeddings\.npy is damaged"):
+        load(model, tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"embeddings.npy": 1}', "[" * 100_000])
+def test_what_was_kept_is_not_trusted(model: Path, tmp_path: Path, read: list[str], content: str) -> None:
+    for _ in range(2):
+        verified.check_files(model, ["embeddings.npy"], tmp_path / "data")
+        (kept,) = (tmp_path / "data").iterdir()
+        kept.write_text(content)
+    assert read == ["embeddings.npy"] * 2
+
+
+def test_it_is_said_while_it_takes_long(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(verified, "_LONG_S", 0.0)
+    load(model, tmp_path)
+    assert caplog.text.count("are read through, once, until one changes") == 1
+
+
+def test_a_file_nobody_wrote_down_is_refused(model: Path, tmp_path: Path) -> None:
+    (model / "other.npy").touch()
+    with pytest.raises(BadCheckpoint, match=r"other\.npy is not in saywell\.json"):
+        verified.check_files(model, ["other.npy"], tmp_path)
+
+
+@pytest.mark.parametrize("entry", [{"bytes": "many"}, {"sha256": 5}, {"from": []}])
+def test_an_entry_of_another_kind_is_damage(model: Path, entry: dict[str, object]) -> None:
+    manifest = json.loads((model / MANIFEST).read_text())
+    manifest["files"]["ar.json"] |= entry
+    (model / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BadCheckpoint, match=r"saywell\.json is damaged"):
+        find_spec(None, model)
 
 
 @pytest.mark.parametrize("name", DATA)

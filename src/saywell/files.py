@@ -4,40 +4,72 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 UNFINISHED = ".unfinished-"
 """How the names of files begin that are being written."""
 _LINKS = (errno.ELOOP, errno.EMLINK)
+_SOCKETS = (errno.ENXIO, errno.EOPNOTSUPP)
+_HANDED_OVER = re.compile(r"/dev/(stdin|fd/\d+)|/proc/self/fd/\d+")
 
 
 class Damaged(ValueError):
     """A file that is not what was written under its name, or cannot be."""
 
 
-def read_plain(path: Path, limit: int, *, links: bool = False) -> bytes:
-    """A regular file of at most `limit` bytes; no pipe is waited for, and no link followed unless `links`: published
-    files lie behind links. Raises OSError, Damaged."""
+class Irregular(OSError):
+    """No file that can be read to its end lies there; `strerror` says why, `filename` which."""
+
+
+def open_file(path: Path, *, links: bool = True) -> BinaryIO:
+    """A regular file, for reading; a named pipe, a socket or a device is refused at once. Raises OSError, Irregular.
+
+    What the shell has opened for this process, `<(…)` among it, is read like standard input.
+    """
+    if _HANDED_OVER.fullmatch(str(path)):
+        return path.open("rb")
     flags = os.O_RDONLY
     for name in ("O_NONBLOCK", "O_BINARY", *(() if links else ("O_NOFOLLOW",))):
         flags |= getattr(os, name, 0)
     try:
         descriptor = os.open(path, flags)
     except OSError as error:
+        if error.errno in _SOCKETS:
+            raise _irregular(path) from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise _irregular(path)
+
+
+def _irregular(path: Path) -> Irregular:
+    return Irregular(errno.EINVAL, "it is a pipe or a device, and a regular file is needed", str(path))
+
+
+def read_plain(path: Path, limit: int, *, links: bool = False) -> bytes:
+    """A regular file of at most `limit` bytes; no pipe is waited for, and no link followed unless `links`: published
+    files lie behind links. Raises OSError, Damaged."""
+    try:
+        with open_file(path, links=links) as file:
+            data = file.read(limit + 1)
+    except OSError as error:
         if error.errno in _LINKS:
             raise Damaged("it is a link") from None
+        if isinstance(error, Irregular | IsADirectoryError):
+            raise Damaged("it is no regular file of a possible size") from None
         raise
-    try:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode) or about.st_size > limit:
-            raise Damaged("it is no regular file of a possible size")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(limit)
-    finally:
-        os.close(descriptor)
+    if len(data) > limit:
+        raise Damaged("it is no regular file of a possible size")
+    return data
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Meta
 
 from saywell.errors import PlanError
+from saywell.files import open_file
 
 _log = logging.getLogger(__name__)
 
@@ -323,9 +324,7 @@ def _read_toml(file: Path, *, needed: bool) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        if file.is_fifo():
-            raise PlanError(f"the settings file {file} is a pipe; name a file", param="config")
-        with file.open("rb") as opened:
+        with open_file(file) as opened:
             data = opened.read(_MAX_FILE + 1)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error

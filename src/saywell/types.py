@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import numbers
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -142,7 +142,9 @@ class ModelSpec:
     weight_bytes: dict[str, int]
     """Resident weights by precision."""
     kv_bytes_per_frame: dict[str, int] = field(default_factory=dict)
-    """KV cache of one sequence for each frame of context, by precision."""
+    """KV cache of one sequence for each frame of context, by precision, with the runtimes of this interpreter."""
+    kv_bytes_elsewhere: dict[str, int] = field(default_factory=dict)
+    """The most of it with whatever runtimes another interpreter has; empty: it is the same with all."""
     overhead_bytes: int = 0
     """Runtime, libraries and activations beside weights and KV cache, once per process."""
     slot_bytes: int = 0
@@ -168,6 +170,10 @@ class ModelSpec:
     default_voice: str = ""
     path: Path | None = None
     """Directory of the model's files, if it has any."""
+
+    def elsewhere(self) -> ModelSpec:
+        """The facts where the model runs in another interpreter, whose packages are not known here."""
+        return replace(self, kv_bytes_per_frame=self.kv_bytes_elsewhere or self.kv_bytes_per_frame)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

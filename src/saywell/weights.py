@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from saywell.hub import Hub
 
 RECORD = "source.json"
-_MOST_RECORD = 1 << 20
 """What was fetched from where, beside the files."""
+_MOST_RECORD = 1 << 20
 _ATTEMPTS, _PAUSE_S = 5, 0.25
 _CHUNK = 4 << 20
 
@@ -116,7 +116,7 @@ def read_record(target: Path) -> dict[str, Any]:
     """What `pull` noted in this directory; empty if nothing, or nothing readable."""
     try:
         record = json.loads(read_plain(target / RECORD, _MOST_RECORD).decode())
-    except (FileNotFoundError, Damaged, UnicodeDecodeError, json.JSONDecodeError):
+    except (FileNotFoundError, Damaged, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 

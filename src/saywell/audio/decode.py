@@ -21,6 +21,7 @@ from saywell.audio.resample import Resampler
 from saywell.audio.sandbox import Exit
 from saywell.child import interpreter
 from saywell.errors import EngineFailure, InvalidRequest, SaywellError, TooLarge, UnsupportedMedia
+from saywell.files import open_file
 from saywell.types import Samples
 
 MAX_SECONDS = 60
@@ -85,7 +86,7 @@ def decode_file(source: str | Path | IO[bytes]) -> tuple[Samples, int]:
     Raises OSError and what `decode` raises.
     """
     if isinstance(source, (str, Path)):
-        with Path(source).open("rb") as file:
+        with open_file(Path(source)) as file:
             return decode_file(file)
     return decode(source.read(FILE_BYTES + 1), max_bytes=FILE_BYTES)
 

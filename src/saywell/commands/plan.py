@@ -9,6 +9,7 @@ import msgspec
 from saywell.commands import show
 from saywell.engine.launch import decide
 from saywell.errors import InvalidRequest
+from saywell.files import open_file
 from saywell.hardware import Hardware, detect
 from saywell.settings import Settings
 
@@ -35,7 +36,7 @@ def run(settings: Settings, machine: Path | None, *, as_json: bool) -> None:
 
 
 def _recorded(file: Path) -> Hardware:
-    with file.open("rb") as opened:
+    with open_file(file) as opened:
         data = opened.read(_MAX_BYTES + 1)
     try:
         if len(data) > _MAX_BYTES:

@@ -21,6 +21,7 @@ from saywell.commands.sinks import AtOnce, Piece, Sink, ToFile, WithCodes, check
 from saywell.engine import launch
 from saywell.engine.admission import check_request
 from saywell.errors import InvalidRequest, InvalidText, TooLarge
+from saywell.files import open_file
 from saywell.monitor import process_memory, resources
 from saywell.performance import Performance, performance
 from saywell.settings import Settings
@@ -148,7 +149,7 @@ def _text(job: Job) -> str:
     if job.text not in (None, "-") and job.file is not None:
         raise InvalidRequest("give the text or --file, not both", param="text")
     if job.file is not None and str(job.file) != "-":
-        with job.file.open("rb") as file:
+        with open_file(job.file) as file:
             return _decoded(file.read(MOST_BYTES + 1), str(job.file))
     if job.text not in (None, "-"):
         return str(job.text)

@@ -17,12 +17,11 @@ from rich.text import Text
 from saywell.bench.trials import Trials, room
 from saywell.commands import show
 from saywell.commands.sinks import check_place
-from saywell.engine.launch import measured
+from saywell.engine.launch import facts, measured
 from saywell.errors import InvalidRequest, MissingDependency
 from saywell.hardware import detect
 from saywell.measured import Goal, Record
 from saywell.memory import beside, mb
-from saywell.models.base import find_spec
 from saywell.settings import Settings
 from saywell.space import Space
 from saywell.tune import Judge, Result, Runs, Tell, Tuner
@@ -50,7 +49,7 @@ class Wanted:
 
 def run(settings: Settings, wanted: Wanted) -> None:
     """Measure, show, keep. Raises what keeps the plan of the rules itself from running."""
-    hardware, spec = detect(), find_spec(settings.model, settings.model_path)
+    hardware, spec = detect(), facts(settings)
     store = measured(settings, hardware, spec)
     if wanted.forget:
         store.forget()

@@ -40,11 +40,17 @@ def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
     Loads no weights.
     """
     found = hardware or detect()
-    model = find_spec(settings.model, settings.model_path, settings.voice)
+    model = facts(settings)
     store = measured(settings, found, model)
     spec, record = store.corrected(model), store.load()
     plan = make_plan(settings, found, spec, store.measurements())
     return Decision(settings=settings, hardware=found, spec=spec, plan=plan, record=record)
+
+
+def facts(settings: Settings) -> ModelSpec:
+    """Of the model these wishes name, in the interpreter it is to run in. Raises what `find_spec` raises."""
+    found = find_spec(settings.model, settings.model_path, settings.voice)
+    return found if settings.worker_python is None else found.elsewhere()
 
 
 def measured(settings: Settings, hardware: Hardware, spec: ModelSpec) -> Store:

@@ -78,7 +78,7 @@ def _is_whole(kept: Path, made_from: dict[str, Any]) -> bool:
     try:
         record = json.loads(read_plain(kept.parent / RECORD, _MOST_BYTES))
         find_spec(None, kept)
-    except (OSError, ValueError, SaywellError):  # Damaged is a ValueError
+    except (OSError, ValueError, RecursionError, SaywellError):  # Damaged is a ValueError
         return False
     return bool(record == made_from)
 

@@ -27,7 +27,7 @@ from filelock import FileLock
 
 from saywell.child import interpreter
 from saywell.errors import MissingDependency
-from saywell.files import Damaged, read_plain
+from saywell.files import Damaged, open_file, read_plain
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CONFIG_FILE, Config
 from saywell.models.dual_ar.convert_child import FILES
 from saywell.models.dual_ar.errors import BadCheckpoint
@@ -165,7 +165,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         manifest = json.loads(read_plain(path, _MAX_MANIFEST, links=True).decode())
         files = manifest["files"]
         for entry in files.values():
-            entry["sha256"], entry["bytes"], entry["from"]
+            if (type(entry["sha256"]), type(entry["bytes"]), type(entry["from"])) != (str, int, dict):
+                raise TypeError
         manifest["format"], manifest["family"]
     except FileNotFoundError:
         raise BadCheckpoint(f"{path} is missing; `saywell convert` makes it") from None
@@ -300,7 +301,7 @@ def _digest(path: Path, progress: Progress) -> str:
 def sha256(path: Path, progress: Callable[[int, int], None] = lambda _done, _total: None) -> str:
     """Hex digest of a file."""
     digest, done, total = hashlib.sha256(), 0, path.stat().st_size
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
             done += len(chunk)

@@ -36,8 +36,8 @@ def facts(name: str, path: Path) -> ModelSpec:
     manifest = read_manifest(path)
     if manifest["format"] != FORMAT:
         raise BadCheckpoint(
-            f"{path} was converted by another version of Saywell (format {manifest['format']}, here {FORMAT}); run "
-            "`saywell convert` on the published checkpoint again"
+            f"{path} was converted by another version of Saywell (format {manifest['format']!r:.20}, here {FORMAT}); "
+            "run `saywell convert` on the published checkpoint again"
         )
     files = {file: int(entry["bytes"]) for file, entry in manifest["files"].items()}
     _check_sizes(path, files)
@@ -55,7 +55,8 @@ def facts(name: str, path: Path) -> ModelSpec:
         executors=("openvino", "onnx"),
         precisions=precisions,
         weight_bytes={each: _weights(each, files) for each in precisions},
-        kv_bytes_per_frame={each: _kv(config, each) for each in precisions},
+        kv_bytes_per_frame={each: _kv(config, cache_type(each)) for each in precisions},
+        kv_bytes_elsewhere={each: _kv(config, "fp32") for each in precisions},
         overhead_bytes=_LIBRARIES + _TOKENIZER * config.vocab_size // _FULL_VOCABULARY + int(_DECODING * width),
         slot_bytes=int(_SLOT * width),
         max_context=config.max_seq_len,
@@ -91,8 +92,8 @@ def _weights(precision: str, files: dict[str, int]) -> int:
     return sum(size for file, size in files.items() if file in wanted) + rows
 
 
-def _kv(config: Config, precision: str) -> int:
-    return 2 * config.n_layer * config.n_local_heads * config.head_dim * _KV_BYTES[cache_type(precision)]
+def _kv(config: Config, cache: str) -> int:
+    return 2 * config.n_layer * config.n_local_heads * config.head_dim * _KV_BYTES[cache]
 
 
 def _check_sizes(path: Path, files: dict[str, int]) -> None:

@@ -12,6 +12,7 @@ from saywell.audio.decode import decode as decode_audio
 from saywell.audio.encode import replacing, save
 from saywell.errors import InvalidRequest, TooLarge
 from saywell.executors.base import Threading
+from saywell.files import open_file
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.runtime_codec import load_decoder, load_encoder
 from saywell.models.dual_ar.verified import check_files, encoder_files, run_from
@@ -30,7 +31,7 @@ def encode(audio: str | Path, model: str | Path, out: str | Path, *, threads: in
     Raises UnsupportedMedia and TooLarge from the sandbox that opens the file.
     """
     source, directory = Path(audio), Path(model)
-    with source.open("rb") as file:
+    with open_file(source) as file:
         data = file.read(MAX_AUDIO_BYTES + 1)  # not to the end: a device has none
     if len(data) > MAX_AUDIO_BYTES:
         raise TooLarge(f"{source} is over {MAX_AUDIO_BYTES >> 20} MB", param="audio")
@@ -64,6 +65,7 @@ def read_codes(path: Path, codec: CodecConfig) -> npt.NDArray[np.int64]:
     if path.stat().st_size > MAX_CODES_BYTES:
         raise TooLarge(f"{path} is over {MAX_CODES_BYTES >> 20} MB", param="codes")
     try:
+        open_file(path).close()
         found = open_memmap(path, mode="r")  # mapped: its header cannot ask for memory, and no pickle is read
     except (ValueError, EOFError, OSError) as error:
         raise InvalidRequest(f"{path} is not a .npy file of numbers: {error}", param="codes") from None

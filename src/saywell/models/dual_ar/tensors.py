@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from saywell.files import open_file
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.layout import Shape, Shapes
 
@@ -44,11 +45,13 @@ class TensorFile:
         """Raises BadCheckpoint if the header does not describe the file."""
         self.path = path
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 self.entries = _read_header(file, path.stat().st_size)
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise BadCheckpoint(f"{path} is missing; convert the checkpoint again") from None
+        except OSError as error:
+            raise BadCheckpoint(f"{path} cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, TypeError, RecursionError, struct.error) as error:
             raise BadCheckpoint(f"{path.name} is damaged: {error}") from None
 

@@ -1,6 +1,6 @@
 """Whether the files a converted model is run from are what was converted: read through once, and again if they change.
 
-What was found is kept: a file of this size, time and inode had the digest of the manifest.
+What was found is kept: a file of this size, these times and this inode had the digest of the manifest.
 """
 
 from __future__ import annotations
@@ -32,15 +32,25 @@ def check_files(directory: Path, names: Iterable[str], kept: Path) -> None:
     key = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
     place = kept / f"verified-{key}.json"
     known, began = _known(place), time.monotonic()
-    found = {name: f"{files[name]['sha256']} {_mark(directory / name)}" for name in names if name in files}
+    names = list(names)
+    for name in names:
+        if name not in files:
+            raise BadCheckpoint(f"{directory / name} is not in {MANIFEST}; run `saywell convert` again")
+    found = {name: f"{files[name]['sha256']} {_mark(directory / name)}" for name in names}
     new = [name for name, mark in found.items() if known.get(name) != mark]
+    told = False
+
+    def tell(_done: int, _total: int) -> None:
+        nonlocal told
+        if not told and time.monotonic() - began > _LONG_S:
+            told = True
+            _log.warning("the files in %s are read through, once, until one changes", directory)
+
     for name in new:
-        if sha256(directory / name) != files[name]["sha256"]:
+        if sha256(directory / name, tell) != files[name]["sha256"]:
             raise BadCheckpoint(
                 f"{directory / name} is damaged: its digest is not the one in {MANIFEST}; run `saywell convert` again"
             )
-    if time.monotonic() - began > _LONG_S:
-        _log.info("the files in %s were read through, which took %.0f s", directory.name, time.monotonic() - began)
     if new:
         with suppress(OSError):  # where nothing can be kept they are read through each time
             write_atomically(place, json.dumps({**known, **found}).encode())
@@ -63,12 +73,12 @@ def _mark(path: Path) -> str:
         of = path.stat()
     except OSError as error:
         raise BadCheckpoint(f"{path} cannot be read: {error.strerror}") from error
-    return f"{of.st_size} {of.st_mtime_ns} {of.st_ino}"
+    return f"{of.st_size} {of.st_mtime_ns} {of.st_ctime_ns} {of.st_ino}"
 
 
 def _known(place: Path) -> dict[str, str]:
     try:
         found = json.loads(read_plain(place, _MOST_BYTES))
-    except (OSError, Damaged, ValueError):
+    except (OSError, Damaged, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -1,0 +1,136 @@
+"""What lies where a file should: a named pipe or an endless file is refused at once, a link to a file is followed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saywell.audio.decode import decode_file
+from saywell.commands import plan as plan_command
+from saywell.errors import SaywellError
+from saywell.files import Damaged, Irregular, open_file, read_plain
+from saywell.measured import model_digest
+from saywell.models import hibari
+from saywell.models.base import find_spec
+from saywell.models.dual_ar import offline
+from saywell.models.dual_ar.config import CodecConfig, Config
+from saywell.models.dual_ar.convert import read_manifest
+from saywell.models.dual_ar.tensors import TensorFile
+from saywell.models.dual_ar.tokenizer import read_ranks
+from saywell.models.hibari import package
+from saywell.settings import load_settings
+from saywell.weights import read_record
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are a POSIX thing")
+PROGRAM = (sys.executable, "-m", "saywell")
+
+
+@contextmanager
+def soon() -> Iterator[None]:
+    """What waits for ever is told from what answers."""
+
+    def late(*_: object) -> None:
+        raise AssertionError("it waits for ever")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, 5)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def make_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def hibari_file(path: Path) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(package, "home", lambda: path.parent)
+        patch.setitem(package.DIGESTS, path.name, "0" * 64)
+        return package.read(path.name)
+
+
+READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "model": ("saywell.json", lambda path: find_spec(None, path.parent)),
+    "manifest": ("saywell.json", lambda path: read_manifest(path.parent)),
+    "config": ("config.json", lambda path: Config.read(path.parent)),
+    "codec config": ("codec_config.json", lambda path: CodecConfig.read(path.parent)),
+    "tokenizer": ("tokenizer.tiktoken", read_ranks),
+    "tensors": ("model.safetensors", TensorFile),
+    "package": ("hibari.onnx", hibari_file),
+    "settings": ("saywell.toml", lambda path: load_settings(file=path, environ={})),
+    "machine": ("machine.json", plan_command._recorded),
+    "recording": ("voice.wav", decode_file),
+    "audio to encode": ("voice.wav", lambda path: offline.encode(path, path.parent, path.parent / "x.npy")),
+    "codes": ("codes.npy", lambda path: offline.read_codes(path, CodecConfig())),
+}
+
+
+@pytest.mark.parametrize("make", [make_pipe, make_endless])
+@pytest.mark.parametrize("reader", READERS)
+def test_what_never_ends_is_refused_at_once(tmp_path: Path, reader: str, make: Callable[[Path], None]) -> None:
+    name, read = READERS[reader]
+    make(tmp_path / name)
+    with soon(), pytest.raises((SaywellError, Irregular)) as caught:
+        read(tmp_path / name)
+    assert name in str(caught.value)
+
+
+def test_what_only_helps_is_left_out(tmp_path: Path) -> None:
+    make_pipe(tmp_path / "source.json")
+    make_pipe(tmp_path / "saywell.json")
+    with soon():
+        assert read_record(tmp_path) == {}
+        assert model_digest(hibari.spec("hibari", tmp_path))
+
+
+@pytest.mark.parametrize("command", [("-f",), ("hello", "--reference")])
+def test_a_command_says_it_in_a_sentence(tmp_path: Path, command: tuple[str, ...]) -> None:
+    make_pipe(tmp_path / "it")
+    done = subprocess.run(
+        [*PROGRAM, "say", *command, str(tmp_path / "it"), "-o", str(tmp_path / "x.wav")],
+        timeout=20,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"saywell: it is a pipe or a device, and a regular file is needed: {tmp_path / 'it'}"
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no names for open files here")
+def test_what_the_shell_has_opened_is_read_to_its_end() -> None:
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b"Hello.")
+        os.close(writing)
+        with soon(), open_file(Path(f"/dev/fd/{reading}")) as file:
+            assert file.read() == b"Hello."
+    finally:
+        os.close(reading)
+
+
+def test_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        open_file(tmp_path)
+    with pytest.raises(Damaged):
+        read_plain(tmp_path, 10)
+
+
+def test_a_record_of_nothing_but_brackets_is_none(tmp_path: Path) -> None:
+    (tmp_path / "source.json").write_text("[" * 100_000)
+    assert read_record(tmp_path) == {}
