@@ -1,0 +1,133 @@
+"""Graphs change with their version alone: a converted model of gigabytes is not written again for a comment.
+
+`python tests/test_dual_ar_graph_version.py` writes down what the graphs are now, under the version they have now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import onnx
+from onnx import helper, numpy_helper
+
+from saywell.models.dual_ar import fixture, graphs, graphs_ar, graphs_codec
+from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.layout import Shapes, codec_tensors, model_tensors
+
+KNOWN = Path(__file__).with_name("dual_ar_graphs.json")
+SIZES: dict[str, dict[str, Any]] = {
+    "s1-mini": {},
+    "s2-pro": {
+        "tie_word_embeddings": True,
+        "norm_fast_input": True,
+        "attention_qk_norm": False,
+        "attention_qkv_bias": True,
+        "attention_o_bias": True,
+        "fast_attention_qk_norm": True,
+        "fast_dim": 48,
+        "fast_intermediate_size": 96,
+    },
+}
+
+
+def weights(shapes: Shapes) -> dict[str, np.ndarray]:
+    """The same on every machine: no function of them is left to a library's rounding."""
+    random = np.random.default_rng(0)
+    return {name: random.integers(1, 64, shape).astype(np.float32) / 64 for name, shape in shapes.items()}
+
+
+def written() -> dict[str, dict[str, Any]]:
+    """File → what it is: structure exactly, numbers nearly, since libraries round them differently."""
+    found = {}
+    with TemporaryDirectory() as folder:
+        for size, differs in SIZES.items():
+            out = Path(folder) / size
+            out.mkdir()
+            config = Config.parse({**fixture.TINY, **differs}, fixture.TINY_CODEC)
+            model, ids = weights(model_tensors(config)), {"semantic_begin_id": 400, "im_end_id": 399}
+            graphs_ar.build_tables(model, out, **ids)
+            for precision in graphs_ar.PRECISIONS:
+                graphs_ar.build(config, model, out, precision, **ids)
+            found.update({f"{size}/{path.name}": described(path) for path in sorted(out.glob("*.[!d]*"))})
+        out, codec = Path(folder), weights(codec_tensors(fixture.TINY_CODEC))
+        graphs_codec.write_decoder(codec, fixture.TINY_CODEC, out)
+        graphs_codec.write_encoder(codec, fixture.TINY_CODEC, out)
+        found.update({path.name: described(path) for path in sorted(out.glob("*.onnx"))})
+    return found
+
+
+def described(path: Path) -> dict[str, Any]:
+    if path.suffix != ".onnx":
+        content = path.read_bytes()
+        return {"structure": hashlib.sha256(content).hexdigest()[:16], "numbers": []}
+    model = onnx.load(path)
+    structure = [model.ir_version, [(each.domain, each.version) for each in model.opset_import], shape(model.graph)]
+    constants = [numpy_helper.to_array(each) for each in model.graph.initializer]
+    digest = hashlib.sha256(json.dumps(structure, default=str).encode()).hexdigest()[:16]
+    return {"structure": digest, "numbers": [moment(each) for each in constants]}
+
+
+def shape(graph: onnx.GraphProto) -> list[Any]:
+    """Nodes, ports and the kinds of constants, bodies of loops included."""
+    ports = [
+        (
+            each.name,
+            each.type.tensor_type.elem_type,
+            [d.dim_param or d.dim_value for d in each.type.tensor_type.shape.dim],
+        )
+        for each in (*graph.input, *graph.output)
+    ]
+    # Names of some constants are made of their values, which may differ in the last bit.
+    names = {each.name: f"#{number}" for number, each in enumerate(graph.initializer)}
+    nodes = []
+    for node in graph.node:
+        attributes = [(each.name, attribute(each)) for each in sorted(node.attribute, key=lambda each: each.name)]
+        inputs = [names.get(each, "" if each.startswith("const.") and "." in each[6:] else each) for each in node.input]
+        nodes.append([node.domain, node.op_type, inputs, list(node.output), attributes])
+    return [nodes, ports, [(each.data_type, list(each.dims)) for each in graph.initializer]]
+
+
+def attribute(given: onnx.AttributeProto) -> Any:
+    value = helper.get_attribute_value(given)
+    return shape(value) if isinstance(value, onnx.GraphProto) else value
+
+
+def moment(array: np.ndarray) -> float:
+    """One number that tells values and their order."""
+    values = array.astype(np.float64).reshape(-1)
+    values = np.clip(values, -1e12, 1e12)  # "to the end" is a very large number
+    shifted = np.abs(values + np.abs(values).max(initial=0) / 3)
+    return float(f"{np.sum(shifted * (1 + np.arange(len(values)) * 0.6180339887 % 1)) / max(1, len(values)):.6g}")
+
+
+def test_graphs_change_with_their_version() -> None:
+    known, found = json.loads(KNOWN.read_text(encoding="utf-8")), written()
+    rule = (
+        "raise VERSION in graphs.py, so that models are written again, and FORMAT in convert.py if graphs written "
+        f"before cannot be run any more; then run python tests/{Path(__file__).name}"
+    )
+    changed = [
+        name for name in known["graphs"].keys() | found.keys() if not alike(known["graphs"].get(name), found.get(name))
+    ]
+    assert not changed, f"other graphs than before in {', '.join(sorted(changed))}: {rule}"
+    assert known["version"] == graphs.VERSION, f"the version is another: {rule}"
+
+
+def alike(known: dict[str, Any] | None, found: dict[str, Any] | None) -> bool:
+    if known is None or found is None or known["structure"] != found["structure"]:
+        return False
+    return len(known["numbers"]) == len(found["numbers"]) and np.allclose(known["numbers"], found["numbers"], rtol=1e-4)
+
+
+if __name__ == "__main__":
+    content = {"version": graphs.VERSION, "graphs": written()}
+    KNOWN.write_text(json.dumps(content) + "\n", encoding="utf-8")
