@@ -239,24 +239,6 @@ def test_options_of_a_recording_have_an_effect_or_are_refused(arguments: list[st
     assert says in done.stderr.decode()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["say", "Hello.", "--reference", "-", "-o", "x.wav"], "no standard input"),
-        (["say", "-", "-o", "x.wav"], "no standard input"),
-        (["say", "-o", "x.wav"], "nothing to say"),
-        (["voices", "--save", "anna", "--reference", "-"], "no standard input"),
-    ],
-)
-def test_where_there_is_no_standard_input_it_is_said(arguments: list[str], says: str) -> None:
-    closed = ["sh", "-c", 'exec "$@" <&-', "sh"]
-    done = subprocess.run([*closed, *PROGRAM, *arguments], capture_output=True, timeout=60)
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert says in done.stderr.decode()
-
-
-@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file without an end")
 @pytest.mark.parametrize("option", ["--file", "--reference"])
 def test_a_file_without_an_end_is_not_read_to_it(tmp_path: Path, option: str) -> None:
     text = [] if option == "--file" else ["Hello."]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import msgspec
 
@@ -153,16 +153,9 @@ def _text(job: Job) -> str:
             return _decoded(file.read(MOST_BYTES + 1), str(job.file))
     if job.text not in (None, "-"):
         return str(job.text)
-    if job.text is None and job.file is None and (sys.stdin is None or sys.stdin.isatty()):
+    if job.text is None and job.file is None and sys.stdin.isatty():
         raise InvalidRequest('nothing to say: saywell say "Hello there.", or pipe a text in, or --file', param="text")
-    return _decoded(_standard_input().read(MOST_BYTES + 1), "standard input")
-
-
-def _standard_input() -> BinaryIO:
-    """Raises InvalidRequest where there is none, as in some services."""
-    if sys.stdin is None:
-        raise InvalidRequest("there is no standard input here; name a file instead of -", param="file")
-    return sys.stdin.buffer
+    return _decoded(sys.stdin.buffer.read(MOST_BYTES + 1), "standard input")
 
 
 def _decoded(data: bytes, origin: str) -> str:
@@ -187,7 +180,7 @@ def _check_reference(job: Job) -> None:
 
 def read_reference(path: Path, transcript: str) -> Reference:
     """A recording to speak like, opened where a hostile file can do no harm; `-` is standard input."""
-    samples, rate = decode_file(_standard_input() if str(path) == "-" else path)
+    samples, rate = decode_file(sys.stdin.buffer if str(path) == "-" else path)
     return Reference(pcm=samples.tobytes(), sample_rate=rate, transcript=transcript)
 
 
