@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -69,11 +70,11 @@ def test_a_home_of_nobody_is_a_wrong_path() -> None:
 def test_settings_that_may_not_be_read_are_told_of_and_left_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    def forbidden(self: Path) -> bool:
-        raise PermissionError(13, "Permission denied", str(self))
+    def forbidden(path: Path, **_: object) -> BinaryIO:
+        raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(settings, "default_file", lambda: tmp_path / "saywell.toml")
-    monkeypatch.setattr(Path, "is_fifo", forbidden)
+    monkeypatch.setattr(settings, "open_file", forbidden)
     assert settings.load_settings(environ={}).wishes() == {}
     assert "saywell.toml" in caplog.text
     assert "Permission denied" in caplog.text

@@ -26,10 +26,11 @@ class Irregular(OSError):
     """No file that can be read to its end lies there; `strerror` says why, `filename` which."""
 
 
-def open_file(path: Path, *, links: bool = True) -> BinaryIO:
-    """A regular file, for reading; a named pipe, a socket or a device is refused at once. Raises OSError, Irregular.
+def open_file(path: Path, *, links: bool = True, devices: bool = False) -> BinaryIO:
+    """A regular file, for reading; a named pipe or a socket is refused at once. Raises OSError, Irregular.
 
-    What the shell has opened for this process, `<(…)` among it, is read like standard input.
+    `devices`: take those too, for somebody who reads so much and no more. What the shell has opened for this process,
+    `<(…)` among it, is read like standard input.
     """
     if _HANDED_OVER.fullmatch(str(path)):
         return path.open("rb")
@@ -43,7 +44,7 @@ def open_file(path: Path, *, links: bool = True) -> BinaryIO:
             raise _irregular(path) from None
         raise
     mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
+    if stat.S_ISREG(mode) or (devices and stat.S_ISCHR(mode)):
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
     if stat.S_ISDIR(mode):

@@ -324,7 +324,7 @@ def _read_toml(file: Path, *, needed: bool) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        with open_file(file) as opened:
+        with open_file(file, devices=True) as opened:
             data = opened.read(_MAX_FILE + 1)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error

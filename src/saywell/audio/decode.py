@@ -86,7 +86,7 @@ def decode_file(source: str | Path | IO[bytes]) -> tuple[Samples, int]:
     Raises OSError and what `decode` raises.
     """
     if isinstance(source, (str, Path)):
-        with open_file(Path(source)) as file:
+        with open_file(Path(source), devices=True) as file:
             return decode_file(file)
     return decode(source.read(FILE_BYTES + 1), max_bytes=FILE_BYTES)
 

@@ -36,7 +36,7 @@ def run(settings: Settings, machine: Path | None, *, as_json: bool) -> None:
 
 
 def _recorded(file: Path) -> Hardware:
-    with open_file(file) as opened:
+    with open_file(file, devices=True) as opened:
         data = opened.read(_MAX_BYTES + 1)
     try:
         if len(data) > _MAX_BYTES:

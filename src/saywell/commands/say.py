@@ -149,7 +149,7 @@ def _text(job: Job) -> str:
     if job.text not in (None, "-") and job.file is not None:
         raise InvalidRequest("give the text or --file, not both", param="text")
     if job.file is not None and str(job.file) != "-":
-        with open_file(job.file) as file:
+        with open_file(job.file, devices=True) as file:
             return _decoded(file.read(MOST_BYTES + 1), str(job.file))
     if job.text not in (None, "-"):
         return str(job.text)

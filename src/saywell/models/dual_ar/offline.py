@@ -31,7 +31,7 @@ def encode(audio: str | Path, model: str | Path, out: str | Path, *, threads: in
     Raises UnsupportedMedia and TooLarge from the sandbox that opens the file.
     """
     source, directory = Path(audio), Path(model)
-    with open_file(source) as file:
+    with open_file(source, devices=True) as file:
         data = file.read(MAX_AUDIO_BYTES + 1)  # not to the end: a device has none
     if len(data) > MAX_AUDIO_BYTES:
         raise TooLarge(f"{source} is over {MAX_AUDIO_BYTES >> 20} MB", param="audio")
