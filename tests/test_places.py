@@ -16,7 +16,7 @@ import pytest
 
 from fake_engine import PLAN, FakeEngine
 from saywell.engine.stream import Stream
-from saywell.errors import TooManyRequests
+from saywell.errors import Cancelled, TooManyRequests
 from saywell.server import service
 from saywell.server.places import Client, Place, Places
 from saywell.types import Request
@@ -109,6 +109,8 @@ def test_one_client_has_its_share_of_the_work_and_as_many_listeners_as_it_likes(
     mine, also_mine, other = clients
     for _ in range(5):
         places.enter(mine, lambda _: None).stream = stream(unread_s=60.0)  # made long ago, still listened to
+        ended = places.enter(mine, lambda _: None).stream = stream(unread_s=1.0)  # all made, its end not yet heard
+        ended.fail(Cancelled("over"))
     for client in (mine, also_mine):
         places.enter(client, lambda _: None).stream = stream(unread_s=0.0)
     with pytest.raises(TooManyRequests, match=said):

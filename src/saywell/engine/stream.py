@@ -173,6 +173,11 @@ class Stream:
                 self._error = error
                 self._wake()
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come, read or not."""
+        return self._closed or self._finished is not None or self._error is not None
+
     def _wake(self) -> None:
         self._changed.notify_all()
         if self._waker is not None:

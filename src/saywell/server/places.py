@@ -36,7 +36,7 @@ class Place:
         """`hang_up(grace_s)` ends the connection."""
         self.client = client
         self.stream: Stream | None = None
-        """What is spoken for it; None once all of it has been made."""
+        """What is spoken for it; None until it is submitted."""
         self.lost = False
         """It was given to another, and the connection is gone."""
         self._hang_up = hang_up
@@ -48,7 +48,7 @@ class Place:
     @property
     def due(self) -> bool:
         """Whether the engine has work to do for it."""
-        return self.stream is not None and self.stream.window.wants_more()
+        return self.stream is not None and not self.stream.ended and self.stream.window.wants_more()
 
     @property
     def blocked(self) -> bool:

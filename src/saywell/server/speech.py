@@ -70,7 +70,6 @@ async def whole_speech(
         finally:
             watch.cancel()
             stream.close()
-            place.stream = None
         report = service.spoke(audio.summary, before)
         data = await _off_loop(lambda: encode(audio.samples, audio.sample_rate, format))
     except BaseException:
