@@ -27,6 +27,7 @@ from saywell.models.dual_ar.linears import STEPS, Format, Linears, middle, quant
 from saywell.models.dual_ar.runtime_ar import BROKEN, ArRuntime, Running, _Buffers
 from saywell.models.dual_ar.sampling import Sampler, Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
+from test_dual_ar_graph_version import RELATIVE
 from test_plan import AUTOREGRESSIVE
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -87,17 +88,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 @pytest.fixture(scope="module")
 def relative(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """Another member of the family: everything that may differ does."""
-    differs = {
-        "tie_word_embeddings": True,
-        "scale_codebook_embeddings": True,
-        "norm_fast_input": True,
-        "attention_qk_norm": False,
-        "attention_qkv_bias": True,
-        "attention_o_bias": True,
-        "fast_attention_qk_norm": True,
-        "fast_dim": 48,
-        "fast_intermediate_size": 96,
-    }
+    differs = {**RELATIVE, "scale_codebook_embeddings": True}
     published = fixture.write(tmp_path_factory.mktemp("relative"), config=differs)
     return Model(published, tmp_path_factory.mktemp("graphs"))
 

@@ -169,9 +169,9 @@ OLD_NAMES: dict[str, tuple[str, Mapping[str, str | None]]] = {
     "CACHE_LIMIT": ("cache_entries", {}),
     "MAX_SEQ_LEN": ("max_frames", {}),
 }
+"""Variables of earlier programs: field, and what their values mean here (None: decide for me). A later row wins."""
 _SWITCHES = frozenset({"S1_MINI_COMPILE", "ENABLE_TORCH_COMPILE", "USE_ONNX"})
 """Those that are yes or no and nothing else."""
-"""Variables of earlier programs: field, and what their values mean here (None: decide for me). A later row wins."""
 
 
 def load_settings(

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from saywell import __version__
 from saywell.errors import MissingDependency, SaywellError, StorageFailure, UnknownModel
-from saywell.files import read_plain
+from saywell.files import read_plain, write_atomically
 from saywell.models.base import MANIFEST, find_spec
 
 _log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def _is_whole(kept: Path, made_from: dict[str, Any]) -> bool:
 
 def _convert(source: Path, kept: Path, made_from: dict[str, Any]) -> None:
     """What a killed run has left is gone on with; until the record is written nobody loads it."""
-    from saywell.models.dual_ar.convert import convert, write_atomically
+    from saywell.models.dual_ar.convert import convert
 
     kept.parent.mkdir(parents=True, exist_ok=True)
     with _alone(kept):
@@ -102,7 +102,7 @@ def _convert(source: Path, kept: Path, made_from: dict[str, Any]) -> None:
                 _log.warning("converting %s: %s", source.name, step)
 
         convert(source, kept, progress=progress)
-        write_atomically(kept.parent / RECORD, json.dumps(made_from) + "\n")
+        write_atomically(kept.parent / RECORD, json.dumps(made_from).encode())
         _log.warning("%s is converted", source.name)
 
 

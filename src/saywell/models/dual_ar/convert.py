@@ -93,7 +93,7 @@ class _Work:
         self.digests.pop(str(path), None)
         entry = {"bytes": path.stat().st_size, "sha256": self.digest(path), "from": made_from}
         self.manifest["files"][name] = entry
-        write_atomically(self.out / MANIFEST, json.dumps(self.manifest, indent=1) + "\n")
+        _write(self.out / MANIFEST, json.dumps(self.manifest, indent=1) + "\n")
 
 
 def convert(
@@ -287,8 +287,8 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}{_UNFINISHED}")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write all of `text` or nothing."""
+def _write(path: Path, text: str) -> None:
+    """All of it or nothing; unlike `files.write_atomically` for whoever may read the directory, as the graphs are."""
     temporary = _temporary(path)
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
