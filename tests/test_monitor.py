@@ -29,10 +29,10 @@ def test_this_machine() -> None:
 
 def test_looking_is_cheap() -> None:
     monitor.resources()
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(20):
         monitor.available_memory()
-    assert (time.perf_counter() - started) / 20 < 0.01
+    assert (time.process_time() - started) / 20 < 0.01
 
 
 def test_host_memory_without_groups(tmp_path: Path) -> None:

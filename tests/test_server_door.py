@@ -103,7 +103,7 @@ RAW = {
 async def test_raw_bodies(client, raw, status):
     began = time.perf_counter()
     answer = await client.post(SPEECH, content=raw, headers={"content-type": "application/json"})
-    assert time.perf_counter() - began < 1.0
+    assert time.perf_counter() - began < 2.0
     assert answer.status_code == status, answer.text
     if status != 200:
         error_of(answer)
@@ -136,7 +136,7 @@ async def test_a_long_body_is_refused_before_it_is_read(how, monkeypatch):
     async with open_client(engine=engine) as client:
         began = time.perf_counter()
         answer = await client.post("/tts" if form else SPEECH, content=flood(), headers=headers)
-    assert time.perf_counter() - began < 0.5
+    assert time.perf_counter() - began < 2.0
     # A multipart parser sees first that this is no multipart at all.
     assert answer.status_code == (400 if how == "form-data" else 413)
     error_of(answer)

