@@ -12,7 +12,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from saywell.hardware import detect
+from saywell.machine import detect
 
 _PACKAGES = ("saywell", "numpy", "onnxruntime", "faster-whisper", "ctranslate2", "speechmos")
 _LEFT = ("model", "voice", "precision")

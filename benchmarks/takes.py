@@ -20,7 +20,7 @@ from benchmarks.spectra import Print, spectrum, voice_print
 from benchmarks.weights import ROOT
 from benchmarks.word_errors import Score, score
 from saywell.errors import EngineFailure
-from saywell.footprint import Peak
+from saywell.machine.process_memory import Peak
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _TOLD = 2000
@@ -40,7 +40,7 @@ class Take:
     errors: Sequence[str]
     """Why each text failed; empty if it did not."""
     memory_bytes: int
-    """Most held by the process and its children, see `saywell.footprint`."""
+    """Most held by the process and its children, see `saywell.machine.process_memory`."""
     packages: Mapping[str, str]
     """Name → version of the engine's and of what computes for it."""
     hearing_threads: int = 1

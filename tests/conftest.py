@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from saywell.engine.engine import Engine
-from saywell.plan import Plan, Quantization
+from saywell.plan.plan import Plan, Quantization
 from saywell.types import ModelSpec
 from tiny_ar import family as tiny_ar
 

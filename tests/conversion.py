@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from saywell.models.dual_ar import convert as convert_module
-from saywell.models.dual_ar import convert_child
-from saywell.models.dual_ar.convert import PRECISIONS, read_manifest
+from saywell.models.dual_ar.convert import child
+from saywell.models.dual_ar.convert import convert as convert_module
+from saywell.models.dual_ar.convert.convert import PRECISIONS, read_manifest
 from saywell.models.dual_ar.errors import BadCheckpoint
 
 
@@ -29,11 +29,11 @@ def in_process(patch: pytest.MonkeyPatch) -> None:
 
     def run(kind: str, source: Path, out: Path, progress: Callable[[int, int], None]) -> None:
         said: list[dict[str, Any]] = []
-        patch.setattr(convert_child, "say", lambda **line: said.append(line))
-        if convert_child.main(kind, str(source), str(out)):
+        patch.setattr(child, "say", lambda **line: said.append(line))
+        if child.main(kind, str(source), str(out)):
             raise BadCheckpoint(said[-1]["refused"])
 
-    patch.setattr(convert_child, "limit", lambda size: None)
+    patch.setattr(child, "limit", lambda size: None)
     patch.setattr(convert_module, "_run_child", run)
 
 

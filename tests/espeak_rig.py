@@ -9,7 +9,7 @@ from saywell.models import espeak
 from saywell.models.base import DecodeJob
 from saywell.models.espeak import DEFAULT_VOICE
 from saywell.models.espeak.model import EspeakModel
-from saywell.plan import Plan, Quantization
+from saywell.plan.plan import Plan, Quantization
 from saywell.types import Frame, Request, Samples, Sequence
 
 TEXT = "The weather is very nice today and the children are playing in the garden."

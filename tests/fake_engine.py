@@ -20,9 +20,9 @@ from saywell.engine.admission import Admission
 from saywell.engine.launch import Decision
 from saywell.engine.stream import Stream
 from saywell.errors import EngineClosed, ModelFailure, SaywellError, Unavailable
-from saywell.hardware import Cpu, Hardware
-from saywell.plan import Plan, Quantization
-from saywell.relief import PressureReport
+from saywell.machine import Cpu, Hardware
+from saywell.plan.degradation import PressureReport
+from saywell.plan.plan import Plan, Quantization
 from saywell.settings import Settings
 from saywell.types import AudioChunk, ModelSpec, Request, Samples, Summary, Voice
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from saywell.commands.show import hardware_lines
 from saywell.errors import PlanError
-from saywell.hardware import Hardware
+from saywell.machine import Hardware
 from saywell.models.base import find_spec
-from saywell.plan import Plan, make_plan
+from saywell.plan.plan import Plan, make_plan
 from saywell.settings import Settings
 from saywell.types import ModelSpec
 

@@ -423,7 +423,7 @@ def test_an_application_with_python_built_in_does_not_start_itself(
             monkeypatch.setattr(sys, "frozen", frozen, raising=False)
             monkeypatch.setattr(sys, "executable", str(program))
             multiprocessing.set_executable(str(program))
-            for start in (lambda: decode(wav()), lambda: spawn("saywell.engine.worker")):
+            for start in (lambda: decode(wav()), lambda: spawn("saywell.engine.worker.process")):
                 with pytest.raises(Unavailable, match="set_executable"):
                     start()
             multiprocessing.set_executable(os.fsdecode(before))  # an application may say where a Python is

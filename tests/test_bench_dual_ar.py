@@ -13,8 +13,8 @@ from saywell.bench import dual_ar, dual_ar_ceiling, dual_ar_goals
 from saywell.bench import dual_ar_plots as plots
 from saywell.bench import dual_ar_report as report
 from saywell.errors import InvalidRequest
-from saywell.models.dual_ar import fixture
 from saywell.models.dual_ar.config import CodecConfig, Config
+from saywell.models.dual_ar.convert import fixture
 
 
 def row(**key: int) -> dict[str, object]:

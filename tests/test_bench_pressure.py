@@ -14,14 +14,14 @@ from rich.console import Console
 from saywell.bench import pressure, pressure_plots, pressure_report
 from saywell.bench.limits import Cage, caged
 from saywell.bench.pressure_child import TEXTS, Setup
-from saywell.memory import MIB
+from saywell.plan.memory import MIB
 from test_engine import until
 
 LOOK = """
 import sys, time
 from pathlib import Path
 from saywell.bench.limits import Cage, enter
-from saywell.monitor import memory
+from saywell.machine.monitor import memory
 enter(Cage(kind=sys.argv[1], bytes=int(sys.argv[2]), group=Path(sys.argv[3])))
 until = time.monotonic() + 20
 while time.monotonic() < until:

@@ -17,7 +17,7 @@ LOOK = """
 import json, sys
 from pathlib import Path
 from saywell.bench import limits
-from saywell.hardware import detect
+from saywell.machine import detect
 limits.join(Path(sys.argv[1]))
 found = detect()
 print(json.dumps([found.limits.quota, found.usable_cpus]))

@@ -13,7 +13,7 @@ import pytest
 from saywell.bench import limits, stability, stability_report
 from saywell.bench.limits import Cage, caged
 from saywell.bench.stability_child import VARIANTS, Setup, decision_for, text_of
-from saywell.memory import MIB
+from saywell.plan.memory import MIB
 
 EAT = """
 import sys

@@ -10,7 +10,7 @@ import pytest
 
 from saywell.bench import tune_check
 from saywell.bench.tune_check import Setup
-from saywell.tune import Judge
+from saywell.tune.search import Judge
 from test_tune_trials import MACHINE, SPEC, TESTS
 
 TWO_CORES = replace(MACHINE, cpu=replace(MACHINE.cpu, physical=2, logical=2, performance=2))

@@ -22,10 +22,10 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saywell import cache as cache_module
-from saywell.cache import DiskCache, MemoryCache, SingleFlight
 from saywell.files import Damaged, read_plain, write_atomically
-from saywell.sealed import Array, seal, unseal
+from saywell.voices import cache as cache_module
+from saywell.voices.cache import DiskCache, MemoryCache, SingleFlight
+from saywell.voices.sealed import Array, seal, unseal
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="about POSIX files")
 
@@ -509,7 +509,7 @@ WORKER = """
 import hashlib, os, random, sys, time
 from pathlib import Path
 import numpy as np
-from saywell.cache import DiskCache
+from saywell.voices.cache import DiskCache
 
 directory, log, seed, ops = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 disk = DiskCache(directory, int(sys.argv[5]))

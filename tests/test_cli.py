@@ -24,7 +24,7 @@ from saywell.commands import doctor as doctor_command
 from saywell.commands import play
 from saywell.commands.sinks import AtOnce
 from saywell.errors import MissingDependency, Unavailable
-from saywell.hardware import Hardware
+from saywell.machine import Hardware
 from saywell.models.espeak import binding
 from saywell.models.hibari import package
 from saywell.settings import Settings
@@ -144,7 +144,7 @@ def test_verbose_shows_machine_plan_and_figures_in_80_columns(tmp_path: Path) ->
 @pytest.mark.parametrize(("options", "told"), [([], False), (["--verbose"], True)])
 def test_what_the_engine_gives_up_is_told_to_who_asks(tmp_path: Path, options: list[str], told: bool) -> None:
     pressed = (
-        "from saywell import cli; from saywell.engine.pressure import Watch; start = Watch.start\n"
+        "from saywell import cli; from saywell.engine.pressure.watch import Watch; start = Watch.start\n"
         "def short(self):\n"
         "    start(self)\n"
         "    self.ran_out('a test')\n"

@@ -26,7 +26,7 @@ from s1_mini.config import settle
 from s1_mini.server import main
 from s1_mini.utils import get_vram_info
 from saywell.errors import MissingDependency, UnknownModel
-from saywell.hardware import Cpu, Hardware, Runtime
+from saywell.machine import Cpu, Hardware, Runtime
 from saywell.models.base import find_spec
 
 pytestmark = [
@@ -279,7 +279,7 @@ def test_a_model_that_lies_at_the_usual_place_speaks_unnamed(named, tmp_path, mo
 
 
 def test_a_published_checkpoint_is_converted_when_it_is_first_used(tmp_path, monkeypatch, caplog):
-    fixture = pytest.importorskip("saywell.models.dual_ar.fixture", exc_type=ImportError)
+    fixture = pytest.importorskip("saywell.models.dual_ar.convert.fixture", exc_type=ImportError)
     conversion.in_process(monkeypatch)
     place = fixture.write(tmp_path / "published")
     for _ in range(2):

@@ -19,9 +19,9 @@ import pytest
 import requests
 
 from saywell.errors import InvalidText, PlanError
-from saywell.hardware import GIB, Hardware
+from saywell.machine import GIB, Hardware
 from saywell.models.espeak import binding
-from saywell.plan import make_plan
+from saywell.plan.plan import make_plan
 from saywell.settings import OLD_NAMES, Settings
 from saywell.types import ModelSpec
 from smart_backend import OptimalConfig, SmartAdaptiveBackend, create_smart_backend

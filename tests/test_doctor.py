@@ -11,8 +11,8 @@ import pytest
 from machines import machine
 from saywell.commands import doctor
 from saywell.commands.doctor import Finding
-from saywell.hardware import Limits
-from saywell.monitor import Resources
+from saywell.machine import Limits
+from saywell.machine.monitor import Resources
 from saywell.settings import Settings
 
 GIB = 1 << 30

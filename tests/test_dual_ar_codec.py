@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import dual_ar_naive as naive
-from saywell.models.dual_ar import fixture
-from saywell.models.dual_ar.checkpoint import read_codec
-from saywell.models.dual_ar.codec_nets import Book, CausalConv, CausalTransConv, Codec, WindowTransformer
 from saywell.models.dual_ar.config import CodecConfig
+from saywell.models.dual_ar.convert import fixture
+from saywell.models.dual_ar.convert.checkpoint import read_codec
+from saywell.models.dual_ar.torch.codec_nets import Book, CausalConv, CausalTransConv, Codec, WindowTransformer
 
 
 @pytest.fixture(scope="module")

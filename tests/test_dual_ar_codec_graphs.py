@@ -14,18 +14,20 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saywell.arithmetic import exact_int8
 from saywell.bench import dual_ar_codec
 from saywell.errors import MissingDependency
-from saywell.executors.base import Threading
-from saywell.executors.onnx import Graph, GraphError
-from saywell.hardware import detect
-from saywell.models.dual_ar import fixture, graphs_codec, runtime_codec
-from saywell.models.dual_ar.checkpoint import fold_weight_norm, read_codec
-from saywell.models.dual_ar.codec_nets import Codec
+from saywell.machine import detect
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CodecConfig
-from saywell.models.dual_ar.graph_layers import sine_squared
-from saywell.models.dual_ar.runtime_codec import CodecDecoder, CodecEncoder, load_decoder, load_encoder
+from saywell.models.dual_ar.convert import fixture
+from saywell.models.dual_ar.convert.checkpoint import fold_weight_norm, read_codec
+from saywell.models.dual_ar.graphs import codec
+from saywell.models.dual_ar.graphs.layers import sine_squared
+from saywell.models.dual_ar.onnx import runtime_codec
+from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder, CodecEncoder, load_decoder, load_encoder
+from saywell.models.dual_ar.torch.codec_nets import Codec
+from saywell.plan.cpu_kernels import exact_int8
+from saywell.runtimes.base import Threading
+from saywell.runtimes.onnx import Graph, GraphError
 
 Floats = npt.NDArray[np.float32]
 THREADING = Threading(threads=2)
@@ -47,8 +49,8 @@ class Rig:
         self.sizes, self.directory = sizes, directory
         self.net = Codec.load(sizes, weights)
         arrays = {name: each.numpy() for name, each in weights.items()}
-        graphs_codec.write_decoder(arrays, sizes, directory)
-        graphs_codec.write_encoder(arrays, sizes, directory)
+        codec.write_decoder(arrays, sizes, directory)
+        codec.write_encoder(arrays, sizes, directory)
         self._decoders: dict[str, CodecDecoder] = {}
 
     def decoder(self, variant: str) -> CodecDecoder:

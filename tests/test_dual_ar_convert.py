@@ -23,13 +23,13 @@ import torch
 import conversion
 from conversion import convert_here
 from saywell.errors import MissingDependency
-from saywell.models.dual_ar import convert as convert_module
-from saywell.models.dual_ar import fixture
-from saywell.models.dual_ar.codec_nets import Codec
-from saywell.models.dual_ar.convert import convert, read_manifest, verify
+from saywell.models.dual_ar.convert import convert as convert_module
+from saywell.models.dual_ar.convert import fixture
+from saywell.models.dual_ar.convert.convert import convert, read_manifest, verify
+from saywell.models.dual_ar.convert.tensors import TensorFile
 from saywell.models.dual_ar.errors import BadCheckpoint
-from saywell.models.dual_ar.nets import DualAR
-from saywell.models.dual_ar.tensors import TensorFile
+from saywell.models.dual_ar.torch.codec_nets import Codec
+from saywell.models.dual_ar.torch.nets import DualAR
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +289,7 @@ def test_codec_of_another_size_is_refused(checkpoint: Path, tmp_path: Path) -> N
 def test_child_is_limited(published: Path, tmp_path: Path) -> None:
     pytest.importorskip("resource")
     program = (
-        "import resource, sys; from saywell.models.dual_ar import convert_child as c; c.limit(1000);"
+        "import resource, sys; from saywell.models.dual_ar.convert import child as c; c.limit(1000);"
         "print(*(resource.getrlimit(n)[0] for n in (resource.RLIMIT_AS, resource.RLIMIT_CORE)), 'torch' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
@@ -299,7 +299,7 @@ def test_child_is_limited(published: Path, tmp_path: Path) -> None:
 
 def test_whole_conversion_with_its_process_but_without_torch_here(published: Path, tmp_path: Path) -> None:
     program = (
-        "import sys; from saywell.models.dual_ar.convert import convert;"
+        "import sys; from saywell.models.dual_ar.convert.convert import convert;"
         f"convert({str(published)!r}, {str(tmp_path)!r}, precisions=('fp32',), progress=lambda *said: print(*said));"
         "print('torch' in sys.modules)"
     )

@@ -15,16 +15,17 @@ import pytest
 import torch
 
 from conversion import convert_here
-from saywell.executors.base import Threading
-from saywell.models.dual_ar import fixture, nets
-from saywell.models.dual_ar.checkpoint import read_codec, read_model
-from saywell.models.dual_ar.codec_nets import Codec
 from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.convert import fixture
+from saywell.models.dual_ar.convert.checkpoint import read_codec, read_model
 from saywell.models.dual_ar.facts import facts
-from saywell.models.dual_ar.runtime_ar import ArRuntime
-from saywell.models.dual_ar.runtime_codec import load_decoder
+from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime
+from saywell.models.dual_ar.onnx.runtime_codec import load_decoder
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
+from saywell.models.dual_ar.torch import nets
+from saywell.models.dual_ar.torch.codec_nets import Codec
+from saywell.runtimes.base import Threading
 from test_dual_ar_graphs import logits_of, speak
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

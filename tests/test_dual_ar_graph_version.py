@@ -19,8 +19,9 @@ pytest.importorskip("torch")
 import onnx
 from onnx import helper, numpy_helper
 
-from saywell.models.dual_ar import fixture, graphs, graphs_ar, graphs_codec
 from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.convert import fixture
+from saywell.models.dual_ar.graphs import ar, build
 from saywell.models.dual_ar.layout import Shapes, codec_tensors, model_tensors
 
 KNOWN = Path(__file__).with_name("dual_ar_graphs.json")
@@ -53,13 +54,13 @@ def written() -> dict[str, dict[str, Any]]:
             out.mkdir()
             config = Config.parse({**fixture.TINY, **differs}, fixture.TINY_CODEC)
             model, ids = weights(model_tensors(config)), {"semantic_begin_id": 400, "im_end_id": 399}
-            graphs_ar.build_tables(model, out, **ids)
-            for precision in graphs_ar.PRECISIONS:
-                graphs_ar.build(config, model, out, precision, **ids)
+            ar.build_tables(model, out, **ids)
+            for precision in ar.PRECISIONS:
+                ar.build(config, model, out, precision, **ids)
             found.update({f"{size}/{path.name}": described(path) for path in sorted(out.glob("*.[!d]*"))})
         out, codec = Path(folder), weights(codec_tensors(fixture.TINY_CODEC))
-        graphs_codec.write_decoder(codec, fixture.TINY_CODEC, out)
-        graphs_codec.write_encoder(codec, fixture.TINY_CODEC, out)
+        codec.write_decoder(codec, fixture.TINY_CODEC, out)
+        codec.write_encoder(codec, fixture.TINY_CODEC, out)
         found.update({path.name: described(path) for path in sorted(out.glob("*.onnx"))})
     return found
 
@@ -111,14 +112,14 @@ def moment(array: np.ndarray) -> float:
 def test_graphs_change_with_their_version() -> None:
     known, found = json.loads(KNOWN.read_text(encoding="utf-8")), written()
     rule = (
-        "raise VERSION in graphs.py, so that models are written again, and FORMAT in convert.py if graphs written "
+        "raise VERSION in build.py, so that models are written again, and FORMAT in convert.py if graphs written "
         f"before cannot be run any more; then run python tests/{Path(__file__).name}"
     )
     changed = [
         name for name in known["graphs"].keys() | found.keys() if not alike(known["graphs"].get(name), found.get(name))
     ]
     assert not changed, f"other graphs than before in {', '.join(sorted(changed))}: {rule}"
-    assert known["version"] == graphs.VERSION, f"the version is another: {rule}"
+    assert known["version"] == build.VERSION, f"the version is another: {rule}"
 
 
 def alike(known: dict[str, Any] | None, found: dict[str, Any] | None) -> bool:
@@ -128,5 +129,5 @@ def alike(known: dict[str, Any] | None, found: dict[str, Any] | None) -> bool:
 
 
 if __name__ == "__main__":
-    content = {"version": graphs.VERSION, "graphs": written()}
+    content = {"version": build.VERSION, "graphs": written()}
     KNOWN.write_text(json.dumps(content) + "\n", encoding="utf-8")

@@ -13,20 +13,22 @@ import numpy as np
 import pytest
 import torch
 
-from saywell.arithmetic import activation_bits
 from saywell.errors import TooLarge, Unavailable
-from saywell.executors.base import Threading
-from saywell.executors.onnx import Graph
-from saywell.hardware import detect
-from saywell.models.dual_ar import ar_calibrate, fixture, graphs_ar, graphs_draw, nets
-from saywell.models.dual_ar.ar_files import CODES_FILE
-from saywell.models.dual_ar.ar_writer import ArWriter, External
-from saywell.models.dual_ar.checkpoint import read_model
+from saywell.machine import detect
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.linears import STEPS, Format, Linears, middle, quantize_blocks, quantize_rows, step
-from saywell.models.dual_ar.runtime_ar import BROKEN, ArRuntime, Running, _Buffers
+from saywell.models.dual_ar.convert import calibrate, fixture
+from saywell.models.dual_ar.convert.checkpoint import read_model
+from saywell.models.dual_ar.graphs import ar, draw
+from saywell.models.dual_ar.graphs.ar_writer import ArWriter, External
+from saywell.models.dual_ar.graphs.linears import STEPS, Format, Linears, middle, quantize_blocks, quantize_rows, step
+from saywell.models.dual_ar.onnx.ar_files import CODES_FILE
+from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running, _Buffers
 from saywell.models.dual_ar.sampling import Sampler, Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
+from saywell.models.dual_ar.torch import nets
+from saywell.plan.cpu_kernels import activation_bits
+from saywell.runtimes.base import Threading
+from saywell.runtimes.onnx import Graph
 from test_dual_ar_graph_version import RELATIVE
 from test_plan import AUTOREGRESSIVE
 
@@ -56,11 +58,11 @@ class Model:
         self.begin = tokenizer.semantic_begin_id
         ids = {"semantic_begin_id": self.begin, "im_end_id": tokenizer.im_end_id}
         (out / "config.json").write_text(json.dumps(self.config.to_json()), encoding="utf-8")
-        graphs_ar.build_tables(weights, out, **ids)
+        ar.build_tables(weights, out, **ids)
         for precision in PRECISIONS:
-            graphs_ar.build(self.config, weights, out, precision, **ids)
+            ar.build(self.config, weights, out, precision, **ids)
             if precision != "fp32":
-                ar_calibrate.write_scales(out, out, precision, [self.prompt(20, 7), self.prompt(9, 8)], threads=1)
+                calibrate.write_scales(out, out, precision, [self.prompt(20, 7), self.prompt(9, 8)], threads=1)
 
     def prompt(self, length: int, seed: int) -> np.ndarray:
         """Half audio, half text."""
@@ -129,7 +131,7 @@ def test_no_product_overflows_here(fmt: Format, tmp_path: Path) -> None:
     x = g.input("x", ["M", columns])
     g.output("y", Linears(g, fmt, x)(x, "w", codes), ["M", rows])
     external.close()
-    graph = graphs_ar.with_activation_bits(g.model(), bits)
+    graph = ar.with_activation_bits(g.model(), bits)
     (tmp_path / "product.onnx").write_bytes(graph.SerializeToString())
     product = Graph(tmp_path / "product.onnx", Threading(threads=1))
     for count in (1, 2, 7, 8):
@@ -218,7 +220,7 @@ def test_a_kept_prefix_is_as_good_as_reading_it_again(model: Model, precision: s
 def test_a_long_prompt_goes_in_pieces(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime, prompt = model.runtime("fp32", "fp32"), model.prompt(50, 1)
     wanted = logits_of(runtime, prompt)
-    monkeypatch.setattr("saywell.models.dual_ar.runtime_ar.CHUNK", 16)
+    monkeypatch.setattr("saywell.models.dual_ar.onnx.runtime_ar.CHUNK", 16)
     np.testing.assert_allclose(logits_of(runtime, prompt), wanted, atol=1e-4)
 
 
@@ -273,8 +275,8 @@ import sys
 sys.modules.update(onnx=None, torch=None)
 import numpy as np
 from pathlib import Path
-from saywell.executors.base import Threading
-from saywell.models.dual_ar.runtime_ar import ArRuntime
+from saywell.runtimes.base import Threading
+from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime
 from saywell.models.dual_ar.sampling import Sampling
 runtime = ArRuntime(Path({str(model.path)!r}), "int4", Threading(), slots=1, max_len=64)
 running = runtime.prefill(np.zeros((1 + runtime.config.num_codebooks, 3), np.int64), Sampling())
@@ -301,10 +303,10 @@ def drawer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     size, out = request.param, tmp_path_factory.mktemp("draw")
     external = External(out / "draw.data")
     g = ArWriter("draw", external)
-    given = graphs_draw.inputs(g, 2)
+    given = draw.inputs(g, 2)
     logits, turn = g.input("logits", ["B", size]), g.const(0, np.int64)
-    g.output("semantic", graphs_draw.semantic(g, logits, size, given), ["B"], 7)
-    g.output("residual", graphs_draw.residual(g, logits, size, turn, given), ["B"], 7)
+    g.output("semantic", draw.semantic(g, logits, size, given), ["B"], 7)
+    g.output("residual", draw.residual(g, logits, size, turn, given), ["B"], 7)
     external.close()
     (out / "draw.onnx").write_bytes(g.model().SerializeToString())
     return Graph(out / "draw.onnx", Threading()), size

@@ -15,20 +15,23 @@ import torch
 
 from conftest import TINY_PLAN
 from conversion import convert_here
-from saywell import memory
 from saywell.engine.engine import Engine
 from saywell.engine.launch import decide
 from saywell.errors import BadAudio, InvalidRequest, MissingDependency, OutOfMemory, TooLarge, UnknownVoice
 from saywell.models.base import find_spec
-from saywell.models.dual_ar import ar_files, fixture, nets, prompt
-from saywell.models.dual_ar.codec_nets import Codec
+from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.guards import LONGEST_PERIOD, Guard
 from saywell.models.dual_ar.model import DualArModel
-from saywell.models.dual_ar.runtime_codec import CodecDecoder
+from saywell.models.dual_ar.onnx import ar_files
+from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
-from saywell.plan import Plan
+from saywell.models.dual_ar.torch import nets
+from saywell.models.dual_ar.torch.codec_nets import Codec
+from saywell.plan import memory
+from saywell.plan.plan import Plan
 from saywell.settings import Settings
 from saywell.types import Audio, AudioChunk, Frame, Reference, Request, SamplingParams, Sequence
 from test_audio_recording import babble

@@ -14,12 +14,13 @@ import torch
 
 import dual_ar_naive as naive
 from saywell.errors import InvalidRequest, ModelFailure, TooLarge
-from saywell.models.dual_ar import fixture, prompt
-from saywell.models.dual_ar.checkpoint import read_model
+from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.nets import DualAR, RMSNorm, generate, rotary_table, rotate
+from saywell.models.dual_ar.convert import fixture
+from saywell.models.dual_ar.convert.checkpoint import read_model
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
+from saywell.models.dual_ar.torch.nets import DualAR, RMSNorm, generate, rotary_table, rotate
 
 GREEDY = Sampling(temperature=0.0, repetition_penalty=1.0)
 VARIANTS: dict[str, dict[str, Any]] = {

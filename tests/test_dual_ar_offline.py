@@ -13,10 +13,10 @@ import torch
 
 from conversion import convert_here
 from saywell.errors import InvalidRequest, UnsupportedMedia
-from saywell.models.dual_ar import fixture
-from saywell.models.dual_ar.codec_nets import Codec
 from saywell.models.dual_ar.config import CodecConfig
+from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.offline import decode, encode, read_codes
+from saywell.models.dual_ar.torch.codec_nets import Codec
 
 TINY = fixture.TINY_CODEC
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from saywell import sources, weights
 from saywell.errors import Forbidden, InvalidRequest, MissingDependency, Unavailable, UnknownModel
-from saywell.weights import BadDownload, Interrupted, LicenceNotAccepted, pull, read_record
+from saywell.hub import sources, weights
+from saywell.hub.weights import BadDownload, Interrupted, LicenceNotAccepted, pull, read_record
 
 REPO = sources.SOURCES["s1-mini"].repo
 TOKEN = "hf_secret_token"
@@ -315,13 +315,13 @@ def test_nobody_there(tmp_path: Path) -> None:
 
 def test_without_the_hub_library_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    monkeypatch.delitem(sys.modules, "saywell.hub", raising=False)
+    monkeypatch.delitem(sys.modules, "saywell.hub.client", raising=False)
     with pytest.raises(MissingDependency, match=r"saywell\[hub\]"):
         pull("s1-mini", tmp_path, accept_licence=True)
 
 
 def test_endpoint_of_the_environment(hub: StandIn, tmp_path: Path) -> None:
-    program = f"from saywell.weights import pull; print(pull('s1-mini', {str(tmp_path)!r}, accept_licence=True))"
+    program = f"from saywell.hub.weights import pull; print(pull('s1-mini', {str(tmp_path)!r}, accept_licence=True))"
     environment = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "home")}
     hub.gated = True
     out = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
@@ -330,6 +330,6 @@ def test_endpoint_of_the_environment(hub: StandIn, tmp_path: Path) -> None:
 
 def test_catalogue_imports_nothing_heavy() -> None:
     program = (
-        "import sys, saywell.weights; print([m for m in ('torch', 'huggingface_hub', 'numpy') if m in sys.modules])"
+        "import sys, saywell.hub.weights; print([m for m in ('torch', 'huggingface_hub', 'numpy') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"

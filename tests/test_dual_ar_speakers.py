@@ -17,15 +17,17 @@ import pytest
 from conversion import convert_here, write_down
 from saywell.audio.recording import prepare
 from saywell.errors import InvalidRequest, ModelFailure, OutOfMemory, UnknownVoice
-from saywell.executors.base import Threading
-from saywell.executors.onnx import GraphError
-from saywell.models.dual_ar import fixture, graphs_codec, speakers
-from saywell.models.dual_ar.codec_files import ENCODE
+from saywell.models.dual_ar import speakers
 from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.convert import fixture
+from saywell.models.dual_ar.convert.tensors import TensorFile
 from saywell.models.dual_ar.errors import BadCheckpoint
-from saywell.models.dual_ar.runtime_codec import CodecEncoder, load_encoder
+from saywell.models.dual_ar.graphs import codec
+from saywell.models.dual_ar.onnx.codec_files import ENCODE
+from saywell.models.dual_ar.onnx.runtime_codec import CodecEncoder, load_encoder
 from saywell.models.dual_ar.speakers import DEFAULT, Speakers, model_digest
-from saywell.models.dual_ar.tensors import TensorFile
+from saywell.runtimes.base import Threading
+from saywell.runtimes.onnx import GraphError
 from saywell.types import ModelSpec, Reference, Samples
 from test_audio_recording import babble
 
@@ -36,7 +38,7 @@ def convert_tiny(out: Path, seed: int = 0) -> Path:
     """Tensors and the encoder's graph."""
     path = convert_here(fixture.write(out / "published", seed=seed), out / "model", precisions=())
     weights = TensorFile(path / "codec.safetensors").arrays()
-    write_down(path, graphs_codec.write_encoder(weights, Config.read(path).codec, path))
+    write_down(path, codec.write_encoder(weights, Config.read(path).codec, path))
     return path
 
 

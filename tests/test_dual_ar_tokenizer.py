@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saywell.models.dual_ar import fixture
 from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.tokenizer import CONTROL, Tokenizer, read_ranks, special_names
 

@@ -30,9 +30,9 @@ from saywell.errors import (
     TooManyRequests,
     UnknownVoice,
 )
-from saywell.executors.onnx import GraphError
 from saywell.models.base import DecodeJob, SequenceError
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
+from saywell.runtimes.onnx import GraphError
 from saywell.types import Frame, Request, Samples, SamplingParams, Sequence, Timestamp
 from tiny_ar import family as tiny_ar
 

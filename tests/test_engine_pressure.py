@@ -16,11 +16,11 @@ import pytest
 from conftest import TINY_PLAN
 from saywell.engine import loop as loop_module
 from saywell.engine.engine import Engine
-from saywell.engine.pressure import Watch
+from saywell.engine.pressure.watch import Watch
 from saywell.errors import ModelFailure, Unavailable
-from saywell.monitor import Resources
-from saywell.plan import Plan
-from saywell.relief import GONE, SLOWLY, Timing
+from saywell.machine.monitor import Resources
+from saywell.plan.degradation import GONE, SLOWLY, Timing
+from saywell.plan.plan import Plan
 from saywell.types import Frame, ModelSpec, Samples, Sequence
 from test_engine import LONG, ask, until
 from tiny_ar import family as tiny_ar
@@ -114,10 +114,10 @@ def rig() -> Iterator[Callable[..., Rig]]:
 
 def test_every_step_is_taken_shown_and_logged_with_its_reason(rig, caplog) -> None:
     it = rig()
-    caplog.set_level(logging.WARNING, "saywell.engine.pressure")
+    caplog.set_level(logging.WARNING, "saywell.engine.pressure.watch")
 
     def said() -> str:
-        return [each.message for each in caplog.records if each.name == "saywell.engine.pressure"][-1]
+        return [each.message for each in caplog.records if each.name == "saywell.engine.pressure.watch"][-1]
 
     for level in range(1, 7):
         it.see(CRITICAL)

@@ -15,13 +15,13 @@ from onnx import TensorProto, helper
 from conftest import TINY_PLAN
 from saywell.engine import loop as loop_module
 from saywell.engine.engine import Engine
-from saywell.engine.recovery import ran_out
+from saywell.engine.pressure.recovery import ran_out
 from saywell.errors import ModelFailure, OutOfMemory
-from saywell.executors.onnx import GraphError
+from saywell.machine.monitor import Resources
 from saywell.models.base import DecodeJob, SequenceError
-from saywell.monitor import Resources
-from saywell.plan import Plan
-from saywell.relief import Timing
+from saywell.plan.degradation import Timing
+from saywell.plan.plan import Plan
+from saywell.runtimes.onnx import GraphError
 from saywell.types import Frame, ModelSpec, Reference, Request, Samples, Sequence
 from test_engine import LONG, ask, until
 from tiny_ar import family as tiny_ar

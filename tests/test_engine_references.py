@@ -14,7 +14,7 @@ import pytest
 from conftest import TINY
 from saywell.engine.engine import Engine
 from saywell.errors import EngineClosed, ModelFailure, SaywellError
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
 from saywell.types import ModelSpec, Reference, Request
 from test_engine import ask, until
 from tiny_ar import family as tiny_ar

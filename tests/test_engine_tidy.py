@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from conftest import TINY_PLAN
-from saywell.engine import client as client_module
-from saywell.engine.client import EngineClient
 from saywell.engine.engine import Engine
+from saywell.engine.worker import client as client_module
+from saywell.engine.worker.client import EngineClient
 from saywell.errors import Unavailable
-from saywell.monitor import Resources
-from saywell.plan import Plan
-from saywell.relief import Timing
+from saywell.machine.monitor import Resources
+from saywell.plan.degradation import Timing
+from saywell.plan.plan import Plan
 from saywell.types import Request
 from tiny_ar import family as tiny_ar
 

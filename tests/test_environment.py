@@ -18,9 +18,9 @@ import pytest
 from saywell import settings
 from saywell.commands import tune
 from saywell.errors import PlanError, StorageFailure
-from saywell.hardware import detect, devices
-from saywell.measured import Record, Store
+from saywell.machine import detect, devices
 from saywell.models.base import find_spec
+from saywell.plan.measured import Record, Store
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = [sys.executable, "-m", "saywell"]
@@ -207,7 +207,7 @@ def test_what_was_measured_is_shown_though_it_cannot_be_kept(
     store = Store(tmp_path, hardware, spec)
     store.check()
     assert list((tmp_path / "measured").iterdir()) == []
-    monkeypatch.setattr("saywell.measured.write_atomically", full)
+    monkeypatch.setattr("saywell.plan.measured.write_atomically", full)
     record = Record(model="hibari", goal="latency", when="", seconds=1.0, best={}, chosen={}, trials=[])
     with pytest.raises(StorageFailure, match="SAYWELL_DATA_DIR"):
         store.save(record)
@@ -225,7 +225,7 @@ def test_measurements_that_may_not_be_read_are_told_of_once(
     def forbidden(*_: object) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("saywell.measured.read_plain", forbidden)
+    monkeypatch.setattr("saywell.plan.measured.read_plain", forbidden)
     store = Store(tmp_path, detect(), find_spec("hibari"))
     with caplog.at_level(logging.WARNING):
         assert (store.load(), store.weighed(), store.load()) == (None, None, None)

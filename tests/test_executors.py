@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from saywell.executors.base import Threading
-from saywell.executors.onnx import Graph, GraphError
-from saywell.executors.pages import new_ranges
+from saywell.runtimes.base import Threading
+from saywell.runtimes.onnx import Graph, GraphError
+from saywell.runtimes.pages import new_ranges
 
 
 @pytest.fixture

@@ -17,17 +17,17 @@ from saywell.audio.decode import decode_file
 from saywell.commands import plan as plan_command
 from saywell.errors import SaywellError, TooLarge
 from saywell.files import Damaged, Irregular, open_file, read_plain
-from saywell.measured import model_digest
+from saywell.hub.weights import read_record
 from saywell.models import hibari
 from saywell.models.base import find_spec
 from saywell.models.dual_ar import offline
 from saywell.models.dual_ar.config import CodecConfig, Config
-from saywell.models.dual_ar.convert import read_manifest
-from saywell.models.dual_ar.tensors import TensorFile
+from saywell.models.dual_ar.convert.convert import read_manifest
+from saywell.models.dual_ar.convert.tensors import TensorFile
 from saywell.models.dual_ar.tokenizer import read_ranks
 from saywell.models.hibari import package
+from saywell.plan.measured import model_digest
 from saywell.settings import load_settings
-from saywell.weights import read_record
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are a POSIX thing")
 PROGRAM = (sys.executable, "-m", "saywell")

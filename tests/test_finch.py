@@ -24,11 +24,11 @@ from rapidfuzz.distance import Levenshtein
 from benchmarks.spectra import nearest, spectrum, voice_print
 from conftest import FINCH, TINY_PLAN
 from conversion import convert_here
-from saywell import memory
 from saywell.audio.decode import decode_file
 from saywell.engine.engine import Engine
 from saywell.errors import BadAudio
 from saywell.models.base import find_spec
+from saywell.plan import memory
 from saywell.types import AudioChunk, Reference, Request, SamplingParams
 
 torch = pytest.importorskip("torch")

@@ -16,7 +16,7 @@ import conversion
 from saywell.errors import MissingDependency, StorageFailure, UnknownModel
 from saywell.models import first_use
 from saywell.models.base import find_spec
-from saywell.models.dual_ar import convert as convert_module
+from saywell.models.dual_ar.convert import convert as convert_module
 from saywell.models.first_use import converted
 
 pytest.importorskip("torch")
@@ -24,7 +24,7 @@ pytest.importorskip("torch")
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from saywell.models.dual_ar import fixture
+    from saywell.models.dual_ar.convert import fixture
 
     return fixture.write(tmp_path_factory.mktemp("published"))
 
@@ -125,7 +125,7 @@ def test_what_is_missing_is_said_with_the_command_that_helps(checkpoint, tmp_pat
 
 
 def test_graphs_cannot_be_written_without_onnx_and_nothing_is_begun(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "saywell.models.dual_ar.graphs", None)
+    monkeypatch.setitem(sys.modules, "saywell.models.dual_ar.graphs.build", None)
     with pytest.raises(MissingDependency, match=r"pip install 'saywell\[convert\]'"):
         converted(checkpoint, tmp_path / "data")
     assert not list((tmp_path / "data").rglob("*.safetensors"))

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from machines import S1_MINI
-from saywell.hardware import GIB, Cpu, Gpu, Hardware, Limits, Runtime, cgroup, detect, devices, macos, windows
-from saywell.hardware.tier import cpu_tier, fanless
-from saywell.plan import make_plan
+from saywell.machine import GIB, Cpu, Gpu, Hardware, Limits, Runtime, cgroup, detect, devices, macos, windows
+from saywell.machine.tier import cpu_tier, fanless
+from saywell.plan.plan import make_plan
 from saywell.settings import Settings
 
 MACHINES = sorted(Path(__file__).with_name("hardware").glob("*.json"))
@@ -440,7 +440,7 @@ def test_affinity_of_this_process_is_seen() -> None:
 def test_detecting_does_not_import_torch() -> None:
     import subprocess
 
-    code = "import sys; from saywell.hardware import detect; detect(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from saywell.machine import detect; detect(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -24,11 +24,11 @@ from benchmarks.hearing import Clip, hear
 from benchmarks.held_out import sentences
 from benchmarks.mos import SCALES, judge_all
 from benchmarks.takes import listen
-from saywell import sources
 from saywell.cli import app
 from saywell.engine import launch
 from saywell.engine.engine import Engine
 from saywell.errors import MissingDependency, ModelFailure, UnknownVoice
+from saywell.hub import sources
 from saywell.models.base import find_spec, load_family
 from saywell.models.hibari import acoustic, package
 from saywell.models.hibari.reader import Reader, unpack

@@ -9,13 +9,13 @@ import pytest
 from conftest import TINY_PLAN
 from fake_engine import HARDWARE
 from machines import ESPEAK, machine
-from saywell.hardware import Limits
-from saywell.insights import expected_rtf, insights
-from saywell.measured import Chosen, Record, Trial
-from saywell.metrics import Metrics
-from saywell.monitor import Resources
-from saywell.plan import Plan, Reason, make_plan
-from saywell.relief import PressureReport
+from saywell.machine import Limits
+from saywell.machine.monitor import Resources
+from saywell.plan.degradation import PressureReport
+from saywell.plan.insights import expected_rtf, insights
+from saywell.plan.measured import Chosen, Record, Trial
+from saywell.plan.plan import Plan, Reason, make_plan
+from saywell.server.metrics import Metrics
 from saywell.settings import Settings
 from saywell.types import Summary
 

@@ -10,10 +10,10 @@ import pytest
 
 from saywell.engine.launch import decide, start
 from saywell.errors import OutOfMemory
-from saywell.hardware import Cpu, Hardware, Runtime
-from saywell.measured import FOLDER, Store
-from saywell.memory import Estimate, beside, busy, check, estimate, kv_bytes, mb
-from saywell.plan import Plan, make_plan
+from saywell.machine import Cpu, Hardware, Runtime
+from saywell.plan.measured import FOLDER, Store
+from saywell.plan.memory import Estimate, beside, busy, check, estimate, kv_bytes, mb
+from saywell.plan.plan import Plan, make_plan
 from saywell.settings import Settings, load_settings
 from saywell.types import ModelSpec
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from saywell.metrics import MAX_LABELS, WINDOW, Metrics
+from saywell.server.metrics import MAX_LABELS, WINDOW, Metrics
 from saywell.types import Summary
 
 

@@ -16,11 +16,11 @@ from conftest import TINY_PLAN
 from conversion import convert_here
 from saywell.errors import SaywellError
 from saywell.models.base import find_spec
-from saywell.models.dual_ar import fixture, verified
-from saywell.models.dual_ar.convert import MANIFEST, convert, sha256
+from saywell.models.dual_ar.convert import fixture, verified
+from saywell.models.dual_ar.convert.convert import MANIFEST, convert, sha256
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.model import DualArModel
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
 
 DATA = [
     "ar-fp32.data",

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from saywell import monitor
+from saywell.machine import monitor
 from test_hardware import MOUNT_V2, tree, v1_mount
 
 GIB = 1 << 30
@@ -142,7 +142,7 @@ def test_our_own_work_and_that_of_children_is_told_from_others() -> None:
 def test_a_worker_whose_parent_is_ours_too_is_counted_once() -> None:
     """Counted twice, its own work hides what other programs take."""
     code = (
-        "import os, time; from saywell.monitor import Monitor\n"
+        "import os, time; from saywell.machine.monitor import Monitor\n"
         "once, also = Monitor(), Monitor(also_own=(os.getpid(), os.getppid()))\n"
         "end = time.perf_counter() + 0.5\n"
         "while time.perf_counter() < end: pass\n"

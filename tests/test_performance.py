@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from fake_engine import FakeEngine, decision
 from saywell.cli import app
-from saywell.monitor import Resources
-from saywell.performance import performance
-from saywell.sensors.nvidia import GpuLoad
+from saywell.engine.performance import performance
+from saywell.machine.monitor import Resources
+from saywell.machine.sensors.nvidia import GpuLoad
 from saywell.server.app import create_app
 from saywell.types import Summary
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from saywell.engine.engine import Engine
-from saywell.executors import pinning
+from saywell.runtimes import pinning
 from saywell.types import Frame, Request, Sequence
 from tiny_ar import family as tiny_ar
 

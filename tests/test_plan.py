@@ -10,10 +10,10 @@ import pytest
 
 from machines import AUTOREGRESSIVE, ESPEAK, FIRST, MACHINES, S1_MINI, SPECS, kept, machine, snapshot
 from saywell.errors import PlanError
-from saywell.hardware import GIB, Limits, Runtime
-from saywell.plan import Measurement, Plan, Quantization, make_plan, shown
-from saywell.relief import steps
-from saywell.rules import Situation
+from saywell.machine import GIB, Limits, Runtime
+from saywell.plan.degradation import steps
+from saywell.plan.plan import Measurement, Plan, Quantization, make_plan, shown
+from saywell.plan.rules import Situation
 from saywell.settings import Settings, load_settings
 from saywell.types import ModelSpec
 

@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 
 from conftest import TINY_PLAN
-from saywell.monitor import Resources
-from saywell.plan import Reason
-from saywell.relief import (
+from saywell.machine.monitor import Resources
+from saywell.plan.degradation import (
     CALM,
     GONE,
     SLOWLY,
@@ -26,6 +25,7 @@ from saywell.relief import (
     relieve,
     steps,
 )
+from saywell.plan.plan import Reason
 from saywell.types import ModelSpec
 
 MIB, GIB = 1 << 20, 1 << 30

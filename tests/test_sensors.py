@@ -12,11 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from saywell.sensors import Heat, Sensors
-from saywell.sensors.linux import PI_THROTTLED, LinuxSensors
-from saywell.sensors.macos import MacSensors, speed_limit
-from saywell.sensors.nvidia import NvidiaSensors
-from saywell.sensors.windows import NOTE, WindowsSensors, from_web, from_wmi, merged
+from saywell.machine.sensors import Heat, Sensors
+from saywell.machine.sensors.linux import PI_THROTTLED, LinuxSensors
+from saywell.machine.sensors.macos import MacSensors, speed_limit
+from saywell.machine.sensors.nvidia import NvidiaSensors
+from saywell.machine.sensors.windows import NOTE, WindowsSensors, from_web, from_wmi, merged
 from test_hardware import tree
 
 RECORDED = Path(__file__).parent / "sensors"

@@ -31,7 +31,7 @@ class Program:
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "serve", "--port", "0", "--model", "espeak"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        )
         assert self.process.stdout is not None
         self.url = ""
         for line in self.process.stdout:
@@ -109,7 +109,9 @@ def test_a_stream_goes_on_where_it_was_when_its_worker_dies(program):
     long = (SENTENCE + " ") * 70
     golden = program.client.request(**program.ask(long, response_format="pcm")).content
     worker = next(
-        child for child in psutil.Process(program.process.pid).children() if "saywell.engine.worker" in child.cmdline()
+        child
+        for child in psutil.Process(program.process.pid).children()
+        if "saywell.engine.worker.process" in child.cmdline()
     )
     with program.client.stream(**program.ask(long, response_format="pcm")) as answer:
         pieces = answer.iter_raw()

@@ -8,13 +8,13 @@ import httpx
 import pytest
 
 from fake_engine import HARDWARE, PLAN, SPEC, FakeEngine, decision
-from saywell import memory
 from saywell.engine.admission import check_language
 from saywell.errors import InvalidRequest
-from saywell.hardware import GIB, Hardware
-from saywell.memory import MIB
-from saywell.monitor import Resources
-from saywell.plan import make_plan
+from saywell.machine import GIB, Hardware
+from saywell.machine.monitor import Resources
+from saywell.plan import memory
+from saywell.plan.memory import MIB
+from saywell.plan.plan import make_plan
 from saywell.server.app import create_app
 from saywell.server.describe import configuration
 from saywell.settings import Settings

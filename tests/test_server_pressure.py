@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from fake_engine import PLAN, FakeEngine, decision
-from saywell.relief import PressureReport
+from saywell.plan.degradation import PressureReport
 from saywell.server.app import create_app
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ from conftest import TINY, TINY_PLAN
 from saywell.engine.engine import Engine
 from saywell.errors import InvalidText, ModelFailure
 from saywell.models.single_shot import SingleShot
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
 from saywell.types import ModelSpec, Request, Samples, Sequence, Voice
 from test_engine import until
 

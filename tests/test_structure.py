@@ -17,9 +17,9 @@ FILES = sorted([*SOURCE.rglob("*.py"), *(ROOT / "compat").rglob("*.py")])
 
 FLOORS = (
     "types errors __init__",
-    "files hardware settings names sources text audio cache sealed footprint sensors monitor metrics performance child",
-    "plan rules arithmetic priors refusals relief insights memory measured space tune hub weights voices",
-    "executors",
+    "files settings text audio machine child",
+    "plan tune hub voices",
+    "runtimes",
     "models",
     "engine",
     "server cli commands bench integrations __main__",

@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from saywell.executors.base import Threading
-from saywell.executors.onnx import Graph
-from saywell.executors.subgraph import Model
+from saywell.runtimes.base import Threading
+from saywell.runtimes.onnx import Graph
+from saywell.runtimes.subgraph import Model
 
 LONG = "a_tensor_whose_name_is_no_longer_than_a_byte_can_tell" * 2
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from saywell import measured
 from saywell.errors import ModelFailure, SaywellError
-from saywell.hardware import Cpu, Hardware, Runtime
-from saywell.measured import Chosen, Record, Store, Trial, model_digest
-from saywell.plan import Plan, make_plan
+from saywell.machine import Cpu, Hardware, Runtime
+from saywell.plan import measured
+from saywell.plan.measured import Chosen, Record, Store, Trial, model_digest
+from saywell.plan.plan import Plan, make_plan
 from saywell.settings import Settings
-from saywell.space import Candidate, Space
-from saywell.tune import DUEL, Judge, Result, Runs, Sample, Tuner
+from saywell.tune.search import DUEL, Judge, Result, Runs, Sample, Tuner
+from saywell.tune.space import Candidate, Space
 from saywell.types import ModelSpec
 
 MIB = 1 << 20

@@ -17,19 +17,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from saywell.bench.trials import Trials
 from saywell.commands import tune as command
-from saywell.engine import client as client_module
 from saywell.engine.launch import decide
-from saywell.footprint import Peak, footprint
-from saywell.hardware import Cpu, Hardware, detect
-from saywell.hardware import Runtime as Package
-from saywell.measured import Store
+from saywell.engine.worker import client as client_module
+from saywell.machine import Cpu, Hardware, detect
+from saywell.machine import Runtime as Package
+from saywell.machine.process_memory import Peak, footprint
 from saywell.models.espeak import binding
-from saywell.plan import make_plan
+from saywell.plan.measured import Store
+from saywell.plan.plan import make_plan
 from saywell.settings import Settings
-from saywell.space import Space
-from saywell.tune import Judge, Tuner
+from saywell.tune.search import Judge, Tuner
+from saywell.tune.space import Space
+from saywell.tune.trials import Trials
 from tiny_ar import family as tiny_ar
 
 TESTS = Path(__file__).parent
@@ -92,7 +92,7 @@ def test_what_does_not_fit_together_is_loaded_in_turn(monkeypatch: pytest.Monkey
 
 def workers() -> list[int]:
     children = psutil.Process().children()
-    return [each.pid for each in children if "saywell.engine.worker" in " ".join(each.cmdline())]
+    return [each.pid for each in children if "saywell.engine.worker.process" in " ".join(each.cmdline())]
 
 
 # -- the command
@@ -130,7 +130,7 @@ def test_what_is_to_be_forgotten_is_forgotten(tuned: tuple[Settings, str], tmp_p
 
 def test_a_plot_shows_every_trial_that_ran(tmp_path: Path) -> None:
     from saywell.bench.tune_plots import draw
-    from saywell.measured import Chosen, Record, Trial
+    from saywell.plan.measured import Chosen, Record, Trial
 
     trials = [
         Trial(values={}, rtf=(0.2, 0.21), first_s=(0.1, 0.1)),

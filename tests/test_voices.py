@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from saywell import voices as voices_module
 from saywell.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -28,7 +27,8 @@ from saywell.errors import (
     UnknownVoice,
 )
 from saywell.types import Reference
-from saywell.voices import Codes, VoiceStore, check, is_id
+from saywell.voices import store as voices_module
+from saywell.voices.store import Codes, VoiceStore, check, is_id
 
 RATE = 8_000
 MODEL, OTHER = "a" * 64, "b" * 64

@@ -26,9 +26,9 @@ from machines import machine
 from saywell import cli
 from saywell.commands import bench
 from saywell.engine import launch
-from saywell.engine.messages import Load, pack
+from saywell.engine.worker.messages import Load, pack
 from saywell.errors import Unavailable
-from saywell.monitor import Resources
+from saywell.machine.monitor import Resources
 from saywell.settings import OLD_NAMES, Settings, field_names, load_settings
 
 pytestmark = [pytest.mark.skipif(os.name != "posix", reason="devices and pipes of POSIX"), pytest.mark.timeout(120)]
@@ -100,7 +100,7 @@ class Place:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A converted one."""
-    fixture = pytest.importorskip("saywell.models.dual_ar.fixture", reason="needs torch")
+    fixture = pytest.importorskip("saywell.models.dual_ar.convert.fixture", reason="needs torch")
     from conversion import convert_here
 
     root = tmp_path_factory.mktemp("model")
@@ -185,7 +185,7 @@ def _stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("saywell.engine.launch.build", build)
     monkeypatch.setattr("saywell.server.app.build", build)
     monkeypatch.setattr("saywell.commands.tune.Trials", stop)
-    monkeypatch.setattr("saywell.weights._hub", stop)
+    monkeypatch.setattr("saywell.hub.weights._hub", stop)
     now = Resources(
         cpu_percent=0, memory_limit=8 << 30, memory_available=6 << 30, memory_percent=25, process_memory=1 << 27
     )

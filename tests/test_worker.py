@@ -20,12 +20,13 @@ import psutil
 import pytest
 
 from conftest import TINY_PLAN
-from saywell.engine import client as client_module
-from saywell.engine import launch, messages
-from saywell.engine.client import EngineClient, _Active
+from saywell.engine import launch
 from saywell.engine.engine import Engine
 from saywell.engine.launch import Decision
-from saywell.engine.worker import Worker
+from saywell.engine.worker import client as client_module
+from saywell.engine.worker import messages
+from saywell.engine.worker.client import EngineClient, _Active
+from saywell.engine.worker.process import Worker
 from saywell.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -40,7 +41,7 @@ from saywell.errors import (
     WorkerDied,
     by_code,
 )
-from saywell.hardware import detect
+from saywell.machine import detect
 from saywell.settings import Settings
 from saywell.types import Audio, AudioChunk, Request, SamplingParams
 from test_engine import LONG, ask, until
@@ -445,7 +446,7 @@ def test_close_answers_everybody_and_leaves_no_process(start: Callable[..., Engi
 def test_the_worker_dies_with_its_parent(tmp_path: Path) -> None:
     script = (
         "import sys, time; from conftest import TINY_PLAN; from tiny_ar import family;"
-        "from saywell.engine.client import EngineClient;"
+        "from saywell.engine.worker.client import EngineClient;"
         "c = EngineClient(family.spec('tiny', None), TINY_PLAN); c.start();"
         "print(c._link.child.process.pid, flush=True); time.sleep(60)"
     )

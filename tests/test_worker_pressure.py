@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from saywell.engine.client import EngineClient
-from saywell.engine.messages import Pulse
+from saywell.engine.worker.client import EngineClient
+from saywell.engine.worker.messages import Pulse
 from saywell.errors import Unavailable
-from saywell.hardware import cgroup
-from saywell.relief import PressureReport
+from saywell.machine import cgroup
+from saywell.plan.degradation import PressureReport
 from test_engine import ask, until
 from test_worker import pid, start  # noqa: F401 - a fixture
 

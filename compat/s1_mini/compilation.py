@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass
 from importlib import util
 
-from saywell.hardware import Hardware, detect
+from saywell.machine import Hardware, detect
 
 
 @dataclass(frozen=True)

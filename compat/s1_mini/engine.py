@@ -12,8 +12,8 @@ from s1_mini.config import USUAL_MODE, EngineConfig, settle
 from s1_mini.utils import empty_cache, get_vram_info
 from saywell.engine.launch import Speaker, start
 from saywell.errors import SaywellError
-from saywell.memory import mb
-from saywell.plan import Plan
+from saywell.plan.memory import mb
+from saywell.plan.plan import Plan
 from saywell.types import Samples
 
 _log = logging.getLogger("s1_mini")

@@ -14,8 +14,8 @@ from s1_mini.config import BACKENDS, DEFAULT_CHECKPOINT, PRECISIONS, TIMEOUT_S, 
 from s1_mini.utils import get_vram_info
 from saywell.engine.launch import build
 from saywell.errors import SaywellError
-from saywell.metrics import Metrics
 from saywell.server.app import serve
+from saywell.server.metrics import Metrics
 from saywell.settings import whole_device
 
 PORT = 8080

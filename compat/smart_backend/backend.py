@@ -15,10 +15,10 @@ from saywell.audio.decode import decode_file
 from saywell.engine import lenient
 from saywell.engine.launch import Decision, Speaker, start
 from saywell.errors import SaywellError
-from saywell.hardware import GIB
-from saywell.metrics import Metrics
-from saywell.monitor import Resources
+from saywell.machine import GIB
+from saywell.machine.monitor import Resources
 from saywell.server import describe
+from saywell.server.metrics import Metrics
 from saywell.settings import Settings, load_settings, whole_device
 from saywell.types import Reference, Samples, Summary
 from smart_backend.config import OptimalConfig

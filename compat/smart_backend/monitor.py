@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from saywell import memory
 from saywell.engine.launch import Speaker
 from saywell.errors import OutOfMemory
-from saywell.hardware import GIB
-from saywell.monitor import Monitor, Resources, available_memory
+from saywell.machine import GIB
+from saywell.machine.monitor import Monitor, Resources, available_memory
+from saywell.plan import memory
 from saywell.server.describe import current
 
 _log = logging.getLogger("smart_backend")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from saywell.hardware import GIB, Hardware
-from saywell.plan import Plan
+from saywell.machine import GIB, Hardware
+from saywell.plan.plan import Plan
 
 RULE = "=" * 60
 _SYSTEMS = {"linux": "Linux", "darwin": "Darwin", "windows": "Windows"}

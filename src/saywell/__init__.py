@@ -24,7 +24,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _LAZY = {
     "open": "saywell.engine.launch",
     "Engine": "saywell.engine.engine",
-    "EngineClient": "saywell.engine.client",
+    "EngineClient": "saywell.engine.worker.client",
     "Audio": "saywell.types",
     "AudioChunk": "saywell.types",
     "Request": "saywell.types",
@@ -36,9 +36,9 @@ _LAZY = {
 __all__ = ["__version__", *_LAZY]
 
 if TYPE_CHECKING:
-    from saywell.engine.client import EngineClient as EngineClient
     from saywell.engine.engine import Engine as Engine
     from saywell.engine.launch import open as open
+    from saywell.engine.worker.client import EngineClient as EngineClient
     from saywell.errors import SaywellError as SaywellError
     from saywell.settings import Settings as Settings
     from saywell.types import Audio as Audio

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from saywell.errors import Unavailable
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
 from saywell.types import Frame, ModelSpec, Sequence
 from tiny_ar import family
 

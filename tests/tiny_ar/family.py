@@ -15,7 +15,7 @@ import onnxruntime
 
 from saywell.errors import InvalidText
 from saywell.models.base import DecodeJob, SequenceError
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
 from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 from tiny_ar.graphs import BYTES, HIDDEN, SAMPLES, TOKENS, build
 

@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
 from saywell.types import Frame, ModelSpec, Sequence
 from tiny_ar import family
 

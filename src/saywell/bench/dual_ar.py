@@ -28,7 +28,7 @@ from saywell.bench.alone import alone
 from saywell.bench.dual_ar_speech import Setup, plan_of, save_voice
 from saywell.bench.setting import check_outputs, reading
 from saywell.models.dual_ar.facts import facts
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
 
 PRECISIONS = ("int8", "int4")
 SECTIONS = ("transformers", "codec", "speech", "long", "text", "batch", "distance")
@@ -88,8 +88,8 @@ def converted(model: Path | None) -> Iterator[Path]:
 
 
 def _write_random(folder: Path) -> None:
-    from saywell.models.dual_ar import fixture  # needs torch
-    from saywell.models.dual_ar.convert import convert
+    from saywell.models.dual_ar.convert import fixture  # needs torch
+    from saywell.models.dual_ar.convert.convert import convert
 
     published = fixture.write(folder / "published", "full")
     convert(published, folder / "model")

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from saywell.executors.base import Threading
-from saywell.models.dual_ar.ar_files import cache_type
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.kv_cache import Prefix
-from saywell.models.dual_ar.runtime_ar import ArRuntime, Running
+from saywell.models.dual_ar.onnx.ar_files import cache_type
+from saywell.models.dual_ar.onnx.kv_cache import Prefix
+from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime, Running
 from saywell.models.dual_ar.sampling import Sampling
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
+from saywell.runtimes.base import Threading
 
 BATCHES = (1, 2, 4, 8, 16)
 CONTEXTS = (128, 512, 1024, 2048, 4096)

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from saywell.bench.alone import alone
-from saywell.executors.base import Threading
-from saywell.executors.onnx import Graph
-from saywell.models.dual_ar.ar_files import fast_file, slow_file
 from saywell.models.dual_ar.config import CodecConfig, Config
 from saywell.models.dual_ar.layout import codec_tensors, model_tensors
-from saywell.models.dual_ar.runtime_codec import LoadedGraph
-from saywell.plan import Plan
+from saywell.models.dual_ar.onnx.ar_files import fast_file, slow_file
+from saywell.models.dual_ar.onnx.runtime_codec import LoadedGraph
+from saywell.plan.plan import Plan
+from saywell.runtimes.base import Threading
+from saywell.runtimes.onnx import Graph
 
 STREAMS = 8
 _READ = 1 << 30
@@ -88,8 +88,8 @@ def read_rate(threads: int) -> float:
 
 def product_rate(kind: str, threads: int) -> float:
     """GFLOP/s of large matrix products in fp32, int8 (ONNX Runtime) or bf16 (OpenVINO)."""
-    from saywell.models.dual_ar.graph_layers import Layers  # needs onnx, which running a model does not
-    from saywell.models.dual_ar.graph_writer import GraphWriter
+    from saywell.models.dual_ar.graphs.layers import Layers  # needs onnx, which running a model does not
+    from saywell.models.dual_ar.graphs.writer import GraphWriter
 
     random, size = np.random.default_rng(0), (_PRODUCT, _PRODUCT)
     g = GraphWriter("products")
@@ -109,7 +109,7 @@ def product_rate(kind: str, threads: int) -> float:
 def _load(path: Path, kind: str, threads: int) -> LoadedGraph:
     if kind != "bf16":
         return Graph(path, Threading(threads=threads))
-    from saywell.executors.openvino import Graph as OpenVinoGraph  # an optional extra
+    from saywell.runtimes.openvino import Graph as OpenVinoGraph  # an optional extra
 
     return OpenVinoGraph(path, Threading(threads=threads), bf16=True)
 
@@ -167,8 +167,8 @@ def arithmetic(codec: CodecConfig, *, fewer: bool = False) -> float:
 
 def _share(codec: CodecConfig, name: str, shape: tuple[int, ...], rate: float) -> float:
     """Of a convolution's products that are left where several outputs are computed together."""
-    from saywell.models.dual_ar import winograd  # building needs it, running does not
-    from saywell.models.dual_ar.graph_layers import FEWEST_ROWS, OUTPUTS
+    from saywell.models.dual_ar.graphs import winograd  # building needs it, running does not
+    from saywell.models.dual_ar.graphs.layers import FEWEST_ROWS, OUTPUTS
 
     rows, taps = round(rate / codec.frame_rate), shape[-1]
     if ".block.1.conv." in name and name.count(".block.") == 1:

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from saywell.arithmetic import bf16
 from saywell.bench.alone import alone
 from saywell.bench.dual_ar_ceiling import Rates, arithmetic, arithmetic_of, best
-from saywell.executors.base import Threading
-from saywell.hardware import detect
-from saywell.models.dual_ar.codec_files import Precision
+from saywell.machine import detect
 from saywell.models.dual_ar.config import CodecConfig
-from saywell.models.dual_ar.runtime_codec import CodecDecoder, Samples, load_decoder, load_encoder
+from saywell.models.dual_ar.onnx.codec_files import Precision
+from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder, Samples, load_decoder, load_encoder
+from saywell.plan.cpu_kernels import bf16
+from saywell.runtimes.base import Threading
 
 VARIANTS = (
     ("fp32", "onnx"),

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from saywell.bench.alone import alone
 from saywell.bench.dual_ar_ar import load
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.runtime_ar import ArRuntime
+from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime
 from saywell.models.dual_ar.sampling import Sampling
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
 
 EXACT = "fp32"
 _PROMPTS, _LENGTH = 48, 48

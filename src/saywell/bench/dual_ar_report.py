@@ -16,7 +16,7 @@ from saywell.bench.dual_ar_ceiling import Rates
 from saywell.bench.dual_ar_codec import CHUNKS
 from saywell.bench.dual_ar_goals import ratio
 from saywell.errors import InvalidRequest
-from saywell.hardware import detect
+from saywell.machine import detect
 
 PARTS = ("prefill", "ar", "codec", "rest")
 _DISTURBED = 0.1

@@ -27,11 +27,11 @@ from saywell.errors import BadAudio
 from saywell.models.base import DecodeJob, Model, load_family
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.speakers import PRECISION, model_digest
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
 from saywell.settings import load_settings
 from saywell.types import Frame, Request, Samples, SamplingParams, Summary
 from saywell.types import Sequence as Spoken
-from saywell.voices import VoiceStore
+from saywell.voices.store import VoiceStore
 
 T = TypeVar("T")
 LOOKAHEADS = (1, 2, 4, 8)

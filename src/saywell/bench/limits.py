@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saywell.errors import MissingDependency
-from saywell.hardware.cgroup import own_group, read_int, read_text
+from saywell.machine.cgroup import own_group, read_int, read_text
 
 _EVERY_S = 0.1
 _PERIOD_US = 100_000

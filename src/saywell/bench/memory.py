@@ -19,13 +19,13 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from saywell import footprint
 from saywell.bench.limits import Cage, OwnPeak, caged
 from saywell.bench.mixture import Mixture, ask_all, estimate_of
 from saywell.bench.server import serving
 from saywell.bench.setting import machine, spoken_wishes
 from saywell.errors import EngineFailure, InvalidRequest
-from saywell.memory import MIB
+from saywell.machine import process_memory
+from saywell.plan.memory import MIB
 
 LIMITS_MB = (1024, 2048, 4096)
 LOW, HIGH = 0.95, 1.25
@@ -70,9 +70,9 @@ def run(cage: Cage | None, wishes: dict[str, Any], mixture: Mixture) -> dict[str
     try:
         with serving(wishes, cage) as (port, model, pid):
             promised = estimate_of(port)
-            with OwnPeak(cage or Cage(kind="none", bytes=0)) as own, footprint.Peak(pid) as whole:
+            with OwnPeak(cage or Cage(kind="none", bytes=0)) as own, process_memory.Peak(pid) as whole:
                 outcomes = ask_all(port, mixture)
-            held = sum(footprint.most(child.pid) for child in psutil.Process(pid).children())
+            held = sum(process_memory.most(child.pid) for child in psutil.Process(pid).children())
     except EngineFailure as error:
         return {"refused": error.message, "kills": cage.kills() if cage else 0}
     return {

@@ -26,7 +26,7 @@ from saywell.bench.limits import Cage, caged
 from saywell.bench.pressure_child import Setup
 from saywell.bench.setting import check_outputs, machine, spoken_wishes
 from saywell.errors import InvalidRequest, ModelFailure
-from saywell.memory import MIB
+from saywell.plan.memory import MIB
 
 EATER, HOG = "saywell.bench.pressure_eater", "while True: pass"
 _START_S, _EAT_S, _BACK_S = 180.0, 30.0, 60.0

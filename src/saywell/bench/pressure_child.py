@@ -24,14 +24,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from saywell import relief
 from saywell.bench.limits import Cage, enter
-from saywell.engine.client import EngineClient
 from saywell.engine.launch import Speaker, decide, start
-from saywell.engine.pressure import Watch
+from saywell.engine.pressure.watch import Watch
+from saywell.engine.worker.client import EngineClient
 from saywell.errors import BadAudio, SaywellError
-from saywell.monitor import Monitor, memory
-from saywell.relief import Timing
+from saywell.machine.monitor import Monitor, memory
+from saywell.plan import degradation
+from saywell.plan.degradation import Timing
 from saywell.settings import load_settings
 from saywell.types import Audio
 
@@ -77,7 +77,7 @@ class Speaking:
     def __init__(self, speaker: Speaker, setup: Setup) -> None:
         self._speaker, self._frames = speaker, setup.frames
         self._over = threading.Event()
-        self._audible = {step.name for step in relief.steps(speaker.plan, speaker.spec) if step.audible}
+        self._audible = {step.name for step in degradation.steps(speaker.plan, speaker.spec) if step.audible}
         self._seeds = [self._seed(text) for text in TEXTS]
         self._heard = [_digest(self._say(n)) for n in range(len(TEXTS))]
         self._threads = [threading.Thread(target=self._read, args=(n,)) for n in range(setup.readers)]

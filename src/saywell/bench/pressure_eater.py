@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from saywell.bench.limits import Cage, enter
-from saywell.monitor import memory
+from saywell.machine.monitor import memory
 
 PIECE = 4 << 20
 SLACK = 1.0

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from saywell.relief import Thresholds
+from saywell.plan.degradation import Thresholds
 
 DOWN_S, BACK_S, WATCH_PERCENT = 2.0, 30.0, 1.0
 REASON = {"memory": "of memory is in use", "cpu": "other programs take"}

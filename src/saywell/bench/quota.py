@@ -20,12 +20,12 @@ from rich.table import Table
 
 from saywell.bench.limits import join, throttled
 from saywell.bench.setting import check_outputs, machine, wishes
-from saywell.bench.trials import Trials, room
-from saywell.hardware import detect
+from saywell.machine import detect
 from saywell.models.base import find_spec
 from saywell.settings import Settings, load_settings
-from saywell.space import Space
-from saywell.tune import Judge, Runs, Tuner
+from saywell.tune.search import Judge, Runs, Tuner
+from saywell.tune.space import Space
+from saywell.tune.trials import Trials, room
 
 CLOSE = 0.03
 """The plan may cost so much more than the best: rounds differ by as much."""

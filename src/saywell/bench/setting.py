@@ -11,7 +11,7 @@ from typing import Any
 
 from saywell.commands.sinks import check_place
 from saywell.errors import InvalidRequest, MissingDependency
-from saywell.hardware import detect
+from saywell.machine import detect
 from saywell.settings import parse_pairs
 
 SENTENCES = (

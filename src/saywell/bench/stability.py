@@ -26,7 +26,7 @@ from saywell.bench.limits import Cage, OwnPeak, caged
 from saywell.bench.setting import check_outputs, machine, reading, spoken_wishes
 from saywell.bench.stability_child import VARIANTS, Setup, Variant
 from saywell.errors import InvalidRequest
-from saywell.memory import MIB
+from saywell.plan.memory import MIB
 
 LENGTHS = (100, 300, 500, 800, 1000)
 STARTS = 3

@@ -94,7 +94,7 @@ def run(setup: Setup) -> None:
 def decision_for(setup: Setup) -> Any:
     """The plan of a variant: each switch is a field of the settings or of the plan the engine obeys."""
     from saywell.engine import launch
-    from saywell.hardware import detect
+    from saywell.machine import detect
     from saywell.settings import load_settings
 
     variant, hardware = setup.variant, detect()

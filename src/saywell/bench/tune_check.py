@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.table import Table
 
 from saywell.bench.setting import check_outputs, machine, wishes
-from saywell.bench.trials import Trials, room
-from saywell.hardware import Hardware, detect
-from saywell.measured import Record
+from saywell.machine import Hardware, detect
 from saywell.models.base import find_spec
+from saywell.plan.measured import Record
 from saywell.settings import load_settings
-from saywell.space import Candidate, Space
-from saywell.tune import Judge, Runs, Tuner
+from saywell.tune.search import Judge, Runs, Tuner
+from saywell.tune.space import Candidate, Space
+from saywell.tune.trials import Trials, room
 from saywell.types import ModelSpec
 
 CLOSE = 0.05

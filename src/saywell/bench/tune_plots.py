@@ -7,7 +7,7 @@ from statistics import median
 
 from matplotlib.figure import Figure
 
-from saywell.measured import Record, Trial
+from saywell.plan.measured import Record, Trial
 
 _BEST, _OTHER = "#e08e45", "#2f6f9f"
 _MOST = 24

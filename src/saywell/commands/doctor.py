@@ -15,14 +15,15 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
-from saywell import __version__, arithmetic
+from saywell import __version__
 from saywell.commands import play, show
 from saywell.engine.launch import decide, measured
 from saywell.errors import PlanError, SaywellError
-from saywell.hardware import Hardware, detect
-from saywell.memory import estimate, mb
+from saywell.machine import Hardware, detect
+from saywell.machine.monitor import Resources, resources
 from saywell.models.base import DEFAULT_MODEL
-from saywell.monitor import Resources, resources
+from saywell.plan import cpu_kernels
+from saywell.plan.memory import estimate, mb
 from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT, listen
 from saywell.settings import Settings, default_data_dir, default_file
 
@@ -184,7 +185,7 @@ def _packages(hardware: Hardware) -> Iterator[Finding]:
         yield Finding("ok", "Player", player, "to hear it at once", HELLO)
     else:
         yield Finding("missing", "Player", "none", "to hear it at once", "pip install 'saywell[play]'")
-    gains = not arithmetic.exact_int8(hardware) or arithmetic.bf16(hardware)
+    gains = not cpu_kernels.exact_int8(hardware) or cpu_kernels.bf16(hardware)
     for name, package, advice, command in (
         ("AAC", "av", "for .aac files", "pip install 'saywell[aac]'"),
         ("ONNX Runtime", "onnxruntime", "every neural voice needs it", "pip install onnxruntime"),

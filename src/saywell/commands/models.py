@@ -10,7 +10,7 @@ from typing import Any
 
 from saywell.commands.show import console
 from saywell.errors import InvalidRequest, MissingDependency, StorageFailure
-from saywell.hardware import detect
+from saywell.machine import detect
 from saywell.models.base import find_spec
 from saywell.settings import Settings, default_data_dir
 
@@ -19,8 +19,8 @@ Progress = Callable[[str, int, int], None]
 
 def convert(directory: Path, out: Path, precisions: list[str]) -> None:
     """A published checkpoint → what an engine maps at start."""
-    from saywell.models.dual_ar.convert import PRECISIONS
-    from saywell.models.dual_ar.convert import convert as run
+    from saywell.models.dual_ar.convert.convert import PRECISIONS
+    from saywell.models.dual_ar.convert.convert import convert as run
 
     unknown = [name for name in precisions if name not in PRECISIONS]
     if unknown:
@@ -32,8 +32,8 @@ def convert(directory: Path, out: Path, precisions: list[str]) -> None:
 
 def pull(name: str, directory: Path | None, settings: Settings, *, accept_license: bool, revision: str | None) -> None:
     """Fetch a published checkpoint."""
-    from saywell.sources import source
-    from saywell.weights import pull as run
+    from saywell.hub.sources import source
+    from saywell.hub.weights import pull as run
 
     chosen = source(name)
     _say(f"{name}: {chosen.url}, {chosen.licence}. {chosen.terms}")
@@ -54,7 +54,7 @@ def fixture(directory: Path, size: str, seed: int) -> None:
     if size not in ("tiny", "full"):
         raise InvalidRequest(f"--size takes tiny or full, not {size!r}", param="size")
     try:
-        made: Any = import_module("saywell.models.dual_ar.fixture")  # by name: needs torch
+        made: Any = import_module("saywell.models.dual_ar.convert.fixture")  # by name: needs torch
     except ModuleNotFoundError as error:
         raise MissingDependency(f"a fixture needs {error.name}: pip install 'saywell[torch]'") from error
     made.write(directory, size, seed)

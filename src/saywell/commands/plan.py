@@ -10,7 +10,7 @@ from saywell.commands import show
 from saywell.engine.launch import decide
 from saywell.errors import InvalidRequest
 from saywell.files import open_file
-from saywell.hardware import Hardware, detect
+from saywell.machine import Hardware, detect
 from saywell.settings import Settings
 
 _MAX_BYTES = 1 << 20

@@ -20,10 +20,10 @@ from saywell.commands import play, show
 from saywell.commands.sinks import AtOnce, Piece, Sink, ToFile, WithCodes, check_place
 from saywell.engine import launch
 from saywell.engine.admission import check_request
+from saywell.engine.performance import Performance, performance
 from saywell.errors import InvalidRequest, InvalidText, TooLarge
 from saywell.files import open_file
-from saywell.monitor import process_memory, resources
-from saywell.performance import Performance, performance
+from saywell.machine.monitor import process_memory, resources
 from saywell.settings import Settings
 from saywell.types import Reference, Request
 
@@ -241,7 +241,7 @@ def _format(name: str) -> str:
 @contextmanager
 def _steps_told(verbose: bool) -> Iterator[None]:
     """What the engine gives up on a busy machine is news for who asked for it, and in the way of everybody else."""
-    log = logging.getLogger("saywell.engine.pressure")
+    log = logging.getLogger("saywell.engine.pressure.watch")
     before = log.level
     log.setLevel(before if verbose else logging.ERROR)
     try:

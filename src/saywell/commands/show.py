@@ -11,12 +11,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from saywell.memory import mb
+from saywell.plan.memory import mb
 
 if TYPE_CHECKING:
-    from saywell.hardware import Hardware
-    from saywell.performance import Performance
-    from saywell.plan import Plan
+    from saywell.engine.performance import Performance
+    from saywell.machine import Hardware
+    from saywell.plan.plan import Plan
     from saywell.types import Summary
 
 SOURCE_STYLE = {"wish": "magenta", "measurement": "green", "rule": "dim", "pressure": "yellow"}

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from saywell.bench.trials import Trials, room
 from saywell.commands import show
 from saywell.commands.sinks import check_place
 from saywell.engine.launch import facts, measured
 from saywell.errors import InvalidRequest, MissingDependency
-from saywell.hardware import detect
-from saywell.measured import Goal, Record
-from saywell.memory import beside, mb
+from saywell.machine import detect
+from saywell.plan.measured import Goal, Record
+from saywell.plan.memory import beside, mb
 from saywell.settings import Settings
-from saywell.space import Space
-from saywell.tune import Judge, Result, Runs, Tell, Tuner
+from saywell.tune.search import Judge, Result, Runs, Tell, Tuner
+from saywell.tune.space import Space
+from saywell.tune.trials import Trials, room
 
 if TYPE_CHECKING:
     from saywell.types import ModelSpec

@@ -12,9 +12,9 @@ from saywell.commands import show
 from saywell.commands.say import read_reference
 from saywell.engine import launch
 from saywell.errors import InvalidRequest
-from saywell.names import openai_voices
+from saywell.hub.sources import SOURCES
 from saywell.settings import Settings
-from saywell.sources import SOURCES
+from saywell.voices.names import openai_voices
 
 
 def save(settings: Settings, name: str | None, recording: Path | None, transcript: str) -> None:

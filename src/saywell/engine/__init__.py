@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from saywell.relief import PressureReport
+from saywell.plan.degradation import PressureReport
 
 if TYPE_CHECKING:
     from saywell.engine.stream import Stream
-    from saywell.plan import Plan
+    from saywell.plan.plan import Plan
     from saywell.types import ModelSpec, Request, Voice
 
 State = Literal["loading", "ready", "hung", "draining", "failed", "closed"]

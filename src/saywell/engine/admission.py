@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 from saywell.engine.stream import Window
 from saywell.errors import InvalidRequest, TooManyRequests, UnknownVoice
-from saywell.memory import check, estimate
-from saywell.monitor import available_memory
-from saywell.names import resolve_voice
-from saywell.plan import Plan
+from saywell.machine.monitor import available_memory
+from saywell.plan.memory import check, estimate
+from saywell.plan.plan import Plan
 from saywell.text.check import check as check_text
 from saywell.types import ModelSpec, Request, Voice
+from saywell.voices.names import resolve_voice
 
 _TAG = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
 _LOOK_S = 0.1

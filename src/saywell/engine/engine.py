@@ -17,16 +17,16 @@ from saywell.engine.admission import Admission
 from saywell.engine.forked import Birthplace
 from saywell.engine.job import Job, seeded
 from saywell.engine.loop import Loop, cause
-from saywell.engine.pressure import Look, Watch, refusal
-from saywell.engine.recovery import ran_out
+from saywell.engine.pressure.recovery import ran_out
+from saywell.engine.pressure.watch import Look, Watch, refusal
 from saywell.engine.resident import Loader, Resident, give_back
 from saywell.engine.stream import START, Outlet, Resume, Stream
 from saywell.errors import Cancelled, DeadlineExceeded, EngineClosed, OutOfMemory, SaywellError, Unavailable
-from saywell.executors.pinning import pin
+from saywell.machine.monitor import Monitor, Resources, process_memory, resources
 from saywell.models.base import load_family
-from saywell.monitor import Monitor, Resources, process_memory, resources
-from saywell.plan import Plan
-from saywell.relief import Depth, PressureReport, Timing, judge
+from saywell.plan.degradation import Depth, PressureReport, Timing, judge
+from saywell.plan.plan import Plan
+from saywell.runtimes.pinning import pin
 from saywell.types import ModelSpec, Request, SamplingParams, Voice
 
 _log = logging.getLogger(__name__)

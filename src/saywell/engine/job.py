@@ -15,7 +15,7 @@ from saywell.audio.stitch import Stitcher
 from saywell.audio.verdict import Verdict
 from saywell.engine.stream import START, Outlet, Resume
 from saywell.models.base import DecodeJob
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
 from saywell.text.check import speakable
 from saywell.text.normalise import normalise
 from saywell.text.split import chunks

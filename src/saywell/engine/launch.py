@@ -8,14 +8,14 @@ from types import TracebackType
 from typing import Any
 
 from saywell.engine import SpeechEngine
-from saywell.engine.client import EngineClient
 from saywell.engine.engine import Engine
 from saywell.engine.stream import Stream
-from saywell.hardware import Hardware, detect
-from saywell.measured import Record, Store
-from saywell.memory import beside
+from saywell.engine.worker.client import EngineClient
+from saywell.machine import Hardware, detect
 from saywell.models.base import find_spec
-from saywell.plan import Plan, make_plan
+from saywell.plan.measured import Record, Store
+from saywell.plan.memory import beside
+from saywell.plan.plan import Plan, make_plan
 from saywell.settings import Settings, default_data_dir, load_settings
 from saywell.types import Audio, ModelSpec, Request, SamplingParams, Voice
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from saywell.engine.launch import Decision, decide
 from saywell.errors import PlanError
-from saywell.hardware import Hardware, detect
+from saywell.machine import Hardware, detect
 from saywell.models.first_use import converted
 from saywell.settings import Settings, default_data_dir
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from saywell.engine.job import Job, Track, next_seed
-from saywell.engine.recovery import ran_out
+from saywell.engine.pressure.recovery import ran_out
 from saywell.engine.resident import FIXED, Resident, give_back
 from saywell.engine.scheduler import Scheduler
 from saywell.engine.stream import Outlet
@@ -20,7 +20,7 @@ from saywell.errors import (
     SaywellError,
 )
 from saywell.models.base import DecodeJob, Model, SequenceError
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
 from saywell.types import Frame, ModelSpec, Samples, Sequence
 
 _log = logging.getLogger(__name__)

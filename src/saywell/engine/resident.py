@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from saywell.errors import SaywellError
 from saywell.models.base import Model
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
 from saywell.types import Request
 
 FIXED = ("executor", "precision")

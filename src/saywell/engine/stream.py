@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from saywell.errors import Cancelled, DeadlineExceeded, SaywellError
-from saywell.memory import WINDOWS
+from saywell.plan.memory import WINDOWS
 from saywell.types import Audio, AudioChunk, Request, Summary
 
 

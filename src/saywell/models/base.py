@@ -23,7 +23,7 @@ from saywell.files import Damaged, read_plain
 from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 
 if TYPE_CHECKING:
-    from saywell.plan import Plan
+    from saywell.plan.plan import Plan
 
 _log = logging.getLogger(__name__)
 

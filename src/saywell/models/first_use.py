@@ -61,8 +61,8 @@ def converted(path: Path, data_dir: Path) -> Path:
 
 def _made_from(source: Path) -> dict[str, Any]:
     """By what a change of the checkpoint, or of this program, is known without reading gigabytes."""
-    from saywell.models.dual_ar.convert import SOURCES
-    from saywell.models.dual_ar.convert_child import FILES
+    from saywell.models.dual_ar.convert.child import FILES
+    from saywell.models.dual_ar.convert.convert import SOURCES
 
     if not any((source / name).is_file() for name in FILES.values()):
         raise UnknownModel(
@@ -85,7 +85,7 @@ def _is_whole(kept: Path, made_from: dict[str, Any]) -> bool:
 
 def _convert(source: Path, kept: Path, made_from: dict[str, Any]) -> None:
     """What a killed run has left is gone on with; until the record is written nobody loads it."""
-    from saywell.models.dual_ar.convert import convert
+    from saywell.models.dual_ar.convert.convert import convert
 
     kept.parent.mkdir(parents=True, exist_ok=True)
     with _alone(kept):

@@ -18,9 +18,9 @@ from threading import Lock
 import numpy as np
 
 from saywell.errors import ModelFailure, SaywellError
-from saywell.executors.pinning import pin
 from saywell.models.base import DecodeJob, SequenceError
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
+from saywell.runtimes.pinning import pin
 from saywell.types import Frame, Samples, Sequence
 
 _log = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from saywell import __version__
 from saywell.commands import show
 from saywell.engine import SpeechEngine
 from saywell.engine.launch import Decision, build, decide, learn
-from saywell.metrics import Metrics
 from saywell.server import errors, middleware
 from saywell.server.log import set_up_logging
+from saywell.server.metrics import Metrics
 from saywell.server.process import Server
 from saywell.server.routes import admin, catalogue, health, machine, metrics, speech, tts
 from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT, Service, check_bind, listen

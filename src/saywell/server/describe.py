@@ -7,14 +7,15 @@ from typing import Any
 
 import msgspec
 
-from saywell import __version__, memory
+from saywell import __version__
 from saywell.engine import SpeechEngine
 from saywell.engine.launch import Decision
-from saywell.hardware import GIB
-from saywell.insights import expected_rtf, insights
-from saywell.monitor import Resources
-from saywell.plan import Plan
-from saywell.relief import in_force
+from saywell.machine import GIB
+from saywell.machine.monitor import Resources
+from saywell.plan import memory
+from saywell.plan.degradation import in_force
+from saywell.plan.insights import expected_rtf, insights
+from saywell.plan.plan import Plan
 
 INTEGER = frozenset({"int8", "int4"})
 """Precisions of stored weights; what is computed with them is fp32."""

@@ -11,15 +11,15 @@ from collections.abc import Callable
 
 from saywell.engine import SpeechEngine
 from saywell.engine.launch import Decision
+from saywell.engine.performance import Performance, performance
 from saywell.errors import EngineClosed, MissingDependency, PlanError, SaywellError
-from saywell.metrics import Metrics
-from saywell.monitor import Monitor, Resources
-from saywell.names import resolve_voice
-from saywell.performance import Performance, performance
-from saywell.plan import Plan
+from saywell.machine.monitor import Monitor, Resources
+from saywell.plan.plan import Plan
+from saywell.server.metrics import Metrics
 from saywell.server.places import Places
 from saywell.settings import Settings
 from saywell.types import Summary
+from saywell.voices.names import resolve_voice
 
 _log = logging.getLogger(__name__)
 

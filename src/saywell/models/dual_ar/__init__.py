@@ -10,7 +10,7 @@ from saywell.types import ModelSpec
 
 if TYPE_CHECKING:
     from saywell.models.base import Model
-    from saywell.plan import Plan
+    from saywell.plan.plan import Plan
 
 
 def spec(name: str, path: Path | None) -> ModelSpec:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from saywell.models.dual_ar.ar_files import (
+from saywell.models.dual_ar.config import DEFAULT, Config
+from saywell.models.dual_ar.convert.convert import FORMAT, PRECISIONS, read_manifest
+from saywell.models.dual_ar.errors import BadCheckpoint
+from saywell.models.dual_ar.onnx.ar_files import (
     CODES_FILE,
     EMBEDDINGS_FILE,
     activation_bits,
@@ -12,10 +15,7 @@ from saywell.models.dual_ar.ar_files import (
     data_file,
     slow_file,
 )
-from saywell.models.dual_ar.codec_files import LATENTS, STACK, STACK_CHANNELS
-from saywell.models.dual_ar.config import DEFAULT, Config
-from saywell.models.dual_ar.convert import FORMAT, PRECISIONS, read_manifest
-from saywell.models.dual_ar.errors import BadCheckpoint
+from saywell.models.dual_ar.onnx.codec_files import LATENTS, STACK, STACK_CHANNELS
 from saywell.types import ModelSpec
 
 _LIBRARIES = 90 << 20

@@ -7,25 +7,25 @@ from typing import cast
 
 import numpy as np
 
-from saywell.cache import MemoryCache
 from saywell.errors import MissingDependency, ModelFailure, SaywellError, TooLarge
-from saywell.executors.base import Threading
-from saywell.memory import context
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.models.dual_ar import prompt
-from saywell.models.dual_ar.ar_files import cache_type, too_old
-from saywell.models.dual_ar.codec_files import Convolutions
 from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.convert.verified import check_files, run_from
 from saywell.models.dual_ar.guards import Guard
-from saywell.models.dual_ar.kv_cache import Prefix
-from saywell.models.dual_ar.runtime_ar import BROKEN, ArRuntime, Running
-from saywell.models.dual_ar.runtime_codec import CodecDecoder, DecoderState, load_decoder
+from saywell.models.dual_ar.onnx.ar_files import cache_type, too_old
+from saywell.models.dual_ar.onnx.codec_files import Convolutions
+from saywell.models.dual_ar.onnx.kv_cache import Prefix
+from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running
+from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder, DecoderState, load_decoder
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.speakers import codes_bytes, open_speakers
 from saywell.models.dual_ar.tokenizer import Tokenizer
-from saywell.models.dual_ar.verified import check_files, run_from
-from saywell.plan import Plan
+from saywell.plan.memory import context
+from saywell.plan.plan import Plan
+from saywell.runtimes.base import Threading
 from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
+from saywell.voices.cache import MemoryCache
 
 
 @dataclass(slots=True, eq=False)

@@ -11,11 +11,11 @@ from numpy.lib.format import open_memmap
 from saywell.audio.decode import decode as decode_audio
 from saywell.audio.encode import replacing, save
 from saywell.errors import InvalidRequest, TooLarge
-from saywell.executors.base import Threading
 from saywell.files import open_file
 from saywell.models.dual_ar.config import CodecConfig
-from saywell.models.dual_ar.runtime_codec import load_decoder, load_encoder
-from saywell.models.dual_ar.verified import check_files, encoder_files, run_from
+from saywell.models.dual_ar.convert.verified import check_files, encoder_files, run_from
+from saywell.models.dual_ar.onnx.runtime_codec import load_decoder, load_encoder
+from saywell.runtimes.base import Threading
 from saywell.settings import default_data_dir
 
 MAX_AUDIO_SECONDS = 180.0

@@ -13,19 +13,19 @@ import numpy as np
 
 from saywell.audio.recording import VERSION, Prepared, beginning, prepare
 from saywell.errors import ModelFailure, OutOfMemory
-from saywell.executors.base import Threading
-from saywell.memory import mb
-from saywell.models.dual_ar.codec_files import ENCODE
+from saywell.machine.monitor import available_memory
 from saywell.models.dual_ar.config import DEFAULT, Config
-from saywell.models.dual_ar.convert import CODEC, MODEL, read_manifest
+from saywell.models.dual_ar.convert.convert import CODEC, MODEL, read_manifest
+from saywell.models.dual_ar.convert.verified import check_files, encoder_files
 from saywell.models.dual_ar.errors import BadCheckpoint
-from saywell.models.dual_ar.runtime_codec import CodecEncoder, load_encoder
-from saywell.models.dual_ar.verified import check_files, encoder_files
-from saywell.monitor import available_memory
-from saywell.plan import Plan
+from saywell.models.dual_ar.onnx.codec_files import ENCODE
+from saywell.models.dual_ar.onnx.runtime_codec import CodecEncoder, load_encoder
+from saywell.plan.memory import mb
+from saywell.plan.plan import Plan
+from saywell.runtimes.base import Threading
 from saywell.settings import default_data_dir
 from saywell.types import ModelSpec, Reference, Samples, Voice
-from saywell.voices import Codes, VoiceStore
+from saywell.voices.store import Codes, VoiceStore
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from saywell.models.base import Model
-    from saywell.plan import Plan
+    from saywell.plan.plan import Plan
     from saywell.types import ModelSpec
 
 MIB = 1 << 20

@@ -12,7 +12,7 @@ from saywell.errors import InvalidText, MissingDependency, ModelFailure, Saywell
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.models.espeak.messages import Failed, KnownVoice, ListVoices, Piece, Voices
 from saywell.models.espeak.pool import START_S, Child, ChildDiedError, Pool, speak
-from saywell.plan import Plan
+from saywell.plan.plan import Plan
 from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 
 STEP_S = 0.05

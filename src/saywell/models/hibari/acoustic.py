@@ -19,9 +19,9 @@ from itertools import chain, repeat
 import numpy as np
 import numpy.typing as npt
 
-from saywell.executors.base import Threading
-from saywell.executors.onnx import Graph
-from saywell.executors.subgraph import Model
+from saywell.runtimes.base import Threading
+from saywell.runtimes.onnx import Graph
+from saywell.runtimes.subgraph import Model
 
 RATE = 24000
 HOP, FFT = 300, 1200

@@ -15,12 +15,12 @@ import numpy as np
 
 from saywell.errors import ModelFailure
 from saywell.files import Damaged, read_plain
+from saywell.hub.sources import SOURCES
 from saywell.models.hibari import DEFAULT, VOICES, Speaker, package
 from saywell.models.hibari.acoustic import RATE, Acoustic, Score
 from saywell.models.hibari.reader import MARKS, Reader, Utterance, unpack
 from saywell.models.single_shot import SingleShot
-from saywell.plan import Plan
-from saywell.sources import SOURCES
+from saywell.plan.plan import Plan
 from saywell.types import ModelSpec, Request, Samples, Sequence, Timestamp, Voice
 
 SOONER_S = 0.045

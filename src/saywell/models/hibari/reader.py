@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from saywell.errors import InvalidText
-from saywell.executors.base import Threading
-from saywell.executors.onnx import Graph
 from saywell.models.hibari import package, tables
+from saywell.runtimes.base import Threading
+from saywell.runtimes.onnx import Graph
 from saywell.text.numbers import any_numeral
 
 MAX_PHONES = 400

@@ -8,8 +8,8 @@ import anyio.to_thread
 from fastapi import APIRouter
 
 from saywell.engine import Tidied
-from saywell.memory import MIB
-from saywell.relief import PressureReport, relieve
+from saywell.plan.degradation import PressureReport, relieve
+from saywell.plan.memory import MIB
 from saywell.server.describe import configuration
 from saywell.server.routes.common import ERRORS, ServiceOf, Trusted
 from saywell.server.schemas import ClearedAnswer, OptimisedAnswer

@@ -8,12 +8,12 @@ import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 
-from saywell import memory
-from saywell.hardware import Hardware
-from saywell.hardware.tier import fanless
-from saywell.memory import MIB, Estimate
-from saywell.monitor import Resources
-from saywell.relief import Thresholds, in_force
+from saywell.machine import Hardware
+from saywell.machine.monitor import Resources
+from saywell.machine.tier import fanless
+from saywell.plan import memory
+from saywell.plan.degradation import Thresholds, in_force
+from saywell.plan.memory import MIB, Estimate
 from saywell.server.describe import configuration, current
 from saywell.server.routes.common import ERRORS, ServiceOf, Trusted, form_schema, read_form
 from saywell.server.schemas import EstimateAnswer, HardwareAnswer, StatusAnswer, TextForm

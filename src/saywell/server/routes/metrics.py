@@ -9,8 +9,8 @@ from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from saywell.metrics import CONTENT_TYPE
 from saywell.server.describe import current, gpu_util
+from saywell.server.metrics import CONTENT_TYPE
 from saywell.server.routes.common import ERRORS, ServiceOf
 from saywell.server.service import Service
 

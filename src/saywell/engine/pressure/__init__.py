@@ -1,0 +1,1 @@
+"""What the engine does when memory, heat or other programs press."""

@@ -1,0 +1,1 @@
+"""Published weights: which there are, under which licence; download and verify."""

@@ -1,0 +1,95 @@
+"""macOS: facts from sysctl. `sysctl()` asks the system, the rest reads what it said."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+
+from saywell.machine.facts import Cache, Cpu
+
+ARM_FEATURES = {
+    "hw.optional.AdvSIMD": ("asimd", "neon"),
+    "hw.optional.neon": ("asimd", "neon"),
+    "hw.optional.arm.FEAT_DotProd": ("asimddp",),
+    "hw.optional.arm.FEAT_FP16": ("asimdhp",),
+    "hw.optional.arm.FEAT_I8MM": ("i8mm",),
+    "hw.optional.arm.FEAT_BF16": ("bf16",),
+    "hw.optional.arm.FEAT_SME": ("sme",),
+    "hw.optional.arm.FEAT_SME2": ("sme2",),
+}
+X86_FEATURES = {
+    "SSE4.1": "sse4_1", "SSE4.2": "sse4_2", "AVX1.0": "avx", "F16C": "f16c", "FMA": "fma", "AVX2": "avx2",
+    "AVX512F": "avx512f", "AVX512BW": "avx512bw", "AVX512VNNI": "avx512_vnni",
+}  # fmt: skip
+
+
+def sysctl() -> dict[str, str]:
+    """Everything below `hw` and `machdep.cpu`."""
+    command = ["/usr/sbin/sysctl", "hw", "machdep.cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    return parse(done.stdout)
+
+
+def parse(text: str) -> dict[str, str]:
+    pairs = (line.partition(": ") for line in text.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def read_cpu(facts: Mapping[str, str]) -> Cpu:
+    physical, logical = _number(facts, "hw.physicalcpu"), _number(facts, "hw.logicalcpu")
+    fast = _number(facts, "hw.perflevel0.physicalcpu") or physical
+    return Cpu(
+        model=facts.get("machdep.cpu.brand_string", "") or facts.get("hw.model", ""),
+        vendor=facts.get("machdep.cpu.vendor", "") or "Apple",
+        sockets=max(1, _number(facts, "hw.packages")),
+        physical=max(1, physical),
+        logical=max(1, logical),
+        performance=max(1, fast),
+        efficiency=sum(_number(facts, f"hw.perflevel{level}.physicalcpu") for level in range(1, levels(facts))),
+        features=_features(facts),
+        caches=_caches(facts),
+        max_mhz=_number(facts, "hw.cpufrequency_max") // 1_000_000,
+    )
+
+
+def levels(facts: Mapping[str, str]) -> int:
+    """Kinds of cores; 1 where the system does not tell kinds apart."""
+    return max(1, _number(facts, "hw.nperflevels"))
+
+
+def read_memory(facts: Mapping[str, str]) -> int:
+    return _number(facts, "hw.memsize")
+
+
+def read_product(facts: Mapping[str, str]) -> str:
+    """As `MacBookAir10,1`."""
+    return facts.get("hw.model", "")
+
+
+def _number(facts: Mapping[str, str], name: str) -> int:
+    value = facts.get(name, "")
+    return int(value) if value.isdigit() else 0
+
+
+def _features(facts: Mapping[str, str]) -> tuple[str, ...]:
+    found = {feature for name, features in ARM_FEATURES.items() if _number(facts, name) for feature in features}
+    said = f"{facts.get('machdep.cpu.features', '')} {facts.get('machdep.cpu.leaf7_features', '')}".split()
+    return tuple(sorted(found | {X86_FEATURES[word] for word in said if word in X86_FEATURES}))
+
+
+def _caches(facts: Mapping[str, str]) -> tuple[Cache, ...]:
+    """By kind of core where the system tells them apart; macOS does not say how many share an L2, so one is assumed."""
+    found = []
+    for level in range(levels(facts)):
+        prefix = f"hw.perflevel{level}." if levels(facts) > 1 else "hw."
+        cores = _number(facts, f"{prefix}physicalcpu")
+        sharing = max(1, _number(facts, f"{prefix}cpusperl2"))
+        for name, key, count in (
+            ("L1d", "l1dcachesize", cores),
+            ("L1i", "l1icachesize", cores),
+            ("L2", "l2cachesize", max(1, cores // sharing)),
+            ("L3", "l3cachesize", 1),
+        ):
+            if size := _number(facts, prefix + key):
+                found.append(Cache(name=name, size=size, count=count))
+    return tuple(found)

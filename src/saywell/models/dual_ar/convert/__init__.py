@@ -1,0 +1,1 @@
+"""A published DualAR checkpoint to what the runtimes load."""

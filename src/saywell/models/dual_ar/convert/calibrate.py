@@ -1,0 +1,50 @@
+"""Scales of the int8 KV cache: how large keys and values get when the model reads and speaks. Build time only.
+
+One scale for each channel of each layer, fixed before anything is spoken, so that no sequence depends on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from saywell.models.dual_ar.onnx.ar_files import scales_file
+from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime, Codes, Running
+from saywell.models.dual_ar.sampling import Sampling
+from saywell.runtimes.base import Threading
+
+TEXTS = (
+    "The quick brown fox jumps over the lazy dog, doesn't it? 3.5 kilometres in 12 minutes!",
+    "Am Anfang war das Wort; später kamen Bücher, Zeitungen und – endlich – das Radio.",
+    "今天天气很好，我们一起去公园散步吧。",
+    "Il était une fois, dans un pays lointain, une reine qui ne dormait jamais…",
+)
+"""Read as prompts; what the model says to them is part of what is measured."""
+FRAMES = 48
+_HEADROOM = 1.25
+"""Over the largest value seen. A value beyond it is clipped."""
+
+
+def write_scales(path: Path, out: Path, precision: str, prompts: Sequence[Codes], threads: int) -> list[Path]:
+    """Measure the model of `path` on `prompts`, each [1 + num_codebooks, T]; write the scales of its cache to `out`."""
+    longest = max(each.shape[1] for each in prompts) + FRAMES + 1
+    runtime = ArRuntime(path, precision, Threading(threads=threads), slots=len(prompts), max_len=longest, cache="fp32")
+    running = [runtime.prefill(each, Sampling(seed=seed)) for seed, each in enumerate(prompts)]
+    going = list(running)
+    for _ in range(FRAMES):
+        frames = runtime.step(going)
+        going = [
+            each for each, frame in zip(going, frames, strict=True) if frame[0] >= 0 and frame[0] != runtime.im_end
+        ]
+    target = out / scales_file(precision)
+    np.save(target, scales(runtime, running))
+    return [target]
+
+
+def scales(runtime: ArRuntime, running: Sequence[Running]) -> npt.NDArray[np.float32]:
+    """[2 · layer, kv head, head_dim] from what lies in the fp32 cache of these sequences."""
+    seen = [np.abs(runtime.cache.data[:, each.row, :, : each.length]).max(axis=2) for each in running]
+    return np.asarray(np.maximum(np.max(seen, axis=0) * (_HEADROOM / 127), 1e-6), np.float32)

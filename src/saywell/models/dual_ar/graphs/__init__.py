@@ -1,0 +1,1 @@
+"""The ONNX graphs of DualAR, written node by node."""

@@ -1,0 +1,134 @@
+"""Linear layers as graph nodes, one way for each number format. Build time only.
+
+A row of a product must not depend on the rows beside it, so activations are quantised row by row, or block by block
+within a row, never over the whole batch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from saywell.models.dual_ar.graphs.ar_writer import FUSED, ArWriter
+
+Matrix = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.uint8]
+Format = Literal["fp32", "w8a8", "w8", "w4"]
+"""`w8a8`: rows of int8 weights times rows of 8-bit (or 7-bit, see `STEPS`) activations, the integer sums exact. `w8`,
+`w4`: blocks of weights, each with a scale, times activations quantised in the same blocks."""
+
+BLOCK = {"w8": 64, "w4": 128}
+"""Weights that share a scale."""
+BITS = {"w8": 8, "w4": 4}
+STEPS = {8: 127, 7: 64}
+"""Bits of activations → steps on each side of zero. Processors without VNNI add two products of 8-bit numbers in 16
+bits: 2 · 128 · 127 fits, 2 · 255 · 127 does not."""
+STEP, MIDDLE = "activation.step", "activation.middle"
+"""Constants that change with the bits: the size of a step over the largest value of a row, and which code is zero."""
+_SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8)
+"""Clipping the largest weights of a block a little can cost less than it saves the others."""
+
+
+class Linears:
+    """All linear layers of one number format that see the same number of rows."""
+
+    def __init__(self, g: ArWriter, fmt: Format, x: str) -> None:
+        """x [M, …] has that number of rows."""
+        self.g, self.fmt = g, fmt
+        if fmt == "w8a8":
+            shape = g.op("Concat", g.op("Slice", g.op("Shape", x), g.ints(0), g.ints(1)), g.ints(1), axis=0)
+            self.middle = g.op("Expand", g.named(MIDDLE, middle(8)), shape)
+
+    def __call__(self, x: str, name: str, weight: Matrix, bias: Matrix | None = None) -> str:
+        """x [M, K] times weight [N, K] transposed, plus bias [N]; fp32 outside."""
+        if self.fmt == "fp32":
+            y = self.g.op("MatMul", x, self.g.weight(name, weight.T))
+        elif self.fmt == "w8a8":
+            y = self._by_rows(x, name, weight)
+        else:
+            y = self._by_blocks(x, name, weight, self.fmt)
+        return y if bias is None else self.g.op("Add", y, self.g.const(bias))
+
+    def _by_rows(self, x: str, name: str, weight: Matrix) -> str:
+        g = self.g
+        codes, scales = quantize_rows(weight)
+        size = g.op("Mul", g.op("ReduceMax", g.op("Abs", x), g.ints(-1)), g.named(STEP, step(8)))
+        quantized = g.op("QuantizeLinear", x, size, self.middle, axis=1, block_size=weight.shape[1])
+        product = g.op(
+            "MatMulIntegerToFloat",
+            quantized,
+            g.weight(name, codes.T),
+            g.const(1.0),
+            g.weight(f"{name}.scale", scales),
+            g.named(MIDDLE, middle(8)),
+            domain=FUSED,
+        )
+        return g.op("Mul", product, size)
+
+    def _by_blocks(self, x: str, name: str, weight: Matrix, fmt: Format) -> str:
+        g, (rows, columns) = self.g, weight.shape
+        block = block_of(columns, fmt)
+        codes, scales = quantize_blocks(weight, BITS[fmt], block)
+        sizes = {"K": columns, "N": rows, "bits": BITS[fmt], "block_size": block, "accuracy_level": 4}
+        inputs = (x, g.weight(name, codes), g.weight(f"{name}.scale", scales))
+        return g.op("MatMulNBits", *inputs, domain=FUSED, **sizes)
+
+
+def step(bits: int) -> npt.NDArray[np.float32]:
+    """A step over the largest value of a row."""
+    return np.array(1 / STEPS[bits], np.float32)
+
+
+def middle(bits: int) -> npt.NDArray[np.uint8]:
+    """The code of zero: activations are unsigned, the one pairing every instruction set has a fast kernel for."""
+    return np.array(128 if bits == 8 else STEPS[bits], np.uint8)
+
+
+def block_of(columns: int, fmt: Format) -> int:
+    """Weights that share a scale in a matrix of that width: a power of two that divides it, 16 at least."""
+    return min(BLOCK[fmt], max(16, columns & -columns))
+
+
+def quantize_rows(weight: Matrix) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """weight [N, K] → int8 codes [N, K] and scales [N]."""
+    scales = np.maximum(np.abs(weight).max(axis=1), 1e-12).astype(np.float32) / np.float32(127)
+    return np.rint(weight / scales[:, None]).astype(np.int8), scales
+
+
+def quantize_blocks(weight: Matrix, bits: int, block: int) -> tuple[Codes, Matrix]:
+    """weight [N, K] → packed codes [N, K / block, block · bits / 8], scales [N, K / block]. K must be whole blocks."""
+    rows, columns = weight.shape
+    if columns % block:
+        raise ValueError(f"a matrix of width {columns} is not whole blocks of {block}")
+    blocks = weight.reshape(rows, columns // block, block)
+    middle = 1 << (bits - 1)
+    codes, scales = _nearest(blocks, middle, (1.0,) if bits == 8 else _SHRINK)
+    packed = codes if bits == 8 else codes[..., 0::2] | (codes[..., 1::2] << 4)
+    return packed.astype(np.uint8), scales
+
+
+def _nearest(blocks: Matrix, middle: int, shrink: tuple[float, ...]) -> tuple[Codes, Matrix]:
+    """Codes 0 … 2·middle − 1 around `middle`, the scale of each block that leaves the least square error."""
+    at = np.abs(blocks).argmax(axis=-1, keepdims=True)
+    # The extreme of a block becomes code 0, the one code more there is on the negative side.
+    step = np.take_along_axis(blocks, at, axis=-1) / np.float32(-middle)
+    step[step == 0] = 1e-12
+    best = _coded(blocks, middle, step)
+    for factor in shrink[1:]:
+        tried = _coded(blocks, middle, step * np.float32(factor))
+        better = tried[2] < best[2]
+        best = (
+            np.where(better, tried[0], best[0]),
+            np.where(better, tried[1], best[1]),
+            np.where(better, tried[2], best[2]),
+        )
+    return best[0], best[1][..., 0]
+
+
+def _coded(blocks: Matrix, middle: int, scale: Matrix) -> tuple[Codes, Matrix, Matrix]:
+    """Codes, the scale, the square error of each block."""
+    signed = np.clip(np.rint(blocks / scale), -middle, middle - 1)
+    error = np.square(signed * scale - blocks).sum(axis=-1, keepdims=True)
+    return (signed + middle).astype(np.uint8), scale, error

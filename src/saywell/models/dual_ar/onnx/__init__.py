@@ -1,0 +1,1 @@
+"""DualAR on ONNX Runtime."""

@@ -1,0 +1,1 @@
+"""DualAR in PyTorch."""

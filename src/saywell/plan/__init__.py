@@ -1,0 +1,1 @@
+"""Decides: settings, facts and measurements in, a Plan with its reasons out."""

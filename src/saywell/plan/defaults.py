@@ -1,0 +1,125 @@
+"""Starting values by class of machine, before anything is measured: memory shares, quantisation, names of strategies.
+
+Labels pick a row here and nothing else; whatever is measured wins over every number in this file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from saywell.machine import tier
+
+if TYPE_CHECKING:
+    from saywell.machine import Hardware
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prior:
+    """One class of machine. Sizes in bytes, of a machine with `memory`."""
+
+    memory: int
+    reserve: int
+    """For the system and other programs."""
+    model: int
+    """Weights beyond it are taken only if nothing lighter exists."""
+    cache: int
+    """All in-memory caches together."""
+    margin: int
+    """Stays free, beside what is reserved: with less, a system slows down."""
+    cache_entries: int
+    calibration: int
+    """Samples an activation range is measured on when a model is quantised here."""
+    frugal: bool
+    """Quantise layer by layer and weights only: the least memory while and after."""
+
+
+def _row(memory: float, reserve: float, model: float, cache: float, margin: float, entries: int, samples: int) -> Prior:
+    sizes = [int(size * GIB) for size in (memory, reserve, model, cache, margin)]
+    return Prior(
+        memory=sizes[0],
+        reserve=sizes[1],
+        model=sizes[2],
+        cache=sizes[3],
+        margin=sizes[4],
+        cache_entries=entries,
+        calibration=samples,
+        frugal=samples < 128,
+    )
+
+
+ROWS = {
+    "small": _row(8, 2.0, 2.0, 1.0, 1.5, 12, 32),
+    "m1_pro": _row(16, 2.5, 4.0, 2.0, 2.0, 25, 64),
+    "i5": _row(16, 3.0, 3.0, 1.5, 2.0, 25, 64),
+    "ryzen_5": _row(16, 3.0, 3.0, 1.5, 2.0, 25, 64),
+    "high_end": _row(32, 4.0, 6.0, 3.0, 3.0, 50, 128),
+}
+"""`small` is a MacBook Air with 8 GB and whatever has no row of its own."""
+_MUCH_LESS = 0.6
+"""A machine with less than this share of a row's memory takes the row below."""
+SMALL, MIDDLE, HIGH = "small", "middle", "high"
+
+
+def machine_class(hardware: Hardware) -> str:
+    """The row that fits the processor's class."""
+    label = hardware.cpu_tier
+    if label in (tier.INTEL_HIGH, tier.RYZEN_HIGH, tier.SERVER, tier.ARM_SERVER):
+        return "high_end"
+    if apple(hardware):
+        return "small" if tier.fanless(hardware) else "m1_pro"
+    return {tier.I5: "i5", tier.RYZEN5: "ryzen_5", tier.ARM_LAPTOP: "i5"}.get(label, "small")
+
+
+def power(hardware: Hardware) -> str:
+    """`small`, `middle` or `high`: how much arithmetic to expect of the processor for long."""
+    name = machine_class(hardware)
+    return {"small": SMALL, "high_end": HIGH}.get(name, MIDDLE)
+
+
+def apple(hardware: Hardware) -> bool:
+    return hardware.os == "darwin" and hardware.arch == "arm64"
+
+
+def prior(hardware: Hardware) -> Prior:
+    """The machine's row, scaled to its memory. A container shares its limit with nobody, so it reserves nothing."""
+    total = hardware.usable_memory
+    row = ROWS[machine_class(hardware)]
+    if total < hardware.memory:
+        return replace(row, memory=total, reserve=0, model=total, cache=total // 8, margin=total // 10)
+    if total < _MUCH_LESS * row.memory:
+        row = ROWS["i5" if total > 0.9 * ROWS["i5"].memory else "small"]
+    scale = total / row.memory
+    less = min(1.0, scale)
+    return replace(
+        row,
+        memory=total,
+        reserve=int(row.reserve * less),
+        model=int(row.model * scale),
+        cache=int(row.cache * scale),
+        margin=int(row.margin * less),
+    )
+
+
+def strategy(hardware: Hardware, device: str, executor: str) -> str:
+    """A short name of the whole choice, for people and for programs that know these names."""
+    if device == "cuda":
+        return "gpu_optimized"
+    if apple(hardware):
+        name = hardware.cpu_tier
+        return f"{name}_thermal_aware" if tier.fanless(hardware) else f"{name}_sustained"
+    label = {
+        tier.LOW: "low_end",
+        tier.ARM_BOARD: "arm_board",
+        tier.ARM_LAPTOP: "arm_laptop",
+        tier.I5: "i5",
+        tier.RYZEN5: "ryzen_5",
+        tier.SERVER: "server",
+        tier.ARM_SERVER: "arm_server",
+        tier.UNKNOWN: "cpu",
+    }.get(hardware.cpu_tier, "high_end")
+    if label in ("low_end", "arm_board"):
+        return f"{label}_conservative"
+    return f"{label}_{executor}" + ("_thermal" if tier.mobile(hardware) else "")

@@ -1,0 +1,363 @@
+"""The decision: wishes + facts + measurements → a frozen, complete Plan, each field with its reason.
+
+Pure functions; nothing here looks at the machine. Nothing else in the program decides by device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from saywell.errors import PlanError
+from saywell.plan import cpu_kernels, memory, validation
+from saywell.plan.cpu_kernels import Decided
+from saywell.plan.memory import MIB, mb
+from saywell.plan.rules import SMALL_MEMORY, Situation
+from saywell.settings import default_data_dir
+
+if TYPE_CHECKING:
+    from saywell.machine import Hardware
+    from saywell.settings import Settings
+    from saywell.types import ModelSpec
+
+T = TypeVar("T")
+Device = Literal["cpu", "cuda", "mps"]
+Source = Literal["wish", "measurement", "rule", "pressure"]
+Compile = Literal["inductor", "eager", "disabled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why one field of a plan has its value."""
+
+    field: str
+    value: str
+    why: str
+    """A sentence for people."""
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantization:
+    """How the weights are made smaller: for the conversion of a model, and to know what runs."""
+
+    bits: int
+    """8, 4, or 0: not quantised."""
+    layer_wise: bool = False
+    """One layer at a time, so that conversion needs little memory."""
+    weight_only: bool = False
+    """Weights alone; else activations too."""
+    dynamic: bool = False
+    """Activations get their scale as they come, not once and for all."""
+    calibration: int = 0
+    """Samples the ranges are measured on."""
+
+    def __str__(self) -> str:
+        if not self.bits:
+            return "none"
+        kinds = [name.replace("_", "-") for name in ("layer_wise", "weight_only", "dynamic") if getattr(self, name)]
+        return ", ".join([f"int{self.bits}", *kinds, f"{self.calibration} samples"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything the engine obeys. Complete: no "auto" left."""
+
+    model: str
+    strategy: str
+    """A short name of the whole choice."""
+    device: Device
+    executor: str
+    compile: Compile
+    """How the torch executor compiles; others have nothing to compile."""
+    precision: str
+    activation_bits: int = 8
+    """Of activations multiplied with int8 weights; 8 where the model leaves no choice."""
+    convolutions: str = ""
+    """How the decoder's convolutions are computed; empty where the model leaves no choice."""
+    quantization: Quantization
+    threads: int
+    """Arithmetic threads of one engine."""
+    affinity: tuple[int, ...]
+    """Logical CPUs the threads are pinned to; empty: wherever the system puts them."""
+    slots: int
+    """Sequences that share a step."""
+    lookahead: int
+    """Sequences of one request that may run side by side."""
+    queue: int
+    """Requests that may wait beside the running ones; one more is refused."""
+    first_chunk_chars: int
+    """Upper bound of the first text chunk, for an early first sound."""
+    chunk_chars: int
+    """Upper bound of every further text chunk."""
+    first_frames: int
+    """Frames decoded for the first sound."""
+    chunk_frames: int
+    """Frames decoded at once from then on."""
+    max_frames: int
+    """Frames a sequence may have before it ends with `length`."""
+    kv_length: int
+    """Positions of one slot's KV cache: a reference, the text and the frames; 0: there is none."""
+    max_text_chars: int
+    timeout_s: float
+    """Deadline of a request that names none."""
+    buffer_s: float
+    """Seconds of audio a stream holds for a slow reader before its sequences pause."""
+    stall_s: float
+    """Seconds a full stream waits for its reader before it is aborted."""
+    hang_s: float
+    """Seconds a step may take before the worker counts as hung."""
+    memory_budget: int
+    """Bytes the engine may use."""
+    cache_entries: int
+    """Most entries of each of the model's in-memory caches: voices and what is computed once for each."""
+    cache_bytes: int
+    """Bytes of all in-memory caches together, within the budget."""
+    thermal: bool
+    """Whether heat is answered with less work."""
+    data_dir: Path
+    """Where voices and measurements are kept."""
+    adapt: bool = True
+    """Whether the engine gives up work step by step under pressure, and takes it up again."""
+    check_memory: bool = True
+    """Whether a text whose estimate does not fit into the memory that is free is refused before it starts."""
+    idle_unload_s: float = 0.0
+    """Idle seconds after which the model is unloaded until the next request; 0: never."""
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What this machine was measured to do best."""
+
+    value: Any
+    why: str
+    """With the figures."""
+
+
+def make_plan(
+    settings: Settings, hardware: Hardware, spec: ModelSpec, measurements: Mapping[str, Measurement] | None = None
+) -> Plan:
+    """Decide everything. A wish wins over a measurement, a measurement over a rule.
+
+    Raises PlanError, whose `param` names the setting, for what this machine or model cannot do.
+    """
+    return _Decision(settings, Situation(hardware, spec, settings.worker_python is not None), measurements or {}).plan()
+
+
+class _Decision:
+    """One plan in the making. The rules propose, this weighs wishes and measurements against them and notes why."""
+
+    def __init__(self, settings: Settings, rules: Situation, measurements: Mapping[str, Measurement]) -> None:
+        self.settings = settings
+        self.rules = rules
+        self.spec = rules.spec
+        self.measurements = measurements
+        self.reasons: list[Reason] = []
+
+    def plan(self) -> Plan:
+        take, fact, rules, spec = self.take, self.fact, self.rules, self.spec
+        model = fact("model", spec.name, "asked for" if self.settings.model else "the default")
+        device = cast(Device, take("device", rules.device(), lambda name: validation.check_device(rules, name)))
+        executor = take("executor", rules.executor(device), lambda name: validation.check_executor(rules, name, device))
+        budget = self.memory_budget(device)
+        lengths = self.lengths(device)
+        frames = lengths["max_frames"]
+        precision = take(
+            "precision",
+            rules.precision(device, budget, frames),
+            lambda name: validation.check_precision(rules, name, device, budget, frames, set(self.settings.wishes())),
+        )
+        self.doubt(rules.need(precision, 1, frames), budget)
+        caches = self.cache_bytes(device, budget - rules.need(precision, 1, frames))
+        slots = self.slots(device, executor, precision, budget - caches, frames)
+        affinity = take("affinity", rules.affinity(), lambda cpus: validation.check_affinity(rules, cpus))
+        kv_length = (memory.context(spec, frames), "a reference, the text and the frames of one chunk")
+        if not spec.kv_bytes_per_frame:
+            kv_length = (0, "this model keeps no keys and values")
+        return Plan(
+            model=model,
+            strategy=fact("strategy", *rules.strategy(device, executor)),
+            device=device,
+            executor=executor,
+            compile=cast(
+                Compile,
+                take(
+                    "compile",
+                    rules.compile(device, executor),
+                    lambda way: validation.check_compile(rules, way, executor),
+                ),
+            ),
+            precision=precision,
+            activation_bits=fact("activation_bits", *cpu_kernels.activation_bits(rules.hardware, spec)),
+            convolutions=fact("convolutions", *cpu_kernels.convolutions(rules.hardware, spec, executor, precision)),
+            quantization=fact("quantization", *self.quantization(precision)),
+            threads=self.threads(device, executor, affinity),
+            affinity=affinity,
+            slots=slots,
+            lookahead=take("lookahead", rules.lookahead(slots), _within("lookahead", slots, "slots")),
+            queue=take("queue", rules.queue(slots)),
+            kv_length=fact("kv_length", *kv_length),
+            memory_budget=budget,
+            adapt=take("adapt", (True, "what is slower under pressure is better than what fails")),
+            check_memory=take("check_memory", (True, "better refused before the start than failed in the middle")),
+            idle_unload_s=take("idle_unload_s", (0.0, "the next request must not wait for a model to load")),
+            cache_entries=take(
+                "cache_entries",
+                rules.cache_entries(device),
+                lambda number: validation.check_caches(rules, "cache_entries", number),
+            ),
+            cache_bytes=caches,
+            thermal=take("thermal", rules.thermal(device)),
+            data_dir=take("data_dir", (default_data_dir(), "this system's place for such files")),
+            **lengths,
+            **self.patience(device),
+            reasons=tuple(sorted(self.reasons, key=lambda reason: _ORDER[reason.field])),
+        )
+
+    def doubt(self, need: int, budget: int) -> None:
+        """Say of the precision that it may not fit: an estimate refuses nothing."""
+        if need > budget:
+            noted = self.reasons.pop()
+            doubt = f"by the estimate it needs {mb(need)} where {mb(budget)} are planned for"
+            self.reasons.append(replace(noted, why=f"{noted.why}; {doubt}"))
+
+    def lengths(self, device: str) -> dict[str, Any]:
+        """Of texts, their chunks, and the pieces of sound."""
+        take, rules = self.take, self.rules
+        chars = take("chunk_chars", rules.chunk_chars(device))
+        first_rule, first_check = rules.first_chunk_chars(chars), _within("first_chunk_chars", chars, "chunk_chars")
+        frames = take("chunk_frames", rules.frames(1.0, "each further piece"))
+        piece = rules.frames(0.25, "the first piece")
+        return {
+            "chunk_chars": chars,
+            "first_chunk_chars": take("first_chunk_chars", first_rule, first_check),
+            "chunk_frames": frames,
+            "first_frames": take(
+                "first_frames", (min(piece[0], frames), piece[1]), _within("first_frames", frames, "chunk_frames")
+            ),
+            "max_frames": take("max_frames", rules.max_frames(chars), lambda n: validation.check_max_frames(rules, n)),
+            "max_text_chars": take("max_text_chars", rules.max_text_chars(device)),
+        }
+
+    def patience(self, device: str) -> dict[str, Any]:
+        """Seconds that something may take."""
+        return {
+            "timeout_s": self.take("timeout_s", self.rules.timeout_s(device)),
+            "buffer_s": self.take("buffer_s", (10.0, "a reader that pauses for ten seconds loses nothing")),
+            "stall_s": self.take("stall_s", (10.0, "a listener so far behind gives way, if places are short")),
+            "hang_s": self.fact("hang_s", 30.0, "no step of a healthy model takes half a minute"),
+        }
+
+    # -- choosing, with the reason noted
+
+    def take(self, name: str, rule: Decided[T], check: Callable[[T], object] | None = None) -> T:
+        """The wish if there is one, else what was measured, else the rule."""
+        wish: T | None = getattr(self.settings, name)
+        value, why = rule
+        source: Source = "rule"
+        if wish is not None:
+            value, why, source = wish, f"asked for by {self.settings.origin(name)}", "wish"
+        elif name in self.measurements:
+            measured = self.measurements[name]
+            try:
+                if check is not None:
+                    check(measured.value)
+                value, why, source = measured.value, measured.why, "measurement"
+            except PlanError as error:  # the best of other circumstances: these wishes leave no room for it
+                why = f"{why} (not as measured: {error.message})"
+        if check is not None:
+            check(value)
+        return self.note(name, value, why, source)
+
+    def fact(self, name: str, value: T, why: str) -> T:
+        """A field no setting names."""
+        return self.note(name, value, why, "rule")
+
+    def note(self, name: str, value: T, why: str, source: Source) -> T:
+        self.reasons.append(Reason(field=name, value=shown(name, value), why=why, source=source))
+        return value
+
+    def quantization(self, precision: str) -> Decided[Quantization]:
+        bits = {"int8": 8, "int4": 4}.get(precision, 0)
+        prior = self.rules.prior
+        if not bits:
+            return Quantization(bits=0), f"{precision} is not quantised"
+        lean = prior.frugal or self.rules.hardware.usable_memory < SMALL_MEMORY
+        found = Quantization(
+            bits=bits,
+            layer_wise=lean,
+            weight_only=lean,
+            dynamic=True,
+            calibration=32 if self.rules.hardware.usable_memory < SMALL_MEMORY else prior.calibration,
+        )
+        return found, "starting value of this class of machine" + (" with little memory" if lean else "")
+
+    def threads(self, device: str, executor: str, affinity: tuple[int, ...]) -> int:
+        threads = self.take("threads", self.rules.threads(device, executor, affinity))
+        cpus = self.rules.hardware.usable_cpus
+        if self.settings.threads and threads > cpus:
+            self.reasons.pop()
+            why = (
+                f"asked for by {self.settings.origin('threads')}; more than the {cpus} usable CPUs, so probably slower"
+            )
+            self.note("threads", threads, why, "wish")
+        return threads
+
+    def cache_bytes(self, device: str, left: int) -> int:
+        wish = self.settings.cache_mb
+        if wish is None:
+            return self.fact("cache_bytes", *self.rules.cache_bytes(device, left))
+        validation.check_caches(self.rules, "cache_mb", wish)
+        if wish * MIB > left:
+            message = f"cache_mb={wish} is more than the {mb(max(0, left))} the model leaves of the memory budget"
+            raise PlanError(f"{message}; set at most {max(0, left) // MIB}", param="cache_mb")
+        return self.note("cache_bytes", wish * MIB, f"asked for by {self.settings.origin('cache_mb')}", "wish")
+
+    def memory_budget(self, device: str) -> int:
+        wish, have = self.settings.memory_budget_mb, self.rules.device_memory(device)
+        if wish is None:
+            return self.fact("memory_budget", *self.rules.budget(device))
+        if wish * MIB > have:
+            raise PlanError(
+                f"memory_budget_mb={wish} is more than the {mb(have)} there is; set at most {have // MIB}",
+                param="memory_budget_mb",
+            )
+        return self.note(
+            "memory_budget", wish * MIB, f"asked for by {self.settings.origin('memory_budget_mb')}", "wish"
+        )
+
+    def slots(self, device: str, executor: str, precision: str, budget: int, max_frames: int) -> int:
+        each = max(1, memory.per_slot_bytes(self.spec, precision, max_frames))
+        fit = max(1, (budget - memory.fixed_bytes(self.spec, precision)) // each)
+
+        def check(wish: int) -> None:
+            if wish > fit:
+                need = self.rules.need(precision, wish, max_frames)
+                message = f"slots={wish} need {mb(need)} and {mb(budget)} is there beside the caches; set at most {fit}"
+                raise PlanError(message, param="slots")
+
+        return self.take("slots", self.rules.slots(device, executor, fit), check)
+
+
+_ORDER = {item.name: place for place, item in enumerate(fields(Plan))}
+
+
+def _within(name: str, limit: int, other: str) -> Callable[[int], None]:
+    return lambda value: validation.at_most(name, value, limit, other)
+
+
+SIZES = frozenset({"memory_budget", "cache_bytes"})
+
+
+def shown(name: str, value: object) -> str:
+    """A field's value as its reason states it."""
+    if name in SIZES and isinstance(value, int):
+        return mb(value)
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) or "none"

@@ -1,0 +1,354 @@
+"""Starting values: what a machine and a model suggest before anything is measured. Pure: facts → (value, why)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from saywell.machine.tier import fanless
+from saywell.plan import cpu_kernels, defaults, memory
+from saywell.plan.cpu_kernels import Decided
+from saywell.plan.memory import MIB, mb
+
+if TYPE_CHECKING:
+    from saywell.machine import Gpu, Hardware
+    from saywell.plan.defaults import Prior
+    from saywell.types import ModelSpec
+
+
+GIB = 1 << 30
+SMALL_MEMORY = 6 * GIB
+"""Below this, four-bit weights where a model has them."""
+MAX_PROCESSES = 8
+MAX_THREADS = 16
+MAX_BATCH = {"cpu": 8, "mps": 8, "cuda": 16}
+"""Sequences that share a step: beyond it a wider batch is not expected to pay."""
+MANY_SLOW = 2
+"""Efficiency cores for each performance core from which on they do more together."""
+OLDEST_CUDA = (7, 0)
+RUNTIME_OF = {"onnx": "onnxruntime", "torch": "torch", "openvino": "openvino"}
+"""Executor → package; an executor not named here needs none."""
+DEVICES_OF = {"torch": ("cuda", "mps", "cpu")}
+"""Executor → devices it drives; others run on the CPU."""
+EXECUTOR_WHY = {
+    "process": "eSpeak NG, each utterance in a process of its own",
+    "onnx": "ONNX Runtime: fast on every CPU, and small",
+    "openvino": "convolutions by OpenVINO, which passes over memory less often; the rest by ONNX Runtime",
+    "torch": "PyTorch is what drives this model here",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """A machine, a model, and whether its worker lives in another Python environment."""
+
+    hardware: Hardware
+    spec: ModelSpec
+    foreign: bool = False
+
+    # -- what is possible
+
+    @property
+    def single(self) -> bool:
+        return self.spec.kind == "single-shot"
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The NVIDIA GPU with the most memory."""
+        return max(self.hardware.gpus, key=lambda gpu: gpu.memory, default=None)
+
+    def has(self, device: str) -> bool:
+        return self.gpu is not None if device == "cuda" else self.hardware.mps
+
+    def lacks(self, device: str) -> str:
+        """What keeps a GPU from running this model; empty: nothing."""
+        if not self.has(device):
+            nvidia = self.hardware.gpu_note or "this machine has no NVIDIA GPU"
+            return nvidia if device == "cuda" else "this machine has no Apple GPU"
+        if not any(device in DEVICES_OF.get(name, ()) for name in self.spec.executors):
+            return f"{self.spec.name} has no executor for it (it has {', '.join(self.spec.executors)})"
+        if not self.installed("torch", device):
+            return f"the torch package for {device} is not installed (pip install 'saywell[torch]')"
+        if device == "cuda" and self.gpu and self.gpu.capability < OLDEST_CUDA:
+            return f"its compute capability {dotted(self.gpu)} is below {OLDEST_CUDA[0]}.{OLDEST_CUDA[1]}"
+        need, have = memory.fixed_bytes(self.spec, self.lightest()) * 5 // 4, self.device_memory(device)
+        return "" if need <= have else f"the model needs {mb(need)} and it has {mb(have)}"
+
+    def device_memory(self, device: str) -> int:
+        return self.gpu.memory if device == "cuda" and self.gpu else self.hardware.usable_memory
+
+    def executors(self, device: str) -> list[str]:
+        """Those that run the model on a device and are installed, the model's favourite first."""
+        runs = [name for name in self.spec.executors if device in DEVICES_OF.get(name, ("cpu",))]
+        return [name for name in runs if self.installed(name, device)]
+
+    def installed(self, executor: str, device: str) -> bool:
+        package = RUNTIME_OF.get(executor)
+        if package is None or self.foreign:
+            return True  # another interpreter's packages are not known here; its worker says so if one is missing
+        runtime = self.hardware.runtimes.get(package)
+        return runtime is not None and (device == "cpu" or device in runtime.devices)
+
+    def missing(self, executors: tuple[str, ...] = ()) -> str:
+        """Which packages to install so that the executors (all of the model's) can run."""
+        names = executors or self.spec.executors
+        packages = [RUNTIME_OF[name] for name in names if name in RUNTIME_OF and not self.installed(name, "cpu")]
+        for package in packages:
+            if why := self.hardware.damaged.get(package):
+                return f"the Python package {package} is damaged ({why}): pip install --force-reinstall {package}"
+        return f"install the Python package {' or '.join(packages)}" if packages else ""
+
+    @property
+    def prior(self) -> Prior:
+        return defaults.prior(self.hardware)
+
+    @property
+    def weak(self) -> bool:
+        """A processor of which little is to be expected for long."""
+        return defaults.power(self.hardware) == defaults.SMALL
+
+    def least(self, precision: str, max_frames: int) -> int:
+        """Bytes without which it is certain not to run: weights and one slot. What is beside them is an estimate."""
+        return self.need(precision, 1, max_frames) - self.spec.overhead_bytes
+
+    def need(self, precision: str, slots: int, max_frames: int) -> int:
+        """Bytes with so many slots."""
+        each = memory.per_slot_bytes(self.spec, precision, max_frames)
+        return memory.fixed_bytes(self.spec, precision) + slots * each
+
+    def lightest(self) -> str:
+        """The precision with the smallest weights."""
+        return min(self.spec.precisions, key=lambda name: self.spec.weight_bytes.get(name, 0))
+
+    # -- where and by what
+
+    def device(self) -> Decided[str]:
+        notes = []
+        for device in ("cuda", "mps"):
+            missing = self.lacks(device)
+            if not missing:
+                return device, self._about(device)
+            if self.has(device):
+                notes.append(f"{self._about(device)} is not used: {missing}")
+        return "cpu", "; ".join(notes) or "no GPU that this program can use"
+
+    def _about(self, device: str) -> str:
+        if device == "cuda" and self.gpu:
+            return f"{self.gpu.name} (compute capability {dotted(self.gpu)}, {mb(self.gpu.memory)})"
+        return f"the GPU of the {self.hardware.cpu.model}"
+
+    def executor(self, device: str) -> Decided[str]:
+        there = self.executors(device)
+        if "openvino" in there and not cpu_kernels.openvino_gains(self.hardware, self.spec):
+            there = [name for name in there if name != "openvino"] or there
+        return there[0], EXECUTOR_WHY.get(there[0], "the model's first choice")
+
+    def strategy(self, device: str, executor: str) -> Decided[str]:
+        how = {"cuda": "everything on the GPU", "mps": "the GPU of the Mac"}.get(device, f"{executor} on the CPU")
+        name = defaults.strategy(self.hardware, device, executor)
+        return name, f"{how}; a processor of the class {self.hardware.cpu_tier}"
+
+    def compile(self, device: str, executor: str) -> Decided[str]:
+        if executor != "torch":
+            return "disabled", f"the executor {executor} has nothing to compile"
+        if self.hardware.os != "linux":
+            return "eager", "torch compiles kernels well on Linux only"
+        if device == "cuda":
+            return "inductor", "fused kernels and CUDA graphs: a GPU waits for its next launch otherwise"
+        if defaults.power(self.hardware) == defaults.HIGH:
+            return "inductor", "a strong processor earns the time that compiling takes"
+        return "disabled", "compiling takes this processor longer than it gives back"
+
+    # -- memory and precision
+
+    def budget(self, device: str) -> Decided[int]:
+        if device == "cuda" and self.gpu:
+            return self.gpu.memory * 9 // 10, f"nine tenths of the {mb(self.gpu.memory)} on the {self.gpu.name}"
+        total, prior = self.hardware.usable_memory, self.prior
+        if total < self.hardware.memory:
+            budget = max(MIB, total - prior.margin - memory.SERVER)
+            return budget, f"nine tenths of the container's limit of {mb(total)}, less {mb(memory.SERVER)} for a server"
+        budget = total - prior.reserve - prior.margin
+        why = f"{mb(total)} less {mb(prior.reserve)} for the system and {mb(prior.margin)} that stay free"
+        if device == "mps" and budget > total * 2 // 3:
+            return total * 2 // 3, f"two thirds of the {mb(total)}: Metal lets one program keep little more"
+        return budget, why
+
+    def precision(self, device: str, budget: int, max_frames: int) -> Decided[str]:
+        fitting = [name for name in self.spec.precisions if self.need(name, 1, max_frames) <= budget]
+        if not fitting:
+            return self.lightest(), "the lightest there is"
+        if device != "cuda":
+            most = self.prior.model
+            fitting = [name for name in fitting if self.spec.weight_bytes.get(name, 0) <= most] or fitting
+        for name, why in self._preferred(device):
+            if name in fitting:
+                return name, why
+        only = len(self.spec.precisions) == 1
+        return fitting[0], "the only one there is" if only else "the model's best that fits"
+
+    def _preferred(self, device: str) -> list[Decided[str]]:
+        if device == "cuda" and self.gpu:
+            native = self.gpu.capability >= (8, 0)
+            bf16 = [("bf16", f"compute capability {dotted(self.gpu)} has bf16 in hardware")] if native else []
+            return [*bf16, ("fp16", "half the memory traffic of fp32")]
+        if device == "mps":
+            return [("fp16", "half the memory traffic of fp32")]
+        if self.single:
+            return []
+        int8 = ("int8", "memory traffic limits a CPU, and int8 weights are a quarter of fp32")
+        if self.hardware.usable_memory < SMALL_MEMORY:
+            return [("int4", f"less than {mb(SMALL_MEMORY)} of memory"), int8]
+        return [int8]
+
+    @property
+    def keeps_nothing(self) -> str:
+        """Why caches would stay empty; empty for a model that has some."""
+        return "" if self.spec.clones else f"{self.spec.name} clones no voices, so it has no cache of them"
+
+    def cache_entries(self, device: str) -> Decided[int]:
+        if self.keeps_nothing:
+            return 0, self.keeps_nothing
+        if device == "cuda":
+            return 100, "many voices share a GPU"
+        return self.prior.cache_entries, "starting value of this class of machine"
+
+    def cache_bytes(self, device: str, left: int) -> Decided[int]:
+        """`left`: bytes of the budget beside the model and one slot."""
+        if self.keeps_nothing:
+            return 0, self.keeps_nothing
+        most = self.gpu.memory // 8 if device == "cuda" and self.gpu else self.prior.cache
+        if left // 4 < most:
+            return max(0, left // 4), "a quarter of what the model leaves of the memory budget"
+        return most, "starting value of this class of machine"
+
+    def thermal(self, device: str) -> Decided[bool]:
+        if device == "cuda":
+            return True, "the GPU tells its temperature"
+        if self.hardware.thermal:
+            return True, f"sensors: {', '.join(self.hardware.thermal)}"
+        if fanless(self.hardware):
+            return True, "no fan: long work slows this machine down, and macOS tells when it does"
+        return True, "no temperature sensor in sight; what the system tells of throttling counts nevertheless"
+
+    # -- how many
+
+    def threads(self, device: str, executor: str, affinity: tuple[int, ...]) -> Decided[int]:
+        cores, limits, most = self.hardware.usable_cores, self.hardware.limits, self.spec.max_threads or MAX_THREADS
+        if executor == "process":
+            return 1, "each process speaks with one thread"
+        if device == "cpu" and most < min(cores, MAX_THREADS):
+            return most, f"{self.spec.name} gains nothing from more"
+        if device != "cpu":
+            return min(4, cores), "the GPU computes; the CPU prepares text and encodes audio"
+        if affinity:
+            return min(len(affinity), self.hardware.usable_cpus), "one for each CPU of the affinity"
+        if limits.quota is not None and self.hardware.usable_cpus == max(1, int(limits.quota)):
+            cores = self.hardware.usable_cpus
+            return min(cores, most), f"the container's quota of {limits.quota:g} CPUs, rounded down"
+        fast, slow = len(self.cores("fast")), len(self.cores("slow"))
+        if slow > MANY_SLOW * fast:
+            why = f"{fast} performance and {slow} efficiency cores: so many slow ones do more than the few fast ones"
+            return min(fast + slow, self.hardware.usable_cpus, most), why
+        kind = "performance cores" if self.hardware.cpu.efficiency else "cores"
+        return min(cores, most), f"{cores} usable {kind}; a second thread on a core adds little to arithmetic"
+
+    def cores(self, kind: Literal["fast", "slow"]) -> tuple[int, ...]:
+        """The first logical CPU of each core of a kind that this process may use; () where they are not numbered."""
+        cpu, allowed = self.hardware.cpu, set(self.hardware.limits.cpus)
+        found = cpu.performance_cpus if kind == "fast" else cpu.efficiency_cpus
+        return tuple(each for each in found if not allowed or each in allowed)
+
+    def affinities(self, threads: int) -> tuple[tuple[int, ...], ...]:
+        """Ways to pin so many threads that may help and have to be measured; () where nothing can be pinned.
+
+        The performance cores of a hybrid processor; one CPU of each core where cores have two.
+        """
+        limits = self.hardware.limits
+        if self.hardware.os == "darwin" or limits.quota is not None:
+            return ()
+        fast, slow = self.cores("fast"), self.cores("slow")
+        ways = [fast] if slow else []
+        ways.append((*fast, *slow))
+        return tuple(dict.fromkeys(way[:threads] for way in ways if len(way) >= threads > 0))
+
+    def affinity(self) -> Decided[tuple[int, ...]]:
+        if self.hardware.os == "darwin":
+            return (), "macOS lets no program pin its threads"
+        if self.hardware.limits.quota is not None:
+            return (), "a quota of CPU time is not tied to CPUs, so pinning gains nothing"
+        if self.cores("slow"):
+            where = "the performance cores"
+        elif self.hardware.cpu.logical > self.hardware.cpu.physical:
+            where = "one CPU of each core"
+        else:
+            where = "one CPU each"
+        return (), f"the system places threads; whether pinning to {where} helps has to be measured (saywell tune)"
+
+    def slots(self, device: str, executor: str, fit: int) -> Decided[int]:
+        cpus = self.hardware.usable_cpus
+        if executor == "process":
+            want, why = min(cpus, MAX_PROCESSES), f"one process for each usable CPU, {MAX_PROCESSES} at most"
+        elif device == "cpu":
+            want, why = MAX_BATCH["cpu"], "sequences that step together read the weights once"
+        else:
+            want, why = MAX_BATCH[device], "a GPU steps a batch in nearly the time of one"
+        return (want, why) if want <= fit else (fit, "as many as the memory budget holds")
+
+    def lookahead(self, slots: int) -> Decided[int]:
+        if not self.single:
+            return max(1, slots // 2), "half the slots for the sentences of one text, half for who comes next"
+        return min(2, slots), "the next chunk is ready when the last one ends" if slots > 1 else "there is one slot"
+
+    def queue(self, slots: int) -> Decided[int]:
+        if self.single:
+            return max(16, 2 * slots), "twice the slots, at least 16: an answer takes a fraction of a second"
+        return max(4, 2 * slots), "twice the slots, at least 4: who would wait longer is better told so"
+
+    # -- lengths
+
+    def chunk_chars(self, device: str) -> Decided[int]:
+        if not self.single and fanless(self.hardware):
+            return 100, "about 7 s of speech: short runs, since this machine has no fan"
+        if not self.single and device == "cpu" and self.weak:
+            return 100, "about 7 s of speech: little memory for the KV cache, and sound soon on a slow CPU"
+        if not self.single and device == "cpu":
+            return 200, "about 13 s of speech: a short KV cache and fair shares of a CPU"
+        return 300, "about 20 s of speech: long enough for natural melody"
+
+    def first_chunk_chars(self, chunk_chars: int) -> Decided[int]:
+        return min(100 if self.single else 80, chunk_chars), "a short first chunk is heard early"
+
+    def max_frames(self, chunk_chars: int) -> Decided[int]:
+        if self.single:
+            return 1_000_000, "a single-shot voice ends by itself"
+        seconds = 2 + chunk_chars * memory.SECONDS_PER_CHAR
+        frames = round(seconds * self.spec.frame_rate)
+        why = f"{seconds:.0f} s of speech, three times what {chunk_chars} characters take: longer is a loop"
+        return min(frames, self.spec.max_context or frames), why
+
+    def max_text_chars(self, device: str) -> Decided[int]:
+        if not self.single and device == "cpu" and self.weak:
+            return 2000, "about two minutes of speech: more would pass the deadline on a slow CPU"
+        return 5000, "about six minutes of speech; longer texts in parts"
+
+    def timeout_s(self, device: str) -> Decided[float]:
+        if self.single or device == "cuda":
+            return 120.0, "nobody waits longer than two minutes for one answer"
+        return 600.0, "a long text takes about as long to make as to hear"
+
+    def frames(self, seconds: float, what: str) -> Decided[int]:
+        if self.single:
+            return 1, "a single-shot voice hands over sound as it comes"
+        tile = self.spec.decode_tile
+        wanted = max(1.0, seconds * self.spec.frame_rate / tile)
+        # A decoder's stages may have tiles of several sizes, each twice another: a power of two suits them all.
+        tiles = round(wanted) if tile == 1 else 2 ** round(math.log2(wanted))
+        heard = f"{tiles * tile / self.spec.frame_rate:.2g} s of sound for {what}"
+        return tiles * tile, heard if tile == 1 else f"{heard}, in tiles of {tile} frames as the decoder likes it"
+
+
+def dotted(gpu: Gpu) -> str:
+    """A compute capability as people write it: 8.9."""
+    return f"{gpu.capability[0]}.{gpu.capability[1]}"

@@ -1,0 +1,101 @@
+"""What is impossible with this machine and model: a PlanError that names the setting and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from saywell.errors import PlanError
+from saywell.plan.memory import MIB, mb
+
+if TYPE_CHECKING:
+    from saywell.plan.rules import Situation
+
+
+def check_device(rules: Situation, device: str) -> None:
+    if device == "cpu" and not rules.executors("cpu"):
+        out = rules.missing() or "choose another model"
+        raise PlanError(f"nothing here runs {rules.spec.name} on the CPU; {out}", param="device")
+    if device != "cpu" and (missing := rules.lacks(device)):
+        raise PlanError(f"device={device} is not possible: {missing}; set device=cpu or leave it out", param="device")
+
+
+def check_executor(rules: Situation, name: str, device: str) -> None:
+    if name not in rules.spec.executors:
+        there = ", ".join(rules.spec.executors)
+        raise PlanError(f"{rules.spec.name} has no executor {name!r}; it has {there}", param="executor")
+    if name not in rules.executors(device):
+        out = rules.missing((name,)) or "choose another device or executor"
+        raise PlanError(f"executor={name} does not run on {device} here; {out}", param="executor")
+
+
+def check_precision(
+    rules: Situation, name: str, device: str, budget: int, max_frames: int, wishes: Collection[str]
+) -> None:
+    """`wishes`: the settings that are set; the last of them that plays a part is named."""
+    model = rules.spec.name
+    if name not in rules.spec.precisions:
+        there = ", ".join(rules.spec.precisions)
+        raise PlanError(f"{model} has no precision {name!r}; it has {there}", param="precision")
+    lightest = rules.lightest()
+    lighter = "" if name == lightest else f"set precision={lightest}, or "
+    if "memory_budget_mb" in wishes:
+        need = rules.need(name, 1, max_frames)
+        if need > budget:
+            message = f"{model} at {name} needs about {mb(need)} and memory_budget_mb allows {mb(budget)}"
+            out = f"{lighter}set memory_budget_mb={-(-need // MIB)}, or leave it out"
+            raise PlanError(f"{message}; {out}", param="precision" if "precision" in wishes else "memory_budget_mb")
+        return
+    # Without such a wish only what is certain refuses: what is beside the weights is an estimate, and may be wrong.
+    need, have = rules.least(name, max_frames), rules.device_memory(device)
+    if need > have:
+        message = f"{model} at {name} needs more than {mb(need)} and there are {mb(have)}"
+        out = f"{lighter}choose a smaller model or a machine with more memory"
+        raise PlanError(f"{message}; {out}", param="precision" if "precision" in wishes else "model")
+
+
+def check_max_frames(rules: Situation, frames: int) -> None:
+    top = rules.spec.max_context
+    if top and frames > top:
+        raise PlanError(f"max_frames={frames} is beyond the model's context; set at most {top}", param="max_frames")
+
+
+def check_compile(rules: Situation, way: str, executor: str) -> None:
+    if executor != "torch" and way != "disabled":
+        why = rules.compile("cpu", executor)[1]
+        raise PlanError(f"compile={way} changes nothing: {why}; leave it out", param="compile")
+
+
+def check_caches(rules: Situation, name: str, wish: int) -> None:
+    """For cache_entries and cache_mb."""
+    if wish and rules.keeps_nothing:
+        raise PlanError(f"{name}={wish} changes nothing: {rules.keeps_nothing}; leave it out", param=name)
+
+
+def check_affinity(rules: Situation, cpus: tuple[int, ...]) -> None:
+    if not cpus:
+        return
+    hardware = rules.hardware
+    if hardware.os == "darwin":
+        raise PlanError("affinity: macOS lets no program pin its threads; leave it out", param="affinity")
+    allowed = hardware.limits.cpus or tuple(range(hardware.cpu.logical))
+    out = [cpu for cpu in cpus if cpu not in allowed]
+    if out or len(set(cpus)) < len(cpus):
+        what = f"CPU {out[0]} may not be used here" if out else "a CPU is named twice"
+        raise PlanError(f"affinity: {what}; choose among {ranges(allowed)}", param="affinity")
+
+
+def at_most(name: str, value: int, limit: int, other: str) -> None:
+    if value > limit:
+        raise PlanError(f"{name}={value} is more than {other}={limit}; set at most {limit}", param=name)
+
+
+def ranges(cpus: tuple[int, ...]) -> str:
+    """CPU numbers as the kernel lists them: `0-3,8`."""
+    spans: list[tuple[int, int]] = []
+    for cpu in sorted(cpus):
+        if spans and cpu == spans[-1][1] + 1:
+            spans[-1] = (spans[-1][0], cpu)
+        else:
+            spans.append((cpu, cpu))
+    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in spans)

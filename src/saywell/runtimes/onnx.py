@@ -1,0 +1,157 @@
+"""ONNX graphs on the CPU, with buffers the caller owns."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from saywell import RUNTIME_CAME_FIRST
+from saywell.errors import MissingDependency, SaywellError
+from saywell.runtimes.base import Threading
+from saywell.runtimes.pages import huge_pages
+
+try:
+    import onnxruntime as ort
+
+    Session = ort.InferenceSession  # a folder that was left behind is a package with nothing in it
+except (ImportError, AttributeError, OSError) as error:
+    raise MissingDependency(
+        f"the Python package onnxruntime is missing or damaged ({error}): pip install --force-reinstall onnxruntime"
+    ) from error
+
+Array = npt.NDArray[Any]
+
+if RUNTIME_CAME_FIRST:
+    ort.disable_telemetry_events()
+    logging.getLogger(__name__).warning(
+        "onnxruntime was imported before saywell, so it may have told its maker of this process already; its events "
+        "are off from now on. Import saywell first, or set ORT_DISABLE_TELEMETRY=1"
+    )
+
+_DTYPES: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
+
+
+class GraphError(SaywellError):
+    """A graph file cannot be loaded, or a graph did not run."""
+
+    status, code = 500, "graph_error"
+
+
+class Graph:
+    """One loaded graph, of a file or of bytes. External weight files lie beside it and are memory-mapped.
+
+    `inputs` and `outputs` give the element type of each name, in the graph's order; `shapes` their sizes.
+    """
+
+    def __init__(
+        self,
+        model: Path | bytes,
+        threading: Threading,
+        *,
+        name: str = "",
+        optimise: bool = True,
+        arena: bool = True,
+        profile: Path | None = None,
+    ) -> None:
+        """`name`: of the graph in messages; that of its file if not given. `optimise`: let the runtime rewrite it,
+        which takes time at load. `arena`: keep the memory of a run for the next, all that ran at once ever took.
+        Raises GraphError.
+        """
+        self.name = name or (model.name if isinstance(model, Path) else "graph")
+        try:
+            # A graph given as bytes is small, and others may load beside it.
+            with huge_pages() if isinstance(model, Path) else nullcontext():
+                options = _options(threading, profile)
+                options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
+                if not optimise:
+                    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+                given = str(model) if isinstance(model, Path) else model
+                self._session = Session(given, options, ["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's exceptions share no other base
+            raise GraphError(f"{self.name}: ONNX Runtime {ort.__version__} cannot load this graph: {error}") from error
+        self.inputs = {each.name: np.dtype(_DTYPES[each.type]) for each in self._session.get_inputs()}
+        self.outputs = {each.name: np.dtype(_DTYPES[each.type]) for each in self._session.get_outputs()}
+        ports = (*self._session.get_inputs(), *self._session.get_outputs())
+        self.shapes: dict[str, tuple[int | str, ...]] = {each.name: tuple(each.shape) for each in ports}
+
+    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        """Every output, in the graph's order, in new arrays. Raises GraphError."""
+        try:
+            return list(self._session.run(None, dict(feeds)))
+        except Exception as error:  # as above
+            raise GraphError(f"{self.name}: {error}") from error
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Binding:
+        """Tie names to arrays, C-contiguous and of the exact type, that every `run` then reads and writes in place.
+
+        One array may be both input and output (a KV cache). Raises ValueError for an array that does not fit.
+        """
+        return Binding(self, inputs, outputs)
+
+    def end_profile(self) -> Path:
+        """Finish the profile asked for at construction; the file it lies in."""
+        return Path(self._session.end_profiling())
+
+
+class Binding:
+    """A graph tied to buffers. Keeps them alive."""
+
+    def __init__(self, graph: Graph, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        self._graph = graph
+        self._kept = (dict(inputs), dict(outputs))
+        self._binding = graph._session.io_binding()
+        for name, array in inputs.items():
+            _check(name, array, graph.inputs[name])
+            self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        for name, array in outputs.items():
+            _check(name, array, graph.outputs[name])
+            self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def run(self) -> None:
+        """Read the inputs, write the outputs. Raises GraphError."""
+        try:
+            self._graph._session.run_with_iobinding(self._binding)
+        except Exception as error:  # as above
+            raise GraphError(f"{self._graph.name}: {error}") from error
+
+
+def _check(name: str, array: Array, dtype: np.dtype[Any]) -> None:
+    if array.dtype != dtype or not array.flags.c_contiguous:
+        raise ValueError(f"{name} must be a C-contiguous array of {dtype}, not of {array.dtype}")
+
+
+def _options(threading: Threading, profile: Path | None) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threading.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threading.spin else "0")
+    # An engine has several graphs, each with threads of its own: those of one must not spin while another runs.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if threading.affinity and threading.threads > 1:
+        options.add_session_config_entry("session.intra_op_thread_affinities", _affinities(threading))
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    return options
+
+
+def _affinities(threading: Threading) -> str:
+    """CPUs (counted from 1) of all threads but the calling one, which the engine pins itself."""
+    cpus = threading.affinity
+    return ";".join(str(cpus[index % len(cpus)] + 1) for index in range(1, threading.threads))

@@ -1,0 +1,1 @@
+"""Times the candidates of a plan on this machine."""

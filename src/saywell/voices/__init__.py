@@ -1,0 +1,1 @@
+"""Voices: recordings to saved states, their cache, their names."""
