@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from saywell.engine.engine import Engine
-from saywell.plan.plan import Plan, Quantization
+from saywell.plan.plan import Plan
 from saywell.types import ModelSpec
 from tiny_ar import family as tiny_ar
 
@@ -21,12 +21,10 @@ TINY = tiny_ar.spec("tiny", None)
 TINY_PLAN = Plan(
     model="tiny",
     device="cpu",
-    strategy="tiny",
     executor="onnx",
     compile="disabled",
     precision="fp32",
     convolutions="fp32",
-    quantization=Quantization(bits=0),
     threads=1,
     affinity=(),
     slots=4,

@@ -9,7 +9,7 @@ from saywell.models import espeak
 from saywell.models.base import DecodeJob
 from saywell.models.espeak import DEFAULT_VOICE
 from saywell.models.espeak.model import EspeakModel
-from saywell.plan.plan import Plan, Quantization
+from saywell.plan.plan import Plan
 from saywell.types import Frame, Request, Samples, Sequence
 
 TEXT = "The weather is very nice today and the children are playing in the garden."
@@ -20,10 +20,8 @@ def plan(slots: int = 2, hang_s: float = 30.0) -> Plan:
     return Plan(
         model="espeak",
         device="cpu",
-        strategy="test",
         executor="process",
         compile="disabled",
-        quantization=Quantization(bits=0),
         precision="fp32",
         threads=1,
         affinity=(),

@@ -22,7 +22,7 @@ from saywell.engine.stream import Stream
 from saywell.errors import EngineClosed, ModelFailure, SaywellError, Unavailable
 from saywell.machine import Cpu, Hardware
 from saywell.plan.degradation import PressureReport
-from saywell.plan.plan import Plan, Quantization
+from saywell.plan.plan import Plan
 from saywell.settings import Settings
 from saywell.types import AudioChunk, ModelSpec, Request, Samples, Summary, Voice
 
@@ -42,10 +42,8 @@ SPEC = ModelSpec(
 PLAN = Plan(
     model="fake",
     device="cpu",
-    strategy="test",
     executor="process",
     compile="disabled",
-    quantization=Quantization(bits=0),
     precision="fp32",
     threads=1,
     affinity=(),

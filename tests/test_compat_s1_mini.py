@@ -265,7 +265,7 @@ def test_the_built_in_voice_speaks_only_if_no_model_was_named(tmp_path, monkeypa
             engine.start()
     monkeypatch.setenv("S1_MINI_CHECKPOINT_PATH", "elsewhere")
     with pytest.raises(UnknownModel, match="there is no checkpoint at elsewhere"):
-        settle({}, old_names=True)
+        settle({}, variables=True)
     monkeypatch.setenv("SAYWELL_MODEL_PATH", "third")
     with pytest.raises(UnknownModel, match="there is no checkpoint at third"):
         ProductionTTSEngine(EngineConfig()).start()
@@ -308,14 +308,14 @@ def test_a_server_without_its_model_does_not_start(tmp_path, capsys, monkeypatch
 
 def test_the_server_waits_a_minute_unless_told_otherwise(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    decision = settle({}, old_names=True)
+    decision = settle({}, variables=True)
     assert decision.plan.timeout_s == 60.0
     assert "S1-Mini" in next(reason.why for reason in decision.plan.reasons if reason.field == "timeout_s")
     monkeypatch.setenv("SAYWELL_TIMEOUT_S", "7")
-    assert settle({}, old_names=True).plan.timeout_s == 7.0
+    assert settle({}, variables=True).plan.timeout_s == 7.0
     monkeypatch.setenv("S1_MINI_REQUEST_TIMEOUT", "9")
     monkeypatch.delenv("SAYWELL_TIMEOUT_S")
-    assert settle({}, old_names=True).plan.timeout_s == 9.0
+    assert settle({}, variables=True).plan.timeout_s == 9.0
 
 
 def test_switches_without_an_effect_are_said_once(tmp_path, monkeypatch):

@@ -22,8 +22,9 @@ from saywell.errors import InvalidText, PlanError
 from saywell.machine import GIB, Hardware
 from saywell.models.espeak import binding
 from saywell.plan.plan import make_plan
-from saywell.settings import OLD_NAMES, Settings
+from saywell.settings import Settings
 from saywell.types import ModelSpec
+from saywell_compat.variables import VARIABLES
 from smart_backend import OptimalConfig, SmartAdaptiveBackend, create_smart_backend
 from smart_backend.profile import HardwareProfile
 from test_server_espeak import Program
@@ -302,7 +303,7 @@ def test_what_the_variables_force_and_cannot_have_is_said(named, tmp_path):
 def test_every_printed_variable_is_known():
     named = {line.removeprefix("export ").partition("=")[0] for line in exports(FORCED) + exports(FRUGAL)}
     assert named == {"DEVICE", "MIXED_PRECISION", "ENABLE_TORCH_COMPILE", "USE_ONNX", "CACHE_LIMIT", "MAX_SEQ_LEN"}
-    assert named | {"MODEL_DIR"} <= OLD_NAMES.keys()
+    assert named | {"MODEL_DIR"} <= VARIABLES.keys()
 
 
 def test_the_frugal_variables_reach_the_plan(named, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from machines import AUTOREGRESSIVE, ESPEAK, FIRST, MACHINES, S1_MINI, SPECS, ke
 from saywell.errors import PlanError
 from saywell.machine import GIB, Limits, Runtime
 from saywell.plan.degradation import steps
-from saywell.plan.plan import Measurement, Plan, Quantization, make_plan, shown
+from saywell.plan.plan import Measurement, Plan, make_plan, shown
 from saywell.plan.rules import Situation
 from saywell.settings import Settings, load_settings
 from saywell.types import ModelSpec
@@ -324,49 +324,6 @@ def test_caches_take_part_of_the_budget() -> None:
     wished = make_plan(Settings(cache_mb=100, cache_entries=0), machine(LAPTOP), S1_MINI)
     assert (wished.cache_bytes, wished.cache_entries) == (100 << 20, 0)
     assert reason(wished, "cache_bytes")[0] == reason(wished, "cache_entries")[0] == "wish"
-
-
-def test_quantisation_follows_precision_memory_and_class() -> None:
-    lean = Quantization(bits=4, layer_wise=True, weight_only=True, dynamic=True, calibration=32)
-    assert make_plan(Settings(), machine(CONTAINER), S1_MINI).quantization == lean
-    strong = machine(SERVER)
-    assert make_plan(Settings(), strong, S1_MINI).quantization == Quantization(bits=8, dynamic=True, calibration=128)
-    assert make_plan(Settings(precision="fp32"), strong, S1_MINI).quantization == Quantization(bits=0)
-
-
-STRATEGIES = {
-    "i5-1334u-8gb": "i5_onnx_thermal",
-    "i5-1235u-16gb": "i5_onnx_thermal",
-    "i3-4005u-4gb": "low_end_conservative",
-    "i5-6200u-8gb": "low_end_conservative",
-    "i7-8550u-16gb": "high_end_onnx_thermal",
-    "i9-14900k-rtx-5070-ti": "gpu_optimized",
-    "rtx-3060-without-torch": "high_end_onnx",
-    "rtx-4060-ryzen-5-5600": "gpu_optimized",
-    "rtx-4090-desktop": "gpu_optimized",
-    "gtx-1060-i7-7700": "i5_onnx",
-    "t4-g4dn-xlarge": "gpu_optimized",
-    "a100-a2-highgpu-1g": "gpu_optimized",
-    "h200-container-16cpu-128gb": "gpu_optimized",
-    "ryzen-5-5500u-8gb": "ryzen_5_onnx_thermal",
-    "ryzen-7-7840u-32gb": "high_end_onnx_thermal",
-    "m1-air-8gb": "m1_air_thermal_aware",
-    "m1-pro-16gb-torch": "m1_pro_sustained",
-    "m3-24gb-torch": "m3_sustained",
-    "raspberry-pi-5-8gb": "arm_board_conservative",
-    "graviton3-c7g-2xlarge": "arm_server_onnx",
-    "snapdragon-x-elite-16gb": "arm_laptop_onnx_thermal",
-    "container-2cpu-4gb-on-64-cores": "server_onnx",
-}
-
-
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_strategies_are_named_after_the_machine(name: str) -> None:
-    assert make_plan(Settings(), machine(name), AUTOREGRESSIVE).strategy == STRATEGIES[name]
-
-
-def test_a_strategy_is_told_where_a_voice_runs_on_the_cpu_beside_a_gpu() -> None:
-    assert make_plan(Settings(), machine("rtx-4090-desktop"), FIRST).strategy == "high_end_onnx"
 
 
 def test_there_are_many_kinds_of_machines() -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from saywell.engine import lenient
 from saywell.engine.launch import Decision
-from saywell.settings import load_settings, whole_device
+from saywell.settings import load_settings
+from saywell_compat import lenient
+from saywell_compat.variables import VARIABLES, device
 
 DEFAULT_CHECKPOINT = "checkpoints/openaudio-s1-mini"
 PRECISIONS = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
@@ -56,7 +57,7 @@ class EngineConfig:
         backend = self.compile_backend if self.compile_model else "disabled"
         return {
             "model_path": None if self.checkpoint_path is None else Path(self.checkpoint_path),
-            "device": None if self.device == "auto" else whole_device(self.device, "device"),
+            "device": device(self.device, "device"),
             "precision": PRECISIONS[self.precision],
             "compile": None if backend == "auto" else backend,
             "timeout_s": self.request_timeout_seconds,
@@ -68,13 +69,13 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
 
 
-def settle(wishes: Mapping[str, Any], *, old_names: bool = False, stacklevel: int = 2) -> Decision:
+def settle(wishes: Mapping[str, Any], *, variables: bool = False, stacklevel: int = 2) -> Decision:
     """The decision for these wishes; those that cannot be had give way, each with a warning.
 
-    `old_names`: also read the S1_MINI_* variables. Raises PlanError for a wish that cannot give way, and what
+    `variables`: also read the S1_MINI_* variables. Raises PlanError for a wish that cannot give way, and what
     `saywell.models.first_use.converted` raises for a checkpoint that cannot speak.
     """
-    settings = load_settings(wishes, old_names=old_names)
+    settings = load_settings(wishes, variables=VARIABLES if variables else None)
     if settings.timeout_s is None:
         origins = {**settings.origins, "timeout_s": "the S1-Mini engine's default"}
         settings = replace(settings, timeout_s=TIMEOUT_S, origins=origins)

@@ -12,15 +12,17 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from saywell.audio.decode import decode_file
-from saywell.engine import lenient
 from saywell.engine.launch import Decision, Speaker, start
 from saywell.errors import SaywellError
 from saywell.machine import GIB
 from saywell.machine.monitor import Resources
 from saywell.server import describe
 from saywell.server.metrics import Metrics
-from saywell.settings import Settings, load_settings, whole_device
+from saywell.settings import Settings, load_settings
 from saywell.types import Reference, Samples, Summary
+from saywell_compat import lenient
+from saywell_compat.variables import VARIABLES
+from saywell_compat.variables import device as whole_device
 from smart_backend.config import OptimalConfig
 from smart_backend.monitor import ResourceMonitor
 from smart_backend.profile import HardwareProfile
@@ -54,10 +56,10 @@ class SmartAdaptiveBackend:
         `enable_optimizations` False: nothing is compiled. Raises a SaywellError that says what is missing."""
         wishes = {
             "model_path": None if model_path is None else Path(model_path),
-            "device": None if device == "auto" else whole_device(device, "device"),
+            "device": whole_device(device, "device"),
             "compile": None if enable_optimizations else "disabled",
         }
-        self._settings = load_settings(wishes, old_names=True)
+        self._settings = load_settings(wishes, variables=VARIABLES)
         self.metrics = Metrics()
         self._started = time.monotonic()
         self._begin(self._settle(self._settings))

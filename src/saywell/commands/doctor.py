@@ -130,7 +130,7 @@ def _decision(settings: Settings, hardware: Hardware, now: Resources) -> Iterato
         return
     plan, spec = decision.plan, decision.spec
     threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
-    how = f"{spec.name} by {plan.strategy}: {plan.device}, {plan.executor}, {plan.precision}, {threads}"
+    how = f"{spec.name}: {plan.device}, {plan.executor}, {plan.precision}, {threads}"
     yield Finding("ok", "Plan", how, "with every reason", f"saywell plan{_model(settings)}")
     whole = estimate(plan, spec, plan.first_chunk_chars).total
     said = f"{mb(now.memory_available)} free of {mb(now.memory_limit)}"

@@ -25,7 +25,6 @@ QUIET = {
     "compile",
     "activation_bits",
     "convolutions",
-    "quantization",
     "affinity",
     "kv_length",
     "max_frames",

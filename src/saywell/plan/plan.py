@@ -14,7 +14,7 @@ from saywell.errors import PlanError
 from saywell.plan import cpu_kernels, memory, validation
 from saywell.plan.cpu_kernels import Decided
 from saywell.plan.memory import MIB, mb
-from saywell.plan.rules import SMALL_MEMORY, Situation
+from saywell.plan.rules import Situation
 from saywell.settings import default_data_dir
 
 if TYPE_CHECKING:
@@ -40,34 +40,10 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quantization:
-    """How the weights are made smaller: for the conversion of a model, and to know what runs."""
-
-    bits: int
-    """8, 4, or 0: not quantised."""
-    layer_wise: bool = False
-    """One layer at a time, so that conversion needs little memory."""
-    weight_only: bool = False
-    """Weights alone; else activations too."""
-    dynamic: bool = False
-    """Activations get their scale as they come, not once and for all."""
-    calibration: int = 0
-    """Samples the ranges are measured on."""
-
-    def __str__(self) -> str:
-        if not self.bits:
-            return "none"
-        kinds = [name.replace("_", "-") for name in ("layer_wise", "weight_only", "dynamic") if getattr(self, name)]
-        return ", ".join([f"int{self.bits}", *kinds, f"{self.calibration} samples"])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything the engine obeys. Complete: no "auto" left."""
 
     model: str
-    strategy: str
-    """A short name of the whole choice."""
     device: Device
     executor: str
     compile: Compile
@@ -77,7 +53,6 @@ class Plan:
     """Of activations multiplied with int8 weights; 8 where the model leaves no choice."""
     convolutions: str = ""
     """How the decoder's convolutions are computed; empty where the model leaves no choice."""
-    quantization: Quantization
     threads: int
     """Arithmetic threads of one engine."""
     affinity: tuple[int, ...]
@@ -179,7 +154,6 @@ class _Decision:
             kv_length = (0, "this model keeps no keys and values")
         return Plan(
             model=model,
-            strategy=fact("strategy", *rules.strategy(device, executor)),
             device=device,
             executor=executor,
             compile=cast(
@@ -193,7 +167,6 @@ class _Decision:
             precision=precision,
             activation_bits=fact("activation_bits", *cpu_kernels.activation_bits(rules.hardware, spec)),
             convolutions=fact("convolutions", *cpu_kernels.convolutions(rules.hardware, spec, executor, precision)),
-            quantization=fact("quantization", *self.quantization(precision)),
             threads=self.threads(device, executor, affinity),
             affinity=affinity,
             slots=slots,
@@ -279,21 +252,6 @@ class _Decision:
     def note(self, name: str, value: T, why: str, source: Source) -> T:
         self.reasons.append(Reason(field=name, value=shown(name, value), why=why, source=source))
         return value
-
-    def quantization(self, precision: str) -> Decided[Quantization]:
-        bits = {"int8": 8, "int4": 4}.get(precision, 0)
-        prior = self.rules.prior
-        if not bits:
-            return Quantization(bits=0), f"{precision} is not quantised"
-        lean = prior.frugal or self.rules.hardware.usable_memory < SMALL_MEMORY
-        found = Quantization(
-            bits=bits,
-            layer_wise=lean,
-            weight_only=lean,
-            dynamic=True,
-            calibration=32 if self.rules.hardware.usable_memory < SMALL_MEMORY else prior.calibration,
-        )
-        return found, "starting value of this class of machine" + (" with little memory" if lean else "")
 
     def threads(self, device: str, executor: str, affinity: tuple[int, ...]) -> int:
         threads = self.take("threads", self.rules.threads(device, executor, affinity))

@@ -144,11 +144,6 @@ class Situation:
             there = [name for name in there if name != "openvino"] or there
         return there[0], EXECUTOR_WHY.get(there[0], "the model's first choice")
 
-    def strategy(self, device: str, executor: str) -> Decided[str]:
-        how = {"cuda": "everything on the GPU", "mps": "the GPU of the Mac"}.get(device, f"{executor} on the CPU")
-        name = defaults.strategy(self.hardware, device, executor)
-        return name, f"{how}; a processor of the class {self.hardware.cpu_tier}"
-
     def compile(self, device: str, executor: str) -> Decided[str]:
         if executor != "torch":
             return "disabled", f"the executor {executor} has nothing to compile"

@@ -1,0 +1,40 @@
+"""Speech as the other engines' routes are asked for it: a text, and a whole file for an answer."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from saywell.errors import SaywellError
+from saywell.server.errors import renamed
+from saywell.server.routes.common import said
+from saywell.server.schemas import FormatName, Name, Speaking, Text
+from saywell.server.service import Service
+from saywell.server.speech import whole_speech
+
+USUAL_FORMAT = "wav"
+
+
+class TtsBody(Speaking):
+    """`POST /v1/tts` and `/v1/tts/stream`."""
+
+    text: Text
+    voice: Name | None = Field(None, description="Left out: the default voice.")
+    format: FormatName | None = Field(None, description="wav unless named.")
+
+
+class TtsForm(TtsBody):
+    """`POST /tts`: the same as form fields, which are all text."""
+
+    model_config = ConfigDict(strict=False, extra="allow", allow_inf_nan=False)
+
+
+async def whole(http: HttpRequest, body: TtsBody, service: Service) -> Response:
+    """Speak the body's text and answer with a complete file."""
+    wanted = body.request(body.text, service.voice(body.voice))
+    headers = said(service, wanted, body.ignored(service.engine.spec))
+    try:
+        return await whole_speech(http, service, wanted, body.format or USUAL_FORMAT, headers)
+    except SaywellError as error:
+        raise renamed(error, timeout_s="timeout") from error
