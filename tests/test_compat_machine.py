@@ -37,7 +37,6 @@ def looked(cpu=10.0, percent=50.0, available=4 * GIB, **more) -> Resources:
         memory_limit=8 * GIB,
         memory_available=available,
         memory_percent=percent,
-        process_memory=1 << 26,
         **more,
     )
 

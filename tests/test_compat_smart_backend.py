@@ -300,6 +300,14 @@ def test_what_the_variables_force_and_cannot_have_is_said(named, tmp_path):
     assert "[OK] Smart engine initialized" in done.stdout
 
 
+def test_warnings_point_at_the_program_that_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CACHE_LIMIT", "10")
+    with pytest.warns(RuntimeWarning, match="cache_entries=10 changes nothing") as told:
+        create_smart_backend().cleanup()
+    assert {warning.filename for warning in told} == {__file__}
+
+
 def test_every_printed_variable_is_known():
     named = {line.removeprefix("export ").partition("=")[0] for line in exports(FORCED) + exports(FRUGAL)}
     assert named == {"DEVICE", "MIXED_PRECISION", "ENABLE_TORCH_COMPILE", "USE_ONNX", "CACHE_LIMIT", "MAX_SEQ_LEN"}

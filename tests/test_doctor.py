@@ -17,7 +17,7 @@ from saywell.settings import Settings
 
 GIB = 1 << 30
 IDLE = Resources(
-    cpu_percent=3.0, memory_limit=8 * GIB, memory_available=6 * GIB, memory_percent=25.0, process_memory=0
+    cpu_percent=3.0, memory_limit=8 * GIB, memory_available=6 * GIB, memory_percent=25.0
 )  # fmt: skip
 
 

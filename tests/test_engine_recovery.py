@@ -36,9 +36,7 @@ class OutOfMemoryError(RuntimeError):
 
 
 def calm() -> Resources:
-    return Resources(
-        cpu_percent=1.0, memory_limit=1 << 33, memory_available=1 << 32, memory_percent=50.0, process_memory=1 << 20
-    )
+    return Resources(cpu_percent=1.0, memory_limit=1 << 33, memory_available=1 << 32, memory_percent=50.0)
 
 
 class Short(tiny_ar.TinyModel):

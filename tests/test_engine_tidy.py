@@ -48,7 +48,7 @@ class Machine:
     def look(self) -> Resources:
         return Resources(
             cpu_percent=10.0, memory_limit=8 * GIB, memory_available=int(8 * GIB * (1 - self.percent / 100)),
-            memory_percent=self.percent, process_memory=GIB,
+            memory_percent=self.percent,
         )  # fmt: skip
 
 

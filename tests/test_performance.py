@@ -25,9 +25,7 @@ SUMMARY = Summary(
 
 def look(*gpus: float) -> Resources:
     loads = tuple(GpuLoad(name="T4", utilisation=each, memory_used=1, memory_total=2) for each in gpus)
-    return Resources(
-        cpu_percent=1.0, memory_limit=2, memory_available=1, memory_percent=50.0, process_memory=1, gpus=loads
-    )
+    return Resources(cpu_percent=1.0, memory_limit=2, memory_available=1, memory_percent=50.0, gpus=loads)
 
 
 def test_figures_and_their_words() -> None:

@@ -186,9 +186,7 @@ def _stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("saywell.server.app.build", build)
     monkeypatch.setattr("saywell.commands.tune.Trials", stop)
     monkeypatch.setattr("saywell.hub.weights._hub", stop)
-    now = Resources(
-        cpu_percent=0, memory_limit=8 << 30, memory_available=6 << 30, memory_percent=25, process_memory=1 << 27
-    )
+    now = Resources(cpu_percent=0, memory_limit=8 << 30, memory_available=6 << 30, memory_percent=25)
     monkeypatch.setattr("saywell.commands.doctor.resources", lambda: now)
 
 

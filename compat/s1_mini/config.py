@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +12,11 @@ from saywell.settings import load_settings
 from saywell_compat import lenient
 from saywell_compat.variables import VARIABLES, device
 
-DEFAULT_CHECKPOINT = "checkpoints/openaudio-s1-mini"
 PRECISIONS = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 BACKENDS = ("auto", "inductor", "eager", "disabled")
 MODES = ("default", "reduce-overhead", "max-autotune")
 USUAL_MODE = "reduce-overhead"
+USUAL_THRESHOLD_GB = 2.0
 TIMEOUT_S = 60.0
 
 
@@ -39,7 +38,7 @@ class EngineConfig:
     """default, reduce-overhead or max-autotune; how graphs are captured is the plan's business."""
     vram_clear_on_oom_only: bool = True
     """False: also whenever less than `vram_clear_threshold_gb` is free."""
-    vram_clear_threshold_gb: float = 2.0
+    vram_clear_threshold_gb: float = USUAL_THRESHOLD_GB
     request_timeout_seconds: float = TIMEOUT_S
     """After so long all work on a request stops."""
     default_temperature: float = 0.7
@@ -69,7 +68,7 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
 
 
-def settle(wishes: Mapping[str, Any], *, variables: bool = False, stacklevel: int = 2) -> Decision:
+def settle(wishes: Mapping[str, Any], *, variables: bool = False) -> Decision:
     """The decision for these wishes; those that cannot be had give way, each with a warning.
 
     `variables`: also read the S1_MINI_* variables. Raises PlanError for a wish that cannot give way, and what
@@ -79,12 +78,8 @@ def settle(wishes: Mapping[str, Any], *, variables: bool = False, stacklevel: in
     if settings.timeout_s is None:
         origins = {**settings.origins, "timeout_s": "the S1-Mini engine's default"}
         settings = replace(settings, timeout_s=TIMEOUT_S, origins=origins)
-    decision = lenient.settle(
-        settings,
-        Path(DEFAULT_CHECKPOINT),
-        lambda message: warnings.warn(message, RuntimeWarning, stacklevel=stacklevel + 3),
-    )
+    decision = lenient.settle(settings)
     if settings.compile is None and decision.plan.compile == "disabled":
         why = next(reason.why for reason in decision.plan.reasons if reason.field == "compile")
-        warnings.warn(f"compile_model=True changes nothing: {why}", RuntimeWarning, stacklevel=stacklevel + 1)
+        lenient.warn(f"compile_model=True changes nothing: {why}")
     return decision

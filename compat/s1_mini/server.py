@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from s1_mini.config import BACKENDS, DEFAULT_CHECKPOINT, PRECISIONS, TIMEOUT_S, settle
+from s1_mini.config import BACKENDS, PRECISIONS, TIMEOUT_S, settle
 from saywell.engine.launch import build
 from saywell.errors import SaywellError
 from saywell.server.app import serve
+from saywell_compat.lenient import DEFAULT_CHECKPOINT
 from saywell_compat.variables import device
 
 PORT = 8080
