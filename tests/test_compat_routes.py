@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -12,11 +15,17 @@ import soundfile as sf
 
 from fake_engine import FakeEngine, decision, tagged
 from saywell.audio.encode import to_int16
-from saywell.server import middleware
+from saywell.server import extensions, middleware
 from saywell.server.app import create_app
 from saywell.server.middleware import body_limit
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 pytestmark = pytest.mark.anyio
+PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
 @pytest.fixture
@@ -138,3 +147,9 @@ async def test_names_of_the_s1_mini_engine(client, engine):
         assert re.search(f"^{line}$", text, re.MULTILINE), text
     spent = re.search(r"^s1_mini_request_duration_seconds_sum (\S+)$", text, re.MULTILINE)
     assert float(spent[1]) > 0
+
+
+def test_what_is_installed_is_what_the_project_names() -> None:
+    named = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["entry-points"][extensions.GROUP]
+    there = {entry.name: entry.value for entry in entry_points(group=extensions.GROUP)}
+    assert there.items() >= named.items(), "pip install --editable . again"

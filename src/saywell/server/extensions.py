@@ -1,7 +1,8 @@
-"""What other installed packages add to the server: routes, in shapes that other programs know, and metrics.
+"""What other installed packages add to the server: routes in shapes that other programs know, and metrics.
 
 Such a package names a function `(app, service) -> None` under the entry-point group GROUP; it is called once for each
-application.
+application, when the server's own routes are there. It may include routers, name in `service.speech_paths` where speech
+is asked for, and register collectors with `service.metrics.registry`.
 """
 
 from __future__ import annotations
