@@ -48,9 +48,8 @@ def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
 
 
 def facts(settings: Settings) -> ModelSpec:
-    """Of the model these wishes name, in the interpreter it is to run in. Raises what `find_spec` raises."""
-    found = find_spec(settings.model, settings.model_path, settings.voice)
-    return found if settings.worker_python is None else found.elsewhere()
+    """Of the model these wishes name. Raises what `find_spec` raises."""
+    return find_spec(settings.model, settings.model_path, settings.voice)
 
 
 def measured(settings: Settings, hardware: Hardware, spec: ModelSpec) -> Store:

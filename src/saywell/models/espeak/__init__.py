@@ -25,7 +25,7 @@ DEFAULT_VOICE = "espeak:en-us"
 
 def spec(name: str, path: Path | None) -> ModelSpec:
     """The facts, without starting anything. Bytes as measured on x86-64 Linux."""
-    from saywell.types import ModelSpec
+    from saywell.types import ModelSpec, Variant
 
     return ModelSpec(
         name=name,
@@ -33,9 +33,14 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         kind="single-shot",
         sample_rate=22050,
         frame_rate=FRAME_RATE,
-        executors=("process",),
-        precisions=("fp32",),
-        weight_bytes={"fp32": 4 * MIB},
+        variants=(
+            Variant(
+                executor="process",
+                precision="fp32",
+                weight_bytes=4 * MIB,
+                about="eSpeak NG, each utterance in a process of its own",
+            ),
+        ),
         overhead_bytes=63 * MIB,
         slot_bytes=8 * MIB,
         honours=(),
