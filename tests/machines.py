@@ -8,10 +8,11 @@ from pathlib import Path
 
 from saywell.commands.show import hardware_lines
 from saywell.errors import PlanError
-from saywell.machine import Hardware
+from saywell.machine import Hardware, detect
 from saywell.models.base import find_spec
 from saywell.models.dual_ar.facts import variants as dual_ar
 from saywell.plan.plan import Plan, make_plan
+from saywell.plan.rules import Situation
 from saywell.settings import Settings
 from saywell.types import ModelSpec, Variant
 
@@ -70,6 +71,11 @@ AUTOREGRESSIVE = ModelSpec(
 SPECS = (FIRST, ESPEAK, S1_MINI, AUTOREGRESSIVE)
 ALIKE = frozenset({"model", "data_dir", "buffer_s", "stall_s", "hang_s"})
 """Fields that say nothing about a machine."""
+
+
+def fitted(plan: Plan, spec: ModelSpec) -> Plan:
+    """A hand-made plan with the options that its executor and precision have on this machine."""
+    return replace(plan, options=Situation(detect(), spec).by_precision("cpu", plan.executor)[plan.precision].options)
 
 
 def machine(name: str) -> Hardware:

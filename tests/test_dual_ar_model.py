@@ -15,6 +15,7 @@ import torch
 
 from conftest import TINY_PLAN
 from conversion import convert_here
+from machines import fitted
 from saywell.engine.engine import Engine
 from saywell.engine.launch import decide
 from saywell.errors import BadAudio, InvalidRequest, MissingDependency, OutOfMemory, TooLarge, UnknownVoice
@@ -59,7 +60,7 @@ def start(converted: Path, tmp_path: Path) -> Iterator[Start]:
 
     def _start(**fields: object) -> Engine:
         spec = find_spec(None, converted)
-        plan = replace(TINY_PLAN, data_dir=tmp_path, first_frames=4, chunk_frames=8, **fields)
+        plan = fitted(replace(TINY_PLAN, data_dir=tmp_path, first_frames=4, chunk_frames=8, **fields), spec)
         plan = replace(plan, kv_length=memory.context(spec, plan.max_frames))
         engine = Engine(spec, plan)
         made.append(engine)
@@ -236,7 +237,7 @@ def test_a_prompt_longer_than_planned_is_at_fault_and_not_the_draw(
 ) -> None:
     spec, text = find_spec(None, converted), "a " * 130
     plan = replace(TINY_PLAN, data_dir=tmp_path, slots=1, lookahead=1, first_frames=4, kv_length=len(text) // 2 + 24)
-    engine = Engine(spec, plan)
+    engine = Engine(spec, fitted(plan, spec))
     engine.start()
 
     def ends() -> set[str]:
