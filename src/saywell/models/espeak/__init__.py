@@ -1,7 +1,7 @@
 """eSpeak NG as a model family: a hundred languages, each utterance in a child process.
 
     process.py    the child: reads Speak, writes Piece          messages.py   what goes over the pipe
-    binding.py    eSpeak NG through ctypes                      pool.py       the children, seen from the engine
+    binding.py    eSpeak NG through ctypes                      children.py   the children, seen from the engine
     locate.py     where the system's library lies               model.py      the Model of the engine
 
 The child imports this package, so nothing here may import numpy or the engine before it is called.

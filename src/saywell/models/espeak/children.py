@@ -1,10 +1,9 @@
-"""The speech processes, seen from the engine: started on demand, stopped, replaced when they die or do not stop."""
+"""The speech processes, seen from the engine: started on demand, kept for the next text, killed if they do not stop."""
 
 from __future__ import annotations
 
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
 from threading import Condition
 from typing import cast
 
@@ -34,13 +33,14 @@ class ChildDiedError(Exception):
 
 
 class Child:
-    """One speech process and the engine's end of its pipe."""
+    """One speech process and the engine's end of its pipe. Used by one thread at a time."""
 
     def __init__(self) -> None:
         """Raises OSError."""
         self._child = spawn("saywell.models.espeak.process")
         self.process, self.pipe = self._child.process, self._child.connection
         self.number = 0
+        """Of the last utterance."""
 
     def send(self, order: Order) -> None:
         """Raises ChildDiedError."""
@@ -58,6 +58,21 @@ class Child:
         except (EOFError, OSError) as error:
             raise ChildDiedError(self.obituary()) from error
 
+    def speak(self, text: str, source: str, sample_rate: int, speed: float) -> None:
+        """Begin the next utterance. Raises ChildDiedError."""
+        self.number += 1
+        self.send(Speak(self.number, text, source, sample_rate, speed))
+
+    def stop(self) -> bool:
+        """Stop the utterance; False for a child that does not within STOP_S. Raises ChildDiedError."""
+        self.send(Stop(self.number))
+        deadline = time.monotonic() + STOP_S
+        while (left := deadline - time.monotonic()) > 0:
+            message = self.receive(left)
+            if isinstance(message, Stopped | Failed) or (isinstance(message, Piece) and message.last):
+                return True
+        return False
+
     def obituary(self) -> str:
         """How the process ended."""
         try:
@@ -71,129 +86,81 @@ class Child:
         self._child.kill()
 
 
-class Pool:
-    """At most `size` children. The engine's thread takes and returns them; starting and stopping happen beside it."""
+class Children:
+    """The processes that wait for a text. Used by any number of threads; each utterance has a process of its own."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._changed = Condition()
         self._idle: list[Child] = []
-        self._children: set[Child] = set()
-        self._starting = 0
-        self._failure: ModelFailure | None = None
+        self._all: set[Child] = set()
         self._closed = False
-        self._errands = ThreadPoolExecutor(2 * size, thread_name_prefix="saywell-speech")
 
-    def take(self) -> Child | None:
-        """An idle child. None while there is none: one is then being started or stopped, so ask again.
+    def take(self) -> Child:
+        """An idle process, or a new one: if there are enough, only when none that stops has stopped in time.
 
-        Raises ModelFailure when the last attempt to start one failed; the next call tries again.
+        Raises ModelFailure when none can be started.
         """
         with self._changed:
+            self._changed.wait_for(lambda: self._idle or len(self._all) < self._most, STOP_S)
             if self._idle:
                 return self._idle.pop()
-            failure, self._failure = self._failure, None
-            if failure is not None:
-                raise failure
-            if len(self._children) + self._starting < self._size:
-                self._starting += 1
-                self._errands.submit(self._start)
-            return None
-
-    def resize(self, size: int) -> None:
-        """Another number of children; idle ones beyond it end now, busy ones when they are given back."""
-        with self._changed:
-            self._size = size
-            spare = [self._idle.pop() for _ in range(min(len(self._idle), len(self._children) - size))]
-        for child in spare:
-            self.drop(child)
-
-    def wait_idle(self, timeout_s: float) -> None:
-        """Wait until a child is idle or could not be started."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._idle or self._failure, timeout_s)
+        child: Child | None = None
+        try:
+            child = Child()
+            with self._changed:
+                self._all.add(child)
+            if not isinstance(child.receive(START_S), Ready):
+                raise ChildDiedError(f"it was not ready after {START_S:g} s")
+        except (ChildDiedError, OSError) as error:
+            if child is not None:
+                self.drop(child)
+            raise ModelFailure(f"the speech process could not be started: {error}") from error
+        return child
 
     def give_back(self, child: Child) -> None:
-        """A child that has ended its utterance."""
-        if len(self._children) > self._size:
-            self.drop(child)
-            return
+        """A child that has ended its utterance: kept unless there are too many."""
         with self._changed:
-            self._idle.append(child)
-            self._changed.notify_all()
+            keep = not self._closed and len(self._all) <= self._most
+            if keep:
+                self._idle.append(child)
+                self._changed.notify()
+        if not keep:
+            self.drop(child)
 
     def stop(self, child: Child) -> None:
-        """Stop what the child is saying. It comes back by itself, or is killed."""
+        """End an utterance before its end. Takes STOP_S at most."""
         try:
-            child.send(Stop(child.number))
+            stopped = child.stop()
         except ChildDiedError:
-            self.drop(child)
+            stopped = False
+        if stopped:
+            self.give_back(child)
         else:
-            self._errands.submit(self._settle, child)
+            self.drop(child)
 
     def drop(self, child: Child) -> None:
         """Kill a child and forget it."""
         child.kill()
         with self._changed:
-            self._children.discard(child)
+            self._all.discard(child)
+            self._changed.notify()
 
-    def pids(self) -> list[int]:
+    def resize(self, most: int) -> None:
+        """Keep another number: idle ones beyond it end now, busy ones when they are given back."""
         with self._changed:
-            return [child.process.pid for child in self._children]
+            self._most = most
+            spare = [self._idle.pop() for _ in range(min(len(self._idle), len(self._all) - most))]
+        for child in spare:
+            self.drop(child)
 
     def close(self) -> None:
-        """Kill all: a child holds nothing worth saving."""
+        """Kill all: a child holds nothing worth saving. Whoever waits for a busy one sees the end of its pipe."""
         with self._changed:
             self._closed = True
-            children = list(self._children)
-        for child in children:
-            child.process.kill()  # its pipe is closed only when no errand reads it any more
-        self._errands.shutdown(wait=True)
-        for child in children:
-            child.kill()
-        self._idle.clear()
-        self._children.clear()
-
-    def _start(self) -> None:
-        child: Child | None = None
-        failure: ModelFailure | None = None
-        try:
-            child = Child()
-            with self._changed:
-                self._children.add(child)
-            if not isinstance(child.receive(START_S), Ready):
-                raise ChildDiedError(f"it was not ready after {START_S:g} s")
-        except (ChildDiedError, OSError) as error:
-            failure = ModelFailure(f"the speech process could not be started: {error}")
-        with self._changed:
-            self._starting -= 1
-            self._failure = failure
-            if child is not None and (failure or self._closed):
-                self._children.discard(child)
-                child.kill()
-            elif child is not None:
-                self._idle.append(child)
-            self._changed.notify_all()
-
-    def _settle(self, child: Child) -> None:
-        deadline = time.monotonic() + STOP_S
-        try:
-            while (left := deadline - time.monotonic()) > 0:
-                message = child.receive(left)
-                if message is not None and ends(message):
-                    self.give_back(child)
-                    return
-        except ChildDiedError:
-            pass  # dropped below like one that does not stop
-        self.drop(child)
-
-
-def ends(message: Answer) -> bool:
-    """Whether this is the last message of an utterance."""
-    return isinstance(message, (Stopped, Failed)) or (isinstance(message, Piece) and message.last)
-
-
-def speak(child: Child, text: str, source: str, sample_rate: int, speed: float) -> None:
-    """Give an idle child its next utterance. Raises ChildDiedError."""
-    child.number += 1
-    child.send(Speak(child.number, text, source, sample_rate, speed))
+            idle, self._idle = self._idle, []
+            busy = self._all.difference(idle)
+        for child in busy:
+            child.process.kill()
+        for child in idle:
+            self.drop(child)
