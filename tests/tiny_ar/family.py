@@ -46,6 +46,10 @@ def load(spec: ModelSpec, plan: Plan) -> TinyModel:
     return TinyModel(spec, plan)
 
 
+def missing() -> str:
+    return ""
+
+
 @dataclass(slots=True, eq=False)
 class _State:
     """What one sequence carries from step to step."""

@@ -57,3 +57,10 @@ def load(spec: ModelSpec, plan: Plan) -> Model:
     from saywell.models.espeak.model import EspeakModel
 
     return EspeakModel(spec, plan)
+
+
+def missing() -> str:
+    """What keeps eSpeak NG from speaking; empty: nothing."""
+    from saywell.models.espeak import binding
+
+    return "" if binding.installed() else "eSpeak NG is not installed: pip install 'saywell[espeak]'"

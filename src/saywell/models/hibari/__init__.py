@@ -78,3 +78,10 @@ def load(spec: ModelSpec, plan: Plan) -> Model:
     from saywell.models.hibari.model import HibariModel
 
     return HibariModel(spec, plan)
+
+
+def missing() -> str:
+    """What keeps the package's voice from speaking; empty: nothing."""
+    from saywell.models.hibari import package
+
+    return package.problem()
