@@ -144,7 +144,11 @@ def find_spec(model: str | None, path: Path | None = None, voice: str | None = N
     family = FAMILY_OF.get(name)
     if family is None:
         there = ", ".join(sorted(FAMILY_OF))
-        raise UnknownModel(f"no model {name!r}; there is {there}, or the directory of a converted one", param="model")
+        raise UnknownModel(
+            f"no model {name!r}; there is {there}, an installed one (saywell models), or the directory of a converted "
+            "one",
+            param="model",
+        )
     return load_family(family).spec(name, None)
 
 

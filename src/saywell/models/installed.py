@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,16 +25,14 @@ class Installed:
 
 
 def installed(data_dir: Path) -> dict[str, Installed]:
-    """By name. Loads nothing; a directory that is damaged or of a family that is not here is left out."""
-    found = [Installed(name, family) for name, family in FAMILY_OF.items() if not load_family(family).missing()]
+    """By name, those that come with the program first. Loads nothing."""
+    found = {name: Installed(name, family) for name, family in FAMILY_OF.items() if not load_family(family).missing()}
     for path in _directories(data_dir):
-        try:
+        with suppress(SaywellError):  # a damaged manifest, or a family that is not here
             family = family_in(path)
             if not load_family(family).missing():
-                found.append(Installed(path.name, family, path))
-        except SaywellError:
-            continue
-    return {model.name: model for model in reversed(found)}  # what comes with the program keeps its name
+                found.setdefault(path.name, Installed(path.name, family, path))
+    return found
 
 
 def _directories(data_dir: Path) -> Iterator[Path]:
