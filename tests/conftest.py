@@ -24,7 +24,6 @@ TINY_PLAN = Plan(
     executor="onnx",
     compile="disabled",
     precision="fp32",
-    convolutions="fp32",
     threads=1,
     affinity=(),
     slots=4,

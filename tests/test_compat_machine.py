@@ -17,6 +17,7 @@ from saywell.plan.memory import MIB
 from saywell.plan.plan import make_plan
 from saywell.server.app import create_app
 from saywell.settings import Settings
+from saywell.types import Variant
 from saywell_compat.configuration import configuration
 
 pytestmark = pytest.mark.anyio
@@ -58,6 +59,7 @@ async def test_the_machine_and_the_plan():
 )
 def test_precision_and_quantisation_are_told_apart(precision, shown):
     made = FakeEngine(replace(PLAN, precision=precision, executor="onnx"))
+    made.spec = replace(SPEC, variants=(Variant(executor="onnx", precision=precision),))
     found = configuration(decision(made))
     assert (found["precision"], found["quantization"]) == shown
     assert (found["use_onnx"], found["use_torch_compile"]) == (True, False)
