@@ -45,7 +45,7 @@ async def tts(http: HttpRequest, body: TtsBody, service: ServiceOf) -> Response:
 @router.post(STREAMED, response_class=Response, responses=AUDIO)
 async def tts_stream(http: HttpRequest, body: TtsBody, service: ServiceOf) -> Response:
     """Speak `text`; the file (WAV unless `format` says otherwise) arrives while it is spoken."""
-    wanted = body.request(body.text, service.voice(body.voice))
+    wanted = body.request(body.text, service.voice(body.voice), service.engine.spec)
     format = body.format or USUAL_FORMAT
     headers = said(service, wanted, body.ignored(service.engine.spec))
     try:

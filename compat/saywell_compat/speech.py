@@ -32,7 +32,7 @@ class TtsForm(TtsBody):
 
 async def whole(http: HttpRequest, body: TtsBody, service: Service) -> Response:
     """Speak the body's text and answer with a complete file."""
-    wanted = body.request(body.text, service.voice(body.voice))
+    wanted = body.request(body.text, service.voice(body.voice), service.engine.spec)
     headers = said(service, wanted, body.ignored(service.engine.spec))
     try:
         return await whole_speech(http, service, wanted, body.format or USUAL_FORMAT, headers)
