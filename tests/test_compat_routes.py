@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from fake_engine import FakeEngine, decision, tagged
+from fake_engine import SPEC, FakeEngine, decision, tagged
 from saywell.audio.encode import to_int16
 from saywell.server import extensions, middleware
 from saywell.server.app import create_app
 from saywell.server.middleware import body_limit
+from saywell.types import Option
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -81,6 +83,18 @@ async def test_a_multipart_form(client, engine):
     answer = await client.post("/tts", files={"text": (None, "Hello there."), "voice": (None, "")})
     assert answer.status_code == 200
     assert engine.requests[-1].voice is None
+
+
+async def test_a_form_says_numbers_in_words(anyio_backend):
+    options = {"warmth": Option(high=1.0), "mood": Option(choices=("glad", "sad"))}
+    engine = FakeEngine(spec=replace(SPEC, options={**SPEC.options, **options}))
+    transport = httpx.ASGITransport(create_app(engine, decision(engine)), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        answer = await client.post("/tts", data={"text": "Hi.", "warmth": "0.5", "mood": "sad"})
+        assert answer.status_code == 200, answer.text
+        assert engine.requests[-1].options == {"warmth": 0.5, "mood": "sad"}
+        answer = await client.post("/tts", data={"text": "Hi.", "warmth": "much"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "warmth")
 
 
 async def test_a_form_is_asked_for_where_something_else_comes(client):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from pydantic import ConfigDict, Field
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
@@ -12,6 +15,7 @@ from saywell.server.routes.common import said
 from saywell.server.schemas import FormatName, Name, Speaking, Text
 from saywell.server.service import Service
 from saywell.server.speech import whole_speech
+from saywell.types import ModelSpec, Option, Request
 
 USUAL_FORMAT = "wav"
 
@@ -28,6 +32,19 @@ class TtsForm(TtsBody):
     """`POST /tts`: the same as form fields, which are all text."""
 
     model_config = ConfigDict(strict=False, extra="allow", allow_inf_nan=False)
+
+    def request(self, text: str, voice: str | None, spec: ModelSpec) -> Request:
+        wanted = super().request(text, voice, spec)
+        options = {name: _number(value, spec.options[name]) for name, value in wanted.options.items()}
+        return replace(wanted, options=options)
+
+
+def _number(text: Any, option: Option) -> Any:
+    """What a text says where a number is wanted; one that is none stays as it is, to be refused by name."""
+    try:
+        return text if option.choices else float(text)
+    except ValueError:
+        return text
 
 
 async def whole(http: HttpRequest, body: TtsBody, service: Service) -> Response:
