@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from statistics import median
 from typing import TYPE_CHECKING, cast, get_args
 
 import msgspec
@@ -21,7 +22,7 @@ from saywell.plan.measured import Goal, Record
 from saywell.plan.memory import beside
 from saywell.settings import Settings
 from saywell.tune.search import Judge, Result, Search, Tell
-from saywell.tune.space import Space, shown
+from saywell.tune.space import Space
 from saywell.tune.trials import Trials
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def run(settings: Settings, wanted: Wanted) -> None:
     if wanted.as_json:  # shown before it is kept: the disk may have filled up meanwhile
         print(show.as_json({**msgspec.to_builtins(record), "verdict": result.verdict, "kept": kept}))  # noqa: T201
     else:
+        for option, why in space.refused.items():
+            show.console().print(Text(f"{option} is not possible here: {why}"))
         for line in _told(result, wanted.seconds):
             show.console().print(Text(line))
     if kept and trial is not None:
@@ -133,12 +136,11 @@ def _told(result: Result, seconds: float) -> Iterator[str]:
         else:
             yield "There is nothing to choose here: the settings and this machine leave one plan. Nothing is kept."
         return
-    for name, chosen in result.chosen.items():
-        yield f"{name} = {shown(chosen.value)}: {chosen.why}"
+    by_turns = ", ".join(f"{candidate} RTF {median(trial.rtf):.3g}" for candidate, trial in result.test.items())
     if result.verdict == "won":
-        yield "It beats the rules' plan, in rounds by turns with it."
+        yield f"{result.best} beats the rules' plan, in rounds by turns: {by_turns}."
     elif result.test:
-        yield "The rules' plan stays: the best other one does not beat it beyond the noise, in rounds by turns."
+        yield f"The rules' plan stays, since nothing beats it beyond the noise, in rounds by turns: {by_turns}."
     else:
         yield "The rules' plan stays: nothing that was tried is faster."
     if result.skipped:
