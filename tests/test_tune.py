@@ -11,7 +11,7 @@ import pytest
 
 from machines import made_up
 from saywell.errors import EngineClosed, ModelFailure, SaywellError
-from saywell.machine import Cpu, Hardware, Runtime
+from saywell.machine import Cpu, Gpu, Hardware, Runtime
 from saywell.plan import measured
 from saywell.plan.measured import Chosen, Record, Store, Trial, model_digest
 from saywell.plan.plan import Plan, make_plan
@@ -234,6 +234,18 @@ def test_what_the_plan_refuses_is_named() -> None:
     where = space(Settings(memory_budget_mb=90))
     where.options("slots", where.rules)
     assert "slots" in next(iter(where.refused))
+
+
+def test_a_device_is_kept_only_where_several_were_tried() -> None:
+    gpu = Gpu(name="any", memory=8 << 30, capability=(8, 9), driver="")
+    both = {"onnxruntime": Runtime(version="1.25"), "torch": Runtime(version="2.13", devices=("cpu", "cuda"))}
+    where = space(hardware=replace(MACHINE, gpus=(gpu,), runtimes=both))
+    assert where.rules.plan.device == "cuda"
+    rig = Made(lambda plan: (0.4 if plan.device == "cpu" else 0.8, 0.1))
+    found = tune(rig, where=where)
+    assert (found.verdict, found.chosen["device"].value, found.chosen["executor"].value) == ("won", "cpu", "onnx")
+    assert tune(Made(lambda plan: (0.4 if plan.device == "cpu" else 0.8, 0.1)), where=where, seconds=3).chosen == {}
+    assert "device" not in tune(Made(bumpy)).chosen
 
 
 def test_without_the_rules_own_plan_there_is_no_search() -> None:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 _ROOM = 4, 5
 """Share of the memory budget that engines under trial may take together: the rest is for other programs."""
-_LEAVE_S = 2.0
-"""In which the engines leave; a tenth of the time where that is less."""
+_LEAVE_S = 3.0
+"""In which the program starts and the engines leave; a fifth of the time where that is less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ def run(settings: Settings, wanted: Wanted) -> None:
     room = space.rules.plan.memory_budget * _ROOM[0] // _ROOM[1]
     trials = Trials(spec, wanted.seconds, room=room, python=settings.worker_python)
     with closing(trials), _progress(wanted.seconds) as tell:
-        left = wanted.seconds - min(_LEAVE_S, wanted.seconds / 10) - (time.perf_counter() - began)
+        left = wanted.seconds - min(_LEAVE_S, wanted.seconds / 5) - (time.perf_counter() - began)
         result = Search(space, trials, judge, time.perf_counter, tell).run(left)
     plan, trial = result.best.plan, result.test.get(result.best) or result.trials.get(result.best)
     record = Record(

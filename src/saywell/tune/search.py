@@ -90,7 +90,7 @@ class Result:
     """`won`: `best` is faster than the rules' plan; `rules`: theirs is as fast as any; `short`: no time to tell."""
     best: Candidate
     chosen: dict[str, Chosen]
-    """Every field that was tried, moved or not: what confirms a rule is a measurement, too."""
+    """Every field that was tried, moved or not: what confirms a rule is a measurement, too. Empty if `short`."""
     trials: Rounds
     test: Rounds
     """The A/B test's own rounds: of the rules' plan and of the best other one. Empty if none was better."""
@@ -229,7 +229,9 @@ class Search:
         return [each for each, (_, cost) in ranks.items() if cost <= most]
 
     def _chosen(self, best: Candidate, told: Mapping[str, str]) -> dict[str, Chosen]:
-        if told and not self._space.wished("executor"):
+        if not told:
+            return {}
+        if not self._space.wished("executor"):
             # What holds for one executor says nothing about another that is installed later.
             told = {"executor": f"measured here: {_figures(self._trials[best])}", **told}
         if any("device" in dict(each.values) for each in self._trials):
