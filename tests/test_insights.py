@@ -34,7 +34,17 @@ def now(**fields: object) -> Resources:
 
 def record(best: dict, *trials: Trial) -> Record:
     chosen = {name: Chosen(value=value, why="") for name, value in best.items()}
-    return Record(model="tiny", goal="throughput", when="", seconds=1.0, best=best, chosen=chosen, trials=list(trials))
+    return Record(
+        model="tiny",
+        runtime="",
+        device="cpu",
+        goal="throughput",
+        when="",
+        seconds=1.0,
+        best=best,
+        chosen=chosen,
+        trials=list(trials),
+    )
 
 
 RULES = Trial(values={}, rtf=(0.4, 0.5, 0.6), first_s=(0.1,))

@@ -19,6 +19,7 @@ from saywell.settings import Settings, load_settings
 from saywell.types import ModelSpec
 
 SERVER, LAPTOP, CONTAINER = "xeon-vm-2cpu-24gb", "i5-1334u-8gb", "container-2cpu-4gb-on-64-cores"
+HYBRID = "i9-14900k-rtx-5070-ti"
 GAMER, MAC, NO_TORCH = "rtx-4090-desktop", "m1-pro-16gb-torch", "rtx-3060-without-torch"
 
 
@@ -288,8 +289,22 @@ def reason(plan: Plan, field: str) -> tuple[str, str]:
     return next((told.source, told.why) for told in plan.reasons if told.field == field)
 
 
-def test_nothing_is_pinned_before_it_is_measured_to_help() -> None:
-    for name in (LAPTOP, GAMER, SERVER):
+def test_threads_that_fit_on_the_performance_cores_are_pinned_to_them() -> None:
+    plan = make_plan(Settings(), machine(HYBRID), S1_MINI)
+    assert (plan.threads, plan.affinity) == (8, (0, 2, 4, 6, 8, 10, 12, 14))
+    assert reason(plan, "affinity")[0] == "rule"
+    assert "the performance cores, one for each thread" in why(plan, "affinity")
+    assert make_plan(Settings(threads=2), machine(LAPTOP), S1_MINI).affinity == (0, 2)
+    assert make_plan(Settings(threads=9), machine(HYBRID), S1_MINI).affinity == ()
+    assert make_plan(Settings(), machine(HYBRID), ESPEAK).affinity == (), "its processes are not pinned"
+    few = {"threads": Measurement(value=1, why="RTF 1.2")}
+    assert make_plan(Settings(), machine(LAPTOP), S1_MINI, few).affinity == (0, 2)
+    free = {"affinity": Measurement(value=(), why="RTF 1.2 free, 1.3 pinned")}
+    assert make_plan(Settings(), machine(HYBRID), S1_MINI, free).affinity == ()
+
+
+def test_nothing_else_is_pinned_before_it_is_measured_to_help() -> None:
+    for name in (LAPTOP, SERVER):
         plan = make_plan(Settings(), machine(name), S1_MINI)
         assert plan.affinity == ()
         assert "has to be measured" in why(plan, "affinity")

@@ -18,11 +18,11 @@ FILES = sorted([*SOURCE.rglob("*.py"), *(ROOT / "compat").rglob("*.py")])
 FLOORS = (
     "types errors __init__",
     "files settings text audio machine child",
-    "plan tune hub voices",
+    "plan hub voices",
     "runtimes",
     "models",
     "engine",
-    "server cli commands bench integrations __main__",
+    "server cli commands tune bench integrations __main__",
     "saywell_compat",
     "s1_mini smart_backend",
 )

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from saywell.errors import MissingDependency, SaywellError, UnknownModel
-from saywell.files import Damaged, read_plain
+from saywell.files import MANIFEST, Damaged, read_manifest
 from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ OTHERS_VOICE = {"espeak:": "espeak"}
 """How the voices begin that the default model has not, and the model that has them."""
 RETIRED = ("wren",)
 """Models of earlier versions. They go with the next release."""
-MANIFEST = "saywell.json"
-"""In the directory of a converted model; names its family."""
-_MAX_MANIFEST = 4 << 20
 
 
 class SequenceError(Exception):
@@ -165,20 +162,19 @@ def _model_with(voice: str) -> str:
 
 def family_in(directory: Path) -> str:
     """The family a converted model's manifest names."""
-    manifest = directory / MANIFEST
     if not directory.is_dir():
         raise UnknownModel(f"{directory} is not a directory", param="model_path")
     try:
-        family = json.loads(read_plain(manifest, _MAX_MANIFEST, links=True))["family"]
+        family = json.loads(read_manifest(directory))["family"]
     except FileNotFoundError:
         raise UnknownModel(
             f"{directory} holds no converted model ({MANIFEST} is missing); run `saywell convert` on a published one",
             param="model_path",
         ) from None
     except (Damaged, ValueError, KeyError, TypeError, RecursionError):
-        raise UnknownModel(f"{manifest} is damaged; convert the model again", param="model_path") from None
+        raise UnknownModel(f"{directory / MANIFEST} is damaged; convert the model again", param="model_path") from None
     if not isinstance(family, str) or not family.isidentifier():
-        raise UnknownModel(f"{manifest} names no model family", param="model_path")
+        raise UnknownModel(f"{directory / MANIFEST} names no model family", param="model_path")
     return family
 
 

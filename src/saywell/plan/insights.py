@@ -6,10 +6,11 @@ Pure: given what was found, decided, measured and seen. Each sentence is true at
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from saywell.plan.degradation import Thresholds
-from saywell.plan.measured import Record, Trial, figures
+from saywell.plan.measured import Record, Trial
 from saywell.plan.memory import mb
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _whole(record: Record | None) -> list[Trial]:
 
 
 def _rtf(trial: Trial | None) -> float | None:
-    return figures(trial)["rtf"] if trial is not None else None
+    return median(trial.rtf) if trial is not None else None
 
 
 def expected_rtf(plan: Plan, record: Record | None) -> float | None:

@@ -140,7 +140,9 @@ class _Decision:
         variant = self.variant(device, executor, budget, frames)
         caches = self.cache_bytes(device, budget - rules.need(variant, 1, frames))
         slots = self.slots(device, variant, budget - caches, frames)
-        affinity = take("affinity", rules.affinity(), lambda cpus: validation.check_affinity(rules, cpus))
+        threads = self.threads(device, executor)
+        pinned = rules.affinity(device, executor, threads)
+        affinity = take("affinity", pinned, lambda cpus: validation.check_affinity(rules, cpus))
         kv_length = (memory.context(spec, frames), "a reference, the text and the frames of one chunk")
         if not variant.kv_bytes_per_frame:
             kv_length = (0, "this model keeps no keys and values")
@@ -158,7 +160,7 @@ class _Decision:
             ),
             precision=variant.precision,
             options=fact("options", variant.options, variant.why if variant.options else "this model leaves no choice"),
-            threads=self.threads(device, executor, affinity),
+            threads=threads,
             affinity=affinity,
             slots=slots,
             lookahead=take("lookahead", rules.lookahead(slots), _within("lookahead", slots, "slots")),
@@ -253,7 +255,9 @@ class _Decision:
         self.reasons.append(Reason(field=name, value=shown(name, value), why=why, source=source))
         return value
 
-    def threads(self, device: str, executor: str, affinity: tuple[int, ...]) -> int:
+    def threads(self, device: str, executor: str) -> int:
+        measured = self.measurements.get("affinity")
+        affinity = self.settings.affinity or (measured.value if measured else ())
         threads = self.take("threads", self.rules.threads(device, executor, affinity))
         cpus = self.rules.hardware.usable_cpus
         if self.settings.threads and threads > cpus:
