@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from saywell.plan.degradation import Thresholds
+from saywell.plan.degradation import SLOWLY, Thresholds, memories
 from saywell.plan.measured import Record, Trial, figures
 from saywell.plan.memory import mb
 
@@ -37,19 +37,28 @@ def insights(
     restarts: int = 0,
 ) -> list[str]:
     """`record`: what `saywell tune` kept for this machine and model. `spoken`: `Metrics.aggregates` of the engine."""
-    found = [*_strains(now, pressure, restarts), *_work(plan, now, record, spoken or {})]
+    found = [*_strains(plan, now, pressure, restarts), *_work(plan, now, record, spoken or {})]
     return [*found, *_measured(plan, record), *_limits(plan, hardware)]
 
 
-def _strains(now: Resources, pressure: PressureReport, restarts: int) -> list[str]:
+def _strains(plan: Plan, now: Resources, pressure: PressureReport, restarts: int) -> list[str]:
     """What presses, and what was given up for it."""
     found = []
-    if pressure.level:
-        given = "; ".join(f"{name} {change}" for name, change in pressure.changes.items()) or "new requests"
-        found.append(f"Given up for now: {given}, because {pressure.reason}. It comes back by itself.")
-    if now.memory_percent > _LIMITS.memory:
-        free = mb(now.memory_available)
-        found.append(f"{now.memory_percent:.0f} % of the memory is in use, {free} are free; requests may be refused.")
+    given = [f"{name} {change}" for name, change in pressure.changes.items()]
+    if given or pressure.refusing:
+        what = "; ".join([*given, *(["new requests"] if pressure.refusing else [])])
+        won = f", which frees up to {mb(pressure.frees)}" if pressure.frees else ""
+        if pressure.reason == SLOWLY:
+            found.append(
+                f"Still given up{won}: {what}. Nothing presses any more; it comes back by itself, one step at a time."
+            )
+        else:
+            found.append(f"Given up for now{won}: {what}, because {pressure.reason}. It comes back by itself.")
+    found += [
+        f"{place}, {mb(place.free)} are free; requests may be refused."
+        for place in memories(now, plan.device)
+        if place.percent > _LIMITS.memory
+    ]
     found += [f"Slowed down: {text}. A cooler place or fewer threads help." for text in now.throttled]
     if restarts:
         times = "once" if restarts == 1 else f"{restarts} times"

@@ -8,7 +8,7 @@ import anyio.to_thread
 from fastapi import APIRouter
 
 from saywell.engine import Tidied
-from saywell.plan.degradation import PressureReport, relieve
+from saywell.plan.degradation import PressureReport, relieved
 from saywell.plan.memory import MIB
 from saywell.server.describe import configuration
 from saywell.server.routes.common import ERRORS, ServiceOf, Trusted
@@ -45,5 +45,4 @@ async def _tidy(service: Service, *, adapt: bool) -> Tidied:
 
 def _config(service: Service, at: PressureReport) -> dict[str, Any]:
     """The configuration at that level of the ladder."""
-    engine = service.engine
-    return configuration(service.decision, relieve(engine.plan, engine.spec, at.level, at.reason))
+    return configuration(service.decision, relieved(service.engine.plan, at.steps))

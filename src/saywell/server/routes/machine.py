@@ -42,9 +42,7 @@ async def hardware(service: ServiceOf) -> dict[str, Any]:
         "hardware": msgspec.to_builtins(found),
         "tier": found.cpu_tier,
         "fingerprint": found.fingerprint(),
-        "selected_configuration": configuration(
-            service.decision, in_force(plan, service.engine.spec, service.engine.health().pressure)
-        ),
+        "selected_configuration": configuration(service.decision, in_force(plan, service.engine.health().pressure)),
         "plan": {reason.field: msgspec.to_builtins(reason) for reason in plan.reasons},
     }
 
