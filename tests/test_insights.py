@@ -80,7 +80,7 @@ def test_an_unmeasured_machine_is_sent_to_tune() -> None:
 def test_what_was_given_up_is_told_with_the_reason() -> None:
     pressure = PressureReport(level=1, steps=("slots",), changes={"slots": "4 → 2"}, reason="91 % of memory is in use")
     (only,) = told(pressure=pressure)
-    assert only == "Given up for now: slots 4 → 2, because 91 % of memory is in use. It comes back by itself."
+    assert only == "Given up for now: slots 4 → 2, because 91 % of memory is in use; it comes back by itself."
     (only,) = told(pressure=replace(pressure, frees=460 << 20))
     assert only.startswith("Given up for now, which frees up to 460 MB: slots 4 → 2, because 91 %")
     shut = PressureReport(level=1, steps=("refuse",), reason="97 % of memory is in use")
@@ -90,9 +90,7 @@ def test_what_was_given_up_is_told_with_the_reason() -> None:
 def test_what_presses_no_more_is_no_reason() -> None:
     pressure = PressureReport(level=1, steps=("slots",), changes={"slots": "4 → 2"}, reason=SLOWLY)
     (only,) = told(pressure=pressure)
-    assert only == (
-        "Still given up: slots 4 → 2. Nothing presses any more; it comes back by itself, one step at a time."
-    )
+    assert only == f"Given up for now: slots 4 → 2, {SLOWLY}."
 
 
 def test_what_waits_is_not_given_up_yet() -> None:

@@ -7,13 +7,16 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from fake_engine import PLAN, FakeEngine, decision
+from conftest import with_levels
+from fake_engine import PLAN, SPEC, FakeEngine, decision
 from saywell.server.app import create_app
 
 pytestmark = pytest.mark.anyio
 KEY = "a-key-for-tests"
 ROUTES = ("/cache/clear", "/optimize-for-hardware")
-LARGE = replace(PLAN, threads=10, slots=8, chunk_chars=512, chunk_frames=1, first_frames=1, cache_entries=25)
+LARGE = with_levels(
+    replace(PLAN, threads=10, slots=8, chunk_chars=512, cache_entries=25, cache_bytes=512 << 20), SPEC
+)  # fmt: skip
 
 
 def open_client(base="http://127.0.0.1", engine=None, **wishes):
@@ -39,7 +42,7 @@ async def test_nothing_to_adjust():
 
 
 async def test_adjusted_tells_before_and_after():
-    async with open_client(engine=FakeEngine(LARGE, pressure=4)) as client:
+    async with open_client(engine=FakeEngine(LARGE, pressure=("threads", "caches"))) as client:
         found = (await client.post("/optimize-for-hardware")).json()
     assert (found["status"], found["message"]) == ("adjusted", "97 % of memory is in use")
     names = ("chunk_length", "num_threads", "cache_limit", "max_text_length")

@@ -120,11 +120,11 @@ class Pressure:
         matters = not level.audible or level.frees * _DIFFERENCE >= self.missing
         return matters and any(kind in self.push for kind in level.against)
 
-    def keeps(self, level: Level) -> str:
-        """Why it cannot be taken up again; empty if it can. Weights are certain to take what giving them up freed."""
-        holds = " and ".join(why for kind, why in self.hold.items() if kind in level.against)
+    def keeps(self, level: Level) -> list[str]:
+        """Why it cannot be taken up again, if it cannot. Weights are certain to take what giving them up freed."""
+        holds = [why for kind, why in self.hold.items() if kind in level.against]
         if not holds and level.audible and level.frees > self.room:
-            return f"taking up again what was given up last needs {mb(level.frees)}, and {mb(self.room)} may be taken"
+            return [f"going back to the planned weights needs {mb(level.frees)}, and {mb(self.room)} may be taken"]
         return holds
 
 
@@ -204,7 +204,7 @@ def _heat(now: Resources, limits: Thresholds) -> _Found:
 # -- what is given up
 
 GONE = "the pressure is gone"
-SLOWLY = "nothing presses any more; steps are taken up again one at a time, each after a while of calm"
+SLOWLY = "nothing presses any more, and what was given up comes back one step at a time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +226,7 @@ class Timing:
 class Ladder:
     """Levels given up, one by one: down quickly, up slowly, and slower still if the last step up did not hold.
 
-    Beside them new requests are refused while memory is critical: that costs no plan, so it comes and goes quickly.
+    Beside them new requests are refused while memory is critical: that changes no plan, so it comes and goes quickly.
     """
 
     def __init__(
@@ -243,97 +243,76 @@ class Ladder:
         self._clock = clock
         self.since = self._stepped = clock()
         """When the last step was taken, on the clock: of any kind; between levels."""
-        self._turning: float | None = None
-        self._pressed: float | None = None
-        self._calm: float | None = None
-        self._climbed: float | None = None
+        self._begun: dict[str, float] = {}
+        """Since when what may lead to a step has lasted."""
+        self._climbed = float("-inf")
         self._wait = self._timing.up
 
     @property
     def steps(self) -> tuple[str, ...]:
         return (*(level.name for level in self.taken), *([REFUSE] if self.refusing else []))
 
-    def feed(self, pressure: Pressure) -> list[str]:
-        """Take one look into account. What it has led to, a sentence's end for each step."""
-        moves = [*self._door(pressure), *self._level(pressure)]
+    def feed(self, pressure: Pressure) -> bool:
+        """Take one look into account; whether that led to a step."""
+        before = self.steps
+        self._turn_door(bool(pressure.critical))
+        self._turn_level(pressure)
+        return self._note(before, pressure)
+
+    def drop(self, pressure: Pressure) -> bool:
+        """Give up at once all that helps against this pressure; whether there was anything."""
+        before = self.steps
+        if wanted := self._wanted(pressure):
+            self.taken, self._stepped = (*self.taken, *wanted), self._clock()
+            self._begun.clear()
+        self.refusing = self.refusing or bool(pressure.critical)
+        return self._note(before, pressure)
+
+    def _note(self, before: tuple[str, ...], pressure: Pressure) -> bool:
+        """Count what has changed, and say why it stands there."""
+        down, up = len(set(self.steps) - set(before)), len(set(before) - set(self.steps))
+        self.downs, self.ups = self.downs + down, self.ups + up
+        if down or up:
+            self.since = self._clock()
+        holds = [pressure.critical] if self.refusing and pressure.critical else []
+        holds += [why for level in self.taken for why in pressure.keeps(level)]
         if self.steps:
-            self.reason = self._standing(pressure)
-        elif self.reason:
+            self.reason = " and ".join(dict.fromkeys(holds)) or SLOWLY
+        elif before:
             self.reason = GONE
-        return moves
+        return bool(down or up)
 
-    def drop(self, pressure: Pressure) -> list[str]:
-        """Give up at once all that helps against this pressure."""
-        levels = [level for level in self.levels if level not in self.taken and pressure.asks_for(level)]
-        closes = bool(pressure.critical) and not self.refusing
-        if not levels and not closes:
-            return []
-        self.reason = " and ".join(pressure.push.values()) or pressure.critical
-        self.refusing = self.refusing or closes
-        self._calm = None
-        return [self._down(levels, self.reason, closes)]
+    def _wanted(self, pressure: Pressure) -> list[Level]:
+        return [level for level in self.levels if level not in self.taken and pressure.asks_for(level)]
 
-    def _standing(self, pressure: Pressure) -> str:
-        kinds = {kind for level in self.taken for kind in level.against}
-        holds = [why for kind, why in pressure.hold.items() if kind in kinds]
-        whys = dict.fromkeys([*([pressure.critical] if pressure.critical and self.refusing else []), *holds])
-        return " and ".join(whys) or next(filter(None, map(pressure.keeps, self.taken)), SLOWLY)
+    def _turn_door(self, critical: bool) -> None:
+        lasted = self._lasted("door", critical != self.refusing)
+        if lasted >= (self._timing.confirm if critical else self._timing.door):
+            self.refusing = critical
+            del self._begun["door"]
 
-    def _door(self, pressure: Pressure) -> list[str]:
-        now, critical = self._clock(), bool(pressure.critical)
-        if critical == self.refusing:
-            self._turning = None
-            return []
-        if self._turning is None:
-            self._turning = now
-        if now - self._turning < (self._timing.confirm if critical else self._timing.door):
-            return []
-        self.refusing, self._turning, self.since = critical, None, now
-        if critical:
-            return [self._down([], pressure.critical, True)]
-        self.ups += 1
-        return ["takes new requests again: memory is no longer critical"]
+    def _turn_level(self, pressure: Pressure) -> None:
+        now, timing = self._clock(), self._timing
+        wanted = self._wanted(pressure)
+        free = [] if wanted else [level for level in self.taken if not pressure.keeps(level)]
+        pressed, calm = self._lasted("pressed", bool(wanted)), self._lasted("calm", bool(free))
+        if pressed >= timing.confirm and (not self.taken or now - self._stepped >= timing.down):
+            if now - self._climbed < 2 * timing.up:
+                self._wait = min(2 * self._wait, timing.patience)
+            elif not self.taken and now - self._stepped > timing.patience:
+                self._wait = timing.up
+            self.taken = (*self.taken, wanted[0])
+        elif calm >= self._wait:
+            self.taken = tuple(level for level in self.taken if level is not free[-1])
+            self._begun["calm"] = self._climbed = now
+        else:
+            return
+        self._stepped = now
 
-    def _level(self, pressure: Pressure) -> list[str]:
+    def _lasted(self, what: str, true: bool) -> float:
+        """Seconds for which it has been true at every look; negative while it is not."""
+        if not true:
+            self._begun.pop(what, None)
+            return -1.0
         now = self._clock()
-        wanted = next((level for level in self.levels if level not in self.taken and pressure.asks_for(level)), None)
-        if wanted is not None:
-            self._calm = None
-            return self._step_down(now, wanted, pressure)
-        self._pressed = None
-        free = next((level for level in reversed(self.taken) if not pressure.keeps(level)), None)
-        if free is None:
-            self._calm = None
-            return []
-        return self._step_up(now, free, pressure)
-
-    def _step_down(self, now: float, level: Level, pressure: Pressure) -> list[str]:
-        if self._pressed is None:
-            self._pressed = now
-        if now - self._pressed < self._timing.confirm or (self.taken and now - self._stepped < self._timing.down):
-            return []
-        if self._climbed is not None and now - self._climbed < 2 * self._timing.up:
-            self._wait = min(2 * self._wait, self._timing.patience)
-        elif not self.taken and now - self._stepped > self._timing.patience:
-            self._wait = self._timing.up
-        return [self._down([level], " and ".join(why for kind, why in pressure.push.items() if kind in level.against))]
-
-    def _down(self, levels: list[Level], why: str, closes: bool = False) -> str:
-        self.taken = (*self.taken, *levels)
-        self.downs += len(levels) + closes
-        self.since = self._clock()
-        if levels:
-            self._stepped = self.since
-        given = [f"gives up {', '.join(level.name for level in levels)}"] if levels else []
-        return " and ".join([*given, *(["takes no new requests"] if closes else [])]) + f": {why}"
-
-    def _step_up(self, now: float, level: Level, pressure: Pressure) -> list[str]:
-        if self._calm is None:
-            self._calm = now
-        if now - self._calm < self._wait:
-            return []
-        self._calm = self._climbed = self._stepped = self.since = now
-        self.taken = tuple(each for each in self.taken if each is not level)
-        self.ups += 1
-        left = " and ".join(pressure.hold.values())
-        return [f"takes up again {level.name}: " + (f"less presses; {left}" if left else GONE)]
+        return now - self._begun.setdefault(what, now)

@@ -48,12 +48,8 @@ def _strains(plan: Plan, now: Resources, pressure: PressureReport, restarts: int
     if given or pressure.refusing:
         what = "; ".join([*given, *(["new requests"] if pressure.refusing else [])])
         won = f", which frees up to {mb(pressure.frees)}" if pressure.frees else ""
-        if pressure.reason == SLOWLY:
-            found.append(
-                f"Still given up{won}: {what}. Nothing presses any more; it comes back by itself, one step at a time."
-            )
-        else:
-            found.append(f"Given up for now{won}: {what}, because {pressure.reason}. It comes back by itself.")
+        why = SLOWLY if pressure.reason == SLOWLY else f"because {pressure.reason}; it comes back by itself"
+        found.append(f"Given up for now{won}: {what}, {why}.")
     found += [
         f"{place}, {mb(place.free)} are free; requests may be refused."
         for place in memories(now, plan.device)

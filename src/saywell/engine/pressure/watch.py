@@ -42,12 +42,6 @@ class Watch:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="saywell-watch", daemon=True)
-        self._now: Resources | None = None
-
-    @property
-    def now(self) -> Resources | None:
-        """The newest look at the machine."""
-        return self._now
 
     @property
     def thread_id(self) -> int:
@@ -64,7 +58,6 @@ class Watch:
 
     def see(self, now: Resources) -> None:
         """Take one look into account."""
-        self._now = now
         self._take(lambda ladder: ladder.feed(classify(now, self._planned)))
 
     def hurry(self, now: Resources) -> None:
@@ -73,19 +66,19 @@ class Watch:
 
     def ran_out(self, why: str) -> None:
         """Memory has run out: give up at once all that frees some. From any thread."""
-        self._take(lambda ladder: ladder.drop(Pressure(push={"memory": why})))
+        self._take(lambda ladder: ladder.drop(Pressure(push={"memory": why}, hold={"memory": why})))
 
-    def _take(self, step: Callable[[Ladder], list[str]]) -> None:
+    def _take(self, step: Callable[[Ladder], bool]) -> None:
         """Move on the ladder; if that changed anything, say so and hand on the plan, in the order of the moves."""
         with self._lock:
             ladder = self._ladder
-            before, moves = ladder.taken, step(ladder)
-            if not moves:
+            before = ladder.taken
+            if not step(ladder):
                 return
             plan = relieved(self._planned, ladder.steps)
             values = "; ".join(f"{name} {value}" for name, value in changed(self._planned, plan).items())
-            for move in moves:
-                _log.warning("the engine %s. Now %s", move, values or "as planned")
+            given_up = f"{', '.join(ladder.steps) or 'nothing'} ({ladder.reason})"
+            _log.warning("the engine has given up: %s. Now %s", given_up, values or "as planned")
             if ladder.taken is not before:
                 self._apply(plan)
 

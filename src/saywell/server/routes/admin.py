@@ -29,7 +29,7 @@ async def clear_cache(service: ServiceOf) -> dict[str, Any]:
 async def optimise(service: ServiceOf) -> dict[str, Any]:
     """Empty the caches, look at the machine, and give up or take up again at once what the engine's ladder would."""
     done = await _tidy(service, adapt=True)
-    if done.before.level == done.after.level:
+    if done.before.steps == done.after.steps:
         return {"status": "optimal", "message": "No adjustments needed"}
     return {
         "status": "adjusted",
