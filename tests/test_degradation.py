@@ -22,13 +22,12 @@ from saywell.plan.degradation import (
     Pressure,
     PressureReport,
     Timing,
-    changed,
     classify,
     in_force,
     relieved,
 )
 from saywell.plan.memory import variant_of
-from saywell.plan.plan import Plan, Reason, make_plan
+from saywell.plan.plan import Plan, Reason, changed, make_plan
 from saywell.settings import Settings
 from saywell.types import ModelSpec
 

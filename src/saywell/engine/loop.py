@@ -20,8 +20,7 @@ from saywell.errors import (
     SaywellError,
 )
 from saywell.models.base import DecodeJob, Model, SequenceError
-from saywell.plan.degradation import changed
-from saywell.plan.plan import Plan
+from saywell.plan.plan import Plan, changed
 from saywell.types import Frame, ModelSpec, Samples, Sequence
 
 _log = logging.getLogger(__name__)

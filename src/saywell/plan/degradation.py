@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from saywell.plan.memory import mb
-from saywell.plan.plan import Level, Plan, Pressing, shown
+from saywell.plan.plan import Level, Plan, Pressing
 
 if TYPE_CHECKING:
     from saywell.machine.monitor import Resources
@@ -55,8 +55,8 @@ def relieved(plan: Plan, steps: Collection[str]) -> Plan:
     now = plan
     for level in plan.levels:
         if level.name in steps:
-            fewer = {name: getattr(level.plan, name) for name in changed(plan, level.plan)}
-            reasons = {reason.field: reason for reason in level.plan.reasons if reason.field in fewer}
+            fewer = {name: getattr(level.plan, name) for name in level.fields}
+            reasons = {reason.field: reason for reason in level.plan.reasons if reason.field in level.fields}
             fewer["reasons"] = tuple(reasons.get(reason.field, reason) for reason in now.reasons)
             now = replace(now, **fewer)
     return now
@@ -65,16 +65,6 @@ def relieved(plan: Plan, steps: Collection[str]) -> Plan:
 def in_force(plan: Plan, report: PressureReport) -> Plan:
     """The plan an engine runs by: steps that wait for their moment are not in force yet."""
     return relieved(plan, set(report.steps) - set(report.pending))
-
-
-def changed(plan: Plan, now: Plan) -> dict[str, str]:
-    """Field → `planned → now`, for those that differ."""
-    names = [name for name in plan.__dataclass_fields__ if name not in ("reasons", "levels")]
-    return {
-        name: f"{shown(name, getattr(plan, name))} → {shown(name, getattr(now, name))}"
-        for name in names
-        if getattr(plan, name) != getattr(now, name)
-    }
 
 
 # -- how hard the machine is pressed

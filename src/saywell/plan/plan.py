@@ -136,6 +136,8 @@ class Level:
     name: str
     """slots, threads, caches or lighter."""
     plan: Plan
+    fields: tuple[str, ...]
+    """What is other in it."""
     against: tuple[Pressing, ...]
     """What giving it up helps against."""
     frees: int = 0
@@ -196,8 +198,8 @@ def levels(
         }
         against = tuple(kind for kind, does in helps.items() if does)
         if against:
-            audible = lower.precision != plan.precision
-            found.append(Level(name=name, plan=lower, against=against, frees=frees, audible=audible))
+            other, audible = tuple(changed(plan, lower)), lower.precision != plan.precision
+            found.append(Level(name=name, plan=lower, fields=other, against=against, frees=frees, audible=audible))
     return tuple(found)
 
 
@@ -457,3 +459,13 @@ def shown(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value) or "none"
+
+
+def changed(plan: Plan, now: Plan) -> dict[str, str]:
+    """Field → `planned → now`, for those that differ."""
+    names = [name for name in plan.__dataclass_fields__ if name not in ("reasons", "levels")]
+    return {
+        name: f"{shown(name, getattr(plan, name))} → {shown(name, getattr(now, name))}"
+        for name in names
+        if getattr(plan, name) != getattr(now, name)
+    }

@@ -131,4 +131,4 @@ _FIELDS = {"executor": ("executor", "device")}
 
 def _bare(plan: Plan) -> Plan:
     """Without its reasons: two ways to the same decision are one."""
-    return replace(plan, reasons=())
+    return replace(plan, reasons=(), levels=())

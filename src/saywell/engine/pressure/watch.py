@@ -12,8 +12,8 @@ import psutil
 
 from saywell.errors import Unavailable
 from saywell.machine.monitor import Resources
-from saywell.plan.degradation import Ladder, Pressure, PressureReport, Timing, changed, classify, in_force, relieved
-from saywell.plan.plan import Plan
+from saywell.plan.degradation import Ladder, Pressure, PressureReport, Timing, classify, in_force, relieved
+from saywell.plan.plan import Plan, changed
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Watch:
         waiting = set(pending)
         with self._lock:
             ladder = self._ladder
-            waits = [each for each in ladder.taken if waiting & changed(self._planned, each.plan).keys()]
+            waits = [each for each in ladder.taken if waiting & set(each.fields)]
             report = PressureReport(
                 level=len(ladder.steps),
                 steps=ladder.steps,
