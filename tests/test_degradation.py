@@ -15,7 +15,6 @@ from saywell.errors import PlanError
 from saywell.machine.monitor import Resources
 from saywell.machine.sensors.nvidia import GpuLoad
 from saywell.plan.degradation import (
-    CALM,
     GONE,
     SLOWLY,
     Ladder,
@@ -46,7 +45,7 @@ BARE = replace(
     TINY_PLAN, precision="int8", threads=10, slots=8, lookahead=6, queue=16, cache_entries=25, cache_bytes=200 * MIB
 )
 ALL = ["slots", "threads", "caches", "lighter"]
-MEMORY = {"memory": "91 % is in use"}
+CALM = Pressure()
 
 
 PLAN = with_levels(BARE, SPEC)

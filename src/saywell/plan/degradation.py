@@ -118,8 +118,7 @@ class Pressure:
         return holds
 
 
-CALM = Pressure()
-_THRESHOLDS = Thresholds()
+LIMITS = Thresholds()
 _DIFFERENCE = 4
 """What can be heard is given up only if it frees at least this part of what is missing."""
 
@@ -148,22 +147,22 @@ def memories(now: Resources, device: str) -> tuple[Memory, ...]:
     return Memory(total, free, 100 * gpu.memory_used / total, f"memory on the {gpu.name}"), host
 
 
-def classify(now: Resources, plan: Plan, limits: Thresholds = _THRESHOLDS) -> Pressure:
+def classify(now: Resources, plan: Plan) -> Pressure:
     """What a look at the machine means for an engine under this plan."""
     places = memories(now, plan.device)
     own = places[0]
     used = own.limit - own.free
     found: dict[Pressing, _Found] = {
-        "memory": (own.percent > limits.memory, own.percent > limits.memory_over, str(own)),
-        "cpu": _cpu(now, limits),
-        "heat": _heat(now, limits) if plan.thermal else (False, False, ""),
+        "memory": (own.percent > LIMITS.memory, own.percent > LIMITS.memory_over, str(own)),
+        "cpu": _cpu(now),
+        "heat": _heat(now) if plan.thermal else (False, False, ""),
     }
     return Pressure(
         push={kind: why for kind, (push, _, why) in found.items() if push},
         hold={kind: why for kind, (push, hold, why) in found.items() if push or hold},
-        critical=next((str(place) for place in places if place.percent > limits.memory_critical), ""),
-        missing=max(0, used - int(own.limit * limits.memory / 100)),
-        room=max(0, int(own.limit * limits.memory_over / 100) - used),
+        critical=next((str(place) for place in places if place.percent > LIMITS.memory_critical), ""),
+        missing=max(0, used - int(own.limit * LIMITS.memory / 100)),
+        room=max(0, int(own.limit * LIMITS.memory_over / 100) - used),
     )
 
 
@@ -171,24 +170,24 @@ _Found = tuple[bool, bool, str]
 """Whether it pushes, whether it holds, and the sentence."""
 
 
-def _cpu(now: Resources, limits: Thresholds) -> _Found:
+def _cpu(now: Resources) -> _Found:
     others = now.cpu_percent - now.cpu_own_percent
-    full = now.cpu_percent > limits.cpu
-    waits = now.cpu_stalled_percent is None or now.cpu_stalled_percent > limits.stalled
-    push = full and others >= limits.others and waits
+    full = now.cpu_percent > LIMITS.cpu
+    waits = now.cpu_stalled_percent is None or now.cpu_stalled_percent > LIMITS.stalled
+    push = full and others >= LIMITS.others and waits
     # Nobody waits once the engine has given way. What it would take again must be free, or it is back at once.
-    hold = others > limits.others_over and (waits or full)
+    hold = others > LIMITS.others_over and (waits or full)
     return push, hold, f"other programs take {others:.0f} % of the CPUs"
 
 
-def _heat(now: Resources, limits: Thresholds) -> _Found:
+def _heat(now: Resources) -> _Found:
     if now.throttled:
         return True, True, now.throttled[0]
     margin = now.heat_margin
     if margin is None:
         return False, False, ""
     why = f"the hottest sensor is {margin:.0f} °C below its limit"
-    return margin < limits.heat_margin, margin < limits.heat_margin_over, why
+    return margin < LIMITS.heat_margin, margin < LIMITS.heat_margin_over, why
 
 
 # -- what is given up

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from saywell.plan.degradation import SLOWLY, Thresholds, memories
+from saywell.plan.degradation import LIMITS, SLOWLY, memories
 from saywell.plan.measured import Record, Trial, figures
 from saywell.plan.memory import mb
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from saywell.plan.degradation import PressureReport
     from saywell.plan.plan import Plan
 
-_LIMITS = Thresholds()
 _ENOUGH = 5
 """Answers from which their median says something."""
 _SLOWER, _FASTER = 1.5, 1.1
@@ -53,7 +52,7 @@ def _strains(plan: Plan, now: Resources, pressure: PressureReport, restarts: int
     found += [
         f"{place}, {mb(place.free)} are free; requests may be refused."
         for place in memories(now, plan.device)
-        if place.percent > _LIMITS.memory
+        if place.percent > LIMITS.memory
     ]
     found += [f"Slowed down: {text}. A cooler place or fewer threads help." for text in now.throttled]
     if restarts:
@@ -69,7 +68,7 @@ def _work(plan: Plan, now: Resources, record: Record | None, spoken: Mapping[str
     if rtf and spoken["spoken"] >= _ENOUGH:
         expected = _rtf(_own(plan, record))
         others = max(0.0, now.cpu_percent - now.cpu_own_percent)
-        beside = f"; other programs take {others:.0f} % of the CPUs" if others > _LIMITS.others else ""
+        beside = f"; other programs take {others:.0f} % of the CPUs" if others > LIMITS.others else ""
         if expected and rtf["p50"] > _SLOWER * expected:
             times = f"{rtf['p50'] / expected:.1f} times what was measured here ({expected:.3g})"
             found.append(f"A second of speech takes {rtf['p50']:.3g} s at the moment, {times}{beside}.")

@@ -189,7 +189,7 @@ def levels(
     found = []
     for name, changes in _smaller(plan, spec).items():
         lower = replan({**pinned, **changes})
-        frees = _held(plan, spec) - _held(lower, spec)
+        frees = memory.busy(plan, spec) - memory.busy(lower, spec) + plan.cache_bytes - lower.cache_bytes
         helps: dict[Pressing, bool] = {
             "memory": frees * _WORTH >= available,
             "cpu": name in spec.sheds,
@@ -221,11 +221,6 @@ def _smaller(plan: Plan, spec: ModelSpec) -> dict[str, dict[str, Any]]:
     if lighter and not wished:
         found["lighter"] = {"precision": max(lighter, key=lambda variant: variant.weight_bytes).precision}
     return found
-
-
-def _held(plan: Plan, spec: ModelSpec) -> int:
-    """Bytes of an engine with every slot and cache full."""
-    return memory.busy(plan, spec) + plan.cache_bytes
 
 
 class _Decision:

@@ -12,7 +12,7 @@ from saywell.machine import Hardware
 from saywell.machine.monitor import Resources
 from saywell.machine.tier import fanless
 from saywell.plan import memory
-from saywell.plan.degradation import Thresholds, in_force
+from saywell.plan.degradation import LIMITS, in_force
 from saywell.plan.memory import MIB, Estimate
 from saywell.server.describe import configuration, current
 from saywell.server.routes.common import ERRORS, ServiceOf, Trusted, form_schema, read_form
@@ -21,7 +21,6 @@ from saywell.server.service import Service
 
 router = APIRouter()
 
-LIMITS = Thresholds()
 FANLESS_CPU = 70.0
 """Percent beyond which a machine without a fan will slow down, if it goes on for long."""
 CHARS_PER_TOKEN = 10 / 3
