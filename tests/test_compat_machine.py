@@ -7,6 +7,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from conftest import with_levels
 from fake_engine import HARDWARE, PLAN, SPEC, FakeEngine, decision
 from saywell.engine import Tidied
 from saywell.machine import GIB, Hardware
@@ -160,17 +161,20 @@ async def test_the_answers_are_documented():
 
 
 async def test_what_runs_now_is_told():
-    engine = FakeEngine(replace(PLAN, threads=2))
-    engine.pressure = PressureReport(level=3, steps=("chunks", "slots", "threads"), reason="full")
+    engine = FakeEngine(with_levels(replace(PLAN, slots=16), SPEC))
+    engine.pressure = PressureReport(level=1, steps=("slots",), reason="full")
     async with open_client(engine=engine) as client:
         found = (await client.get("/hardware")).json()["selected_configuration"]
-    assert (found["num_threads"], found["max_batch_size"]) == (1, 8)
+    assert found["max_batch_size"] == 8
 
 
 # What changes the engine
 
 OPTIMISE = "/optimize-for-hardware"
-LARGE = replace(PLAN, threads=10, slots=8, chunk_chars=512, chunk_frames=1, first_frames=1, cache_entries=25)
+LARGE = with_levels(
+    replace(PLAN, threads=10, slots=8, chunk_chars=512, cache_entries=25, cache_bytes=512 << 20),
+    replace(SPEC, sheds=("threads",)),
+)
 
 
 async def test_nothing_to_adjust():
@@ -201,11 +205,11 @@ async def adjusted(engine):
 
 
 async def test_adjusted_tells_before_and_after():
-    await adjusted(FakeEngine(LARGE, pressure=4))
+    await adjusted(FakeEngine(LARGE, pressure=("threads", "caches")))
 
 
 async def test_what_the_engine_gave_up_before_anybody_asked_is_an_adjustment():
-    report = PressureReport(level=4, reason="97 % of memory is in use")
+    report = PressureReport(level=2, steps=("threads", "caches"), reason="97 % of memory is in use")
 
     class Quicker(FakeEngine):
         def tidy(self, *, adapt: bool = False) -> Tidied:

@@ -11,7 +11,6 @@ import pytest
 from machines import AUTOREGRESSIVE, ESPEAK, FIRST, MACHINES, S1_MINI, SPECS, kept, machine, only, snapshot
 from saywell.errors import PlanError
 from saywell.machine import GIB, Limits, Runtime
-from saywell.plan.degradation import steps
 from saywell.plan.memory import variant_of
 from saywell.plan.plan import Measurement, Plan, make_plan, shown
 from saywell.plan.rules import Situation
@@ -49,7 +48,7 @@ PAIRS = [
 def test_every_field_has_one_reason_that_states_its_value(file: Path, spec: ModelSpec) -> None:
     plan = make_plan(Settings(), machine(file.stem), spec)
     names = [reason.field for reason in plan.reasons]
-    assert sorted(names) == sorted({item.name for item in fields(Plan)} - {"reasons"})
+    assert sorted(names) == sorted({item.name for item in fields(Plan)} - {"reasons", "levels"})
     for reason in plan.reasons:
         assert reason.why
         assert reason.source == "rule"
@@ -190,8 +189,8 @@ def test_what_is_switched_off_already_may_be_switched_off() -> None:
 def test_a_model_that_keeps_no_voices_has_no_caches_to_give_up() -> None:
     plan = make_plan(Settings(), machine(LAPTOP), FIRST)
     assert (plan.cache_entries, plan.cache_bytes) == (0, 0)
-    assert "caches" not in [step.name for step in steps(plan, FIRST)]
-    assert "caches" in [step.name for step in steps(make_plan(Settings(), machine(LAPTOP), S1_MINI), S1_MINI)]
+    assert "caches" not in [level.name for level in plan.levels]
+    assert "caches" in [level.name for level in make_plan(Settings(), machine(LAPTOP), S1_MINI).levels]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from saywell.machine import Hardware
 from saywell.machine.monitor import Resources
 from saywell.machine.tier import fanless
 from saywell.plan import memory
-from saywell.plan.degradation import Depth, Thresholds, changed, in_force, judge, relieve
+from saywell.plan.degradation import LIMITS, classify, in_force, relieved
 from saywell.plan.memory import MIB, Estimate
+from saywell.plan.plan import changed
 from saywell.server.describe import current
 from saywell.server.routes.common import AUDIO, ERRORS, ServiceOf, Trusted
 from saywell.server.service import Service
@@ -27,7 +28,6 @@ from smart_backend.schemas import EstimateAnswer, HardwareAnswer, OptimisedAnswe
 router = APIRouter()
 SPEECH = "/tts"
 
-LIMITS = Thresholds()
 FANLESS_CPU = 70.0
 """Percent beyond which a machine without a fan will slow down, if it goes on for long."""
 CHARS_PER_TOKEN = 10 / 3
@@ -56,7 +56,7 @@ async def tts(http: HttpRequest, service: ServiceOf) -> Response:
 async def hardware(service: ServiceOf) -> dict[str, Any]:
     """What was found, what was decided and why (`plan`), and what holds at the moment (`selected_configuration`)."""
     found, engine = service.decision.hardware, service.engine
-    now = in_force(engine.plan, engine.spec, engine.health().pressure)
+    now = in_force(engine.plan, engine.health().pressure)
     return {
         "hardware": msgspec.to_builtins(found),
         "tier": found.cpu_tier,
@@ -117,14 +117,14 @@ async def optimise(service: ServiceOf) -> dict[str, Any]:
     """
     engine = service.engine
     done = await anyio.to_thread.run_sync(lambda: engine.tidy(adapt=True))
-    if not done.after.level:
-        if (pressure := judge(service.resources())).push > Depth.WORK:
+    if not done.after.steps:
+        if why := classify(service.resources(), engine.plan).push.get("memory"):
             advice = ADVICE["memory_critical"]
-            return {"status": "exhausted", "message": f"{pressure.why}, and the plan has nothing to give up. {advice}"}
+            return {"status": "exhausted", "message": f"{why}, and the plan has nothing to give up. {advice}"}
         return {"status": "optimal", "message": "No adjustments needed"}
     # What the engine's own watch had given up before anybody asked counts as well.
-    before = done.before.level if done.before.level != done.after.level else 0
-    then, now = (relieve(engine.plan, engine.spec, level, done.after.reason) for level in (before, done.after.level))
+    before = done.before.steps if done.before.steps != done.after.steps else ()
+    then, now = (relieved(engine.plan, steps) for steps in (before, done.after.steps))
     return {
         "status": "adjusted",
         "message": done.after.reason,

@@ -61,6 +61,9 @@ class Model(Protocol):
     """A loaded model. State of a sequence lives in `sequence.state`; nothing is shared between sequences."""
 
     spec: ModelSpec
+    live: frozenset[str]
+    """Fields of the plan, beside `slots`, that `adapt` changes; for another one the engine loads the model again, once
+    nothing is under way."""
 
     def voices(self) -> tuple[Voice, ...]:
         """All voices, the default first."""
@@ -94,7 +97,7 @@ class Model(Protocol):
         ...
 
     def adapt(self, plan: Plan) -> None:
-        """Take up what a changed plan says about `slots`, `threads` and `cache_entries`, as far as it concerns this.
+        """Take up what a changed plan says about `slots` and the fields of `live`.
 
         Called between steps, with sequences running, which go on as if nothing had happened: it changes memory and
         time, never sound. A model for which this raises is closed and loaded again.

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Device = Literal["cpu", "cuda", "mps"]
 Source = Literal["wish", "measurement", "rule", "pressure"]
+Pressing = Literal["memory", "cpu", "heat"]
+"""What may press: too little memory, other programs that want the CPUs, heat."""
 Compile = Literal["inductor", "eager", "disabled"]
 
 
@@ -98,6 +100,25 @@ class Plan:
     idle_unload_s: float = 0.0
     """Idle seconds after which the model is unloaded until the next request; 0: never."""
     reasons: tuple[Reason, ...] = ()
+    levels: tuple[Level, ...] = ()
+    """What can be given up under pressure, in the order it is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """Something that can be given up under pressure: the plan decided again with less of it, all else as planned."""
+
+    name: str
+    """slots, threads, caches or lighter."""
+    plan: Plan
+    fields: tuple[str, ...]
+    """What is other in it."""
+    against: tuple[Pressing, ...]
+    """What giving it up helps against."""
+    frees: int = 0
+    """Bytes, at most."""
+    audible: bool = False
+    """It changes the sound; the others must not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,14 +137,80 @@ def make_plan(
 
     Raises PlanError, whose `param` names the setting, for what this machine or model cannot do.
     """
-    return _Decision(settings, Situation(hardware, spec, settings.worker_python is not None), measurements or {}).plan()
+    rules = Situation(hardware, spec, settings.worker_python is not None)
+
+    def decide(overrides: Mapping[str, Any]) -> Plan:
+        return _Decision(settings, rules, measurements or {}, overrides).plan()
+
+    plan = decide({})
+    there = replace(spec, variants=tuple(rules.by_precision(plan.device, plan.executor).values()))
+    return replace(plan, levels=levels(plan, there, decide, rules.device_memory(plan.device)))
+
+
+_SHED = ("slots", "lookahead", "queue", "threads", "cache_entries", "cache_bytes")
+"""Fields that levels make smaller. Each level pins those of the others, which the rules would let grow again."""
+_WORTH = 100
+"""A level that frees less than this part of the memory does not help against a lack of it."""
+
+
+def levels(
+    plan: Plan, spec: ModelSpec, replan: Callable[[Mapping[str, Any]], Plan], available: int
+) -> tuple[Level, ...]:
+    """What the plan can give up. `replan` decides again under overrides; `available`: bytes there are for models.
+
+    What cannot be halved or lightened, or would help against nothing, is no level.
+    """
+    pinned = {name: getattr(plan, name) for name in _SHED}
+    found = []
+    for name, changes in _smaller(plan, spec).items():
+        lower = replan({**pinned, **changes})
+        frees = memory.busy(plan, spec) - memory.busy(lower, spec) + plan.cache_bytes - lower.cache_bytes
+        helps: dict[Pressing, bool] = {
+            "memory": frees * _WORTH >= available,
+            "cpu": name in spec.sheds,
+            # Fewer slots cool where they share a step, or each has a process of its own.
+            "heat": name == "threads" or (name == "slots" and (spec.kind == "autoregressive" or plan.threads == 1)),
+        }
+        against = tuple(kind for kind, does in helps.items() if does)
+        if against:
+            other, audible = tuple(changed(plan, lower)), lower.precision != plan.precision
+            found.append(Level(name=name, plan=lower, fields=other, against=against, frees=frees, audible=audible))
+    return tuple(found)
+
+
+def _smaller(plan: Plan, spec: ModelSpec) -> dict[str, dict[str, Any]]:
+    """Level → the fields it overrides, the one that can be heard last."""
+    found: dict[str, dict[str, Any]] = {}
+    if plan.slots > 1:
+        slots = plan.slots // 2
+        # Nobody is refused for it who would have been let in: what the slots lose the queue gains.
+        queue = plan.queue + plan.slots - slots
+        found["slots"] = {"slots": slots, "lookahead": min(slots, plan.lookahead), "queue": queue}
+    if plan.threads > 1:
+        found["threads"] = {"threads": plan.threads // 2}
+    if plan.cache_entries > 1:
+        found["caches"] = {"cache_entries": plan.cache_entries // 2, "cache_bytes": plan.cache_bytes // 2}
+    here = memory.variant_of(plan, spec)
+    lighter = [variant for variant in spec.variants if variant.weight_bytes < here.weight_bytes]
+    wished = any(reason.field == "precision" and reason.source == "wish" for reason in plan.reasons)
+    if lighter and not wished:
+        found["lighter"] = {"precision": max(lighter, key=lambda variant: variant.weight_bytes).precision}
+    return found
 
 
 class _Decision:
     """One plan in the making. The rules propose, this weighs wishes and measurements against them and notes why."""
 
-    def __init__(self, settings: Settings, rules: Situation, measurements: Mapping[str, Measurement]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rules: Situation,
+        measurements: Mapping[str, Measurement],
+        overrides: Mapping[str, Any],
+    ) -> None:
+        """`overrides`: what pressure leaves of some fields; they win over everything."""
         self.settings = settings
+        self.overrides = overrides
         self.rules = rules
         self.spec = rules.spec
         self.measurements = measurements
@@ -230,6 +317,8 @@ class _Decision:
 
     def take(self, name: str, rule: Decided[T], check: Callable[[T], object] | None = None) -> T:
         """The wish if there is one, else what was measured, else the rule."""
+        if name in self.overrides:
+            return self.note(name, *rule, "rule")
         wish: T | None = getattr(self.settings, name)
         value, why = rule
         source: Source = "rule"
@@ -252,6 +341,8 @@ class _Decision:
         return self.note(name, value, why, "rule")
 
     def note(self, name: str, value: T, why: str, source: Source) -> T:
+        if name in self.overrides:
+            value, why, source = self.overrides[name], "what pressure leaves of it", "pressure"
         self.reasons.append(Reason(field=name, value=shown(name, value), why=why, source=source))
         return value
 
@@ -325,3 +416,13 @@ def shown(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value) or "none"
+
+
+def changed(plan: Plan, now: Plan) -> dict[str, str]:
+    """Field → `planned → now`, for those that differ."""
+    names = [name for name in plan.__dataclass_fields__ if name not in ("reasons", "levels")]
+    return {
+        name: f"{shown(name, getattr(plan, name))} → {shown(name, getattr(now, name))}"
+        for name in names
+        if getattr(plan, name) != getattr(now, name)
+    }

@@ -64,7 +64,7 @@ def health(
 
 
 def _system(engine: SpeechEngine, decision: Decision, uptime_s: float) -> dict[str, Any]:
-    plan, hardware = in_force(engine.plan, engine.spec, engine.health().pressure), decision.hardware
+    plan, hardware = in_force(engine.plan, engine.health().pressure), decision.hardware
     return {
         "version": __version__,
         "model": engine.spec.name,
