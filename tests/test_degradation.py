@@ -58,7 +58,7 @@ def names(plan: Plan) -> list[str]:
 def machine(**fields: Any) -> Resources:
     quiet = {
         "cpu_percent": 10.0, "cpu_own_percent": 5.0, "memory_limit": 8 * GIB, "memory_available": 4 * GIB,
-        "memory_percent": 50.0, "process_memory": GIB,
+        "memory_percent": 50.0,
     }  # fmt: skip
     return Resources(**{**quiet, **fields})
 

@@ -45,7 +45,7 @@ CALM, FULL, CRITICAL = 50.0, 90.0, 97.0
 
 def machine(memory_percent: float = CALM, **fields: object) -> Resources:
     free = int(8 * GIB * (1 - memory_percent / 100))
-    quiet = {"cpu_percent": 10.0, "memory_limit": 8 * GIB, "process_memory": GIB}
+    quiet = {"cpu_percent": 10.0, "memory_limit": 8 * GIB}
     return Resources(**{**quiet, "memory_percent": memory_percent, "memory_available": free, **fields})
 
 

@@ -28,7 +28,7 @@ CALM = PressureReport()
 def now(**fields: object) -> Resources:
     quiet = {
         "cpu_percent": 40.0, "cpu_own_percent": 38.0, "memory_limit": 8 * GIB, "memory_available": 4 * GIB,
-        "memory_percent": 50.0, "process_memory": GIB,
+        "memory_percent": 50.0,
     }  # fmt: skip
     return Resources(**{**quiet, **fields})
 
