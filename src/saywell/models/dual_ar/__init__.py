@@ -11,6 +11,7 @@ from saywell.types import ModelSpec
 if TYPE_CHECKING:
     from saywell.models.base import Model
     from saywell.plan.plan import Plan
+    from saywell.voices.store import VoiceStore
 
 
 def spec(name: str, path: Path | None) -> ModelSpec:
@@ -27,3 +28,10 @@ def load(spec: ModelSpec, plan: Plan) -> Model:
     from saywell.models.dual_ar.model import DualArModel
 
     return DualArModel(spec, plan)
+
+
+def voice_store(spec: ModelSpec, plan: Plan) -> VoiceStore:
+    """The voices made of recordings. Raises BadConfig, BadCheckpoint."""
+    from saywell.models.dual_ar.speakers import voice_store
+
+    return voice_store(spec, plan)

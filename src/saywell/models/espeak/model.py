@@ -85,7 +85,7 @@ class EspeakModel:
         """Concatenates: the frames are samples already."""
         return [_joined([frame.data for frame in job.frames if frame.data is not None]) for job in jobs]
 
-    def empty_caches(self) -> None:
+    def clear_caches(self) -> None:
         """Nothing: the children keep nothing of what they have said."""
 
     def adapt(self, plan: Plan) -> None:
