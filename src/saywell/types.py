@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import numbers
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -159,6 +161,36 @@ class Voice:
     description: str = ""
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class VoiceState:
+    """What a model needs to speak as one voice, made of a recording. What is in it only its family knows."""
+
+    key: str
+    """SHA-256 of all that follows: states with one key are the same voice."""
+    arrays: Mapping[str, npt.NDArray[Any]]
+    """Read-only, of any shape and dtype."""
+    meta: Mapping[str, str]
+    """Short texts, such as what is said in the recording."""
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, str] | None = None) -> VoiceState:
+        """The state made of copies of these."""
+        kept = {
+            name: np.array(array, array.dtype.newbyteorder("<"), order="C") for name, array in sorted(arrays.items())
+        }
+        known = dict(meta or {})
+        digest = hashlib.sha256(json.dumps([list(kept), sorted(known.items())]).encode())
+        for array in kept.values():
+            array.flags.writeable = False
+            digest.update(json.dumps([array.dtype.str, array.shape]).encode())
+            digest.update(array.tobytes())
+        return cls(key=digest.hexdigest(), arrays=kept, meta=known)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
     """One way to run a model: by what, on which devices, with which weights."""
@@ -266,6 +298,8 @@ class Sequence:
     text: str
     """What is spoken: `source`, normalised."""
     voice: Voice
+    voice_state: VoiceState | None = None
+    """What `prepare` made for the request; None for the default voice."""
     seed: int
     max_frames: int
     prompt: Any = None

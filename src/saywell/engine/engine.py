@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from dataclasses import replace
 
 import psutil
 
@@ -27,7 +28,7 @@ from saywell.models.base import load_family
 from saywell.plan.degradation import PressureReport, Timing, classify
 from saywell.plan.plan import Plan
 from saywell.runtimes.pinning import pin
-from saywell.types import ModelSpec, Request, SamplingParams, Voice
+from saywell.types import ModelSpec, Request, SamplingParams, Voice, VoiceState
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +38,9 @@ _TIDY_S = 25.0
 """How long `tidy` waits for the step that is being done."""
 _PAUSED_S = 0.02
 """Longest it sleeps while every running sequence waits for its reader."""
+_RECORDINGS = 3
+"""Recordings prepared at the same time: one that is known already, or is refused, does not wait for one that is being
+encoded. Few, since one that has begun is prepared to the end even if its client has gone."""
 _WARM_UP, _WARM_UP_S = "Ready.", 300.0
 
 
@@ -74,7 +78,9 @@ class Engine:
         self._admission: Admission
         self._voices: tuple[Voice, ...] = ()
         self._door = threading.Lock()
-        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="saywell-prepare")
+        # Two pools: a saved voice, read in milliseconds, never waits for recordings that are encoded for seconds.
+        self._encoding = ThreadPoolExecutor(_RECORDINGS, thread_name_prefix="saywell-encode")
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="saywell-voices")
         self._open_to_jobs = False
         self._look = look or resources
         self._monitor = Monitor(also_own=also_own) if plan.adapt and look is None else None
@@ -169,41 +175,44 @@ class Engine:
             voice = admit()
             loop.in_flight[request.id] = outlet
 
-            def add() -> None:
+            def add(state: VoiceState | None = None) -> None:
                 # Split as planned, whatever presses: a text cut otherwise sounds otherwise.
-                loop.add(lambda: Job(request, voice, self.plan, outlet, resume), outlet, request.id)
+                loop.add(lambda: Job(request, voice, self.plan, outlet, resume, state), outlet, request.id)
 
             # Handed over before the door can close: what comes after that is seen by nobody.
-            if request.reference is None:
+            if request.reference is None and (voice.id == self._voices[0].id or not self.spec.clones):
                 self.wake(add)
             else:
                 self.wake(_nothing)  # a model that was unloaded is loaded meanwhile
                 deadline = time.monotonic() + self._timeout_s(request)
-                self._preparing.submit(self._prepare, request, outlet, deadline, add)
+                pool = self._reading if request.reference is None else self._encoding
+                pool.submit(self._prepare, replace(request, voice=voice.id), outlet, deadline, add)
 
-    def _prepare(self, request: Request, outlet: Outlet, deadline: float, add: Callable[[], None]) -> None:
-        """Encode a reference beside the engine's thread, then let the request in."""
+    def _prepare(
+        self, request: Request, outlet: Outlet, deadline: float, add: Callable[[VoiceState | None], None]
+    ) -> None:
+        """Have the voice of a request prepared beside the engine's thread, then let the request in."""
         if self._loop.in_flight.get(request.id) is not outlet:
             return  # cancelled meanwhile
         try:
             try:
-                self._resident.prepare(request, deadline - time.monotonic())
+                state = self._resident.prepare(request, deadline - time.monotonic())
             except OutOfMemory:
                 raise  # refused before it began
             except Exception as error:
                 if not ran_out(error):
                     raise
-                self._ran_out("memory ran out while a reference was encoded")
+                self._ran_out("memory ran out while a voice was prepared")
                 give_back()
-                self._resident.prepare(request, deadline - time.monotonic())
+                state = self._resident.prepare(request, deadline - time.monotonic())
         except TimeoutError:
             self._loop.leave(request.id, outlet)
             outlet.fail(DeadlineExceeded("the deadline passed before the model was there"))
         except Exception as error:  # noqa: BLE001 - on a thread of its own, where nobody else would hear of it
             self._loop.leave(request.id, outlet)
-            outlet.fail(cause(error, "the reference could not be prepared"))
+            outlet.fail(cause(error, "the voice could not be prepared"))
         else:
-            self.wake(add)
+            self.wake(lambda: add(state))
 
     def abort(self, request_id: str) -> None:
         """Stop a request and free its slots before the next step."""
@@ -240,7 +249,7 @@ class Engine:
         held, before, done = process_memory(), self._pressure(), threading.Event()
 
         def clear() -> None:
-            self._loop.empty_caches()
+            self._loop.clear_caches()
             done.set()
 
         self.wake(clear)
@@ -332,7 +341,8 @@ class Engine:
             self._open_to_jobs = False
         why = self._error or EngineClosed("the engine was closed", retry_after=5.0)
         self._resident.give_up(why)
-        self._preparing.shutdown(wait=True)
+        self._encoding.shutdown(wait=True)
+        self._reading.shutdown(wait=True)
         self._receive(0.0)
         for job in self._loop.scheduler.jobs():
             job.outlet.fail(why)

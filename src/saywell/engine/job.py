@@ -30,6 +30,7 @@ from saywell.types import (
     Summary,
     Timestamp,
     Voice,
+    VoiceState,
 )
 
 _CHARS_PER_S = 15.0
@@ -41,10 +42,19 @@ _GOLDEN = 0x9E3779B97F4A7C15
 class Job:
     """Hands out its sequences in text order, and knows when the last of them is done."""
 
-    def __init__(self, request: Request, voice: Voice, plan: Plan, outlet: Outlet, resume: Resume = START) -> None:
-        """`request` has a seed. `resume`: from where on it is to be spoken."""
+    def __init__(
+        self,
+        request: Request,
+        voice: Voice,
+        plan: Plan,
+        outlet: Outlet,
+        resume: Resume = START,
+        voice_state: VoiceState | None = None,
+    ) -> None:
+        """`request` has a seed. `resume`: from where on it is to be spoken. `voice_state`: what `prepare` gave."""
         self.request = request
         self.voice = voice
+        self._voice_state = voice_state
         self.outlet = outlet
         self._running: dict[Sequence, float] = {}
         self._plan = plan
@@ -118,6 +128,7 @@ class Job:
             source=source,
             text=source if request.raw else normalise(source, request.language or self.voice.language),
             voice=self.voice,
+            voice_state=self._voice_state,
             seed=next_seed(self.request.sampling.seed or 0, self._index),
             max_frames=request.max_frames or self._plan.max_frames,
             slot=slot,

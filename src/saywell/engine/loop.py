@@ -99,7 +99,7 @@ class Loop:
         if self.in_flight:
             self._idle_since = now
         if not self._resident.loaded:
-            if self.in_flight and now >= self._load_after:
+            if self._resident.finish_unload() and self.in_flight and now >= self._load_after:
                 self._load_for_those_waiting()
             return
         waits = bool(self.pending) and not self._stays and not self._resident.preparing
@@ -141,10 +141,10 @@ class Loop:
         if self.plan != planned:
             self._model.adapt(self.plan)
 
-    def empty_caches(self) -> None:
+    def clear_caches(self) -> None:
         """Forget what can be made anew, and give the memory back to the system. The plan stays."""
         if self._resident.loaded:
-            self._model.empty_caches()
+            self._model.clear_caches()
         give_back()
 
     def unload(self) -> None:
@@ -156,7 +156,8 @@ class Loop:
         wanted = ", ".join(f"{name}={getattr(self.plan, name)}" for name in self.pending)
         _log.warning("the model is loaded again with %s", wanted)
         self._resident.unload()
-        self._load_for_those_waiting()
+        if self._resident.finish_unload():  # else on a later turn
+            self._load_for_those_waiting()
 
     # Jobs
 
