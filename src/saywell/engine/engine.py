@@ -15,10 +15,10 @@ import psutil
 from saywell.engine import EngineHealth, State, Tidied
 from saywell.engine.admission import Admission
 from saywell.engine.forked import Birthplace
-from saywell.engine.job import Job, seeded
 from saywell.engine.loop import Loop, cause
 from saywell.engine.pressure.recovery import ran_out
 from saywell.engine.pressure.watch import Look, Watch, refusal
+from saywell.engine.request_state import RequestState, seeded
 from saywell.engine.resident import Loader, Resident, give_back
 from saywell.engine.stream import START, Outlet, Resume, Stream
 from saywell.errors import Cancelled, DeadlineExceeded, EngineClosed, OutOfMemory, SaywellError, Unavailable
@@ -75,7 +75,7 @@ class Engine:
         self._voices: tuple[Voice, ...] = ()
         self._door = threading.Lock()
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="saywell-prepare")
-        self._open_to_jobs = False
+        self._admitting = False
         self._look = look or resources
         self._monitor = Monitor(also_own=also_own) if plan.adapt and look is None else None
         self._watch: Watch | None = None
@@ -164,14 +164,14 @@ class Engine:
     def _accept(self, request: Request, outlet: Outlet, admit: Callable[[], Voice], resume: Resume = START) -> None:
         loop = self._loop
         with self._door:
-            if not self._open_to_jobs:
+            if not self._admitting:
                 raise copy(self._error) if self._error else EngineClosed("the engine has stopped", retry_after=5.0)
             voice = admit()
             loop.in_flight[request.id] = outlet
 
             def add() -> None:
                 # Split as planned, whatever presses: a text cut otherwise sounds otherwise.
-                loop.add(lambda: Job(request, voice, self.plan, outlet, resume), outlet, request.id)
+                loop.add(lambda: RequestState(request, voice, self.plan, outlet, resume), outlet, request.id)
 
             # Handed over before the door can close: what comes after that is seen by nobody.
             if request.reference is None:
@@ -209,8 +209,8 @@ class Engine:
         """Stop a request and free its slots before the next step."""
 
         def stop() -> None:
-            if (job := self._loop.scheduler.job(request_id)) is not None:
-                self._loop.end(job, Cancelled("the request was cancelled"))
+            if (state := self._loop.scheduler.request(request_id)) is not None:
+                self._loop.end(state, Cancelled("the request was cancelled"))
 
         self._loop.in_flight.pop(request_id, None)  # at once: whoever cancels may send the next in the same breath
         self.wake(stop)
@@ -293,7 +293,7 @@ class Engine:
             self._loaded.set()
             return
         self._admission = Admission(self.spec, self.plan, self._voices)
-        self._open_to_jobs = True
+        self._admitting = True
         self._loaded.set()
         try:
             while not self._stop.is_set():
@@ -306,8 +306,8 @@ class Engine:
     def _turn(self) -> None:
         """One turn: what others asked for, the model there is, one step."""
         loop = self._loop
-        self._receive(0.0 if loop.able else _PAUSED_S if loop.scheduler else _IDLE_S)
-        loop.house()
+        self._receive(0.0 if loop.has_work else _PAUSED_S if loop.scheduler else _IDLE_S)
+        loop.maintain_model()
         loop.work()
 
     def _receive(self, wait_s: float) -> None:
@@ -326,13 +326,13 @@ class Engine:
 
     def _shut(self) -> None:
         with self._door:
-            self._open_to_jobs = False
+            self._admitting = False
         why = self._error or EngineClosed("the engine was closed", retry_after=5.0)
         self._resident.give_up(why)
         self._preparing.shutdown(wait=True)
         self._receive(0.0)
-        for job in self._loop.scheduler.jobs():
-            job.outlet.fail(why)
+        for state in self._loop.scheduler.requests():
+            state.outlet.fail(why)
         self._loop.in_flight.clear()
         self._resident.unload()
 

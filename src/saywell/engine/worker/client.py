@@ -16,8 +16,8 @@ from saywell.child import spawn
 from saywell.engine import EngineHealth, State, Tidied
 from saywell.engine.admission import Admission
 from saywell.engine.forked import Birthplace
-from saywell.engine.job import seeded
 from saywell.engine.pressure.watch import refusal
+from saywell.engine.request_state import seeded
 from saywell.engine.stream import START, Resume, Stream
 from saywell.engine.worker.link import Link
 from saywell.engine.worker.messages import (

@@ -38,7 +38,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 """Odd and far from round: seeds of neighbouring sequences share no pattern."""
 
 
-class Job:
+class RequestState:
     """Hands out its sequences in text order, and knows when the last of them is done."""
 
     def __init__(self, request: Request, voice: Voice, plan: Plan, outlet: Outlet, resume: Resume = START) -> None:
@@ -61,7 +61,7 @@ class Job:
 
     @property
     def more(self) -> bool:
-        """Whether `take` has another sequence to give."""
+        """Whether `next_sequence` has another sequence to give."""
         return self._next is not None
 
     @property
@@ -69,7 +69,7 @@ class Job:
         return len(self._running)
 
     @property
-    def begun(self) -> bool:
+    def started(self) -> bool:
         """Whether its first sequence has been given a slot."""
         return self._started is not None
 
@@ -78,7 +78,7 @@ class Job:
         return self._next is None and not self._running
 
     @property
-    def eager(self) -> bool:
+    def wants_slot(self) -> bool:
         """Whether another sequence is worth a slot now: there is one, and the reader keeps up."""
         if self._next is None or (self._running and self._first_audio is None):
             return False  # until the first sound is out, nothing may slow it down
@@ -99,14 +99,14 @@ class Job:
 
     @property
     def resumed(self) -> bool:
-        """Whether some of it had been delivered before this job was made."""
+        """Whether some of it had been delivered before this worker took it."""
         return self._resume != START
 
     def delivered(self, sequence: Sequence) -> int:
-        """Samples of a sequence that had been delivered before the job was resumed."""
+        """Samples of a sequence that had been delivered before the request was resumed."""
         return self._resume.samples if sequence.index == self._resume.index else 0
 
-    def take(self, slot: int) -> Sequence:
+    def next_sequence(self, slot: int) -> Sequence:
         """The next sequence, in `slot`. Its text is split and normalised now, not before it is needed."""
         if self._next is None:
             raise IndexError("no sequence left")
@@ -135,7 +135,7 @@ class Job:
             self._running[sequence] += seconds
         self.outlet.put(chunk)
 
-    def leave(self, sequence: Sequence, finish: FinishReason) -> None:
+    def finish_sequence(self, sequence: Sequence, finish: FinishReason) -> None:
         """A sequence has ended by itself."""
         del self._running[sequence]
         self._frames += sequence.frames
@@ -180,10 +180,10 @@ def _texts(request: Request, plan: Plan) -> Iterator[str]:
 
 
 @dataclass(slots=True, eq=False)
-class Track:
+class SequenceOutput:
     """The way of one sequence from frames to chunks: decoded in portions, judged, stitched."""
 
-    job: Job
+    owner: RequestState
     sequence: Sequence
     verdict: Verdict = field(init=False)
     stitcher: Stitcher | None = field(init=False)
@@ -192,7 +192,7 @@ class Track:
     """The first draw of this sequence was no good; this is the second."""
     heard: bool = False
     """Some of it has left: it can no longer be drawn again."""
-    anew: bool = False
+    retrying_oom: bool = False
     """It met a lack of memory and is spoken a second time."""
     _sent: int = 0
     """Samples that have left."""
@@ -207,8 +207,8 @@ class Track:
 
     def __post_init__(self) -> None:
         sequence = self.sequence
-        if not self.anew:
-            self._skip = self._sent = self.job.delivered(sequence)
+        if not self.retrying_oom:
+            self._skip = self._sent = self.owner.delivered(sequence)
             self._named = self._skip > 0
         rate, request = sequence.voice.sample_rate, sequence.request
         self.verdict = Verdict(sequence.text, rate, request.speed)
@@ -239,10 +239,10 @@ class Track:
         self._portion = min(plan.chunk_frames, self.sequence.frames)
         return DecodeJob(self.sequence, frames, last=self.finish is not None)
 
-    def again(self) -> Track:
+    def retry(self) -> SequenceOutput:
         """The same sequence from its start, with what was sent left out: the same frames give the same samples."""
-        return Track(
-            self.job, self.sequence, redrawn=self.redrawn, heard=self.heard, anew=True, _named=self._named,
+        return SequenceOutput(
+            self.owner, self.sequence, redrawn=self.redrawn, heard=self.heard, retrying_oom=True, _named=self._named,
             _skip=self._sent, _sent=self._sent, _skip_frames=self._sent_frames, _sent_frames=self._sent_frames,
         )  # fmt: skip
 
