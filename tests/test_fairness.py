@@ -189,4 +189,4 @@ def test_who_would_hear_nothing_more_first_goes_first(monkeypatch: pytest.Monkey
     world.scheduler.remove(urgent)
     assert world.scheduler.next_request() is poor
     assert rich is not None
-    assert rich.eager
+    assert rich.wants_slot
