@@ -60,6 +60,7 @@ class World:
         listener = Listener(pace, asked=self.now)
         request = Request(text=(SENTENCE * 60)[:chars], **fields)  # type: ignore[arg-type]
         listener.state = RequestState(request, VOICE, PLAN, listener)
+        listener.state.look_ahead()
         self.listeners.append(listener)
         self.scheduler.add(listener.state)
         return listener

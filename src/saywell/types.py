@@ -77,7 +77,8 @@ class Request:
     """Upper limit of frames for each sequence; None: by the plan. Reaching it is reported as finish reason `length`."""
     timeout_s: float | None = None
     """Seconds its reader waits for sound, all waits together, until the work stops with DeadlineExceeded; None: by the
-    plan. How long it takes to listen does not count."""
+    plan. How long it takes to listen does not count. Where text is fed, also how long the next piece may take to come,
+    each time; meanwhile no sound is waited for."""
     priority: int = 0
     """-10 to 10; higher goes first."""
     raw: bool = False

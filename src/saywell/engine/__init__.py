@@ -63,8 +63,12 @@ class SpeechEngine(Protocol):
         """Load the model and wait until it has produced checked audio. Raises what went wrong."""
         ...
 
-    def submit(self, request: Request) -> Stream:
-        """Admit a request and return its audio on the way. Never waits for the model. Raises a SaywellError."""
+    def submit(self, request: Request, *, more: bool = False) -> Stream:
+        """Admit a request and return its audio on the way. Never waits for the model. Raises a SaywellError.
+
+        `more`: `request.text` is empty, and the text is fed to the stream as it arrives (`feed`, `end_text`). What is
+        heard is what the whole text would have given.
+        """
         ...
 
     def voices(self) -> tuple[Voice, ...]: ...

@@ -20,13 +20,14 @@ from saywell.engine.pressure.recovery import ran_out
 from saywell.engine.pressure.watch import Look, Watch, refusal
 from saywell.engine.request_state import RequestState, seeded
 from saywell.engine.resident import Loader, Resident, give_back
-from saywell.engine.stream import START, Outlet, Resume, Stream
+from saywell.engine.stream import START, Outlet, Resume, Stream, TextSink
 from saywell.errors import Cancelled, DeadlineExceeded, EngineClosed, OutOfMemory, SaywellError, Unavailable
 from saywell.machine.monitor import Monitor, Resources, process_memory, resources
 from saywell.models.base import load_family
 from saywell.plan.degradation import Depth, PressureReport, Timing, judge
 from saywell.plan.plan import Plan
 from saywell.runtimes.pinning import pin
+from saywell.text.check import IncomingText
 from saywell.types import ModelSpec, Request, SamplingParams, Voice
 
 _log = logging.getLogger(__name__)
@@ -122,9 +123,9 @@ class Engine:
     def voices(self) -> tuple[Voice, ...]:
         return self._voices
 
-    def submit(self, request: Request) -> Stream:
+    def submit(self, request: Request, *, more: bool = False) -> Stream:
         self._refuse_unless_ready()
-        return self._open(request)
+        return self._open(request, more=more)
 
     def _refuse_unless_ready(self) -> None:
         self._birthplace.check()
@@ -137,7 +138,7 @@ class Engine:
         if (pressure := self._pressure()).refusing:
             raise refusal(pressure)
 
-    def _open(self, request: Request) -> Stream:
+    def _open(self, request: Request, *, more: bool = False) -> Stream:
         request = seeded(request, self.spec)
         stream = Stream(
             request,
@@ -145,33 +146,49 @@ class Engine:
             timeout_s=self._timeout_s(request),
             on_close=lambda: self.abort(request.id),
             on_read=lambda *_: self.wake(_nothing),
+            text=IncomingText(self.plan.max_text_chars) if more else None,
         )
 
         def admit() -> Voice:
             others = {other: outlet.window for other, outlet in list(self._loop.in_flight.items())}
-            return self._admission.check(request, others, self._loop.seconds_each, loaded=self._resident.loaded)
+            each = self._loop.seconds_each
+            return self._admission.check(request, others, each, loaded=self._resident.loaded, more=more)
 
-        self._accept(request, stream, admit)
+        stream.on_text = self._accept(request, stream, admit, more=more)
         return stream
 
     def _timeout_s(self, request: Request) -> float:
         return request.timeout_s or self.plan.timeout_s
 
-    def accept(self, request: Request, outlet: Outlet, resume: Resume = START) -> None:
-        """Take a request that has been admitted elsewhere, and whose audio goes to `outlet`. Raises if it cannot."""
-        self._accept(seeded(request, self.spec), outlet, lambda: self._admission.voice(request), resume)
+    def accept(self, request: Request, outlet: Outlet, resume: Resume = START, *, more: bool = False) -> TextSink:
+        """Take a request that has been admitted elsewhere, and whose audio goes to `outlet`. Raises if it cannot.
 
-    def _accept(self, request: Request, outlet: Outlet, admit: Callable[[], Voice], resume: Resume = START) -> None:
+        `more`: its text goes on; what comes of it is to be given to what this returns.
+        """
+        return self._accept(
+            seeded(request, self.spec), outlet, lambda: self._admission.voice(request), resume, more=more
+        )
+
+    def _accept(
+        self,
+        request: Request,
+        outlet: Outlet,
+        admit: Callable[[], Voice],
+        resume: Resume = START,
+        *,
+        more: bool,
+    ) -> TextSink:
         loop = self._loop
         with self._door:
             if not self._admitting:
                 raise copy(self._error) if self._error else EngineClosed("the engine has stopped", retry_after=5.0)
             voice = admit()
             loop.in_flight[request.id] = outlet
+            # Split as planned, whatever presses: a text cut otherwise sounds otherwise.
+            state = RequestState(request, voice, self.plan, outlet, resume, more=more)
 
             def add() -> None:
-                # Split as planned, whatever presses: a text cut otherwise sounds otherwise.
-                loop.add(lambda: RequestState(request, voice, self.plan, outlet, resume), outlet, request.id)
+                loop.add(state)
 
             # Handed over before the door can close: what comes after that is seen by nobody.
             if request.reference is None:
@@ -180,6 +197,7 @@ class Engine:
                 self.wake(_nothing)  # a model that was unloaded is loaded meanwhile
                 deadline = time.monotonic() + self._timeout_s(request)
                 self._preparing.submit(self._prepare, request, outlet, deadline, add)
+        return lambda text, last: self.wake(lambda: loop.feed(state, text, last=last))
 
     def _prepare(self, request: Request, outlet: Outlet, deadline: float, add: Callable[[], None]) -> None:
         """Encode a reference beside the engine's thread, then let the request in."""
@@ -307,6 +325,7 @@ class Engine:
         """One turn: what others asked for, the model there is, one step."""
         loop = self._loop
         self._receive(0.0 if loop.has_work else _PAUSED_S if loop.scheduler else _IDLE_S)
+        loop.end_idle()
         loop.maintain_model()
         loop.work()
 

@@ -14,6 +14,7 @@ from saywell.engine.scheduler import Scheduler
 from saywell.engine.stream import Outlet
 from saywell.errors import (
     BadAudio,
+    DeadlineExceeded,
     InvalidText,
     ModelFailure,
     OutOfMemory,
@@ -148,20 +149,40 @@ class Loop:
 
     # Requests
 
-    def add(self, make: Callable[[], RequestState], outlet: Outlet, request_id: str) -> None:
-        if self.in_flight.get(request_id) is not outlet:
+    def add(self, state: RequestState) -> None:
+        if self.in_flight.get(state.request.id) is not state.outlet:
             return  # cancelled meanwhile; the id may be another request's by now
-        try:
-            state = make()
-        except Exception as error:  # noqa: BLE001 - a text nobody foresaw ends its own request, not the engine
-            self.leave(request_id, outlet)
-            outlet.fail(cause(error, "the text could not be prepared"))
-            return
         self.scheduler.add(state)
-        if not state.more and state.resumed:
-            self._finish(state)  # all of it had been delivered, but not that this was all
-        elif not state.more:
+        self._look_ahead(state)
+
+    def feed(self, state: RequestState, text: str, *, last: bool) -> None:
+        """More text of a request, which may not have been added yet, or be over."""
+        state.feed(text, last=last)
+        if self.scheduler.request(state.request.id) is state:
+            self._look_ahead(state)
+
+    def _look_ahead(self, state: RequestState) -> None:
+        """See what there is to say next. If nothing is, the request is over, or waits for the rest of its text."""
+        try:
+            state.look_ahead()
+        except Exception as error:  # noqa: BLE001 - a text nobody foresaw ends its own request, not the engine
+            self.end(state, cause(error, "the text could not be prepared"))
+            return
+        if state.starved:
+            state.outlet.starve(state.chars)
+        elif state.done and state.spoken:
+            self._finish(state)
+        elif state.done:
             self.end(state, InvalidText("there is nothing to speak in this text", param="text"))
+
+    def end_idle(self) -> None:
+        """End requests whose next piece of text is too long in coming. Their readers wait for no sound, so nobody else
+        would: as long as one is expected to wait for sound, but each time anew."""
+        for state in self.scheduler.requests():
+            limit_s = state.request.timeout_s or self.plan.timeout_s
+            if state.idle_s > limit_s:
+                why = f"no text came for {limit_s:g} s; send it sooner, say when it is complete, or raise timeout_s"
+                self.end(state, DeadlineExceeded(why, param="timeout_s"))
 
     def end(self, state: RequestState, error: SaywellError) -> None:
         """End a request before its time."""
@@ -259,8 +280,7 @@ class Loop:
             return
         self._forget(output.sequence)
         state.finish_sequence(output.sequence, output.finish)
-        if state.done:
-            self._finish(state)
+        self._look_ahead(state)
 
     def _refuse_bad_end(self, output: SequenceOutput) -> None:
         """An end nobody asked for is an error, never a short answer under a success."""

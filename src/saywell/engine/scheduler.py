@@ -22,7 +22,8 @@ class Scheduler:
         self._running: dict[Sequence, RequestState] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._requests)
+        """Whether there is anything to say: a request that waits for the next piece of its text has nothing."""
+        return any(not state.starved for state in self._requests.values())
 
     @property
     def running(self) -> int:
@@ -31,7 +32,7 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         # A copy, taken in one step: this is read from other threads while the engine's adds and removes.
-        return sum(1 for state in self.requests() if not state.running)
+        return sum(1 for state in self.requests() if state.more and not state.running)
 
     def requests(self) -> list[RequestState]:
         return list(self._requests.values())
