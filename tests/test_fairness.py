@@ -191,3 +191,32 @@ def test_who_would_hear_nothing_more_first_goes_first(monkeypatch: pytest.Monkey
     assert world.scheduler.next_request() is poor
     assert rich is not None
     assert rich.wants_slot
+
+
+def test_a_pause_in_the_text_is_one_for_the_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, listener = World(monkeypatch, speed=1.0), Listener(1.0)
+    state = RequestState(Request(text=""), VOICE, PLAN, listener, more=True)
+
+    def speak(audio_s: float) -> None:
+        state.look_ahead()
+        sequence = state.next_sequence(0)
+        samples = np.zeros(round(audio_s * RATE), np.float32)
+        state.put(sequence, AudioChunk(request_id="", index=0, samples=samples, sample_rate=RATE, final=True))
+        state.finish_sequence(sequence, "stop")
+        state.look_ahead()
+
+    state.look_ahead()
+    world.now = 5.0
+    state.feed("Good morning to you all, my friends. And so ", last=False)
+    speak(4.0)
+    assert (state.starved, state.heard_until) == (True, 9.0)
+    world.now = 8.0  # he still hears the first sentence
+    state.feed("on. ", last=False)
+    assert (state.idle_s, state.heard_until) == (0.0, 9.0)
+    state.look_ahead()
+    world.now = 20.0  # and by now has heard nothing for eleven seconds
+    assert state.idle_s == 12.0
+    state.feed("", last=True)
+    speak(2.0)
+    assert (state.done, state.heard_until) == (True, 22.0)
+    assert state.summary().total_s == 0.0

@@ -154,7 +154,9 @@ class Engine:
             each = self._loop.seconds_each
             return self._admission.check(request, others, each, loaded=self._resident.loaded, more=more)
 
-        stream.on_text = self._accept(request, stream, admit, more=more)
+        feed = self._accept(request, stream, admit, more=more)
+        if more:  # it holds on to all of a request, and would do so in a circle
+            stream.on_text = feed
         return stream
 
     def _timeout_s(self, request: Request) -> float:
@@ -183,9 +185,9 @@ class Engine:
             if not self._admitting:
                 raise copy(self._error) if self._error else EngineClosed("the engine has stopped", retry_after=5.0)
             voice = admit()
-            loop.in_flight[request.id] = outlet
             # Split as planned, whatever presses: a text cut otherwise sounds otherwise.
             state = RequestState(request, voice, self.plan, outlet, resume, more=more)
+            loop.in_flight[request.id] = outlet
 
             def add() -> None:
                 loop.add(state)

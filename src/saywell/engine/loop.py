@@ -176,8 +176,10 @@ class Loop:
             self.end(state, InvalidText("there is nothing to speak in this text", param="text"))
 
     def end_idle(self) -> None:
-        """End requests whose next piece of text is too long in coming. Their readers wait for no sound, so nobody else
-        would: as long as one is expected to wait for sound, but each time anew."""
+        """End requests whose next piece of text does not come for as long as a reader would wait for sound.
+
+        No sound is due, so their readers' clocks stand still; and each holds a stream, a thread or a connection.
+        """
         for state in self.scheduler.requests():
             limit_s = state.request.timeout_s or self.plan.timeout_s
             if state.idle_s > limit_s:

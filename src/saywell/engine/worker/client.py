@@ -204,7 +204,7 @@ class EngineClient:
                 text=IncomingText(self.plan.max_text_chars) if more else None,
             )
             active = _Active(stream, time.monotonic(), more=more)
-            stream.on_text = partial(self._feed, active)
+            stream.on_text = partial(self._feed, active) if more else None
             message = _packed(active.order())
             self._active[request.id] = active
             if self._state == "ready":  # while a worker is being replaced, requests wait for the new one

@@ -133,7 +133,8 @@ class Worker:
         outlet = _Tracked(self._line, request.id, self._plan.buffer_s, self._outlets)
         self._outlets[request.id] = outlet
         try:
-            outlet.feed = self._engine.accept(request, outlet, order.resume, more=order.more)
+            feed = self._engine.accept(request, outlet, order.resume, more=order.more)
+            outlet.feed = feed if order.more else None
         except SaywellError as error:
             outlet.fail(error)
 
