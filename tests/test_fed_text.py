@@ -335,6 +335,8 @@ def test_an_iterable_that_fails_ends_the_request(tts: Speaker, error: Exception)
         texts.extend(chunk.text for chunk in tts.stream(words()))
     with pytest.raises(InvalidText, match="nothing to speak"):
         tts.say([])
+    with pytest.raises(InvalidText, match="must be a string"):
+        tts.stream(None)  # type: ignore[arg-type]
 
 
 def test_who_stops_listening_stops_the_iterable(tts: Speaker) -> None:

@@ -263,6 +263,7 @@ def test_fed_text_goes_on_where_it_was_when_its_worker_dies(start: Callable[...,
     np.testing.assert_array_equal(np.concatenate([chunk.samples for chunk in heard]), golden.samples)
     assert "".join(chunk.text for chunk in heard) == LONG
     assert stream.summary.sequences == golden.summary.sequences
+    assert 0 < stream.summary.first_audio_s <= stream.summary.total_s
 
 
 def test_one_that_waits_for_text_survives_any_number_of_workers(

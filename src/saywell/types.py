@@ -256,7 +256,7 @@ class AudioChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a finished request cost and gave. Seconds on the monotonic clock."""
+    """What a finished request cost and gave. Seconds on the monotonic clock, less those spent waiting for fed text."""
 
     finish_reason: FinishReason
     sequences: int

@@ -118,11 +118,10 @@ class Speaker:
         The pieces of an iterable are spoken as they come, and sound as if they had been given joined. They are taken
         in a thread of their own.
         """
-        if isinstance(text, Request):
-            return self.engine.submit(text)
-        if isinstance(text, str):
-            return self.engine.submit(make_request(text, self.settings, **fields))
-        return feed(self.engine, make_request("", self.settings, **fields), text)
+        if isinstance(text, Iterable) and not isinstance(text, str):
+            return feed(self.engine, make_request("", self.settings, **fields), text)
+        request = text if isinstance(text, Request) else make_request(text, self.settings, **fields)
+        return self.engine.submit(request)
 
     def say(self, text: str | Request | Iterable[str], **fields: Any) -> Audio:
         """Speak, and wait for all of it."""

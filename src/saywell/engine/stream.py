@@ -133,6 +133,9 @@ class Stream:
         """Not the other one: whoever takes the text may hold a lock that is held where this stream is spoken to."""
         self._fed = 0
         """Characters."""
+        self.starved_s = 0.0
+        """Seconds spent waiting for text, all such waits that are over."""
+        self._starved_since: float | None = None
         self.window = Window(window_s)
         self._ready: dict[int, deque[AudioChunk]] = {}
         self._head = 0
@@ -229,6 +232,10 @@ class Stream:
 
     def _wait_for_text(self, starved: bool) -> None:
         """Whether sound is due is another now. Under the lock."""
+        now = time.monotonic()
+        if self._starved_since is not None:
+            self.starved_s += now - self._starved_since
+        self._starved_since = now if starved else None
         self.window.starved = starved
         self._patience = _Patience(None if starved else self._timeout_s)
         self._wake()

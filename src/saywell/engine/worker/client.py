@@ -81,9 +81,9 @@ class _Active:
 
     stream: Stream
     began: float
-    """When it was submitted, on the monotonic clock, …"""
-    heard: float | None = None
-    """… and when its first sound came."""
+    """When it was submitted, on the monotonic clock."""
+    first_audio_s: float | None = None
+    """How long after that, without waits for text, its first sound came."""
     more: bool = False
     """Its text goes on."""
     text: list[str] = field(default_factory=list)
@@ -100,13 +100,17 @@ class _Active:
             request = replace(request, text="".join(self.text))
         return Submit(request=request, resume=self.resume, more=self.more)
 
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.began - self.stream.starved_s
+
     def whole(self, summary: Summary) -> Summary:
         """The summary of the worker that finished it, less what only that one knew: what came before it counts."""
         if self.resume == START:
             return summary
-        now = time.monotonic()
-        first = (self.heard or now) - self.began
-        return replace(summary, audio_s=self.stream.came_s, first_audio_s=first, total_s=now - self.began)
+        total_s = self.elapsed_s
+        first = self.first_audio_s or total_s
+        return replace(summary, audio_s=self.stream.came_s, first_audio_s=first, total_s=total_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +384,7 @@ class EngineClient:
         active = self._active.get(message.request_id)
         if active is not None:
             active.deaths = 0
-            active.heard = active.heard or time.monotonic()
+            active.first_audio_s = active.first_audio_s or active.elapsed_s
             active.stream.put(chunk(message))
 
     def _finished(self, request_id: str, summary: Summary) -> None:
