@@ -147,7 +147,7 @@ def test_one_with_nothing_to_say_holds_no_slot_and_takes_no_place(tiny_engine: S
         assert next(stream).text == "This can be said. "
     until(lambda: all(stream.window.starved for stream in open_ended))
     health = engine.health()
-    assert (health.running, health.waiting) == (0, 0)
+    assert (health.running, health.waiting, health.starved) == (0, 0, 8)
     assert engine.submit(ask()).collect().duration_s > 0.3
     held = [engine.submit(ask(LONG)) for _ in range(2)]
     with pytest.raises(TooManyRequests):

@@ -81,13 +81,13 @@ def test_same_sound_as_in_process(start: Callable[..., EngineClient], tiny_engin
 
 
 def test_refusals_and_failures_keep_their_kind(start: Callable[..., EngineClient]) -> None:
-    client = start(slots=1, queue=1, buffer_s=0.1)
+    client = start(slots=1, queue=1)
     with pytest.raises(UnknownVoice):
         client.submit(ask(voice="nobody"))
     with pytest.raises(InvalidText, match="zyzzyva") as caught:
         client.submit(ask(f"A {tiny_ar.UNSPEAKABLE} here.")).collect()
     assert caught.value.param == "text"
-    held = [client.submit(ask(LONG)) for _ in range(2)]
+    held = [client.submit(ask(LONG * 6)) for _ in range(2)]  # a second of work and more
     with pytest.raises(TooManyRequests):
         client.submit(ask())
     for stream in held:
@@ -223,6 +223,7 @@ def test_fed_text_sounds_as_the_whole_in_another_process_too(start: Callable[...
         stream.feed("The first ")
     until(lambda: all(stream.window.starved for stream in streams))
     until(lambda: (client.health().running, client.health().waiting) == (0, 0))
+    assert client.health().starved == 4
     assert client.submit(ask()).collect().duration_s > 0.3, "they take no place"
     for at in range(10, len(LONG), 7):
         streams[0].feed(LONG[at : at + 7])

@@ -29,6 +29,8 @@ class EngineHealth:
     """Sequences in a slot."""
     waiting: int
     """Requests without a slot."""
+    starved: int = 0
+    """Requests that have said all they can and wait for more of their text."""
     steps: int
     """Model steps since the start."""
     restarts: int = 0
@@ -80,6 +82,10 @@ class SpeechEngine(Protocol):
 
         `adapt`: then look at the machine and go at once where the ladder would lead. Waits for it; raises Unavailable.
         """
+        ...
+
+    def unload(self) -> None:
+        """Give the model's memory back if nothing is being spoken; the next request loads it. Does not wait for it."""
         ...
 
     def close(self, drain_s: float = 0.0) -> None:

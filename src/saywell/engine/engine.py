@@ -246,6 +246,7 @@ class Engine:
             slots=loop.scheduler.slots,
             running=loop.scheduler.running,
             waiting=loop.scheduler.waiting,
+            starved=loop.scheduler.starved,
             steps=loop.steps,
             rss_bytes=psutil.Process().memory_info().rss,
             error=self._error.message if self._error else "",
@@ -269,6 +270,9 @@ class Engine:
         if adapt:
             self._yield_to(self._look())
         return Tidied(freed=max(0, held - process_memory()), before=before, after=self._pressure())
+
+    def unload(self) -> None:
+        self.wake(self._loop.unload)
 
     def _yield_to(self, now: Resources) -> None:
         """Go down the ladder at once as far as this look pushes."""

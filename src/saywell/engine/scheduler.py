@@ -34,6 +34,10 @@ class Scheduler:
         # A copy, taken in one step: this is read from other threads while the engine's adds and removes.
         return sum(1 for state in self.requests() if state.more and not state.running)
 
+    @property
+    def starved(self) -> int:
+        return sum(1 for state in self.requests() if state.starved)
+
     def requests(self) -> list[RequestState]:
         return list(self._requests.values())
 

@@ -39,6 +39,7 @@ from saywell.engine.worker.messages import (
     Submit,
     Tidy,
     TidyDone,
+    Unload,
     chunk,
     pack,
     unpack_from_worker,
@@ -221,13 +222,14 @@ class EngineClient:
         with self._lock:
             last = self._health
             running = last.running if last and self._state == "ready" else 0
-            due = sum(not active.stream.window.starved for active in self._active.values())
+            starved = sum(active.stream.window.starved for active in self._active.values())
             hung = self._state == "ready" and time.monotonic() - self._heard > _HUNG_S
             return EngineHealth(
                 state="hung" if hung else self._state,
                 slots=last.slots if last else self.plan.slots,
                 running=running,
-                waiting=max(0, due - running),
+                waiting=max(0, len(self._active) - starved - running),
+                starved=starved,
                 steps=last.steps if last else 0,
                 restarts=self._restarts,
                 rss_bytes=last.rss_bytes if last else 0,
@@ -261,6 +263,12 @@ class EngineClient:
             raise answers[0].error.error()
         assert answers[0].tidied is not None
         return answers[0].tidied
+
+    def unload(self) -> None:
+        self._birthplace.check()
+        with self._lock:
+            if self._state == "ready":
+                self._send(Unload())
 
     def close(self, drain_s: float = 0.0) -> None:
         if self._birthplace.elsewhere:

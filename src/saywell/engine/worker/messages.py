@@ -64,6 +64,10 @@ class Tidy(Message):
     adapt: bool
 
 
+class Unload(Message):
+    """Give the model's memory back if nothing is being spoken."""
+
+
 class Close(Message):
     drain_s: float
 
@@ -170,7 +174,7 @@ def chunk(message: Sound) -> AudioChunk:
     )
 
 
-ToWorker = Load | Submit | MoreText | Abort | Credit | Tidy | Close
+ToWorker = Load | Submit | MoreText | Abort | Credit | Tidy | Unload | Close
 FromWorker = Ready | Broken | Pulse | Sound | Starved | Finished | Failed | TidyDone
 
 
