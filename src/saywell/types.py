@@ -112,7 +112,8 @@ class Request:
     """Upper limit of frames for each sequence; None: by the plan. Reaching it is reported as finish reason `length`."""
     timeout_s: float | None = None
     """Seconds its reader waits for sound, all waits together, until the work stops with DeadlineExceeded; None: by the
-    plan. How long it takes to listen does not count."""
+    plan. How long it takes to listen does not count. Where text is fed, also how long the next piece may take to come,
+    each time; meanwhile no sound is waited for."""
     priority: int = 0
     """-10 to 10; higher goes first."""
     raw: bool = False
@@ -344,7 +345,7 @@ class AudioChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a finished request cost and gave. Seconds on the monotonic clock."""
+    """What a finished request cost and gave. Seconds on the monotonic clock, less those spent waiting for fed text."""
 
     finish_reason: FinishReason
     sequences: int
