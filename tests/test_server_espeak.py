@@ -30,7 +30,9 @@ class Program:
         code = "from saywell.cli import main; main()"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "serve", "--port", "0", "--model", "espeak"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None
         self.url = ""
@@ -142,7 +144,7 @@ def test_health_answers_while_the_engine_is_saturated(program):
     stop.set()
     for thread in threads:
         thread.join()
-    # The median, because the clients of this test take their share of the same CPUs; `saywell bench server` has p99.
+    # The median, because the clients of this test take their share of the same CPUs; `benchmarks.serve` has p99.
     assert np.median(times) < 0.2
 
 

@@ -24,7 +24,6 @@ from typer.testing import CliRunner
 
 from machines import machine
 from saywell import cli
-from saywell.commands import bench
 from saywell.engine import launch
 from saywell.engine.worker.messages import Load, pack
 from saywell.errors import Unavailable
@@ -184,6 +183,7 @@ def _stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("typer.testing._get_command", lambda _: PROGRAM)  # else all commands are built at each step
     monkeypatch.setattr("saywell.engine.launch.build", build)
     monkeypatch.setattr("saywell.server.app.build", build)
+    monkeypatch.setattr("saywell.bench.ablation.serving", stop)
     monkeypatch.setattr("saywell.commands.tune.Trials", stop)
     monkeypatch.setattr("saywell.hub.weights._hub", stop)
     now = Resources(
@@ -316,22 +316,6 @@ def test_every_variable_of_earlier_programs(place: Place) -> None:
             with suppress(Exception):
                 settings = load_settings(environ={variable: word, "SAYWELL_CONFIG": ""}, old_names=True)
                 assert isinstance(settings, Settings)
-
-
-@pytest.mark.parametrize("name", bench.names())
-def test_every_benchmark(name: str, place: Place) -> None:
-    """Their options by type; none gets as far as measuring."""
-    walk = Walk()
-    shown = CliRunner().invoke(cli.app, ["bench", name, "--help"])
-    assert shown.exit_code == 0
-    for option in ("--seconds", "--requests", "--limit", "--frames", "--only", "--limits", "--cpus", "--section"):
-        assert walk.step("bench", name, option, "no number") == 2
-    wrong = {"--merge": ("folder", "text.txt", "empty", "link"), "--plots": ("text.txt", "link"), "--plot": ("folder",)}
-    wrong |= {"--join": wrong["--merge"], "--save": ("folder", "none/x", "link")}
-    for option, names in wrong.items():
-        for word in names if f"{option} " in shown.stdout else ():
-            assert walk.step("bench", name, option, str(place.root / word)) != 0
-    walk.over()
 
 
 def test_the_walk_sees_what_it_looks_for(monkeypatch: pytest.MonkeyPatch) -> None:

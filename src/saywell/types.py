@@ -141,6 +141,8 @@ class ModelSpec:
     precisions: tuple[str, ...]
     weight_bytes: dict[str, int]
     """Resident weights by precision."""
+    read_bytes_per_frame: dict[str, int] = field(default_factory=dict)
+    """Weights that a step must read for a frame, by precision, however many sequences share it. Empty: not counted."""
     kv_bytes_per_frame: dict[str, int] = field(default_factory=dict)
     """KV cache of one sequence for each frame of context, by precision, with the runtimes of this interpreter."""
     kv_bytes_elsewhere: dict[str, int] = field(default_factory=dict)

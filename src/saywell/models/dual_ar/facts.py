@@ -6,6 +6,7 @@ from pathlib import Path
 
 from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert.convert import FORMAT, PRECISIONS, read_manifest
+from saywell.models.dual_ar.cost import bytes_read
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.onnx.ar_files import (
     CODES_FILE,
@@ -55,6 +56,7 @@ def facts(name: str, path: Path) -> ModelSpec:
         executors=("openvino", "onnx"),
         precisions=precisions,
         weight_bytes={each: _weights(each, files) for each in precisions},
+        read_bytes_per_frame={each: bytes_read(config, each) for each in precisions},
         kv_bytes_per_frame={each: _kv(config, cache_type(each)) for each in precisions},
         kv_bytes_elsewhere={each: _kv(config, "fp32") for each in precisions},
         overhead_bytes=_LIBRARIES + _TOKENIZER * config.vocab_size // _FULL_VOCABULARY + int(_DECODING * width),
