@@ -31,8 +31,13 @@ def machine(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in packages},
-        "load": [round(each, 2) for each in psutil.getloadavg()],
+        "load": load(),
     }
+
+
+def load() -> list[float]:
+    """Load averages over 1, 5 and 15 minutes."""
+    return [round(each, 2) for each in psutil.getloadavg()]
 
 
 def _version(package: str) -> str | None:
