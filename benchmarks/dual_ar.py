@@ -256,9 +256,10 @@ def panels(found: Mapping[str, Any]) -> list[Panel]:
 
 
 def _steps(precision: str, rows: Rows, top: Mapping[str, Any]) -> list[Panel]:
-    alone_, together = ([row for row in rows if row[name] == rows[0][name]] for name in ("batch", "context"))
-    slow = Series(name="slow step", x=[str(row["context"]) for row in alone_], y=[row["slow_ms"] for row in alone_])
-    frame = Series(name="frame", x=[str(row["batch"]) for row in together], y=[row["frame_ms"] for row in together])
+    slow_ms = {str(row["context"]): row["slow_ms"] for row in rows if row["batch"] == 1}
+    frame_ms = {str(row["batch"]): row["frame_ms"] for row in rows if row["context"] == rows[0]["context"]}
+    slow = Series(name="slow step", x=list(slow_ms), y=list(slow_ms.values()))
+    frame = Series(name="frame", x=list(frame_ms), y=list(frame_ms.values()))
     read = "weights read once"
     return [
         Panel(title=f"{precision}, one sequence", x="positions behind it", y="ms", series=[slow],

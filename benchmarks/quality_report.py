@@ -39,12 +39,11 @@ def panels(rows: Sequence[dict[str, Any]]) -> list[Panel]:
     """Word errors, sound and speed with their intervals, ours beside the others: what to draw."""
     shown = (("wer", "Word error rate, % (lower is better)", 100.0), ("p808", "Sound, DNSMOS P.808, 1 to 5", 1.0),
              ("rtf", "Real-time factor (lower is better)", 1.0))  # fmt: skip
-    ours = {"ours": [row for row in rows if "saywell" in row["packages"]]}
-    groups = {**ours, "others": [row for row in rows if row not in ours["ours"]]}
+    ours = [row for row in rows if "saywell" in row["packages"]]
+    groups = {"ours": ours, "others": [row for row in rows if row not in ours]}
+    there = {group: some for group, some in groups.items() if some}
     return [
-        Panel(
-            title=title, log=name == "rtf", series=[_series(group, some, name, unit) for group, some in groups.items()]
-        )
+        Panel(title=title, log=name == "rtf", series=[_series(*each, name, unit) for each in there.items()])
         for name, title, unit in shown
     ]
 

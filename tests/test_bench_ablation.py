@@ -13,6 +13,8 @@ from saywell.bench import ablation, limits, plot
 from saywell.bench.ablation import VARIANTS, Run, Work, by_length, figures
 from saywell.bench.limits import Cage, caged
 from saywell.bench.service import serving
+from saywell.engine.launch import decide
+from saywell.errors import MissingDependency
 from saywell.machine import detect
 from saywell.plan.memory import MIB
 from saywell.settings import Settings
@@ -82,6 +84,12 @@ def test_without_groups_the_address_space_is_limited(monkeypatch):
         assert eat(cage, 300).stdout == "no memory\n"
 
 
+def test_where_nothing_can_be_limited_a_sentence_says_so(monkeypatch):
+    monkeypatch.setattr(limits.sys, "platform", "win32")
+    with pytest.raises(MissingDependency, match="measure on Linux"), caged(96 * MIB, "test"):
+        pass
+
+
 def test_every_switch_is_a_setting() -> None:
     cage = Cage(kind="cgroup v1", bytes=512 * MIB, group=Path("somewhere"))
     baseline, budget, affinity, estimate = (variant.wishes(cage, (0,)) for variant in VARIANTS)
@@ -97,9 +105,11 @@ def test_threads_are_pinned_to_performance_cores() -> None:
     here = detect()
     cpu = replace(here.cpu, performance_cpus=(0, 2, 4), physical=3, performance=3, logical=6)
     machine = replace(here, os="linux", cpu=cpu, limits=replace(here.limits, cpus=(0, 1, 2, 3), quota=None))
-    assert ablation.pinning(Settings(threads=2), machine) == (0, 2)
-    assert ablation.pinning(Settings(threads=2), replace(machine, cpu=replace(cpu, performance_cpus=()))) == ()
-    assert ablation.pinning(Settings(threads=2), replace(machine, os="darwin")) == ()
+    two = decide(Settings(threads=2))
+    assert ablation.pinning(replace(two, hardware=machine)) == (0, 2)
+    without = replace(machine, cpu=replace(cpu, performance_cpus=()))
+    assert ablation.pinning(replace(two, hardware=without)) == ()
+    assert ablation.pinning(replace(two, hardware=replace(machine, os="darwin"))) == ()
 
 
 @pytest.mark.timeout(300)
@@ -164,7 +174,7 @@ def test_a_plot_of_it_even_where_nothing_was_answered(tmp_path: Path):
 @pytest.mark.timeout(300)
 def test_one_run_in_a_limit():
     work = Work(limit_mb=400, lengths=(20, 40), repeats=1, clients=2)
-    for run in ablation.measure(Settings(), work, VARIANTS[:2]):
+    for run in ablation.measure(decide(Settings()), work, VARIANTS[:2]):
         found = figures(run)
         assert (found["requests"], found["success"], run.starts, run.refused) == (4, 1.0, 1, "")
         if "control group" not in run.limit:

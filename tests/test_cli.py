@@ -179,6 +179,7 @@ def test_what_the_engine_gives_up_is_told_to_who_asks(tmp_path: Path, options: l
         (["bench", "--limit", "300"], "goes with --ablation"),
         (["bench", "--streams", "1000"], "at once"),
         (["bench", "--length", "99999", "--set", "max_text_chars=500"], "500 characters at most"),
+        (["bench", "--ablation", "--length", "900", "--set", "max_text_chars=500"], "500 characters at most"),
         (["bench", "--ablation", "--streams", "1", "--streams", "2"], "one number of --streams"),
         (["bench", "--model", "nothing"], "no model"),
         (["serve", "--port", "99999"], "port"),

@@ -18,11 +18,9 @@ from typing import Any
 from saywell.bench.limits import Cage, OwnPeak, caged
 from saywell.bench.plot import Panel, Series
 from saywell.bench.service import Server, serving, text_of
-from saywell.engine.launch import decide
+from saywell.engine.launch import Decision
 from saywell.errors import EngineFailure
-from saywell.machine import Hardware, detect
 from saywell.plan.memory import MIB
-from saywell.settings import Settings
 
 LENGTHS = (100, 300, 500, 800, 1000)
 STARTS = 3
@@ -98,19 +96,19 @@ class Run:
     """What was its processes' alone."""
 
 
-def pinning(settings: Settings, hardware: Hardware) -> tuple[int, ...]:
+def pinning(decision: Decision) -> tuple[int, ...]:
     """One logical CPU a performance core, as many as the plan has threads; none where the system does not number them,
     or pins nothing."""
-    threads = decide(settings, hardware).plan.threads
+    threads, hardware = decision.plan.threads, decision.hardware
     allowed = set(hardware.limits.cpus)
     fast = [cpu for cpu in hardware.cpu.performance_cpus if not allowed or cpu in allowed]
     return tuple(fast[:threads]) if len(fast) >= threads and hardware.os != "darwin" else ()
 
 
-def measure(settings: Settings, work: Work, variants: Sequence[Variant] = VARIANTS) -> list[Run]:
-    """Every variant, one after the other. Raises PlanError and EngineFailure for what fails without a limit."""
-    pinned = pinning(settings, detect())
-    wishes = {name: value for name, value in settings.wishes().items() if name not in _SERVERS_OWN}
+def measure(decision: Decision, work: Work, variants: Sequence[Variant] = VARIANTS) -> list[Run]:
+    """Every variant, one after the other. Raises EngineFailure for what fails even without a limit."""
+    pinned = pinning(decision)
+    wishes = {name: value for name, value in decision.settings.wishes().items() if name not in _SERVERS_OWN}
     with serving(wishes) as server:  # without a limit: whether it works at all, and the files are read once before
         server.speak(text_of(min(work.lengths)))
     return [run(variant, wishes, pinned, work) for variant in variants]

@@ -93,14 +93,19 @@ class OwnPeak:
             self.bytes = max(self.bytes, self._cage.own())
 
 
+def check() -> None:
+    """Raises MissingDependency where nothing can be limited."""
+    if sys.platform == "win32":
+        raise MissingDependency("Windows has neither control groups nor address space limits; measure on Linux")
+
+
 @contextmanager
 def caged(size: int, name: str) -> Iterator[Cage]:
     """A group of `size` bytes as long as it is entered; without the right to make one, the address space is limited.
 
     Raises MissingDependency on Windows.
     """
-    if sys.platform == "win32":
-        raise MissingDependency("Windows has neither control groups nor address space limits; measure on Linux")
+    check()
     cage = _group(size, name)
     if cage is None or cage.group is None:
         yield Cage(kind="address space", bytes=size)

@@ -61,24 +61,36 @@ def _speed(settings: Settings, wanted: Wanted) -> int:
 
 
 def _ablation(settings: Settings, wanted: Wanted) -> int:
-    from saywell.bench import ablation
+    from saywell.bench import ablation, limits, speed
+    from saywell.engine.launch import decide
 
+    limits.check()
     if len(wanted.streams) > 1:
         raise InvalidRequest("--ablation takes one number of --streams", param="streams")
     work = ablation.Work(
         limit_mb=wanted.limit_mb or _LIMIT_MB, lengths=wanted.lengths or ablation.LENGTHS,
         repeats=wanted.repeats or _ABLATION_REPEATS, clients=(wanted.streams or [1])[0],
     )  # fmt: skip
+    decision = decide(settings)
+    speed.check(decision, [work.clients], work.lengths)
     here, screen = report.machine(), show.console(stderr=wanted.as_json)
     screen.print(report.about(here), markup=False)
-    runs = ablation.measure(settings, work)
+    runs = ablation.measure(decision, work)
     rows = [ablation.figures(run) for run in runs]
-    report.show(screen, rows, f"Each in {work.limit_mb} MB, {work.clients} at once", ablation.SHOWN)
+    title = f"{decision.spec.name}, each in {work.limit_mb} MB, {work.clients} at once"
+    report.show(screen, rows, title, ablation.SHOWN)
     for sentence in ablation.sentences(runs):
         screen.print(sentence, markup=False)
-    found = {"bench": "ablation", "machine": here, **asdict(work), "rows": rows, "verdicts": ablation.verdicts(runs),
-             "runs": [asdict(run) for run in runs]}  # fmt: skip
-    _end(found, wanted, ablation.panels(runs), f"Under {work.limit_mb} MB")
+    found = {
+        "bench": "ablation",
+        "machine": here,
+        "model": decision.spec.name,
+        **asdict(work),
+        "rows": rows,
+        "verdicts": ablation.verdicts(runs),
+        "runs": [asdict(run) for run in runs],
+    }
+    _end(found, wanted, ablation.panels(runs), title)
     return 0 if ablation.met(runs) else 1
 
 
