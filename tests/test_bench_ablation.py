@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from saywell import cli
 from saywell.bench import ablation, limits, plot
 from saywell.bench.ablation import VARIANTS, Run, Work, by_length, figures
 from saywell.bench.limits import Cage, caged
@@ -188,3 +191,20 @@ def test_a_service_that_does_not_fit_is_started_again_and_counted_as_failed(cage
     assert "while it loaded" in run.refused
     assert [row["error"] for row in run.rows] == ["did not start"] * 2
     assert run.kills >= ablation.STARTS
+
+
+@pytest.mark.timeout(300)
+def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(ablation, "measure", lambda *_: RUNS)
+    out = tmp_path / "a.png"
+    done = CliRunner().invoke(cli.app, ["bench", "--ablation", "--limit", "300", "--json", "--plot", str(out)])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["limit_mb"], found["lengths"], found["model"]) == (300, [100, 300, 500, 800, 1000], "hibari")
+    assert [row["variant"] for row in found["rows"]] == [variant.name for variant in VARIANTS]
+    assert len(found["verdicts"]) == 3
+    assert found["runs"][0]["rows"][0] == {"chars": 100, "error": "killed"}
+    assert "+ CPU affinity: succeeds" in done.stderr
+    assert out.read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(ablation, "measure", lambda *_: RUNS[::-1])
+    assert CliRunner().invoke(cli.app, ["bench", "--ablation"]).exit_code == 1
