@@ -12,7 +12,7 @@ from saywell.commands import show
 from saywell.errors import InvalidRequest
 from saywell.settings import Settings
 
-_LIMIT_MB = 512
+_LIMIT_MB, _QUEUE = 512, 64
 _REPEATS, _ABLATION_REPEATS = 3, 5
 
 
@@ -71,7 +71,8 @@ def _ablation(settings: Settings, wanted: Wanted) -> int:
         limit_mb=wanted.limit_mb or _LIMIT_MB, lengths=wanted.lengths or ablation.LENGTHS,
         repeats=wanted.repeats or _ABLATION_REPEATS, clients=(wanted.streams or [1])[0],
     )  # fmt: skip
-    decision = decide(settings)
+    # Room to wait for all: a full queue would hide what becomes of them.
+    decision = decide(replace(settings, queue=max(_QUEUE, work.clients)) if settings.queue is None else settings)
     speed.check(decision, [work.clients], work.lengths)
     here, screen = report.machine(), show.console(stderr=wanted.as_json)
     screen.print(report.about(here), markup=False)
