@@ -23,9 +23,10 @@ import torch
 import conversion
 from conversion import convert_here
 from saywell.errors import MissingDependency
+from saywell.files import UNFINISHED, sha256
 from saywell.models.dual_ar.convert import convert as convert_module
 from saywell.models.dual_ar.convert import fixture
-from saywell.models.dual_ar.convert.convert import convert, read_manifest, verify
+from saywell.models.dual_ar.convert.convert import convert, read_manifest
 from saywell.models.dual_ar.convert.tensors import TensorFile
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.torch.codec_nets import Codec
@@ -89,34 +90,34 @@ def test_rows_are_gathered_from_the_map(published: Path, converted: Path) -> Non
 
 def test_manifest_says_what_was_made_from_what(published: Path, converted: Path) -> None:
     manifest = read_manifest(converted)
-    assert (manifest["format"], manifest["family"]) == (1, "dual_ar")
-    entry = manifest["files"]["model.safetensors"]
-    assert entry["bytes"] == (converted / "model.safetensors").stat().st_size
-    assert entry["from"]["model.pth"] == convert_module.sha256(published / "model.pth")
+    assert (manifest.format, manifest.family) == (1, "dual_ar")
+    entry = manifest.files["model.safetensors"]
+    assert entry.bytes == (converted / "model.safetensors").stat().st_size
+    assert entry.made_from["model.pth"] == sha256(published / "model.pth")
     copied = {"config.json", "codec_config.json", "tokenizer.tiktoken", "special_tokens.json"}
-    assert set(manifest["files"]) == {"model.safetensors", "codec.safetensors"} | copied
+    assert set(manifest.files) == {"model.safetensors", "codec.safetensors"} | copied
 
 
 def test_licence_is_kept(published: Path, tmp_path: Path, in_process: None) -> None:
     convert(published, tmp_path, precisions=(), licence="CC-BY-NC-SA-4.0")
     convert(published, tmp_path, precisions=())
-    assert read_manifest(tmp_path)["licence"] == "CC-BY-NC-SA-4.0"
+    assert read_manifest(tmp_path).licence == "CC-BY-NC-SA-4.0"
 
 
 def test_graphs_are_written_and_kept(published: Path, tmp_path: Path, in_process: None) -> None:
     said: list[tuple[str, int, int]] = []
     convert(published, tmp_path, precisions=("fp32",), progress=lambda *each: said.append(each))
-    made = [name for name in read_manifest(tmp_path)["files"] if name.endswith(".onnx")]
+    made = [name for name in read_manifest(tmp_path).files if name.endswith(".onnx")]
     assert made
     assert ("write fp32 graphs", 1, 1) in said
     assert {
         (tmp_path / name).stat().st_mode & 0o777 for name in os.listdir(tmp_path) if name.startswith(("codec_", "ar-"))
     } == {(tmp_path / "saywell.json").stat().st_mode & 0o777}
-    verify(tmp_path)
+    assert all(sha256(tmp_path / name) == entry.sha256 for name, entry in read_manifest(tmp_path).files.items())
     said.clear()
     convert(published, tmp_path, precisions=("fp32",), progress=lambda *each: said.append(each))
     assert not [step for step, *_ in said if step.startswith(("write", "convert"))]
-    assert not list(tmp_path.glob("*.unfinished"))
+    assert not list(tmp_path.glob(f"{UNFINISHED}*"))
 
 
 def test_done_steps_are_skipped(published: Path, tmp_path: Path, in_process: None) -> None:
@@ -135,19 +136,17 @@ def test_a_harmed_result_is_made_again(published: Path, tmp_path: Path, in_proce
         path.unlink()
     else:
         path.write_bytes(good[:-9] if harm == "truncate" else good[:-9] + b"?" + good[-8:])
-        with pytest.raises(BadCheckpoint, match=r"codec\.safetensors"):
-            verify(tmp_path)
     convert(published, tmp_path, precisions=())
     assert path.read_bytes() == good
-    verify(tmp_path)
+    assert all(sha256(tmp_path / name) == entry.sha256 for name, entry in read_manifest(tmp_path).files.items())
 
 
 def test_a_changed_source_is_converted_again(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
     out = convert(checkpoint, tmp_path / "out", precisions=())
-    before = read_manifest(out)["files"]
+    before = read_manifest(out).files
     saved(checkpoint, "codec.pth", with_("decoder.model.6.conv.bias", lambda bias: bias + 1))
     convert(checkpoint, out, precisions=())
-    after = read_manifest(out)["files"]
+    after = read_manifest(out).files
     assert {name for name in after if after[name] != before[name]} == {"codec.safetensors"}
 
 
@@ -164,13 +163,13 @@ def test_an_interrupted_run_goes_on(
     monkeypatch.setattr(convert_module, "_run_child", lambda kind, *rest: convert_of[kind](kind, *rest))
     with pytest.raises(KeyboardInterrupt):
         convert(published, tmp_path, precisions=())
-    assert "model.safetensors" in read_manifest(tmp_path)["files"]
+    assert "model.safetensors" in read_manifest(tmp_path).files
     assert not (tmp_path / "codec.safetensors").exists()
-    (tmp_path / ".model.safetensors.unfinished").write_bytes(b"left by a killed process")
+    (tmp_path / f"{UNFINISHED}x").write_bytes(b"left by a killed process")
     monkeypatch.setattr(convert_module, "_run_child", lambda kind, *rest: {"codec": run}[kind](kind, *rest))
     convert(published, tmp_path, precisions=())
-    verify(tmp_path)
-    assert not list(tmp_path.glob(".*unfinished"))
+    assert all(sha256(tmp_path / name) == entry.sha256 for name, entry in read_manifest(tmp_path).files.items())
+    assert not list(tmp_path.glob(f"{UNFINISHED}*"))
 
 
 class Canary:
@@ -331,7 +330,7 @@ def test_without_torch_the_way_out_is_named(published: Path, tmp_path: Path, mon
 def test_damaged_manifest_is_refused(converted: Path, tmp_path: Path, content: str) -> None:
     (tmp_path / "saywell.json").write_text(content)
     with pytest.raises(BadCheckpoint, match=r"saywell\.json is damaged"):
-        verify(tmp_path)
+        read_manifest(tmp_path)
 
 
 def test_manifest_cannot_point_outside(converted: Path, tmp_path: Path) -> None:
@@ -339,7 +338,7 @@ def test_manifest_cannot_point_outside(converted: Path, tmp_path: Path) -> None:
     manifest = {"format": 1, "family": "dual_ar", "files": {"../secret": entry}}
     (tmp_path / "saywell.json").write_text(json.dumps(manifest))
     with pytest.raises(BadCheckpoint, match="secret"):
-        verify(tmp_path)
+        read_manifest(tmp_path)
 
 
 def header(entries: object, data: bytes = b"") -> bytes:

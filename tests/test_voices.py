@@ -366,7 +366,7 @@ def test_transcripts_that_are_none(tmp_path: Path, transcript: str) -> None:
         store(tmp_path).save("anna", transcript, codes())
 
 
-@pytest.mark.parametrize("where", ["os.fsync", "os.replace", "tempfile.mkstemp", "pathlib.Path.mkdir"])
+@pytest.mark.parametrize("where", ["os.fsync", "os.replace", "secrets.token_hex", "pathlib.Path.mkdir"])
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     voices = store(tmp_path)
     voices.save("anna", "one", codes(1))

@@ -10,7 +10,6 @@ The engine calls every method of a Model but `prepare` from one thread, the one 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from saywell.errors import MissingDependency, SaywellError, UnknownModel
-from saywell.files import Damaged, read_plain
+from saywell.files import Damaged
+from saywell.manifest import MANIFEST, Manifest
 from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 
 if TYPE_CHECKING:
@@ -35,9 +35,6 @@ OTHERS_VOICE = {"espeak:": "espeak"}
 """How the voices begin that the default model has not, and the model that has them."""
 RETIRED = ("wren",)
 """Models of earlier versions. They go with the next release."""
-MANIFEST = "saywell.json"
-"""In the directory of a converted model; names its family."""
-_MAX_MANIFEST = 4 << 20
 
 
 class SequenceError(Exception):
@@ -156,20 +153,19 @@ def _model_with(voice: str) -> str:
 
 def _family_in(directory: Path) -> str:
     """The family a converted model's manifest names."""
-    manifest = directory / MANIFEST
     if not directory.is_dir():
         raise UnknownModel(f"{directory} is not a directory", param="model_path")
     try:
-        family = json.loads(read_plain(manifest, _MAX_MANIFEST, links=True))["family"]
+        family = Manifest.read(directory).family
     except FileNotFoundError:
         raise UnknownModel(
             f"{directory} holds no converted model ({MANIFEST} is missing); run `saywell convert` on a published one",
             param="model_path",
         ) from None
-    except (Damaged, ValueError, KeyError, TypeError, RecursionError):
-        raise UnknownModel(f"{manifest} is damaged; convert the model again", param="model_path") from None
-    if not isinstance(family, str) or not family.isidentifier():
-        raise UnknownModel(f"{manifest} names no model family", param="model_path")
+    except Damaged:
+        raise UnknownModel(f"{directory / MANIFEST} is damaged; convert the model again", param="model_path") from None
+    if not family.isidentifier():
+        raise UnknownModel(f"{directory / MANIFEST} names no model family", param="model_path")
     return family
 
 

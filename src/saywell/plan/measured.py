@@ -22,6 +22,7 @@ import msgspec
 from saywell import __version__
 from saywell.errors import StorageFailure
 from saywell.files import UNFINISHED, Damaged, read_plain, write_atomically
+from saywell.manifest import Manifest
 from saywell.plan.plan import Measurement
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ _SCHEMA = 1
 _MAX_BYTES = 4 << 20
 _ROOM = 256 << 10
 """Bytes that the files of one run may take."""
-_MANIFEST = "saywell.json"
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,16 +168,16 @@ def measurements(record: Record) -> dict[str, Measurement]:
 
 
 def model_digest(spec: ModelSpec) -> str:
-    """Changes when the model's facts or files do: the manifest of a converted model holds the digests of its files.
+    """Changes when the model's facts or files do.
 
     Not with what was measured of its memory, which is kept under this digest.
     """
     names = spec.__dataclass_fields__.keys() - {"path", "overhead_bytes"}
     facts = {name: getattr(spec, name) for name in sorted(names)}
     digest = hashlib.sha256(msgspec.json.encode(facts, order="deterministic"))
-    manifest = spec.path / _MANIFEST if spec.path else None
-    if manifest is not None and manifest.is_file():
-        digest.update(read_plain(manifest, _MAX_BYTES, links=True))
+    if spec.path is not None:
+        with suppress(OSError, Damaged):
+            digest.update(Manifest.read(spec.path).digest().encode())
     return digest.hexdigest()
 
 
