@@ -19,8 +19,8 @@ from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert import calibrate, fixture
 from saywell.models.dual_ar.convert.checkpoint import read_model
 from saywell.models.dual_ar.graphs import ar, draw
-from saywell.models.dual_ar.graphs.ar_writer import ArWriter, External
 from saywell.models.dual_ar.graphs.linears import STEPS, Format, Linears, middle, quantize_blocks, quantize_rows, step
+from saywell.models.dual_ar.graphs.writer import TRANSFORMER, External, GraphWriter
 from saywell.models.dual_ar.onnx.ar_files import CODES_FILE
 from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running, _Buffers
 from saywell.models.dual_ar.sampling import Sampler, Sampling
@@ -127,7 +127,7 @@ def test_no_product_overflows_here(fmt: Format, tmp_path: Path) -> None:
     signs = np.random.default_rng(0).choice(np.array([-1.0, 1.0], np.float32), (rows, 1))
     codes = np.repeat(signs, columns, axis=1)  # of one sign in each row: nothing cancels
     external = External(tmp_path / "weights.data")
-    g = ArWriter("product", external)
+    g = GraphWriter("product", TRANSFORMER, external)
     x = g.input("x", ["M", columns])
     g.output("y", Linears(g, fmt, x)(x, "w", codes), ["M", rows])
     external.close()
@@ -302,7 +302,7 @@ def drawer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """A graph of both draws over `size` ids: fewer and more than are looked at first."""
     size, out = request.param, tmp_path_factory.mktemp("draw")
     external = External(out / "draw.data")
-    g = ArWriter("draw", external)
+    g = GraphWriter("draw", TRANSFORMER, external)
     given = draw.inputs(g, 2)
     logits, turn = g.input("logits", ["B", size]), g.const(0, np.int64)
     g.output("semantic", draw.semantic(g, logits, size, given), ["B"], 7)

@@ -150,7 +150,5 @@ def test_missing_file_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_without_tiktoken_the_way_out_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tiktoken", None)
-    with pytest.raises(
-        MissingDependency, match=r"needs tiktoken, .*: pip install 'saywell\[dualar\]'"
-    ):
+    with pytest.raises(MissingDependency, match=r"needs tiktoken, .*: pip install 'saywell\[dualar\]'"):
         Tokenizer.read(path, Config.read(path))

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from saywell.files import open_file
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.layout import Shape, Shapes
+from saywell.models.dual_ar.numerics import from_bfloat16
 
 Float32 = npt.NDArray[np.float32]
 
@@ -106,7 +107,7 @@ class _Arrays(Mapping[str, Float32]):
 def widen(raw: npt.NDArray[Any], dtype: str) -> Float32:
     """Stored numbers as float32; `dtype` a key of DTYPES."""
     if dtype == "BF16":
-        return (raw.astype(np.uint32) << 16).view(np.float32)
+        return from_bfloat16(raw)
     return raw.astype(np.float32, copy=False)
 
 

@@ -22,8 +22,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.graphs import draw as draws
-from saywell.models.dual_ar.graphs.ar_writer import FUSED, ArWriter, External
 from saywell.models.dual_ar.graphs.linears import MIDDLE, STEP, Format, Linears, middle, step
+from saywell.models.dual_ar.graphs.writer import FUSED, TRANSFORMER, External, GraphWriter
+from saywell.models.dual_ar.numerics import rotary, to_bfloat16
 from saywell.models.dual_ar.onnx.ar_files import (
     CODES_FILE,
     EMBEDDINGS_FILE,
@@ -89,25 +90,12 @@ def build_tables(weights: Weights, out: Path, *, semantic_begin_id: int, im_end_
     return [out / name for name in (EMBEDDINGS_FILE, CODES_FILE, FACTS_FILE)]
 
 
-def to_bfloat16(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """The bits of bfloat16, rounded to nearest even."""
-    bits = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32)
-    return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
-
-
-def rotary(positions: int, head_dim: int, base: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """cos and sin [positions, head_dim / 2], rounded to bfloat16 as in training."""
-    # In float32 as the reference computes it: the rounding that follows would show a difference.
-    turn = np.float32(1) / np.float32(base) ** (np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim))
-    angle = np.outer(np.arange(positions, dtype=np.float32), turn.astype(np.float32))
-    cos, sin = ((to_bfloat16(part).astype(np.uint32) << 16).view(np.float32) for part in (np.cos(angle), np.sin(angle)))
-    return cos, sin
-
-
 class _Stack:
     """One of the two transformers inside a graph. Rows of all sequences and positions lie flat, [M, dim]."""
 
-    def __init__(self, g: ArWriter, config: Config, weights: Weights, prefix: str, fmt: Format, positions: int) -> None:
+    def __init__(
+        self, g: GraphWriter, config: Config, weights: Weights, prefix: str, fmt: Format, positions: int
+    ) -> None:
         self.g, self.weights, self.prefix, self.fmt = g, weights, prefix, fmt
         names = ("dim", "n_head", "n_local_heads", "head_dim", "intermediate_size", "norm_eps", "rope_base")
         self.dim, self.heads, self.kv, self.size, self.wide, self.eps, base = (
@@ -184,7 +172,7 @@ class _Stack:
         return self.linear(inner, at + "w2", weights[at + "w2.weight"])
 
 
-def _last(g: ArWriter, stack: _Stack, flat: str) -> str:
+def _last(g: GraphWriter, stack: _Stack, flat: str) -> str:
     """Rows [M, dim] → those of the last position, [B, dim]."""
     grid = g.op("Reshape", flat, stack.by_row)
     return g.op("Gather", grid, g.const(-1, np.int64), axis=1)
@@ -193,7 +181,7 @@ def _last(g: ArWriter, stack: _Stack, flat: str) -> str:
 def _slow(
     config: Config, weights: Weights, formats: Formats, external: External, emitted: list[int]
 ) -> onnx.ModelProto:
-    g = ArWriter("slow", external)
+    g = GraphWriter("slow", TRANSFORMER, external)
     stack = _Stack(g, config, weights, "", formats.slow, config.max_seq_len)
     x = g.input("x", ["B", "S", config.dim])
     lens, total = g.input("lens", ["B"], TensorProto.INT32), g.input("total", [], TensorProto.INT32)
@@ -246,7 +234,7 @@ def _dims(model: onnx.ModelProto, name: str) -> Any:
 
 
 def _fast(config: Config, weights: Weights, formats: Formats, external: External) -> onnx.ModelProto:
-    g = ArWriter("fast", external)
+    g = GraphWriter("fast", TRANSFORMER, external)
     given = draws.inputs(g, config.num_codebooks)
     logits = g.input("logits", ["B", config.codebook_size + 1])
     hidden = g.input("hidden", ["B", config.dim])
@@ -260,7 +248,7 @@ def _fast(config: Config, weights: Weights, formats: Formats, external: External
     return g.model()
 
 
-def _fast_start(g: ArWriter, config: Config, weights: Weights, hidden: str, first: str) -> str:
+def _fast_start(g: GraphWriter, config: Config, weights: Weights, hidden: str, first: str) -> str:
     """Positions 0 (the hidden state) and 1 (the semantic code) together, [B, 2, fast_dim]."""
     if config.projects_fast_input:
         matrix, bias = weights["fast_project_in.weight"], weights["fast_project_in.bias"]
@@ -270,14 +258,14 @@ def _fast_start(g: ArWriter, config: Config, weights: Weights, hidden: str, firs
 
 
 def _residual_loop(
-    g: ArWriter, config: Config, weights: Weights, formats: Formats, start: str, table: str, given: draws.Given
+    g: GraphWriter, config: Config, weights: Weights, formats: Formats, start: str, table: str, given: draws.Given
 ) -> str:
     """One turn for each residual book: the positions new to the cache, the draw, its embedding. Codes [books, B]."""
     stack = _Stack(g, config, weights, "fast_", formats.fast, config.num_codebooks)
     rows = g.op("Slice", g.op("Shape", start), g.ints(0), g.ints(1))
     empty = g.op("ConstantOfShape", g.op("Concat", rows, g.ints(stack.kv, 0, stack.size), axis=0))
     names = [f"cache.{part}.{layer}" for layer in range(stack.layers) for part in "kv"]
-    outside = g.enter()
+    outside = g.begin_body()
     caches = list(zip(names[0::2], names[1::2], strict=True))
     last = g.op("Add", "turn", g.const(1, np.int64))  # position of the newest key
     lens = g.op("Expand", g.op("Cast", last, to=TensorProto.INT32), rows)
@@ -290,7 +278,7 @@ def _residual_loop(
     following = g.op("Unsqueeze", g.op("Gather", table, code), g.ints(1))
     carried = [g.op("Identity", "going"), following, *new]
     kinds = [TensorProto.BOOL] + [TensorProto.FLOAT] * (len(new) + 1)
-    body = g.leave(
+    body = g.end_body(
         outside,
         [("turn", TensorProto.INT64), *zip(["going", "x", *names], kinds, strict=True)],
         [*zip(carried, kinds, strict=True), (code, TensorProto.INT64)],

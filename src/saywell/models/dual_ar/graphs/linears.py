@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from saywell.models.dual_ar.graphs.ar_writer import FUSED, ArWriter
+from saywell.models.dual_ar.graphs.writer import FUSED, GraphWriter
 
 Matrix = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
@@ -34,7 +34,7 @@ _SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8)
 class Linears:
     """All linear layers of one number format that see the same number of rows."""
 
-    def __init__(self, g: ArWriter, fmt: Format, x: str) -> None:
+    def __init__(self, g: GraphWriter, fmt: Format, x: str) -> None:
         """x [M, …] has that number of rows."""
         self.g, self.fmt = g, fmt
         if fmt == "w8a8":
