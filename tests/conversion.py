@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def convert_here(source: Path, out: Path, precisions: tuple[str, ...] = PRECISIO
 def in_process(patch: pytest.MonkeyPatch) -> None:
     """The child's work without its process and the limits set to it."""
 
-    def run(kind: str, source: Path, out: Path, progress: Callable[[int, int], None]) -> None:
+    def run(kind: str, source: Path, out: Path) -> None:
         said: list[dict[str, Any]] = []
         patch.setattr(child, "say", lambda **line: said.append(line))
         if child.main(kind, str(source), str(out)):

@@ -31,7 +31,7 @@ from saywell.files import UNFINISHED, Damaged, open_file, replacing, sha256
 from saywell.hub.weights import read_record
 from saywell.manifest import MANIFEST, Entry, Manifest
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CONFIG_FILE, Config
-from saywell.models.dual_ar.convert.child import FILES
+from saywell.models.dual_ar.convert.child import FILES, REFUSED
 from saywell.models.dual_ar.convert.tensors import TensorFile
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.layout import codec_tensors, model_tensors
@@ -188,44 +188,29 @@ def _tensors(work: _Work, config: Config, kind: str, name: str) -> None:
         return
     with work.folder() as folder:
         made = folder / name
-        _run_child(kind, work.source, made, lambda done, total: work.progress(f"convert {name}", done, total))
+        work.progress(f"convert {name}", 0, 1)
+        _run_child(kind, work.source, made)
+        work.progress(f"convert {name}", 1, 1)
         shapes = model_tensors(config) if kind == "model" else codec_tensors(config.codec)
         TensorFile(made).check(shapes)
         made.replace(work.out / name)
     work.record(name, made_from)
 
 
-def _run_child(kind: str, source: Path, out: Path, progress: Callable[[int, int], None]) -> None:
+def _run_child(kind: str, source: Path, out: Path) -> None:
     command = [interpreter(), "-m", "saywell.models.dual_ar.convert.child", kind, str(source), str(out)]
-    with tempfile.TemporaryFile() as errors:
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as child:
-            try:
-                last = _follow(child, progress)
-            except BaseException:
-                child.kill()
-                raise
-        errors.seek(0)
-        trouble = errors.read(1 << 20).decode(errors="replace").strip().splitlines()
-    if "missing" in last:
+    child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if child.returncode == REFUSED:
+        why = json.loads(child.stdout)
+        if "refused" in why:
+            raise BadCheckpoint(why["refused"])
         raise MissingDependency(
-            f"reading {FILES[kind]} needs {last['missing']}, which is not installed: pip install 'saywell[convert]'"
+            f"reading {FILES[kind]} needs {why['missing']}, which is not installed: pip install 'saywell[convert]'"
         )
-    if "refused" in last:
-        raise BadCheckpoint(last["refused"])
     if child.returncode:
-        why = trouble[-1][:300] if trouble else f"exit status {child.returncode}"
-        raise BadCheckpoint(f"{FILES[kind]} could not be converted: the process doing it ended with {why}")
-
-
-def _follow(child: subprocess.Popen[bytes], progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """Report the child's progress; the last thing it said."""
-    last: dict[str, Any] = {}
-    assert child.stdout
-    for line in child.stdout:
-        last = json.loads(line)
-        if "done" in last:
-            progress(last["done"], last["total"])
-    return last
+        trouble = child.stderr.strip().splitlines()
+        ended = trouble[-1][:300] if trouble else f"exit status {child.returncode}"
+        raise BadCheckpoint(f"{FILES[kind]} could not be converted: the process doing it ended with {ended}")
 
 
 def _graph_writer() -> Any:
@@ -254,7 +239,7 @@ def _graph_group(work: _Work, step: Any, made_from: dict[str, str]) -> None:
     work.progress(f"write {step.name}", 0, 1)
     with work.folder() as folder:
         tensors = TensorFile(work.out / (MODEL if step.tensors == "model" else CODEC))
-        written = step.build(tensors.arrays(), folder)
+        written = step.build(tensors, folder)
         for path in written:
             path.chmod((work.out / MANIFEST).stat().st_mode)  # onnx writes for the owner alone
             path.replace(work.out / path.name)
