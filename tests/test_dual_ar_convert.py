@@ -296,7 +296,7 @@ def test_whole_conversion_with_its_process_but_without_torch_here(published: Pat
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert out.endswith("False\n")
     assert "convert model.safetensors 1 1" in out
-    assert "convert codec.safetensors 299 299" in out
+    assert "convert codec.safetensors 1 1" in out
 
 
 def test_a_dead_child_is_told(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,16 @@ from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert import calibrate, fixture
 from saywell.models.dual_ar.convert.checkpoint import read_model
 from saywell.models.dual_ar.graphs import ar, draw
-from saywell.models.dual_ar.graphs.linears import STEPS, Format, Linears, middle, quantize_blocks, quantize_rows, step
+from saywell.models.dual_ar.graphs.linears import (
+    STEPS,
+    Format,
+    Judge,
+    Linears,
+    middle,
+    quantize_blocks,
+    quantize_rows,
+    step,
+)
 from saywell.models.dual_ar.graphs.writer import TRANSFORMER, External, GraphWriter
 from saywell.models.dual_ar.onnx.ar_files import CODES_FILE
 from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running, _Buffers
@@ -60,7 +69,7 @@ class Model:
         (out / "config.json").write_text(json.dumps(self.config.to_json()), encoding="utf-8")
         ar.build_tables(weights, out, **ids)
         for precision in PRECISIONS:
-            ar.build(self.config, weights, out, precision, **ids)
+            ar.build(self.config, weights, out, precision, judge=Judge({}), **ids)
             if precision != "fp32":
                 calibrate.write_scales(out, out, precision, [self.prompt(20, 7), self.prompt(9, 8)], threads=1)
 
@@ -129,7 +138,7 @@ def test_no_product_overflows_here(fmt: Format, tmp_path: Path) -> None:
     external = External(tmp_path / "weights.data")
     g = GraphWriter("product", TRANSFORMER, external)
     x = g.input("x", ["M", columns])
-    g.output("y", Linears(g, fmt, x)(x, "w", codes), ["M", rows])
+    g.output("y", Linears(g, fmt, x, Judge({}))(x, "w", codes), ["M", rows])
     external.close()
     graph = ar.with_activation_bits(g.model(), bits)
     (tmp_path / "product.onnx").write_bytes(graph.SerializeToString())

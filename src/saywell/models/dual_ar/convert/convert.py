@@ -39,6 +39,8 @@ from saywell.models.dual_ar.tokenizer import RANKS_FILE, SPECIALS_FILE, Tokenize
 
 FORMAT = 1
 PRECISIONS = ("fp32", "int8", "int4")
+SENTENCES = 4
+"""Read by the calibration unless another number is asked for."""
 MODEL, CODEC = "model.safetensors", "codec.safetensors"
 _COPIED = (
     CONFIG_FILE,
@@ -106,11 +108,12 @@ def convert(
     progress: Progress | None = None,
     precisions: Sequence[str] = PRECISIONS,
     licence: str | None = None,
+    sentences: int = SENTENCES,
 ) -> Path:
     """Convert a published checkpoint; the directory `out`. Does only what a former run has not done.
 
     `precisions`: of the transformers' graphs; none at all: no graphs. `licence`: of the weights, kept in the manifest;
-    None: the one acknowledged when they were pulled.
+    None: the one acknowledged when they were pulled. `sentences`: how many of the calibration (`calibrate.TEXTS`).
     Raises BadConfig and BadCheckpoint naming the file at fault, MissingDependency without torch.
     """
     source, target = Path(directory), Path(out)
@@ -131,7 +134,7 @@ def convert(
         _tensors(work, config, "model", MODEL)
         _tensors(work, config, "codec", CODEC)
         if graphs is not None:
-            _graphs(work, graphs.version(), graphs.steps(config, tokenizer, precisions))
+            _graphs(work, graphs.version(), graphs.steps(config, tokenizer, precisions, sentences))
     return target
 
 
@@ -228,7 +231,7 @@ def _graphs(work: _Work, version: str, steps: Sequence[Any]) -> None:
         inputs = {"model": MODEL, "codec": CODEC}[step.tensors], *(CONFIG_FILE, CODEC_CONFIG_FILE)
         files = work.manifest.files
         made_from = {each: files[each].sha256 for each in inputs if each in files}
-        made_from.update(step=step.name, code=version)
+        made_from.update(step=step.name, code=version, **step.made_from)
         _graph_group(work, step, made_from)
 
 

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.graphs import draw as draws
-from saywell.models.dual_ar.graphs.linears import MIDDLE, STEP, Format, Linears, middle, step
+from saywell.models.dual_ar.graphs.linears import MIDDLE, STEP, Format, Judge, Linears, middle, step
 from saywell.models.dual_ar.graphs.writer import FUSED, TRANSFORMER, External, GraphWriter
 from saywell.models.dual_ar.numerics import rotary, to_bfloat16
 from saywell.models.dual_ar.onnx.ar_files import (
@@ -56,9 +56,19 @@ PRECISIONS = {
 
 
 def build(
-    config: Config, weights: Weights, out: Path, precision: str, *, semantic_begin_id: int, im_end_id: int
+    config: Config,
+    weights: Weights,
+    out: Path,
+    precision: str,
+    *,
+    semantic_begin_id: int,
+    im_end_id: int,
+    judge: Judge,
 ) -> list[Path]:
-    """Write the graphs of one precision into `out`; returns the files. See `build_tables` for what all share."""
+    """Write the graphs of one precision into `out`; returns the files. See `build_tables` for what all share.
+
+    `judge` decides which layers stay at a higher precision.
+    """
     formats = PRECISIONS[precision]
     external = External(out / data_file(precision))
     slow = _slow(
@@ -66,9 +76,10 @@ def build(
         weights,
         formats,
         external,
+        judge,
         [*range(semantic_begin_id, semantic_begin_id + config.codebook_size), im_end_id],
     )
-    fast = _fast(config, weights, formats, external)
+    fast = _fast(config, weights, formats, external, judge)
     external.close()
     graphs = {}
     for bits in activation_bits(precision):
@@ -94,9 +105,16 @@ class _Stack:
     """One of the two transformers inside a graph. Rows of all sequences and positions lie flat, [M, dim]."""
 
     def __init__(
-        self, g: GraphWriter, config: Config, weights: Weights, prefix: str, fmt: Format, positions: int
+        self,
+        g: GraphWriter,
+        config: Config,
+        weights: Weights,
+        prefix: str,
+        fmt: Format,
+        judge: Judge,
+        positions: int,
     ) -> None:
-        self.g, self.weights, self.prefix, self.fmt = g, weights, prefix, fmt
+        self.g, self.weights, self.prefix, self.fmt, self.judge = g, weights, prefix, fmt, judge
         names = ("dim", "n_head", "n_local_heads", "head_dim", "intermediate_size", "norm_eps", "rope_base")
         self.dim, self.heads, self.kv, self.size, self.wide, self.eps, base = (
             getattr(config, prefix + name) for name in names
@@ -128,7 +146,7 @@ class _Stack:
         g, delta, new = self.g, "", []
         self.shapes(x)
         h = g.op("Reshape", x, g.ints(-1, self.dim))
-        self.linear = Linears(g, self.fmt, h)
+        self.linear = Linears(g, self.fmt, h, self.judge)
         for layer, cache in enumerate(caches):
             at = f"{self.prefix}layers.{layer}."
             if layer:
@@ -179,10 +197,10 @@ def _last(g: GraphWriter, stack: _Stack, flat: str) -> str:
 
 
 def _slow(
-    config: Config, weights: Weights, formats: Formats, external: External, emitted: list[int]
+    config: Config, weights: Weights, formats: Formats, external: External, judge: Judge, emitted: list[int]
 ) -> onnx.ModelProto:
     g = GraphWriter("slow", TRANSFORMER, external)
-    stack = _Stack(g, config, weights, "", formats.slow, config.max_seq_len)
+    stack = _Stack(g, config, weights, "", formats.slow, judge, config.max_seq_len)
     x = g.input("x", ["B", "S", config.dim])
     lens, total = g.input("lens", ["B"], TensorProto.INT32), g.input("total", [], TensorProto.INT32)
     shape = ["B", stack.kv, "P", stack.size]
@@ -191,7 +209,7 @@ def _slow(
     hidden = g.op("Add", _last(g, stack, h), _last(g, stack, delta))
     normed = stack.norm(hidden, "norm.weight")
     head = weights["embeddings.weight" if config.tie_word_embeddings else "output.weight"][emitted]
-    logits = Linears(g, formats.heads, normed)(normed, "output", head)
+    logits = Linears(g, formats.heads, normed, judge)(normed, "output", head)
     g.output("logits", logits, ["B", len(emitted)])
     g.output("hidden", normed if config.norm_fast_input else hidden, ["B", config.dim])
     for n in range(stack.layers):
@@ -233,7 +251,7 @@ def _dims(model: onnx.ModelProto, name: str) -> Any:
     return found.type.tensor_type.shape.dim
 
 
-def _fast(config: Config, weights: Weights, formats: Formats, external: External) -> onnx.ModelProto:
+def _fast(config: Config, weights: Weights, formats: Formats, external: External, judge: Judge) -> onnx.ModelProto:
     g = GraphWriter("fast", TRANSFORMER, external)
     given = draws.inputs(g, config.num_codebooks)
     logits = g.input("logits", ["B", config.codebook_size + 1])
@@ -241,27 +259,34 @@ def _fast(config: Config, weights: Weights, formats: Formats, external: External
     semantic = draws.semantic(g, logits, config.codebook_size + 1, given)
     table = g.weight("fast_embeddings", weights["fast_embeddings.weight"])
     spoken = g.op("Min", semantic, g.const(config.codebook_size - 1, np.int64))
-    start = _fast_start(g, config, weights, hidden, g.op("Gather", table, spoken))
-    codes = _residual_loop(g, config, weights, formats, start, table, given)
+    start = _fast_start(g, config, weights, judge, hidden, g.op("Gather", table, spoken))
+    codes = _residual_loop(g, config, weights, formats, judge, start, table, given)
     every = g.op("Concat", g.op("Unsqueeze", semantic, g.ints(0)), codes, axis=0)
     g.output("codes", g.op("Transpose", every, perm=[1, 0]), ["B", config.num_codebooks], TensorProto.INT64)
     return g.model()
 
 
-def _fast_start(g: GraphWriter, config: Config, weights: Weights, hidden: str, first: str) -> str:
+def _fast_start(g: GraphWriter, config: Config, weights: Weights, judge: Judge, hidden: str, first: str) -> str:
     """Positions 0 (the hidden state) and 1 (the semantic code) together, [B, 2, fast_dim]."""
     if config.projects_fast_input:
         matrix, bias = weights["fast_project_in.weight"], weights["fast_project_in.bias"]
-        hidden = Linears(g, "fp32", hidden)(hidden, "fast_project_in", matrix, bias)
+        hidden = Linears(g, "fp32", hidden, judge)(hidden, "fast_project_in", matrix, bias)
     two = [g.op("Unsqueeze", each, g.ints(1)) for each in (hidden, first)]
     return g.op("Concat", *two, axis=1)
 
 
 def _residual_loop(
-    g: GraphWriter, config: Config, weights: Weights, formats: Formats, start: str, table: str, given: draws.Given
+    g: GraphWriter,
+    config: Config,
+    weights: Weights,
+    formats: Formats,
+    judge: Judge,
+    start: str,
+    table: str,
+    given: draws.Given,
 ) -> str:
     """One turn for each residual book: the positions new to the cache, the draw, its embedding. Codes [books, B]."""
-    stack = _Stack(g, config, weights, "fast_", formats.fast, config.num_codebooks)
+    stack = _Stack(g, config, weights, "fast_", formats.fast, judge, config.num_codebooks)
     rows = g.op("Slice", g.op("Shape", start), g.ints(0), g.ints(1))
     empty = g.op("ConstantOfShape", g.op("Concat", rows, g.ints(stack.kv, 0, stack.size), axis=0))
     names = [f"cache.{part}.{layer}" for layer in range(stack.layers) for part in "kv"]
@@ -273,7 +298,7 @@ def _residual_loop(
     h, delta, new = stack.run("x", caches, lens, total)
     normed = stack.norm(g.op("Add", _last(g, stack, h), _last(g, stack, delta)), "fast_norm.weight")
     head = weights["fast_output.weight"][: config.residual_logits]
-    logits = Linears(g, formats.heads, normed)(normed, "fast_output", head)
+    logits = Linears(g, formats.heads, normed, judge)(normed, "fast_output", head)
     code = draws.residual(g, logits, config.residual_logits, "turn", given)
     following = g.op("Unsqueeze", g.op("Gather", table, code), g.ints(1))
     carried = [g.op("Identity", "going"), following, *new]
