@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from saywell.engine.engine import Engine
-from saywell.plan.plan import Plan, Quantization
+from saywell.plan.plan import Plan, levels
 from saywell.types import ModelSpec
 from tiny_ar import family as tiny_ar
 
@@ -21,12 +21,9 @@ TINY = tiny_ar.spec("tiny", None)
 TINY_PLAN = Plan(
     model="tiny",
     device="cpu",
-    strategy="tiny",
     executor="onnx",
     compile="disabled",
     precision="fp32",
-    convolutions="fp32",
-    quantization=Quantization(bits=0),
     threads=1,
     affinity=(),
     slots=4,
@@ -50,6 +47,11 @@ TINY_PLAN = Plan(
     data_dir=Path("cache"),
     adapt=False,  # what else runs on the machine must not decide
 )
+
+
+def with_levels(plan: Plan, spec: ModelSpec = TINY, available: int = 8 << 30) -> Plan:
+    """A plan made by hand, with what can be given up of it. `available`: bytes for models."""
+    return replace(plan, levels=levels(plan, spec, lambda overrides: replace(plan, **overrides), available))
 
 
 def pytest_configure() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
+import psutil
+
 from saywell.models import espeak
 from saywell.models.base import DecodeJob
 from saywell.models.espeak import DEFAULT_VOICE
 from saywell.models.espeak.model import EspeakModel
-from saywell.plan.plan import Plan, Quantization
+from saywell.plan.plan import Plan
 from saywell.types import Frame, Request, Samples, Sequence
 
 TEXT = "The weather is very nice today and the children are playing in the garden."
@@ -20,10 +23,8 @@ def plan(slots: int = 2, hang_s: float = 30.0) -> Plan:
     return Plan(
         model="espeak",
         device="cpu",
-        strategy="test",
         executor="process",
         compile="disabled",
-        quantization=Quantization(bits=0),
         precision="fp32",
         threads=1,
         affinity=(),
@@ -87,7 +88,25 @@ def run(model: EspeakModel, *sequences: Sequence, limit_s: float = 60.0) -> list
     return list(frames.values())
 
 
+def joined(frames: list[Frame]) -> Samples:
+    """All their samples."""
+    return np.concatenate([frame.data for frame in frames if frame.data is not None])
+
+
 def say(model: EspeakModel, text: str = TEXT, voice: str = DEFAULT_VOICE, speed: float = 1.0) -> Samples:
     one = sequence(model, text, voice, speed)
     (frames,) = run(model, one)
     return model.decode([DecodeJob(one, frames, True)])[0]
+
+
+def children() -> set[int]:
+    """Process ids of the speech processes."""
+    found = psutil.Process().children()
+    return {child.pid for child in found if "saywell.models.espeak.process" in child.cmdline()}
+
+
+def process_of(one: Sequence) -> int:
+    """Process id of what speaks a sequence; 0 before it has begun."""
+    frame = one.state.pieces.gi_frame
+    child = frame.f_locals.get("child") if frame is not None else None
+    return child.process.pid if child is not None else 0

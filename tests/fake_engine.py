@@ -22,9 +22,9 @@ from saywell.engine.stream import Stream
 from saywell.errors import EngineClosed, ModelFailure, SaywellError, Unavailable
 from saywell.machine import Cpu, Hardware
 from saywell.plan.degradation import PressureReport
-from saywell.plan.plan import Plan, Quantization
+from saywell.plan.plan import Plan
 from saywell.settings import Settings
-from saywell.types import AudioChunk, ModelSpec, Request, Samples, Summary, Voice
+from saywell.types import SPEED, AudioChunk, ModelSpec, Request, Samples, Summary, Variant, Voice
 
 RATE = 24_000
 SPEC = ModelSpec(
@@ -33,19 +33,15 @@ SPEC = ModelSpec(
     kind="single-shot",
     sample_rate=RATE,
     frame_rate=10.0,
-    executors=("process",),
-    precisions=("fp32",),
-    weight_bytes={"fp32": 1},
-    honours=(),
+    variants=(Variant(executor="process", precision="fp32", weight_bytes=1),),
+    options=SPEED,
     default_voice="heart",
 )
 PLAN = Plan(
     model="fake",
     device="cpu",
-    strategy="test",
     executor="process",
     compile="disabled",
-    quantization=Quantization(bits=0),
     precision="fp32",
     threads=1,
     affinity=(),
@@ -96,8 +92,8 @@ class Knobs:
     fail_at: int | None = None
     """Fail instead of giving this chunk."""
     error: SaywellError = field(default_factory=lambda: ModelFailure("the fake model failed"))
-    pressure: int = 0
-    """The level of the ladder a look at the machine leads to."""
+    pressure: tuple[str, ...] = ()
+    """Names of the steps that a look at the machine leads to."""
     hang_at: int | None = None
     """Give nothing any more from this chunk on."""
     refuse: SaywellError | None = None
@@ -117,8 +113,8 @@ def tagged(request: Request, index: int, seconds: float) -> Samples:
 class FakeEngine:
     """One thread a request, no model."""
 
-    def __init__(self, plan: Plan = PLAN, *, started: bool = True, **knobs: object) -> None:
-        self.spec = SPEC
+    def __init__(self, plan: Plan = PLAN, spec: ModelSpec = SPEC, *, started: bool = True, **knobs: object) -> None:
+        self.spec = spec
         self.plan = plan
         self.knobs = Knobs(**knobs)  # type: ignore[arg-type]
         self.requests: list[Request] = []
@@ -129,7 +125,7 @@ class FakeEngine:
         self.pressure = PressureReport()
         self.loaded = True
         """What `health` tells of both."""
-        self._admission = Admission(SPEC, plan, VOICES)
+        self._admission = Admission(spec, plan, VOICES)
         self._state: State = "ready" if started else "loading"
         self._error = ""
         self._running: dict[str, Stream] = {}
@@ -232,9 +228,9 @@ class FakeEngine:
         if self._state != "ready":
             raise Unavailable("the engine is not ready", retry_after=1.0)
         self.tidied.append(adapt)
-        level = self.knobs.pressure if adapt else 0
-        reason = "97 % of memory is in use" if level else ""
-        after = PressureReport(level=level, reason=reason)
+        steps = self.knobs.pressure if adapt else ()
+        reason = "97 % of memory is in use" if steps else ""
+        after = PressureReport(level=len(steps), steps=steps, reason=reason)
         return Tidied(freed=3 << 20, before=PressureReport(), after=after)
 
     def close(self, drain_s: float = 0.0) -> None:

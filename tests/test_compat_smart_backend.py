@@ -18,12 +18,14 @@ import numpy as np
 import pytest
 import requests
 
+from machines import made_up
 from saywell.errors import InvalidText, PlanError
 from saywell.machine import GIB, Hardware
 from saywell.models.espeak import binding
 from saywell.plan.plan import make_plan
-from saywell.settings import OLD_NAMES, Settings
+from saywell.settings import Settings
 from saywell.types import ModelSpec
+from saywell_compat.variables import VARIABLES
 from smart_backend import OptimalConfig, SmartAdaptiveBackend, create_smart_backend
 from smart_backend.profile import HardwareProfile
 from test_server_espeak import Program
@@ -299,10 +301,18 @@ def test_what_the_variables_force_and_cannot_have_is_said(named, tmp_path):
     assert "[OK] Smart engine initialized" in done.stdout
 
 
+def test_warnings_point_at_the_program_that_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CACHE_LIMIT", "10")
+    with pytest.warns(RuntimeWarning, match="cache_entries=10 changes nothing") as told:
+        create_smart_backend().cleanup()
+    assert {warning.filename for warning in told} == {__file__}
+
+
 def test_every_printed_variable_is_known():
     named = {line.removeprefix("export ").partition("=")[0] for line in exports(FORCED) + exports(FRUGAL)}
     assert named == {"DEVICE", "MIXED_PRECISION", "ENABLE_TORCH_COMPILE", "USE_ONNX", "CACHE_LIMIT", "MAX_SEQ_LEN"}
-    assert named | {"MODEL_DIR"} <= OLD_NAMES.keys()
+    assert named | {"MODEL_DIR"} <= VARIABLES.keys()
 
 
 def test_the_frugal_variables_reach_the_plan(named, tmp_path, monkeypatch):
@@ -452,8 +462,8 @@ def test_four_bits_below_six_gigabytes(run, gigabytes):
     """The example's rule and the plan's agree."""
     names = run(QUANTISATION, available_memory_gb=gigabytes, config={"quantization": "int8"}, logger=Warned())
     spec = ModelSpec(
-        name="m", family="m", kind="autoregressive", sample_rate=24_000, frame_rate=20, executors=("onnx",),
-        precisions=("fp32", "int8", "int4"), weight_bytes={"fp32": GIB, "int8": GIB // 4, "int4": GIB // 8},
+        name="m", family="m", kind="autoregressive", sample_rate=24_000, frame_rate=20,
+        variants=made_up(fp32=GIB, int8=GIB // 4, int4=GIB // 8),
     )  # fmt: skip
     hardware = Hardware.from_json((MACHINES / "i5-1334u-8gb.json").read_text())
     machine = replace(hardware, memory=gigabytes * GIB)
@@ -511,8 +521,8 @@ SHOWN = OptimalConfig(
 def test_the_profile_block():
     hardware = Hardware.from_json((MACHINES / "i5-1334u-8gb.json").read_text())
     spec = ModelSpec(
-        name="m", family="m", kind="autoregressive", sample_rate=24_000, frame_rate=20, executors=("onnx",),
-        precisions=("int8",), weight_bytes={"int8": GIB // 4},
+        name="m", family="m", kind="autoregressive", sample_rate=24_000, frame_rate=20,
+        variants=made_up(int8=GIB // 4),
     )  # fmt: skip
     assert HardwareProfile.of(hardware, make_plan(Settings(), hardware, spec)).block() == PROFILE
 

@@ -15,6 +15,7 @@ import torch
 
 from conftest import TINY_PLAN
 from conversion import convert_here
+from machines import fitted
 from saywell.engine.engine import Engine
 from saywell.engine.launch import decide
 from saywell.errors import BadAudio, InvalidRequest, MissingDependency, OutOfMemory, TooLarge, UnknownVoice
@@ -25,16 +26,15 @@ from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.guards import LONGEST_PERIOD, Guard
 from saywell.models.dual_ar.model import DualArModel
 from saywell.models.dual_ar.onnx import ar_files
-from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.models.dual_ar.torch import nets
 from saywell.models.dual_ar.torch.codec_nets import Codec
 from saywell.plan import memory
-from saywell.plan.plan import Plan
 from saywell.settings import Settings
 from saywell.types import Audio, AudioChunk, Frame, Reference, Request, SamplingParams, Sequence
 from test_audio_recording import babble
+from test_engine import until
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 Start = Callable[..., Engine]
@@ -59,7 +59,7 @@ def start(converted: Path, tmp_path: Path) -> Iterator[Start]:
 
     def _start(**fields: object) -> Engine:
         spec = find_spec(None, converted)
-        plan = replace(TINY_PLAN, data_dir=tmp_path, first_frames=4, chunk_frames=8, **fields)
+        plan = fitted(replace(TINY_PLAN, data_dir=tmp_path, first_frames=4, chunk_frames=8, **fields), spec)
         plan = replace(plan, kv_length=memory.context(spec, plan.max_frames))
         engine = Engine(spec, plan)
         made.append(engine)
@@ -126,40 +126,37 @@ def test_batched_equals_alone_and_streamed_equals_whole(start: Start, precision:
     other_engine.close()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_other_threads_in_the_middle_of_a_sequence_are_not_heard(start: Start, precision: str) -> None:
-    engine = start(precision=precision, slots=2)
+def test_another_number_of_threads_waits_for_what_has_begun_and_is_not_heard(start: Start) -> None:
+    engine = start(precision="int8", slots=2)
     seeds = lively(engine, 2)
     planned = [engine.submit(ask(seed=seed)).collect().samples for seed in seeds]
-    model, seen = engine._resident.model, []
-    step, counts = model.step, itertools.cycle([2, 1])
+    model = engine._resident.model
+    step = model.step
 
     def changing(batch: list[Sequence]) -> list[Frame]:
-        if batch[0].frames % 5 == 2:
-            engine._loop.adapt(replace(engine.plan, threads=next(counts)))
-            seen.append(model._ar._graphs[0]._session.get_session_options().intra_op_num_threads)
+        engine._loop.adapt(replace(engine.plan, threads=2))
         return step(batch)
 
     model.step = changing
     streams = [engine.submit(ask(seed=seed)) for seed in seeds]
     for stream, samples in zip(streams, planned, strict=True):
         np.testing.assert_array_equal(stream.collect().samples, samples)
-    assert seen[:2] == [2, 1]
+    until(lambda: engine._resident.loaded and engine._resident.model is not model)
+    session = engine._resident.model._ar._graphs[0]._session
+    assert session.get_session_options().intra_op_num_threads == 2
+    np.testing.assert_array_equal(engine.submit(ask(seed=seeds[0])).collect().samples, planned[0])
 
 
-def test_with_other_threads_nothing_is_held_twice(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_again_holds_nothing_twice(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start(precision="int8")
     model: DualArModel = engine._resident.model
-    decoder, graphs = DualArModel._decoder, [weakref.ref(graph) for graph in model._ar._graphs]
-    codec, seen = weakref.ref(model._codec), []
-
-    def loading(self: DualArModel, plan: Plan) -> CodecDecoder:
-        seen.append((codec(), *(graph() for graph in graphs)))
-        return decoder(self, plan)
-
-    monkeypatch.setattr(DualArModel, "_decoder", loading)
-    model.adapt(replace(engine.plan, threads=2))
-    assert seen == [(None,) * (1 + len(graphs))]
+    parts, seen = [weakref.ref(part) for part in (*model._ar._graphs, model._codec)], []
+    del model
+    load = engine._resident._load
+    monkeypatch.setattr(engine._resident, "_load", lambda plan: (seen.extend(part() for part in parts), load(plan))[1])
+    engine.wake(lambda: engine._loop.adapt(replace(engine.plan, threads=2)))
+    until(lambda: bool(seen))
+    assert seen == [None] * len(parts)
     assert engine.submit(ask()).collect().samples.size
 
 
@@ -236,7 +233,7 @@ def test_a_prompt_longer_than_planned_is_at_fault_and_not_the_draw(
 ) -> None:
     spec, text = find_spec(None, converted), "a " * 130
     plan = replace(TINY_PLAN, data_dir=tmp_path, slots=1, lookahead=1, first_frames=4, kv_length=len(text) // 2 + 24)
-    engine = Engine(spec, plan)
+    engine = Engine(spec, fitted(plan, spec))
     engine.start()
 
     def ends() -> set[str]:
@@ -271,22 +268,16 @@ def test_guard_sees_loops_and_runaways() -> None:
     assert ends.index("length") == runaway.limit - 1 < 200
 
 
-@pytest.mark.parametrize(("release", "cache"), [("1.24.4", "fp32"), ("1.25.0", "int8"), ("1.31.1", "int8")])
-def test_an_older_runtime_keeps_its_cache_in_fp32(monkeypatch: pytest.MonkeyPatch, release: str, cache: str) -> None:
-    monkeypatch.setattr(ar_files, "version", lambda _: release)
-    assert (ar_files.cache_type("int8"), ar_files.cache_type("fp32")) == (cache, "fp32")
-
-
-def test_another_interpreter_may_have_an_older_runtime(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ar_files, "version", lambda _: "1.25.0")
+def test_another_interpreter_may_have_an_older_runtime(converted: Path) -> None:
     here, there = (
         decide(Settings(model_path=converted, precision="int8", worker_python=python))
         for python in (None, Path("/opt/other/bin/python"))
     )
-    of = {"fp32": 4 * here.spec.kv_bytes_per_frame["int8"], "int8": here.spec.kv_bytes_per_frame["int8"]}
-    assert here.spec.kv_bytes_per_frame == of
-    assert there.spec.kv_bytes_per_frame == dict.fromkeys(of, of["fp32"])
-    kept = [memory.kv_bytes(each.spec, "int8", each.plan.max_frames) for each in (here, there)]
+    assert [each.plan.options["kv_cache"] for each in (here, there)] == ["int8", "fp32"]
+    kept = [
+        memory.kv_bytes(each.spec, memory.variant_of(each.plan, each.spec), each.plan.max_frames)
+        for each in (here, there)
+    ]
     assert kept[1] == 4 * kept[0]
 
 

@@ -8,20 +8,27 @@ from typing import Any
 
 import pytest
 
-from machines import AUTOREGRESSIVE, ESPEAK, FIRST, MACHINES, S1_MINI, SPECS, kept, machine, snapshot
+from machines import AUTOREGRESSIVE, ESPEAK, FIRST, MACHINES, S1_MINI, SPECS, kept, machine, only, snapshot
 from saywell.errors import PlanError
 from saywell.machine import GIB, Limits, Runtime
-from saywell.plan.degradation import steps
-from saywell.plan.plan import Measurement, Plan, Quantization, make_plan, shown
+from saywell.plan.memory import variant_of
+from saywell.plan.plan import Measurement, Plan, make_plan, shown
 from saywell.plan.rules import Situation
 from saywell.settings import Settings, load_settings
 from saywell.types import ModelSpec
 
 SERVER, LAPTOP, CONTAINER = "xeon-vm-2cpu-24gb", "i5-1334u-8gb", "container-2cpu-4gb-on-64-cores"
+HYBRID = "i9-14900k-rtx-5070-ti"
 GAMER, MAC, NO_TORCH = "rtx-4090-desktop", "m1-pro-16gb-torch", "rtx-3060-without-torch"
 
 
-GIANT = replace(AUTOREGRESSIVE, weight_bytes={**AUTOREGRESSIVE.weight_bytes, "fp32": 8 << 30})
+GIANT = replace(
+    AUTOREGRESSIVE,
+    variants=tuple(
+        replace(variant, weight_bytes=8 << 30) if variant.precision == "fp32" else variant
+        for variant in AUTOREGRESSIVE.variants
+    ),
+)
 
 
 @pytest.mark.parametrize("file", MACHINES, ids=lambda file: file.stem)
@@ -41,7 +48,7 @@ PAIRS = [
 def test_every_field_has_one_reason_that_states_its_value(file: Path, spec: ModelSpec) -> None:
     plan = make_plan(Settings(), machine(file.stem), spec)
     names = [reason.field for reason in plan.reasons]
-    assert sorted(names) == sorted({item.name for item in fields(Plan)} - {"reasons"})
+    assert sorted(names) == sorted({item.name for item in fields(Plan)} - {"reasons", "levels"})
     for reason in plan.reasons:
         assert reason.why
         assert reason.source == "rule"
@@ -67,9 +74,9 @@ def test_quota_is_rounded_down_to_at_least_one() -> None:
 
 
 def test_openvino_only_where_it_has_bf16() -> None:
-    spec = replace(AUTOREGRESSIVE, executors=("openvino", "onnx"))
+    spec = S1_MINI
     runtimes = {name: Runtime(version="1", devices=("cpu",)) for name in ("onnxruntime", "openvino")}
-    for features, executor in ((("amx_bf16", "avx2"), "openvino"), (("avx2",), "onnx")):
+    for features, executor in ((("amx_bf16", "avx2"), "openvino"), (("avx2", "avx_vnni"), "onnx")):
         base = machine(CONTAINER)
         hardware = replace(base, runtimes=runtimes, cpu=replace(base.cpu, features=features))
         assert make_plan(Settings(), hardware, spec).executor == executor
@@ -121,12 +128,12 @@ def test_a_worker_in_another_environment_may_have_torch() -> None:
 
 def test_small_memory_takes_lighter_weights() -> None:
     assert make_plan(Settings(), machine(CONTAINER), AUTOREGRESSIVE).precision == "int4"
-    no_int4 = replace(AUTOREGRESSIVE, precisions=("fp32", "int8"))
+    no_int4 = only(AUTOREGRESSIVE, "fp32", "int8")
     assert make_plan(Settings(), machine(CONTAINER), no_int4).precision == "int8"
-    tight = replace(AUTOREGRESSIVE, precisions=("fp32",))
+    tight = only(AUTOREGRESSIVE, "fp32")
     assert "by the estimate it needs" in why(make_plan(Settings(), machine(CONTAINER), tight), "precision")
     with pytest.raises(PlanError, match=r"needs more than .* smaller model") as error:
-        make_plan(Settings(), machine(CONTAINER), replace(GIANT, precisions=("fp32",)))
+        make_plan(Settings(), machine(CONTAINER), only(GIANT, "fp32"))
     assert error.value.param == "model"
 
 
@@ -139,7 +146,7 @@ def test_an_estimate_refuses_nothing_a_certainty_does() -> None:
 
 def test_slots_fit_into_the_budget() -> None:
     settings = Settings(memory_budget_mb=2000)
-    plan = make_plan(settings, machine(GAMER), replace(AUTOREGRESSIVE, executors=("onnx",)))
+    plan = make_plan(settings, machine(GAMER), only(AUTOREGRESSIVE, "onnx"))
     assert plan.slots < 4
     assert plan.precision == "int8"
     assert "memory budget" in why(plan, "slots")
@@ -182,8 +189,8 @@ def test_what_is_switched_off_already_may_be_switched_off() -> None:
 def test_a_model_that_keeps_no_voices_has_no_caches_to_give_up() -> None:
     plan = make_plan(Settings(), machine(LAPTOP), FIRST)
     assert (plan.cache_entries, plan.cache_bytes) == (0, 0)
-    assert "caches" not in [step.name for step in steps(plan, FIRST)]
-    assert "caches" in [step.name for step in steps(make_plan(Settings(), machine(LAPTOP), S1_MINI), S1_MINI)]
+    assert "caches" not in [level.name for level in plan.levels]
+    assert "caches" in [level.name for level in make_plan(Settings(), machine(LAPTOP), S1_MINI).levels]
 
 
 @pytest.mark.parametrize(
@@ -214,21 +221,13 @@ def test_a_model_that_keeps_no_voices_has_no_caches_to_give_up() -> None:
         (SERVER, {"cache_entries": 10}, FIRST, "cache_entries", "has no cache of them; leave it out"),
         (SERVER, {"cache_mb": 10}, ESPEAK, "cache_mb", "has no cache of them; leave it out"),
         (CONTAINER, {"cache_mb": 4000}, AUTOREGRESSIVE, "cache_mb", "set at most"),
-        (CONTAINER, {}, replace(GIANT, precisions=("fp32",)), "model", "choose a smaller model or a machine"),
+        (CONTAINER, {}, only(GIANT, "fp32"), "model", "choose a smaller model or a machine"),
     ],
 )  # fmt: skip
 def test_impossible_wishes(name: str, wishes: dict[str, Any], spec: ModelSpec, param: str, way_out: str) -> None:
     with pytest.raises(PlanError, match=way_out) as error:
         make_plan(Settings(**wishes), machine(name), spec)
     assert error.value.param == param
-
-
-CHOICES = replace(
-    AUTOREGRESSIVE,
-    executors=("openvino", "onnx"),
-    convolutions=("bf16", "int8", "winograd", "fp32"),
-    activation_bits=(8, 7),
-)
 
 
 @pytest.mark.parametrize(
@@ -246,19 +245,27 @@ def test_products_overflow_nowhere(features: tuple[str, ...], runtimes: tuple[st
     there = {name: Runtime(version="1") for name in runtimes}
     server = machine(SERVER)
     hardware = replace(server, cpu=replace(server.cpu, features=features), runtimes=there)
-    plan = make_plan(Settings(), hardware, CHOICES)
-    assert (plan.activation_bits, f"{plan.executor} {plan.convolutions}") == (bits, way)
-    assert ("16 bits" in why(plan, "activation_bits")) == (bits == 7)
-    assert make_plan(Settings(precision="fp32"), hardware, CHOICES).convolutions == "fp32"
+    plan = make_plan(Settings(precision="int8"), hardware, S1_MINI)
+    assert (plan.options["activation_bits"], f"{plan.executor} {plan.options['convolutions']}") == (str(bits), way)
+    assert ("16 bits" in why(plan, "options")) == (bits == 7)
+    assert make_plan(Settings(precision="fp32"), hardware, S1_MINI).options["convolutions"] == "fp32"
 
 
 def test_arm_adds_products_exactly() -> None:
-    plan = make_plan(Settings(), machine("raspberry-pi-5-8gb"), CHOICES)
-    assert (plan.activation_bits, plan.convolutions) == (8, "int8")
+    plan = make_plan(Settings(), machine("raspberry-pi-5-8gb"), S1_MINI)
+    assert (plan.options["activation_bits"], plan.options["convolutions"]) == ("8", "int8")
+
+
+def test_a_cache_that_a_runtime_cannot_read_is_not_planned() -> None:
+    for release, cache in (("1.24.4", "fp32"), ("1.25.0", "int8"), ("2.0", "int8")):
+        hardware = replace(machine(SERVER), runtimes={"onnxruntime": Runtime(version=release)})
+        assert make_plan(Settings(precision="int8"), hardware, S1_MINI).options["kv_cache"] == cache
+    elsewhere = Settings(precision="int8", worker_python=Path("python"))
+    assert make_plan(elsewhere, machine(SERVER), S1_MINI).options["kv_cache"] == "fp32"
 
 
 def test_a_model_nothing_here_runs() -> None:
-    only_torch = replace(AUTOREGRESSIVE, executors=("torch",))
+    only_torch = only(AUTOREGRESSIVE, "torch")
     with pytest.raises(PlanError, match="install the Python package torch"):
         make_plan(Settings(), machine(LAPTOP), only_torch)
 
@@ -281,8 +288,22 @@ def reason(plan: Plan, field: str) -> tuple[str, str]:
     return next((told.source, told.why) for told in plan.reasons if told.field == field)
 
 
-def test_nothing_is_pinned_before_it_is_measured_to_help() -> None:
-    for name in (LAPTOP, GAMER, SERVER):
+def test_threads_that_fit_on_the_performance_cores_are_pinned_to_them() -> None:
+    plan = make_plan(Settings(), machine(HYBRID), S1_MINI)
+    assert (plan.threads, plan.affinity) == (8, (0, 2, 4, 6, 8, 10, 12, 14))
+    assert reason(plan, "affinity")[0] == "rule"
+    assert "the performance cores, one for each thread" in why(plan, "affinity")
+    assert make_plan(Settings(threads=2), machine(LAPTOP), S1_MINI).affinity == (0, 2)
+    assert make_plan(Settings(threads=9), machine(HYBRID), S1_MINI).affinity == ()
+    assert make_plan(Settings(), machine(HYBRID), ESPEAK).affinity == (), "its processes are not pinned"
+    few = {"threads": Measurement(value=1, why="RTF 1.2")}
+    assert make_plan(Settings(), machine(LAPTOP), S1_MINI, few).affinity == (0, 2)
+    free = {"affinity": Measurement(value=(), why="RTF 1.2 free, 1.3 pinned")}
+    assert make_plan(Settings(), machine(HYBRID), S1_MINI, free).affinity == ()
+
+
+def test_nothing_else_is_pinned_before_it_is_measured_to_help() -> None:
+    for name in (LAPTOP, SERVER):
         plan = make_plan(Settings(), machine(name), S1_MINI)
         assert plan.affinity == ()
         assert "has to be measured" in why(plan, "affinity")
@@ -320,53 +341,10 @@ def test_caches_take_part_of_the_budget() -> None:
     plan = make_plan(Settings(), machine(LAPTOP), S1_MINI)
     rules = Situation(machine(LAPTOP), S1_MINI)
     assert plan.cache_bytes > 0
-    assert rules.need(plan.precision, plan.slots, plan.max_frames) + plan.cache_bytes <= plan.memory_budget
+    assert rules.need(variant_of(plan, S1_MINI), plan.slots, plan.max_frames) + plan.cache_bytes <= plan.memory_budget
     wished = make_plan(Settings(cache_mb=100, cache_entries=0), machine(LAPTOP), S1_MINI)
     assert (wished.cache_bytes, wished.cache_entries) == (100 << 20, 0)
     assert reason(wished, "cache_bytes")[0] == reason(wished, "cache_entries")[0] == "wish"
-
-
-def test_quantisation_follows_precision_memory_and_class() -> None:
-    lean = Quantization(bits=4, layer_wise=True, weight_only=True, dynamic=True, calibration=32)
-    assert make_plan(Settings(), machine(CONTAINER), S1_MINI).quantization == lean
-    strong = machine(SERVER)
-    assert make_plan(Settings(), strong, S1_MINI).quantization == Quantization(bits=8, dynamic=True, calibration=128)
-    assert make_plan(Settings(precision="fp32"), strong, S1_MINI).quantization == Quantization(bits=0)
-
-
-STRATEGIES = {
-    "i5-1334u-8gb": "i5_onnx_thermal",
-    "i5-1235u-16gb": "i5_onnx_thermal",
-    "i3-4005u-4gb": "low_end_conservative",
-    "i5-6200u-8gb": "low_end_conservative",
-    "i7-8550u-16gb": "high_end_onnx_thermal",
-    "i9-14900k-rtx-5070-ti": "gpu_optimized",
-    "rtx-3060-without-torch": "high_end_onnx",
-    "rtx-4060-ryzen-5-5600": "gpu_optimized",
-    "rtx-4090-desktop": "gpu_optimized",
-    "gtx-1060-i7-7700": "i5_onnx",
-    "t4-g4dn-xlarge": "gpu_optimized",
-    "a100-a2-highgpu-1g": "gpu_optimized",
-    "h200-container-16cpu-128gb": "gpu_optimized",
-    "ryzen-5-5500u-8gb": "ryzen_5_onnx_thermal",
-    "ryzen-7-7840u-32gb": "high_end_onnx_thermal",
-    "m1-air-8gb": "m1_air_thermal_aware",
-    "m1-pro-16gb-torch": "m1_pro_sustained",
-    "m3-24gb-torch": "m3_sustained",
-    "raspberry-pi-5-8gb": "arm_board_conservative",
-    "graviton3-c7g-2xlarge": "arm_server_onnx",
-    "snapdragon-x-elite-16gb": "arm_laptop_onnx_thermal",
-    "container-2cpu-4gb-on-64-cores": "server_onnx",
-}
-
-
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_strategies_are_named_after_the_machine(name: str) -> None:
-    assert make_plan(Settings(), machine(name), AUTOREGRESSIVE).strategy == STRATEGIES[name]
-
-
-def test_a_strategy_is_told_where_a_voice_runs_on_the_cpu_beside_a_gpu() -> None:
-    assert make_plan(Settings(), machine("rtx-4090-desktop"), FIRST).strategy == "high_end_onnx"
 
 
 def test_there_are_many_kinds_of_machines() -> None:

@@ -30,7 +30,9 @@ class Program:
         code = "from saywell.cli import main; main()"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "serve", "--port", "0", "--model", "espeak"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None
         self.url = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import numbers
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,39 @@ class SamplingParams:
         _within(self, "top_p", 1e-6, 1.0)
         _within(self, "repetition_penalty", 1e-6, 2.0)
         _within(self, "seed", 0, 2**63 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """What a model lets a request choose: a number within bounds, or one of some words."""
+
+    low: float = 0.0
+    high: float = 0.0
+    choices: tuple[str, ...] = ()
+    """The words; empty: it is a number."""
+    about: str = ""
+    """For people: what it changes."""
+
+    def check(self, name: str, value: object, model: str) -> None:
+        """Raise InvalidRequest, naming what there is, for a value it does not take."""
+        if self.choices:
+            if value not in self.choices:
+                there = ", ".join(self.choices)
+                raise InvalidRequest(f"{name} of {model} is one of {there}, not {value!r:.80}", param=name)
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            bounds = f"between {self.low:g} and {self.high:g}"
+            raise InvalidRequest(f"{name} of {model} is a number {bounds}, not {value!r:.80}", param=name)
+
+
+SPEED = {"speed": Option(low=0.25, high=4.0, about="the pace; 1 is the model's own, the pitch is kept")}
+SEED = {"seed": Option(high=2.0**63, about="which draw; the same seed gives the same sound")}
+SAMPLING = {
+    "temperature": Option(low=0.0, high=2.0, about="how far from the likeliest token it may draw; 0: not at all"),
+    "top_p": Option(low=1e-6, high=1.0, about="the share of the likeliest tokens it draws from"),
+    "repetition_penalty": Option(low=1e-6, high=2.0, about="how much less likely a token is that was just drawn"),
+    **SEED,
+}
+"""Of models that draw tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +119,8 @@ class Request:
     """Speak like this recording instead of `voice`."""
     timestamps: bool = False
     """Say when each word and phone is heard; only models that know it, see ModelSpec.timestamps."""
+    options: dict[str, float | str] = field(default_factory=dict)
+    """What only some models let choose, by the names of ModelSpec.options."""
     keep_frames: bool = False
     """Put the frames' tokens on the chunks, for a reader in the same process."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -125,6 +160,31 @@ class Voice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One way to run a model: by what, on which devices, with which weights."""
+
+    executor: str
+    precision: str
+    devices: tuple[str, ...] = ("cpu",)
+    """Kinds of devices it runs on."""
+    package: str = ""
+    """The Python package that runs it; empty: it needs none."""
+    requires: tuple[str, ...] = ()
+    """Traits of the machine (`Hardware.traits`) and releases of packages (`onnxruntime>=1.25`) it needs, or is only
+    worth taking with."""
+    weight_bytes: int = 0
+    """Resident weights."""
+    kv_bytes_per_frame: int = 0
+    """KV cache of one sequence for each frame of context."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Choices that only the family understands, such as kernels; the plan hands them on."""
+    about: str = ""
+    """What runs it, for people."""
+    why: str = ""
+    """What speaks for these options."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """The facts about a model that planning needs; no weights. All sizes in bytes."""
 
@@ -136,15 +196,8 @@ class ModelSpec:
     """Hz; a voice may have its own."""
     frame_rate: float
     """Frames per second of audio."""
-    executors: tuple[str, ...]
-    """What can run it, best first."""
-    precisions: tuple[str, ...]
-    weight_bytes: dict[str, int]
-    """Resident weights by precision."""
-    kv_bytes_per_frame: dict[str, int] = field(default_factory=dict)
-    """KV cache of one sequence for each frame of context, by precision, with the runtimes of this interpreter."""
-    kv_bytes_elsewhere: dict[str, int] = field(default_factory=dict)
-    """The most of it with whatever runtimes another interpreter has; empty: it is the same with all."""
+    variants: tuple[Variant, ...]
+    """The ways to run it, best first: of each executor and precision the first that fits the machine is taken."""
     overhead_bytes: int = 0
     """Runtime, libraries and activations beside weights and KV cache, once per process."""
     slot_bytes: int = 0
@@ -153,16 +206,12 @@ class ModelSpec:
     """Frames of prompt and speech together; 0: no limit."""
     decode_tile: int = 1
     """Frames a decode call should be a multiple of; any other number sounds the same and costs more."""
-    convolutions: tuple[str, ...] = ()
-    """Ways the decoder's convolutions can be computed: bf16, int8, winograd, fp32. Empty: there is no choice."""
-    activation_bits: tuple[int, ...] = ()
-    """Bits that activations can have in products of int8 weights. Empty: there is no choice."""
-    speeds: tuple[float, float] = (0.25, 4.0)
-    """Slowest and fastest the model can speak."""
     max_threads: int = 0
     """Threads beyond which the model gets no faster; 0: no limit."""
-    honours: tuple[str, ...] = ("temperature", "top_p", "repetition_penalty", "seed")
-    """The fields of SamplingParams that change its sound."""
+    sheds: tuple[str, ...] = ()
+    """Fields of the plan (`threads`, `slots`) with less of which it is faster beside programs that want the CPUs."""
+    options: dict[str, Option] = field(default_factory=lambda: {**SAMPLING, **SPEED})
+    """What changes its sound, by name: fields of SamplingParams, `speed`, and what only this family understands."""
     timestamps: bool = False
     """Whether it can say when each word is heard."""
     clones: bool = False
@@ -171,9 +220,15 @@ class ModelSpec:
     path: Path | None = None
     """Directory of the model's files, if it has any."""
 
-    def elsewhere(self) -> ModelSpec:
-        """The facts where the model runs in another interpreter, whose packages are not known here."""
-        return replace(self, kv_bytes_per_frame=self.kv_bytes_elsewhere or self.kv_bytes_per_frame)
+    @property
+    def executors(self) -> tuple[str, ...]:
+        """What can run it, best first."""
+        return tuple(dict.fromkeys(variant.executor for variant in self.variants))
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those there are, best first."""
+        return tuple(dict.fromkeys(variant.precision for variant in self.variants))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

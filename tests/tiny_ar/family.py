@@ -16,7 +16,7 @@ import onnxruntime
 from saywell.errors import InvalidText
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.plan.plan import Plan
-from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
+from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Variant, Voice
 from tiny_ar.graphs import BYTES, HIDDEN, SAMPLES, TOKENS, build
 
 RATE = 16_000
@@ -33,9 +33,7 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         kind="autoregressive",
         sample_rate=RATE,
         frame_rate=FRAME_RATE,
-        executors=("onnx",),
-        precisions=("fp32",),
-        weight_bytes={"fp32": 100_000},
+        variants=(Variant(executor="onnx", package="onnxruntime", precision="fp32", weight_bytes=100_000),),
         overhead_bytes=30_000_000,
         slot_bytes=4 * HIDDEN,
         max_context=10_000,
@@ -46,6 +44,10 @@ def spec(name: str, path: Path | None) -> ModelSpec:
 
 def load(spec: ModelSpec, plan: Plan) -> TinyModel:
     return TinyModel(spec, plan)
+
+
+def missing() -> str:
+    return ""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +63,8 @@ class _State:
 
 
 class TinyModel:
+    live = frozenset({"threads", "cache_entries", "cache_bytes"})
+
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
         self.spec = spec
         options = onnxruntime.SessionOptions()
@@ -70,7 +74,7 @@ class TinyModel:
         self._decode = onnxruntime.InferenceSession(decode, options, providers=["CPUExecutionProvider"])
         # Always all the slots in one step, busy or not: the arithmetic of a row is the same in any company.
         self._hidden = np.zeros((plan.slots, HIDDEN), np.float32)
-        self._live = 0
+        self._open = 0
         self.closed = False
 
     def voices(self) -> tuple[Voice, ...]:
@@ -83,7 +87,7 @@ class TinyModel:
         for sequence in started:
             if UNSPEAKABLE in sequence.text:
                 raise SequenceError(sequence, InvalidText("this model cannot say zyzzyva", param="text"))
-            self._live += 1
+            self._open += 1
             self._hidden[sequence.slot] = self._read(sequence)
             sequence.state = _State(
                 draws=np.random.Generator(np.random.Philox(sequence.seed)),
@@ -145,12 +149,12 @@ class TinyModel:
 
     def release(self, sequence: Sequence) -> None:
         if sequence.state is not None:
-            self._live -= 1
+            self._open -= 1
 
     @property
-    def live(self) -> int:
+    def open(self) -> int:
         """Sequences prefilled and not yet released."""
-        return self._live
+        return self._open
 
     def close(self) -> None:
         self.closed = True

@@ -23,9 +23,7 @@ SOURCE_STYLE = {"wish": "magenta", "measurement": "green", "rule": "dim", "press
 QUIET = {
     "model",
     "compile",
-    "activation_bits",
-    "convolutions",
-    "quantization",
+    "options",
     "affinity",
     "kv_length",
     "max_frames",

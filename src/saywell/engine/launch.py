@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +13,8 @@ from saywell.engine.engine import Engine
 from saywell.engine.stream import Stream
 from saywell.engine.worker.client import EngineClient
 from saywell.machine import Hardware, detect
-from saywell.models.base import find_spec
+from saywell.models.base import FAMILY_OF, find_spec
+from saywell.models.installed import installed
 from saywell.plan.measured import Record, Store
 from saywell.plan.memory import beside
 from saywell.plan.plan import Plan, make_plan
@@ -44,13 +46,19 @@ def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
     store = measured(settings, found, model)
     spec, record = store.corrected(model), store.load()
     plan = make_plan(settings, found, spec, store.measurements())
+    if record is not None and record.device != plan.device:  # a wish, or a GPU that could not be used then
+        plan, record = make_plan(settings, found, spec), None
     return Decision(settings=settings, hardware=found, spec=spec, plan=plan, record=record)
 
 
 def facts(settings: Settings) -> ModelSpec:
-    """Of the model these wishes name, in the interpreter it is to run in. Raises what `find_spec` raises."""
-    found = find_spec(settings.model, settings.model_path, settings.voice)
-    return found if settings.worker_python is None else found.elsewhere()
+    """Of the model these wishes name: one of the program's, an installed one, or a directory. Raises what `find_spec`
+    raises."""
+    name, path = settings.model, settings.model_path
+    if name is not None and path is None and name not in FAMILY_OF and not Path(name).is_dir():
+        there = installed(settings.data_dir or default_data_dir()).get(name)
+        path = there.path if there is not None else None
+    return find_spec(name, path, settings.voice)
 
 
 def measured(settings: Settings, hardware: Hardware, spec: ModelSpec) -> Store:
@@ -74,7 +82,7 @@ def learn(decision: Decision, engine: SpeechEngine) -> None:
     # Idle it has one slot's room at most; what it held at work counts if the slots do not explain it.
     overhead = max(beside(plan, spec, held.idle, 0), beside(plan, spec, held.most, max(1, held.running)))
     try:
-        measured(decision.settings, decision.hardware, spec).learn(plan.precision, overhead, spec.overhead_bytes)
+        measured(decision.settings, decision.hardware, spec).learn(plan, overhead, spec.overhead_bytes)
     except OSError as error:
         _log.warning("what the engine held in memory could not be kept for later: %s", error.strerror)
 
@@ -135,8 +143,10 @@ _SAMPLING = frozenset(SamplingParams.__dataclass_fields__)
 
 
 def make_request(text: str, settings: Settings, **fields: Any) -> Request:
-    """A Request from flat fields; those of SamplingParams are put where they belong."""
+    """A Request from flat fields; those of SamplingParams, and options of the model, are put where they belong."""
     sampling = SamplingParams(**{name: fields.pop(name) for name in list(fields) if name in _SAMPLING})
+    options = {name: fields.pop(name) for name in list(fields) if name not in Request.__dataclass_fields__}
+    fields["options"] = {**options, **fields.get("options", {})}
     fields.setdefault("voice", settings.voice)
     return Request(text=text, sampling=sampling, **fields)
 

@@ -6,25 +6,26 @@ Pure functions; nothing here looks at the machine. Nothing else in the program d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from saywell.errors import PlanError
-from saywell.plan import cpu_kernels, memory, validation
-from saywell.plan.cpu_kernels import Decided
+from saywell.plan import memory, validation
 from saywell.plan.memory import MIB, mb
-from saywell.plan.rules import SMALL_MEMORY, Situation
+from saywell.plan.rules import Decided, Situation
 from saywell.settings import default_data_dir
 
 if TYPE_CHECKING:
     from saywell.machine import Hardware
     from saywell.settings import Settings
-    from saywell.types import ModelSpec
+    from saywell.types import ModelSpec, Variant
 
 T = TypeVar("T")
 Device = Literal["cpu", "cuda", "mps"]
 Source = Literal["wish", "measurement", "rule", "pressure"]
+Pressing = Literal["memory", "cpu", "heat"]
+"""What may press: too little memory, other programs that want the CPUs, heat."""
 Compile = Literal["inductor", "eager", "disabled"]
 
 
@@ -40,44 +41,17 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quantization:
-    """How the weights are made smaller: for the conversion of a model, and to know what runs."""
-
-    bits: int
-    """8, 4, or 0: not quantised."""
-    layer_wise: bool = False
-    """One layer at a time, so that conversion needs little memory."""
-    weight_only: bool = False
-    """Weights alone; else activations too."""
-    dynamic: bool = False
-    """Activations get their scale as they come, not once and for all."""
-    calibration: int = 0
-    """Samples the ranges are measured on."""
-
-    def __str__(self) -> str:
-        if not self.bits:
-            return "none"
-        kinds = [name.replace("_", "-") for name in ("layer_wise", "weight_only", "dynamic") if getattr(self, name)]
-        return ", ".join([f"int{self.bits}", *kinds, f"{self.calibration} samples"])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything the engine obeys. Complete: no "auto" left."""
 
     model: str
-    strategy: str
-    """A short name of the whole choice."""
     device: Device
     executor: str
     compile: Compile
     """How the torch executor compiles; others have nothing to compile."""
     precision: str
-    activation_bits: int = 8
-    """Of activations multiplied with int8 weights; 8 where the model leaves no choice."""
-    convolutions: str = ""
-    """How the decoder's convolutions are computed; empty where the model leaves no choice."""
-    quantization: Quantization
+    options: dict[str, str] = field(default_factory=dict)
+    """Choices that only the model's family understands, such as kernels."""
     threads: int
     """Arithmetic threads of one engine."""
     affinity: tuple[int, ...]
@@ -126,6 +100,25 @@ class Plan:
     idle_unload_s: float = 0.0
     """Idle seconds after which the model is unloaded until the next request; 0: never."""
     reasons: tuple[Reason, ...] = ()
+    levels: tuple[Level, ...] = ()
+    """What can be given up under pressure, in the order it is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """Something that can be given up under pressure: the plan decided again with less of it, all else as planned."""
+
+    name: str
+    """slots, threads, caches or lighter."""
+    plan: Plan
+    fields: tuple[str, ...]
+    """What is other in it."""
+    against: tuple[Pressing, ...]
+    """What giving it up helps against."""
+    frees: int = 0
+    """Bytes, at most."""
+    audible: bool = False
+    """It changes the sound; the others must not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,14 +137,80 @@ def make_plan(
 
     Raises PlanError, whose `param` names the setting, for what this machine or model cannot do.
     """
-    return _Decision(settings, Situation(hardware, spec, settings.worker_python is not None), measurements or {}).plan()
+    rules = Situation(hardware, spec, settings.worker_python is not None)
+
+    def decide(overrides: Mapping[str, Any]) -> Plan:
+        return _Decision(settings, rules, measurements or {}, overrides).plan()
+
+    plan = decide({})
+    there = replace(spec, variants=tuple(rules.by_precision(plan.device, plan.executor).values()))
+    return replace(plan, levels=levels(plan, there, decide, rules.device_memory(plan.device)))
+
+
+_SHED = ("slots", "lookahead", "queue", "threads", "cache_entries", "cache_bytes")
+"""Fields that levels make smaller. Each level pins those of the others, which the rules would let grow again."""
+_WORTH = 100
+"""A level that frees less than this part of the memory does not help against a lack of it."""
+
+
+def levels(
+    plan: Plan, spec: ModelSpec, replan: Callable[[Mapping[str, Any]], Plan], available: int
+) -> tuple[Level, ...]:
+    """What the plan can give up. `replan` decides again under overrides; `available`: bytes there are for models.
+
+    What cannot be halved or lightened, or would help against nothing, is no level.
+    """
+    pinned = {name: getattr(plan, name) for name in _SHED}
+    found = []
+    for name, changes in _smaller(plan, spec).items():
+        lower = replan({**pinned, **changes})
+        frees = memory.busy(plan, spec) - memory.busy(lower, spec) + plan.cache_bytes - lower.cache_bytes
+        helps: dict[Pressing, bool] = {
+            "memory": frees * _WORTH >= available,
+            "cpu": name in spec.sheds,
+            # Fewer slots cool where they share a step, or each has a process of its own.
+            "heat": name == "threads" or (name == "slots" and (spec.kind == "autoregressive" or plan.threads == 1)),
+        }
+        against = tuple(kind for kind, does in helps.items() if does)
+        if against:
+            other, audible = tuple(changed(plan, lower)), lower.precision != plan.precision
+            found.append(Level(name=name, plan=lower, fields=other, against=against, frees=frees, audible=audible))
+    return tuple(found)
+
+
+def _smaller(plan: Plan, spec: ModelSpec) -> dict[str, dict[str, Any]]:
+    """Level → the fields it overrides, the one that can be heard last."""
+    found: dict[str, dict[str, Any]] = {}
+    if plan.slots > 1:
+        slots = plan.slots // 2
+        # Nobody is refused for it who would have been let in: what the slots lose the queue gains.
+        queue = plan.queue + plan.slots - slots
+        found["slots"] = {"slots": slots, "lookahead": min(slots, plan.lookahead), "queue": queue}
+    if plan.threads > 1:
+        found["threads"] = {"threads": plan.threads // 2}
+    if plan.cache_entries > 1:
+        found["caches"] = {"cache_entries": plan.cache_entries // 2, "cache_bytes": plan.cache_bytes // 2}
+    here = memory.variant_of(plan, spec)
+    lighter = [variant for variant in spec.variants if variant.weight_bytes < here.weight_bytes]
+    wished = any(reason.field == "precision" and reason.source == "wish" for reason in plan.reasons)
+    if lighter and not wished:
+        found["lighter"] = {"precision": max(lighter, key=lambda variant: variant.weight_bytes).precision}
+    return found
 
 
 class _Decision:
     """One plan in the making. The rules propose, this weighs wishes and measurements against them and notes why."""
 
-    def __init__(self, settings: Settings, rules: Situation, measurements: Mapping[str, Measurement]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rules: Situation,
+        measurements: Mapping[str, Measurement],
+        overrides: Mapping[str, Any],
+    ) -> None:
+        """`overrides`: what pressure leaves of some fields; they win over everything."""
         self.settings = settings
+        self.overrides = overrides
         self.rules = rules
         self.spec = rules.spec
         self.measurements = measurements
@@ -165,21 +224,17 @@ class _Decision:
         budget = self.memory_budget(device)
         lengths = self.lengths(device)
         frames = lengths["max_frames"]
-        precision = take(
-            "precision",
-            rules.precision(device, budget, frames),
-            lambda name: validation.check_precision(rules, name, device, budget, frames, set(self.settings.wishes())),
-        )
-        self.doubt(rules.need(precision, 1, frames), budget)
-        caches = self.cache_bytes(device, budget - rules.need(precision, 1, frames))
-        slots = self.slots(device, executor, precision, budget - caches, frames)
-        affinity = take("affinity", rules.affinity(), lambda cpus: validation.check_affinity(rules, cpus))
+        variant = self.variant(device, executor, budget, frames)
+        caches = self.cache_bytes(device, budget - rules.need(variant, 1, frames))
+        slots = self.slots(device, variant, budget - caches, frames)
+        threads = self.threads(device, executor)
+        pinned = rules.affinity(device, executor, threads)
+        affinity = take("affinity", pinned, lambda cpus: validation.check_affinity(rules, cpus))
         kv_length = (memory.context(spec, frames), "a reference, the text and the frames of one chunk")
-        if not spec.kv_bytes_per_frame:
+        if not variant.kv_bytes_per_frame:
             kv_length = (0, "this model keeps no keys and values")
         return Plan(
             model=model,
-            strategy=fact("strategy", *rules.strategy(device, executor)),
             device=device,
             executor=executor,
             compile=cast(
@@ -190,11 +245,9 @@ class _Decision:
                     lambda way: validation.check_compile(rules, way, executor),
                 ),
             ),
-            precision=precision,
-            activation_bits=fact("activation_bits", *cpu_kernels.activation_bits(rules.hardware, spec)),
-            convolutions=fact("convolutions", *cpu_kernels.convolutions(rules.hardware, spec, executor, precision)),
-            quantization=fact("quantization", *self.quantization(precision)),
-            threads=self.threads(device, executor, affinity),
+            precision=variant.precision,
+            options=fact("options", variant.options, variant.why if variant.options else "this model leaves no choice"),
+            threads=threads,
             affinity=affinity,
             slots=slots,
             lookahead=take("lookahead", rules.lookahead(slots), _within("lookahead", slots, "slots")),
@@ -217,12 +270,21 @@ class _Decision:
             reasons=tuple(sorted(self.reasons, key=lambda reason: _ORDER[reason.field])),
         )
 
-    def doubt(self, need: int, budget: int) -> None:
-        """Say of the precision that it may not fit: an estimate refuses nothing."""
+    def variant(self, device: str, executor: str, budget: int, max_frames: int) -> Variant:
+        """The best of the precision that is chosen. That it may not fit is said: an estimate refuses nothing."""
+        rules = self.rules
+        there, have = rules.by_precision(device, executor), rules.device_memory(device)
+
+        def check(name: str) -> None:
+            validation.check_precision(rules, name, there, budget, have, max_frames, set(self.settings.wishes()))
+
+        precision = self.take("precision", rules.precision(device, executor, budget, max_frames), check)
+        need = rules.need(there[precision], 1, max_frames)
         if need > budget:
             noted = self.reasons.pop()
             doubt = f"by the estimate it needs {mb(need)} where {mb(budget)} are planned for"
             self.reasons.append(replace(noted, why=f"{noted.why}; {doubt}"))
+        return there[precision]
 
     def lengths(self, device: str) -> dict[str, Any]:
         """Of texts, their chunks, and the pieces of sound."""
@@ -255,6 +317,8 @@ class _Decision:
 
     def take(self, name: str, rule: Decided[T], check: Callable[[T], object] | None = None) -> T:
         """The wish if there is one, else what was measured, else the rule."""
+        if name in self.overrides:
+            return self.note(name, *rule, "rule")
         wish: T | None = getattr(self.settings, name)
         value, why = rule
         source: Source = "rule"
@@ -277,25 +341,14 @@ class _Decision:
         return self.note(name, value, why, "rule")
 
     def note(self, name: str, value: T, why: str, source: Source) -> T:
+        if name in self.overrides:
+            value, why, source = self.overrides[name], "what pressure leaves of it", "pressure"
         self.reasons.append(Reason(field=name, value=shown(name, value), why=why, source=source))
         return value
 
-    def quantization(self, precision: str) -> Decided[Quantization]:
-        bits = {"int8": 8, "int4": 4}.get(precision, 0)
-        prior = self.rules.prior
-        if not bits:
-            return Quantization(bits=0), f"{precision} is not quantised"
-        lean = prior.frugal or self.rules.hardware.usable_memory < SMALL_MEMORY
-        found = Quantization(
-            bits=bits,
-            layer_wise=lean,
-            weight_only=lean,
-            dynamic=True,
-            calibration=32 if self.rules.hardware.usable_memory < SMALL_MEMORY else prior.calibration,
-        )
-        return found, "starting value of this class of machine" + (" with little memory" if lean else "")
-
-    def threads(self, device: str, executor: str, affinity: tuple[int, ...]) -> int:
+    def threads(self, device: str, executor: str) -> int:
+        measured = self.measurements.get("affinity")
+        affinity = self.settings.affinity or (measured.value if measured else ())
         threads = self.take("threads", self.rules.threads(device, executor, affinity))
         cpus = self.rules.hardware.usable_cpus
         if self.settings.threads and threads > cpus:
@@ -329,17 +382,17 @@ class _Decision:
             "memory_budget", wish * MIB, f"asked for by {self.settings.origin('memory_budget_mb')}", "wish"
         )
 
-    def slots(self, device: str, executor: str, precision: str, budget: int, max_frames: int) -> int:
-        each = max(1, memory.per_slot_bytes(self.spec, precision, max_frames))
-        fit = max(1, (budget - memory.fixed_bytes(self.spec, precision)) // each)
+    def slots(self, device: str, variant: Variant, budget: int, max_frames: int) -> int:
+        each = max(1, memory.per_slot_bytes(self.spec, variant, max_frames))
+        fit = max(1, (budget - memory.fixed_bytes(self.spec, variant)) // each)
 
         def check(wish: int) -> None:
             if wish > fit:
-                need = self.rules.need(precision, wish, max_frames)
+                need = self.rules.need(variant, wish, max_frames)
                 message = f"slots={wish} need {mb(need)} and {mb(budget)} is there beside the caches; set at most {fit}"
                 raise PlanError(message, param="slots")
 
-        return self.take("slots", self.rules.slots(device, executor, fit), check)
+        return self.take("slots", self.rules.slots(device, variant.executor, fit), check)
 
 
 _ORDER = {item.name: place for place, item in enumerate(fields(Plan))}
@@ -358,6 +411,18 @@ def shown(name: str, value: object) -> str:
         return mb(value)
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={each}" for key, each in value.items()) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value) or "none"
+
+
+def changed(plan: Plan, now: Plan) -> dict[str, str]:
+    """Field → `planned → now`, for those that differ."""
+    names = [name for name in plan.__dataclass_fields__ if name not in ("reasons", "levels")]
+    return {
+        name: f"{shown(name, getattr(plan, name))} → {shown(name, getattr(now, name))}"
+        for name in names
+        if getattr(plan, name) != getattr(now, name)
+    }

@@ -13,7 +13,7 @@ from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert.verified import check_files, run_from
 from saywell.models.dual_ar.guards import Guard
-from saywell.models.dual_ar.onnx.ar_files import cache_type, too_old
+from saywell.models.dual_ar.onnx.ar_files import too_old
 from saywell.models.dual_ar.onnx.codec_files import Convolutions
 from saywell.models.dual_ar.onnx.kv_cache import Prefix
 from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running
@@ -38,6 +38,8 @@ class _State:
 class DualArModel:
     """Transformers and codec on one executor."""
 
+    live = frozenset({"cache_entries", "cache_bytes"})
+
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
         if spec.path is None:
             raise ModelFailure("this model needs the directory of a converted checkpoint")
@@ -47,15 +49,15 @@ class DualArModel:
         if old := too_old(self.config.attention_qk_norm):
             raise MissingDependency(old)
         self.tokenizer = Tokenizer.read(spec.path, self.config)
-        self._path, self._plan = spec.path, plan
+        self._path = spec.path
         self._ar = ArRuntime(
             spec.path,
             plan.precision,
             _threading(plan),
             slots=plan.slots,
             max_len=plan.kv_length,
-            cache=cache_type(plan.precision),
-            activation_bits=plan.activation_bits,
+            cache=plan.options["kv_cache"],
+            activation_bits=int(plan.options.get("activation_bits", 8)),
         )
         self._codec = self._decoder(plan)
         self._speakers = open_speakers(spec, plan)
@@ -67,7 +69,7 @@ class DualArModel:
             self.config.codec,
             _threading(plan),
             latents="fp32" if plan.precision == "fp32" else "int8",
-            convolutions=cast(Convolutions, plan.convolutions),
+            convolutions=cast(Convolutions, plan.options["convolutions"]),
             executor="openvino" if plan.executor == "openvino" else "onnx",
         )
 
@@ -151,12 +153,6 @@ class DualArModel:
     def adapt(self, plan: Plan) -> None:
         self._speakers.store.limit(codes_bytes(plan), plan.cache_entries)
         self._prefixes.limit(plan.cache_bytes - codes_bytes(plan), plan.cache_entries)
-        if plan.threads != self._plan.threads:
-            # Both go before either comes again: memory may be what is short.
-            del self._codec
-            self._ar.load_graphs(_threading(plan))
-            self._codec = self._decoder(plan)
-        self._plan = plan
 
     def release(self, sequence: Sequence) -> None:
         if sequence.state is not None:
