@@ -78,10 +78,10 @@ def ceiling(model: Path, precision: str, plan: Plan, found: Rates) -> dict[str, 
 def product_rate(kind: str, threads: int) -> float:
     """GFLOP/s of large matrix products in fp32, int8 (ONNX Runtime) or bf16 (OpenVINO)."""
     from saywell.models.dual_ar.graphs.layers import Layers  # needs onnx, which running a model does not
-    from saywell.models.dual_ar.graphs.writer import GraphWriter
+    from saywell.models.dual_ar.graphs.writer import CODEC, GraphWriter
 
     random, size = np.random.default_rng(0), (_PRODUCT, _PRODUCT)
-    g = GraphWriter("products")
+    g = GraphWriter("products", CODEC)
     layers = Layers(g, {}, CodecConfig(), "tile8" if kind == "int8" else "fp32")
     y = g.input("x", size)
     for _ in range(_PRODUCTS):

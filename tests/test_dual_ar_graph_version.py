@@ -21,7 +21,8 @@ from onnx import helper, numpy_helper
 
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert import fixture
-from saywell.models.dual_ar.graphs import ar, build
+from saywell.models.dual_ar.graphs import ar, build, codec
+from saywell.models.dual_ar.graphs.linears import Judge
 from saywell.models.dual_ar.layout import Shapes, codec_tensors, model_tensors
 
 KNOWN = Path(__file__).with_name("dual_ar_graphs.json")
@@ -56,11 +57,11 @@ def written() -> dict[str, dict[str, Any]]:
             model, ids = weights(model_tensors(config)), {"semantic_begin_id": 400, "im_end_id": 399}
             ar.build_tables(model, out, **ids)
             for precision in ar.PRECISIONS:
-                ar.build(config, model, out, precision, **ids)
+                ar.build(config, model, out, precision, judge=Judge({}), **ids)
             found.update({f"{size}/{path.name}": described(path) for path in sorted(out.glob("*.[!d]*"))})
-        out, codec = Path(folder), weights(codec_tensors(fixture.TINY_CODEC))
-        codec.write_decoder(codec, fixture.TINY_CODEC, out)
-        codec.write_encoder(codec, fixture.TINY_CODEC, out)
+        out, tensors = Path(folder), weights(codec_tensors(fixture.TINY_CODEC))
+        codec.write_decoder(tensors, fixture.TINY_CODEC, out)
+        codec.write_encoder(tensors, fixture.TINY_CODEC, out)
         found.update({path.name: described(path) for path in sorted(out.glob("*.onnx"))})
     return found
 

@@ -35,12 +35,12 @@ def facts(name: str, path: Path) -> ModelSpec:
     """Raises BadConfig and BadCheckpoint naming the file at fault."""
     config = Config.read(path)
     manifest = read_manifest(path)
-    if manifest["format"] != FORMAT:
+    if manifest.format != FORMAT:
         raise BadCheckpoint(
-            f"{path} was converted by another version of Saywell (format {manifest['format']!r:.20}, here {FORMAT}); "
+            f"{path} was converted by another version of Saywell (format {manifest.format}, here {FORMAT}); "
             "run `saywell convert` on the published checkpoint again"
         )
-    files = {file: int(entry["bytes"]) for file, entry in manifest["files"].items()}
+    files = {file: entry.bytes for file, entry in manifest.files.items()}
     _check_sizes(path, files)
     kv_bytes = {cache: _kv(config, cache) for cache, _ in _CACHES}
     ways = tuple(
