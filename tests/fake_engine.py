@@ -149,7 +149,8 @@ class FakeEngine:
     def voices(self) -> tuple[Voice, ...]:
         return VOICES if self._state != "loading" else ()
 
-    def submit(self, request: Request) -> Stream:
+    def submit(self, request: Request, *, more: bool = False) -> Stream:
+        assert not more, "text that comes piece by piece is tried with engines that speak"
         if self._state == "loading":
             raise Unavailable("the model is still loading; try again in a moment", retry_after=1.0)
         if self._state != "ready":
@@ -223,6 +224,9 @@ class FakeEngine:
             state=self._state, slots=self.plan.slots, running=len(self._running), waiting=0, steps=0,
             error=self._error, loaded=self.loaded, pressure=self.pressure,
         )  # fmt: skip
+
+    def unload(self) -> None:
+        self.loaded = False
 
     def tidy(self, *, adapt: bool = False) -> Tidied:
         if self._state != "ready":

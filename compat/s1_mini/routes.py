@@ -22,7 +22,7 @@ from saywell.server.framing import Bare
 from saywell.server.metrics import SECONDS, Metrics
 from saywell.server.routes.common import AUDIO, ServiceOf, said
 from saywell.server.service import Service
-from saywell.server.speech import stream_speech
+from saywell.server.speech import Asked, stream_speech
 from saywell_compat.speech import USUAL_FORMAT, TtsBody, whole
 
 router = APIRouter()
@@ -45,11 +45,12 @@ async def tts(http: HttpRequest, body: TtsBody, service: ServiceOf) -> Response:
 @router.post(STREAMED, response_class=Response, responses=AUDIO)
 async def tts_stream(http: HttpRequest, body: TtsBody, service: ServiceOf) -> Response:
     """Speak `text`; the file (WAV unless `format` says otherwise) arrives while it is spoken."""
-    wanted = body.request(body.text, service.voice(body.voice), service.engine.spec)
+    engine = await service.load(None)
+    wanted = body.request(body.text, service.voice(body.voice, engine), engine.spec)
     format = body.format or USUAL_FORMAT
-    headers = said(service, wanted, body.ignored(service.engine.spec))
+    headers = said(engine, wanted, body.ignored(engine.spec))
     try:
-        return await stream_speech(http, service, wanted, format, Bare(format), headers)
+        return await stream_speech(http, service, Asked(engine, wanted), format, Bare(format), headers)
     except SaywellError as error:
         raise renamed(error, timeout_s="timeout") from error
 

@@ -14,7 +14,7 @@ from saywell.server.errors import renamed
 from saywell.server.routes.common import said
 from saywell.server.schemas import FormatName, Name, Speaking, Text
 from saywell.server.service import Service
-from saywell.server.speech import whole_speech
+from saywell.server.speech import Asked, whole_speech
 from saywell.types import ModelSpec, Option, Request
 
 USUAL_FORMAT = "wav"
@@ -49,9 +49,10 @@ def _number(text: Any, option: Option) -> Any:
 
 async def whole(http: HttpRequest, body: TtsBody, service: Service) -> Response:
     """Speak the body's text and answer with a complete file."""
-    wanted = body.request(body.text, service.voice(body.voice), service.engine.spec)
-    headers = said(service, wanted, body.ignored(service.engine.spec))
+    engine = await service.load(None)
+    wanted = body.request(body.text, service.voice(body.voice, engine), engine.spec)
+    headers = said(engine, wanted, body.ignored(engine.spec))
     try:
-        return await whole_speech(http, service, wanted, body.format or USUAL_FORMAT, headers)
+        return await whole_speech(http, service, Asked(engine, wanted), body.format or USUAL_FORMAT, headers)
     except SaywellError as error:
         raise renamed(error, timeout_s="timeout") from error

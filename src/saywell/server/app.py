@@ -44,7 +44,7 @@ def create_app(
         service.start(lambda: on_ready(service))
         yield
         service.draining = True
-        await anyio.to_thread.run_sync(engine.close)
+        await anyio.to_thread.run_sync(service.fleet.close)
         await anyio.to_thread.run_sync(service.close)
         await anyio.to_thread.run_sync(learn, decision, engine)
 

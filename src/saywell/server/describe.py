@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from saywell import __version__
-from saywell.engine import SpeechEngine
+from saywell.engine import EngineHealth, SpeechEngine
 from saywell.engine.launch import Decision
 from saywell.machine import GIB
 from saywell.machine.monitor import Resources
@@ -61,6 +61,19 @@ def health(
             "pressure": msgspec.to_builtins(state.pressure),
         },
     }
+
+
+def models(states: Mapping[str, EngineHealth | None]) -> list[dict[str, Any]]:
+    """The installed models, the server's own first, and what is loaded of them."""
+    return [
+        {
+            "name": name,
+            "loaded": state is not None and state.loaded,
+            "running": state.running if state is not None else 0,
+            "memory_mb": state.rss_bytes >> 20 if state is not None else 0,
+        }
+        for name, state in states.items()
+    ]
 
 
 def _system(engine: SpeechEngine, decision: Decision, uptime_s: float) -> dict[str, Any]:

@@ -73,7 +73,8 @@ class Envelope:
         if path not in PROBES:
             _log.info("%s %s %s %d %.3f s", state["request_id"], scope["method"], route_of(scope), code, seconds)
         if path in self._service.speech_paths and scope["method"] == "POST":
-            self._service.metrics.answered(path, self._service.engine.spec.name, code, seconds)
+            model = state.get("model", self._service.engine.spec.name)
+            self._service.metrics.answered(path, model, code, seconds)
 
     def _mark(self, message: Message, request_id: str) -> None:
         headers = MutableHeaders(scope=message)

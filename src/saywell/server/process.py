@@ -115,7 +115,7 @@ class Server(uvicorn.Server):
         if self._service.active:
             self._own_up()
             # Ends their streams with an error, which breaks their connections: nobody takes a part for the whole.
-            await anyio.to_thread.run_sync(self._service.engine.close)
+            await anyio.to_thread.run_sync(self._service.fleet.close)
         return True
 
     def _own_up(self) -> None:
@@ -136,6 +136,6 @@ class Server(uvicorn.Server):
 
     def _close_briefly(self) -> None:
         """uvicorn skips the lifespan's end when forced. The engine gets a second; its worker ends with us anyway."""
-        closing = threading.Thread(target=self._service.engine.close, daemon=True)
+        closing = threading.Thread(target=self._service.fleet.close, daemon=True)
         closing.start()
         closing.join(1.0)

@@ -67,7 +67,10 @@ class VoiceChoice(BaseModel):
 class SpeechBody(Speaking):
     """`POST /v1/audio/speech`."""
 
-    model: Name | None = Field(None, description="Left out: the model that is loaded.")
+    model: Name | None = Field(None, description="An installed model, loaded if it is not; left out: the server's own.")
+    keep_alive: float | None = Field(
+        None, ge=-1, le=31_536_000, description="Seconds the model stays loaded after this; -1: until it has to go."
+    )
     input: Text
     voice: Name | VoiceChoice | None = Field(None, description="Left out: the default voice.")
     response_format: FormatName | None = Field(None, description="mp3 unless named.")
@@ -81,6 +84,11 @@ class SpeechBody(Speaking):
         if self.timestamps and self.stream_format != "sse":
             raise InvalidRequest('timestamps are events: set stream_format to "sse" with them', param="timestamps")
         return replace(super().request(text, voice, spec), timestamps=bool(self.timestamps))
+
+    @property
+    def keep_s(self) -> float | None:
+        """Seconds; endless for -1."""
+        return float("inf") if self.keep_alive is not None and self.keep_alive < 0 else self.keep_alive
 
     @property
     def voice_name(self) -> str | None:

@@ -9,13 +9,17 @@ import threading
 import time
 from collections.abc import Callable
 
+import anyio.to_thread
+
 from saywell.engine import SpeechEngine
+from saywell.engine.fleet import Fleet
 from saywell.engine.launch import Decision
 from saywell.engine.performance import Performance, performance
-from saywell.errors import EngineClosed, MissingDependency, PlanError, SaywellError
+from saywell.errors import EngineClosed, MissingDependency, PlanError, SaywellError, UnknownModel
 from saywell.machine.monitor import Monitor, Resources
 from saywell.plan.plan import Plan
 from saywell.server.metrics import Metrics
+from saywell.server.names import OPENAI_MODELS, is_openai
 from saywell.server.places import Places
 from saywell.settings import Settings
 from saywell.types import Summary
@@ -36,6 +40,8 @@ class Service:
 
     def __init__(self, engine: SpeechEngine, decision: Decision) -> None:
         self.engine = engine
+        """Of the server's own model."""
+        self.fleet = Fleet(decision, engine)
         self.decision = decision
         self.settings = decision.settings
         self.metrics = Metrics()
@@ -83,9 +89,27 @@ class Service:
     def drain_s(self) -> float:
         return DEFAULT_DRAIN_S if self.settings.drain_s is None else self.settings.drain_s
 
-    def voice(self, name: str | None) -> str | None:
+    def model(self, name: str | None) -> str:
+        """The installed model a client means by `name`. Raises UnknownModel naming what there is."""
+        if name is None or is_openai(name):
+            return self.engine.spec.name
+        try:
+            return self.fleet.find(name)
+        except UnknownModel as error:
+            raise UnknownModel(f"{error.message}, {', '.join(OPENAI_MODELS)}", param="model") from None
+
+    async def load(self, name: str | None) -> SpeechEngine:
+        """The engine of the model a client means, loaded if it is not. Raises what finding and loading it raise."""
+        model = self.model(name)
+        engine = self.fleet.engine(model)
+        if engine is not None and engine.health().loaded:
+            return engine
+        return await anyio.to_thread.run_sync(self.fleet.load, model)
+
+    def voice(self, name: str | None, engine: SpeechEngine) -> str | None:
         """The id of the voice a client means by `name`."""
-        return resolve_voice(name, self.engine.voices(), self.settings.voice)
+        own = self.settings.voice if engine is self.engine else None
+        return resolve_voice(name, engine.voices(), own)
 
     def resources(self) -> Resources:
         """The state of the machine, at most a second old."""
@@ -94,10 +118,10 @@ class Service:
             self._look = (now, self._monitor.look())
         return self._look[1]
 
-    def spoke(self, summary: Summary, before: int) -> Performance:
+    def spoke(self, summary: Summary, engine: SpeechEngine, before: int) -> Performance:
         """Count and log a request that was spoken to its end. `before`: the engine's resident bytes before it."""
-        report = performance(summary, before, self.engine.health().rss_bytes, self.resources())
-        self.metrics.spoke(self.engine.spec.name, summary)
+        report = performance(summary, before, engine.health().rss_bytes, self.resources())
+        self.metrics.spoke(engine.spec.name, summary)
         self.last = report
         _log.info("%s", report.line())
         return report

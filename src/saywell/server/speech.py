@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from saywell.audio.encode import FORMATS, Encoder, encode
+from saywell.engine import SpeechEngine
 from saywell.engine.stream import Stream
 from saywell.errors import SaywellError
 from saywell.server.errors import BrokenResponse
@@ -35,14 +37,29 @@ _FAIL_GRACE_S = 5.0
 """Seconds a client gets to fetch what was sent before its stream failed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be spoken, and by whom."""
+
+    engine: SpeechEngine
+    request: Request
+    keep_s: float | None = None
+    """How long the engine's model stays loaded afterwards; None: as it is set."""
+
+    def submit(self, http: HttpRequest, service: Service) -> Stream:
+        """Hand it to the engine. Raises what that raises."""
+        http.scope["state"]["model"] = self.engine.spec.name
+        return service.fleet.submit(self.engine.spec.name, self.request, self.keep_s)
+
+
 async def stream_speech(
-    http: HttpRequest, service: Service, wanted: Request, format: str, framing: Framing, headers: dict[str, str]
+    http: HttpRequest, service: Service, asked: Asked, format: str, framing: Framing, headers: dict[str, str]
 ) -> Response:
     """Answer as soon as there is sound; what fails before that is raised and becomes a proper status."""
-    began, before = time.monotonic(), service.engine.health().rss_bytes
+    began, before = time.monotonic(), asked.engine.health().rss_bytes
     place = _enter(http, service)
     try:
-        place.stream = service.engine.submit(wanted)
+        place.stream = asked.submit(http, service)
         talk = Talk(place.stream, format, http.receive)
         try:
             first = await talk.read()
@@ -53,24 +70,24 @@ async def stream_speech(
         service.places.leave(place)
         raise
     headers["server-timing"] = f"first-audio;dur={(talk.first_sound - began) * 1000:.2f}"
-    return _Spoken(service, place, talk, first, framing, headers, before)
+    return _Spoken(service, asked.engine, place, talk, first, framing, headers, before)
 
 
 async def whole_speech(
-    http: HttpRequest, service: Service, wanted: Request, format: str, headers: dict[str, str]
+    http: HttpRequest, service: Service, asked: Asked, format: str, headers: dict[str, str]
 ) -> Response:
     """Answer with a complete file, sizes in its header, once all of it is spoken."""
-    before = service.engine.health().rss_bytes
+    before = asked.engine.health().rss_bytes
     place = _enter(http, service)
     try:
-        place.stream = stream = service.engine.submit(wanted)
+        place.stream = stream = asked.submit(http, service)
         watch = _close_when_gone(stream, http.receive)
         try:
             audio = await stream.acollect()
         finally:
             watch.cancel()
             stream.close()
-        report = service.spoke(audio.summary, before)
+        report = service.spoke(audio.summary, asked.engine, before)
         data = await _off_loop(lambda: encode(audio.samples, audio.sample_rate, format))
     except BaseException:
         service.places.leave(place)
@@ -160,6 +177,7 @@ class _Spoken(Response):
     def __init__(
         self,
         service: Service,
+        engine: SpeechEngine,
         place: Place,
         talk: Talk,
         first: bytes,
@@ -172,6 +190,7 @@ class _Spoken(Response):
         self.media_type = framing.content_type
         self.init_headers({"cache-control": "no-store", "x-accel-buffering": "no", **headers})
         self._service = service
+        self._engine = engine
         self._place = place
         self._talk = talk
         self._first = first
@@ -201,7 +220,7 @@ class _Spoken(Response):
             data = await self._talk.read()
         summary = self._talk.stream.summary
         if summary is not None:
-            self._service.spoke(summary, self._before)
+            self._service.spoke(summary, self._engine, self._before)
         await self._put(send, self._framing.end(self._talk.stream.request, summary), more=False)
 
     async def _put(self, send: Send, body: bytes, more: bool = True, *, audio_s: float = 0.0) -> None:

@@ -7,48 +7,48 @@ from typing import Any
 from fastapi import APIRouter
 
 from saywell.errors import Unavailable
-from saywell.server.names import OPENAI_MODELS, check_model
+from saywell.server.names import OPENAI_MODELS
 from saywell.server.routes.common import ERRORS, ServiceOf
-from saywell.server.service import Service
 
 router = APIRouter(responses={status: ERRORS[status] for status in (401, 404, 422, 503)})
 
 
-def _models(service: Service) -> list[str]:
-    return [service.engine.spec.name, *OPENAI_MODELS]
-
-
 @router.get("/v1/models")
 async def models(service: ServiceOf) -> dict[str, Any]:
-    """The loaded model first, then the names of OpenAI's that stand for it."""
-    return {"object": "list", "data": [_model(name) for name in _models(service)]}
+    """The server's own model first, then the names of OpenAI's that stand for it, then the other installed ones."""
+    health = service.fleet.health()
+    own, *others = health
+    loaded = {name: state is not None and state.loaded for name, state in health.items()}
+    names = {own: loaded[own], **dict.fromkeys(OPENAI_MODELS, loaded[own]), **{name: loaded[name] for name in others}}
+    return {"object": "list", "data": [_model(name, now) for name, now in names.items()]}
 
 
 @router.get("/v1/models/{model}")
 async def model(model: str, service: ServiceOf) -> dict[str, Any]:
-    check_model(model, service.engine.spec)
-    return _model(model)
+    state = service.fleet.health().get(service.model(model))
+    return _model(model, state is not None and state.loaded)
 
 
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "saywell"}
+def _model(name: str, loaded: bool) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "saywell", "loaded": loaded}
 
 
 @router.get("/v1/audio/models")
 async def audio_models(service: ServiceOf) -> dict[str, Any]:
-    return {"models": [{"id": name} for name in _models(service)]}
+    own, *others = service.fleet.names()
+    return {"models": [{"id": name} for name in (own, *OPENAI_MODELS, *others)]}
 
 
 @router.get("/v1/audio/voices")
 @router.get("/v1/voices", include_in_schema=False)
 async def voices(service: ServiceOf, model: str | None = None) -> dict[str, Any]:
-    """Every voice, the default first. `model`: the loaded one, or a name that stands for it."""
-    check_model(model, service.engine.spec)
-    if not service.engine.voices():  # an empty list would be believed
+    """Every voice of a model, the default first; the model is loaded if it is not. Left out: the server's own."""
+    found = (await service.load(model)).voices()
+    if not found:  # an empty list would be believed
         raise Unavailable("the voices are not known before the model is loaded; try again in a moment", retry_after=1.0)
     return {
         "voices": [
             {"id": voice.id, "name": voice.name, "language": voice.language, "description": voice.description}
-            for voice in service.engine.voices()
+            for voice in found
         ]
     }

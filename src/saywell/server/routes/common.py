@@ -8,6 +8,7 @@ from fastapi import Depends
 from pydantic import BaseModel
 from starlette.requests import Request as HttpRequest
 
+from saywell.engine import SpeechEngine
 from saywell.errors import Forbidden
 from saywell.server.service import Service
 from saywell.types import Request
@@ -68,11 +69,11 @@ AUDIO: dict[int | str, dict[str, Any]] = {
 }
 
 
-def said(service: Service, wanted: Request, ignored: list[str]) -> dict[str, str]:
+def said(engine: SpeechEngine, wanted: Request, ignored: list[str]) -> dict[str, str]:
     """Headers that name who speaks, and the fields sent that change nothing."""
-    voices = service.engine.voices()
+    voices = engine.voices()
     voice = wanted.voice or (voices[0].id if voices else "")
-    headers = {"x-saywell-model": service.engine.spec.name}
+    headers = {"x-saywell-model": engine.spec.name}
     if voice.isascii() and voice.isprintable():
         headers["x-saywell-voice"] = voice
     if ignored:

@@ -64,6 +64,7 @@ async def health(http: HttpRequest, service: ServiceOf) -> dict[str, Any]:
 
 def _details(service: Service) -> dict[str, Any]:
     uptime_s = time.monotonic() - service.started
-    return describe.health(
+    found = describe.health(
         service.engine, service.decision, service.resources(), uptime_s, service.metrics.aggregates()
     )
+    return {**found, "models": describe.models(service.fleet.health())}

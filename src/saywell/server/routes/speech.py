@@ -9,10 +9,9 @@ from starlette.responses import Response
 from saywell.errors import SaywellError
 from saywell.server.errors import renamed
 from saywell.server.framing import Bare, Events
-from saywell.server.names import check_model
 from saywell.server.routes.common import AUDIO, ServiceOf, said
 from saywell.server.schemas import SpeechBody
-from saywell.server.speech import stream_speech
+from saywell.server.speech import Asked, stream_speech
 
 router = APIRouter()
 
@@ -20,12 +19,13 @@ router = APIRouter()
 @router.post("/v1/audio/speech", response_class=Response, responses=AUDIO)
 async def speech(http: HttpRequest, body: SpeechBody, service: ServiceOf) -> Response:
     """Speak `input`. The first bytes leave as soon as there is sound; a failure after them breaks the connection."""
-    check_model(body.model, service.engine.spec)
-    wanted = body.request(body.input, service.voice(body.voice_name), service.engine.spec)
+    engine = await service.load(body.model)
+    wanted = body.request(body.input, service.voice(body.voice_name, engine), engine.spec)
+    asked = Asked(engine, wanted, body.keep_s)
     format = body.response_format or "mp3"
     framing = Events() if body.stream_format == "sse" else Bare(format)
-    headers = said(service, wanted, body.ignored(service.engine.spec))
+    headers = said(engine, wanted, body.ignored(engine.spec))
     try:
-        return await stream_speech(http, service, wanted, format, framing, headers)
+        return await stream_speech(http, service, asked, format, framing, headers)
     except SaywellError as error:
         raise renamed(error, text="input", format="response_format", timeout_s="timeout") from error
