@@ -10,46 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from paths import FINCH
+from plans import TINY, TINY_PLAN
 from saywell.engine.engine import Engine
-from saywell.plan.plan import Plan, Quantization
 from saywell.types import ModelSpec
 from tiny_ar import family as tiny_ar
-
-FINCH = Path(__file__).parent.parent / "voices" / "finch"
-"""A small checkpoint as published; in the repository, not in the sdist."""
-TINY = tiny_ar.spec("tiny", None)
-TINY_PLAN = Plan(
-    model="tiny",
-    device="cpu",
-    strategy="tiny",
-    executor="onnx",
-    compile="disabled",
-    precision="fp32",
-    convolutions="fp32",
-    quantization=Quantization(bits=0),
-    threads=1,
-    affinity=(),
-    slots=4,
-    lookahead=4,
-    queue=32,
-    first_chunk_chars=60,
-    chunk_chars=120,
-    first_frames=2,
-    chunk_frames=8,
-    max_frames=2_000,
-    max_text_chars=5_000,
-    timeout_s=30.0,
-    buffer_s=1_000.0,
-    stall_s=30.0,
-    hang_s=30.0,
-    kv_length=0,
-    memory_budget=1 << 40,
-    cache_entries=16,
-    cache_bytes=16 << 20,
-    thermal=True,
-    data_dir=Path("cache"),
-    adapt=False,  # what else runs on the machine must not decide
-)
 
 
 def pytest_configure() -> None:

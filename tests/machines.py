@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from paths import TESTS
 from saywell.commands.show import hardware_lines
 from saywell.errors import PlanError
-from saywell.machine import Hardware
+from saywell.machine import Cpu, Hardware
+from saywell.machine import Runtime as Package
 from saywell.models.base import find_spec
 from saywell.plan.plan import Plan, make_plan
 from saywell.settings import Settings
 from saywell.types import ModelSpec
 
-HERE = Path(__file__).parent / "hardware"
+HERE = TESTS / "hardware"
 MACHINES = sorted(HERE.glob("*.json"))
 MIB = 1 << 20
 
@@ -37,6 +39,12 @@ AUTOREGRESSIVE = ModelSpec(
 )  # fmt: skip
 """A model of that size which torch can drive on a GPU."""
 SPECS = (FIRST, ESPEAK, S1_MINI, AUTOREGRESSIVE)
+PLAIN = Hardware(
+    os="linux", arch="x86_64", python="3.11", product="", memory=8 << 30,
+    cpu=Cpu(model="any", vendor="", sockets=1, physical=4, logical=4, performance=4, efficiency=0),
+    runtimes={"onnxruntime": Package(version="1.25")},
+)  # fmt: skip
+"""Four cores of no name."""
 ALIKE = frozenset({"model", "data_dir", "buffer_s", "stall_s", "hang_s"})
 """Fields that say nothing about a machine."""
 

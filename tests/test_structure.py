@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from paths import ROOT
+
 SOURCE = ROOT / "src" / "saywell"
 FILES = sorted([*SOURCE.rglob("*.py"), *(ROOT / "compat").rglob("*.py")])
 
