@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import numpy as np
+import psutil
+
 from plans import TINY_PLAN
 from saywell.models import espeak
 from saywell.models.base import DecodeJob
@@ -36,7 +39,6 @@ def plan(slots: int = 2, hang_s: float = 30.0) -> Plan:
         hang_s=hang_s,
         memory_budget=1 << 32,
         adapt=True,
-        convolutions="",
     )
 
 
@@ -78,7 +80,25 @@ def run(model: EspeakModel, *sequences: Sequence, limit_s: float = 60.0) -> list
     return list(frames.values())
 
 
+def joined(frames: list[Frame]) -> Samples:
+    """All their samples."""
+    return np.concatenate([frame.data for frame in frames if frame.data is not None])
+
+
 def say(model: EspeakModel, text: str = TEXT, voice: str = DEFAULT_VOICE, speed: float = 1.0) -> Samples:
     one = sequence(model, text, voice, speed)
     (frames,) = run(model, one)
     return model.decode([DecodeJob(one, frames, True)])[0]
+
+
+def children() -> set[int]:
+    """Process ids of the speech processes."""
+    found = psutil.Process().children()
+    return {child.pid for child in found if "saywell.models.espeak.process" in child.cmdline()}
+
+
+def process_of(one: Sequence) -> int:
+    """Process id of what speaks a sequence; 0 before it has begun."""
+    frame = one.state.pieces.gi_frame
+    child = frame.f_locals.get("child") if frame is not None else None
+    return child.process.pid if child is not None else 0

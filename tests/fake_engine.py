@@ -24,7 +24,7 @@ from saywell.machine import Cpu, Hardware
 from saywell.plan.degradation import PressureReport
 from saywell.plan.plan import Plan
 from saywell.settings import Settings
-from saywell.types import AudioChunk, ModelSpec, Request, Samples, Summary, Voice
+from saywell.types import AudioChunk, ModelSpec, Request, Samples, Summary, Variant, Voice
 
 RATE = 24_000
 SPEC = ModelSpec(
@@ -33,9 +33,7 @@ SPEC = ModelSpec(
     kind="single-shot",
     sample_rate=RATE,
     frame_rate=10.0,
-    executors=("process",),
-    precisions=("fp32",),
-    weight_bytes={"fp32": 1},
+    variants=(Variant(executor="process", precision="fp32", weight_bytes=1),),
     honours=(),
     default_voice="heart",
 )
@@ -56,7 +54,6 @@ PLAN = replace(
     stall_s=20.0,
     memory_budget=1 << 30,
     adapt=True,
-    convolutions="",
 )
 HARDWARE = Hardware(
     os="linux",

@@ -2,39 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from paths import TESTS
 from saywell.commands.show import hardware_lines
 from saywell.errors import PlanError
-from saywell.machine import Cpu, Hardware
+from saywell.machine import Cpu, Hardware, detect
 from saywell.machine import Runtime as Package
 from saywell.models.base import find_spec
+from saywell.models.dual_ar.facts import variants as dual_ar
 from saywell.plan.plan import Plan, make_plan
+from saywell.plan.rules import Situation
 from saywell.settings import Settings
-from saywell.types import ModelSpec
+from saywell.types import ModelSpec, Variant
 
 HERE = TESTS / "hardware"
 MACHINES = sorted(HERE.glob("*.json"))
 MIB = 1 << 20
 
+_RUNS = {
+    "onnx": ("onnxruntime", ("cpu",)), "torch": ("torch", ("cuda", "mps", "cpu")), "openvino": ("openvino", ("cpu",)),
+    "plain": ("", ("cpu",)),
+}  # fmt: skip
+
+
+def made_up(
+    *, executors: tuple[str, ...] = ("onnx",), kv: Mapping[str, int] | None = None, **weights: int
+) -> tuple[Variant, ...]:
+    """Variants of a made-up model: every executor at every precision. `weights`, `kv`: bytes by precision."""
+    return tuple(
+        Variant(
+            executor=executor, package=_RUNS[executor][0], devices=_RUNS[executor][1], precision=precision,
+            weight_bytes=size, kv_bytes_per_frame=(kv or {}).get(precision, 0), about=f"{executor} runs it",
+        )
+        for precision, size in weights.items()
+        for executor in executors
+    )  # fmt: skip
+
+
+def only(spec: ModelSpec, *names: str) -> ModelSpec:
+    """The same model with the variants of these executors or precisions alone."""
+    kept = (variant for variant in spec.variants if {variant.executor, variant.precision} & set(names))
+    return replace(spec, variants=tuple(kept))
+
+
 FIRST = find_spec("hibari")
 ESPEAK = find_spec("espeak")
 S1_MINI = ModelSpec(
     name="s1-mini", family="dual_ar", kind="autoregressive", sample_rate=44100, frame_rate=21.533203125,
-    executors=("openvino", "onnx"), precisions=("fp32", "int8", "int4"),
-    weight_bytes={"fp32": 2833815107, "int8": 822759491, "int4": 591495235},
-    kv_bytes_per_frame={"fp32": 229376, "int8": 57344, "int4": 57344},
+    variants=tuple(
+        variant
+        for precision, size in (("fp32", 2833815107), ("int8", 822759491), ("int4", 591495235))
+        for variant in dual_ar(precision, size, {"fp32": 229376, "int8": 57344}, lambda files: True)
+    ),
     overhead_bytes=220200960, slot_bytes=4194304, max_context=8192,
-    decode_tile=4, convolutions=("bf16", "int8", "winograd", "fp32"), activation_bits=(8, 7),
-    speeds=(1.0, 1.0), clones=True,
+    decode_tile=4, speeds=(1.0, 1.0), clones=True,
 )  # fmt: skip
 """The family's own facts of a conversion with the published sizes."""
 AUTOREGRESSIVE = ModelSpec(
     name="made-up", family="made_up", kind="autoregressive", sample_rate=44100, frame_rate=21.5,
-    executors=("onnx", "torch"), precisions=("fp32", "bf16", "fp16", "int8", "int4"),
-    weight_bytes={"fp32": 3200 * MIB, "bf16": 1600 * MIB, "fp16": 1600 * MIB, "int8": 900 * MIB, "int4": 520 * MIB},
-    kv_bytes_per_frame={"fp32": 230_000, "bf16": 115_000, "fp16": 115_000, "int8": 230_000, "int4": 230_000},
+    variants=made_up(
+        fp32=3200 * MIB, bf16=1600 * MIB, fp16=1600 * MIB, int8=900 * MIB, int4=520 * MIB, executors=("onnx", "torch"),
+        kv={"fp32": 230_000, "bf16": 115_000, "fp16": 115_000, "int8": 230_000, "int4": 230_000},
+    ),
     overhead_bytes=420 * MIB, slot_bytes=24 * MIB, max_context=4096, clones=True,
 )  # fmt: skip
 """A model of that size which torch can drive on a GPU."""
@@ -47,6 +79,11 @@ PLAIN = Hardware(
 """Four cores of no name."""
 ALIKE = frozenset({"model", "data_dir", "buffer_s", "stall_s", "hang_s"})
 """Fields that say nothing about a machine."""
+
+
+def fitted(plan: Plan, spec: ModelSpec) -> Plan:
+    """A hand-made plan with the options that its executor and precision have on this machine."""
+    return replace(plan, options=Situation(detect(), spec).by_precision("cpu", plan.executor)[plan.precision].options)
 
 
 def machine(name: str) -> Hardware:

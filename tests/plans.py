@@ -15,7 +15,6 @@ TINY_PLAN = Plan(
     executor="onnx",
     compile="disabled",
     precision="fp32",
-    convolutions="fp32",
     quantization=Quantization(bits=0),
     threads=1,
     affinity=(),

@@ -274,6 +274,15 @@ def voices(
         command.run(settings, as_json=json)
 
 
+@app.command()
+def models(json: Json = False, set_: Set = None) -> None:
+    """List the installed models, and which of them a server here has loaded."""
+    with _guard():
+        from saywell.commands.installed import run
+
+        run(_settings(set_), as_json=json)
+
+
 @app.command(
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
     options_metavar="",

@@ -103,6 +103,8 @@ class Settings:
     """Whether a text that would not fit into memory is refused before it starts; yes unless set."""
     idle_unload_s: Annotated[float, Meta(ge=0, le=31_536_000)] | None = None
     """Idle seconds after which the model is unloaded, to be loaded again at the next request; 0 or nothing: never."""
+    keep_alive_s: Annotated[float, Meta(ge=0, le=31_536_000)] | None = None
+    """Seconds a model that is not the server's own stays loaded after its last request; 300 unless set."""
     cache_mb: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
     """Mebibytes of all in-memory caches together."""
     thermal: bool | None = None
@@ -144,6 +146,13 @@ class Settings:
         """Where a field's value came from."""
         return self.origins.get(name, "keyword")
 
+
+OF_ONE_MODEL = (
+    "model", "model_path", "voice", "device", "precision", "executor", "compile", "slots", "lookahead", "queue",
+    "chunk_chars", "first_chunk_chars", "max_frames", "first_frames", "chunk_frames", "cache_entries", "cache_mb",
+    "worker_python",
+)  # fmt: skip
+"""Settings that are made for the server's own model; others it serves are planned without them."""
 
 _YES, _NO = ("true", "1", "yes", "on", "y", "t"), ("false", "0", "no", "off", "n", "f")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import numbers
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,6 +125,31 @@ class Voice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One way to run a model: by what, on which devices, with which weights."""
+
+    executor: str
+    precision: str
+    devices: tuple[str, ...] = ("cpu",)
+    """Kinds of devices it runs on."""
+    package: str = ""
+    """The Python package that runs it; empty: it needs none."""
+    requires: tuple[str, ...] = ()
+    """Traits of the machine (`Hardware.traits`) and releases of packages (`onnxruntime>=1.25`) it needs, or is only
+    worth taking with."""
+    weight_bytes: int = 0
+    """Resident weights."""
+    kv_bytes_per_frame: int = 0
+    """KV cache of one sequence for each frame of context."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Choices that only the family understands, such as kernels; the plan hands them on."""
+    about: str = ""
+    """What runs it, for people."""
+    why: str = ""
+    """What speaks for these options."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """The facts about a model that planning needs; no weights. All sizes in bytes."""
 
@@ -136,15 +161,8 @@ class ModelSpec:
     """Hz; a voice may have its own."""
     frame_rate: float
     """Frames per second of audio."""
-    executors: tuple[str, ...]
-    """What can run it, best first."""
-    precisions: tuple[str, ...]
-    weight_bytes: dict[str, int]
-    """Resident weights by precision."""
-    kv_bytes_per_frame: dict[str, int] = field(default_factory=dict)
-    """KV cache of one sequence for each frame of context, by precision, with the runtimes of this interpreter."""
-    kv_bytes_elsewhere: dict[str, int] = field(default_factory=dict)
-    """The most of it with whatever runtimes another interpreter has; empty: it is the same with all."""
+    variants: tuple[Variant, ...]
+    """The ways to run it, best first: of each executor and precision the first that fits the machine is taken."""
     overhead_bytes: int = 0
     """Runtime, libraries and activations beside weights and KV cache, once per process."""
     slot_bytes: int = 0
@@ -153,10 +171,6 @@ class ModelSpec:
     """Frames of prompt and speech together; 0: no limit."""
     decode_tile: int = 1
     """Frames a decode call should be a multiple of; any other number sounds the same and costs more."""
-    convolutions: tuple[str, ...] = ()
-    """Ways the decoder's convolutions can be computed: bf16, int8, winograd, fp32. Empty: there is no choice."""
-    activation_bits: tuple[int, ...] = ()
-    """Bits that activations can have in products of int8 weights. Empty: there is no choice."""
     speeds: tuple[float, float] = (0.25, 4.0)
     """Slowest and fastest the model can speak."""
     max_threads: int = 0
@@ -171,9 +185,15 @@ class ModelSpec:
     path: Path | None = None
     """Directory of the model's files, if it has any."""
 
-    def elsewhere(self) -> ModelSpec:
-        """The facts where the model runs in another interpreter, whose packages are not known here."""
-        return replace(self, kv_bytes_per_frame=self.kv_bytes_elsewhere or self.kv_bytes_per_frame)
+    @property
+    def executors(self) -> tuple[str, ...]:
+        """What can run it, best first."""
+        return tuple(dict.fromkeys(variant.executor for variant in self.variants))
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those there are, best first."""
+        return tuple(dict.fromkeys(variant.precision for variant in self.variants))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import requests
 
+from machines import made_up
 from paths import TESTS
 from program import Program
 from saywell.errors import InvalidText, PlanError
@@ -453,8 +454,8 @@ def test_four_bits_below_six_gigabytes(run, gigabytes):
     """The example's rule and the plan's agree."""
     names = run(QUANTISATION, available_memory_gb=gigabytes, config={"quantization": "int8"}, logger=Warned())
     spec = ModelSpec(
-        name="m", family="m", kind="autoregressive", sample_rate=24_000, frame_rate=20, executors=("onnx",),
-        precisions=("fp32", "int8", "int4"), weight_bytes={"fp32": GIB, "int8": GIB // 4, "int4": GIB // 8},
+        name="m", family="m", kind="autoregressive", sample_rate=24_000, frame_rate=20,
+        variants=made_up(fp32=GIB, int8=GIB // 4, int4=GIB // 8),
     )  # fmt: skip
     hardware = Hardware.from_json((MACHINES / "i5-1334u-8gb.json").read_text())
     machine = replace(hardware, memory=gigabytes * GIB)
@@ -512,8 +513,8 @@ SHOWN = OptimalConfig(
 def test_the_profile_block():
     hardware = Hardware.from_json((MACHINES / "i5-1334u-8gb.json").read_text())
     spec = ModelSpec(
-        name="m", family="m", kind="autoregressive", sample_rate=24_000, frame_rate=20, executors=("onnx",),
-        precisions=("int8",), weight_bytes={"int8": GIB // 4},
+        name="m", family="m", kind="autoregressive", sample_rate=24_000, frame_rate=20,
+        variants=made_up(int8=GIB // 4),
     )  # fmt: skip
     assert HardwareProfile.of(hardware, make_plan(Settings(), hardware, spec)).block() == PROFILE
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from asking import LONG, ask, until
+from machines import made_up
 from plans import TINY_PLAN
 from saywell.engine import loop as loop_module
 from saywell.engine.engine import Engine
@@ -28,7 +29,7 @@ from tiny_ar import family as tiny_ar
 GIB = 1 << 30
 AT_ONCE = Timing(confirm=0.0, down=0.0, up=0.0)
 PLAN = replace(TINY_PLAN, adapt=True, threads=4, slots=4, lookahead=4, cache_entries=8, first_frames=2, chunk_frames=8)
-SPEC = replace(tiny_ar.spec("tiny", None), precisions=("fp32", "int8"), weight_bytes={"fp32": 100_000, "int8": 40_000})
+SPEC = replace(tiny_ar.spec("tiny", None), variants=made_up(fp32=100_000, int8=40_000))
 DOWN = ["chunks", "slots", "threads", "caches", "lighter", "refuse"]
 CALM, FULL, CRITICAL = 50.0, 90.0, 97.0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from machines import made_up
 from saywell.engine.launch import decide, start
 from saywell.errors import OutOfMemory
 from saywell.machine import Cpu, Hardware, Runtime
@@ -19,9 +20,10 @@ from saywell.types import ModelSpec
 
 MIB = 1 << 20
 SPEC = ModelSpec(
-    name="made-up", family="made_up", kind="autoregressive", sample_rate=24000, frame_rate=25.0, executors=("plain",),
-    precisions=("fp32", "fp16"), weight_bytes={"fp32": 100 * MIB, "fp16": 50 * MIB},
-    kv_bytes_per_frame={"fp32": 10_000, "fp16": 5_000},
+    name="made-up", family="made_up", kind="autoregressive", sample_rate=24000, frame_rate=25.0,
+    variants=made_up(
+        fp32=100 * MIB, fp16=50 * MIB, executors=("plain",), kv={"fp32": 10_000, "fp16": 5_000}
+    ),
     overhead_bytes=30 * MIB, slot_bytes=2 * MIB, max_context=1000,
 )  # fmt: skip
 CPU = Cpu(model="any", vendor="", sockets=1, physical=4, logical=4, performance=4, efficiency=0)
@@ -55,10 +57,11 @@ def test_longer_texts_never_need_less() -> None:
 
 
 def test_cache_follows_precision_and_context() -> None:
-    assert kv_bytes(SPEC, "fp32", 100_000) == 1000 * 10_000
-    assert kv_bytes(SPEC, "fp16", 100_000) == 1000 * 5_000
+    fp32, fp16 = SPEC.variants
+    assert kv_bytes(SPEC, fp32, 100_000) == 1000 * 10_000
+    assert kv_bytes(SPEC, fp16, 100_000) == 1000 * 5_000
     free = replace(SPEC, max_context=0)
-    assert kv_bytes(free, "fp32", 100) == (100 + 512 + 750) * 10_000
+    assert kv_bytes(free, fp32, 100) == (100 + 512 + 750) * 10_000
 
 
 def test_what_does_not_fit_is_refused_with_numbers() -> None:

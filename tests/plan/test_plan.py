@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from machines import AUTOREGRESSIVE, ESPEAK, FIRST, MACHINES, S1_MINI, SPECS, kept, machine, snapshot
+from machines import AUTOREGRESSIVE, ESPEAK, FIRST, MACHINES, S1_MINI, SPECS, kept, machine, only, snapshot
 from saywell.errors import PlanError
 from saywell.machine import GIB, Limits, Runtime
 from saywell.plan.degradation import steps
+from saywell.plan.memory import variant_of
 from saywell.plan.plan import Measurement, Plan, Quantization, make_plan, shown
 from saywell.plan.rules import Situation
 from saywell.settings import Settings, load_settings
@@ -21,7 +22,13 @@ SERVER, LAPTOP, CONTAINER = "xeon-vm-2cpu-24gb", "i5-1334u-8gb", "container-2cpu
 GAMER, MAC, NO_TORCH = "rtx-4090-desktop", "m1-pro-16gb-torch", "rtx-3060-without-torch"
 
 
-GIANT = replace(AUTOREGRESSIVE, weight_bytes={**AUTOREGRESSIVE.weight_bytes, "fp32": 8 << 30})
+GIANT = replace(
+    AUTOREGRESSIVE,
+    variants=tuple(
+        replace(variant, weight_bytes=8 << 30) if variant.precision == "fp32" else variant
+        for variant in AUTOREGRESSIVE.variants
+    ),
+)
 
 
 @pytest.mark.parametrize("file", MACHINES, ids=lambda file: file.stem)
@@ -67,9 +74,9 @@ def test_quota_is_rounded_down_to_at_least_one() -> None:
 
 
 def test_openvino_only_where_it_has_bf16() -> None:
-    spec = replace(AUTOREGRESSIVE, executors=("openvino", "onnx"))
+    spec = S1_MINI
     runtimes = {name: Runtime(version="1", devices=("cpu",)) for name in ("onnxruntime", "openvino")}
-    for features, executor in ((("amx_bf16", "avx2"), "openvino"), (("avx2",), "onnx")):
+    for features, executor in ((("amx_bf16", "avx2"), "openvino"), (("avx2", "avx_vnni"), "onnx")):
         base = machine(CONTAINER)
         hardware = replace(base, runtimes=runtimes, cpu=replace(base.cpu, features=features))
         assert make_plan(Settings(), hardware, spec).executor == executor
@@ -121,12 +128,12 @@ def test_a_worker_in_another_environment_may_have_torch() -> None:
 
 def test_small_memory_takes_lighter_weights() -> None:
     assert make_plan(Settings(), machine(CONTAINER), AUTOREGRESSIVE).precision == "int4"
-    no_int4 = replace(AUTOREGRESSIVE, precisions=("fp32", "int8"))
+    no_int4 = only(AUTOREGRESSIVE, "fp32", "int8")
     assert make_plan(Settings(), machine(CONTAINER), no_int4).precision == "int8"
-    tight = replace(AUTOREGRESSIVE, precisions=("fp32",))
+    tight = only(AUTOREGRESSIVE, "fp32")
     assert "by the estimate it needs" in why(make_plan(Settings(), machine(CONTAINER), tight), "precision")
     with pytest.raises(PlanError, match=r"needs more than .* smaller model") as error:
-        make_plan(Settings(), machine(CONTAINER), replace(GIANT, precisions=("fp32",)))
+        make_plan(Settings(), machine(CONTAINER), only(GIANT, "fp32"))
     assert error.value.param == "model"
 
 
@@ -139,7 +146,7 @@ def test_an_estimate_refuses_nothing_a_certainty_does() -> None:
 
 def test_slots_fit_into_the_budget() -> None:
     settings = Settings(memory_budget_mb=2000)
-    plan = make_plan(settings, machine(GAMER), replace(AUTOREGRESSIVE, executors=("onnx",)))
+    plan = make_plan(settings, machine(GAMER), only(AUTOREGRESSIVE, "onnx"))
     assert plan.slots < 4
     assert plan.precision == "int8"
     assert "memory budget" in why(plan, "slots")
@@ -214,21 +221,13 @@ def test_a_model_that_keeps_no_voices_has_no_caches_to_give_up() -> None:
         (SERVER, {"cache_entries": 10}, FIRST, "cache_entries", "has no cache of them; leave it out"),
         (SERVER, {"cache_mb": 10}, ESPEAK, "cache_mb", "has no cache of them; leave it out"),
         (CONTAINER, {"cache_mb": 4000}, AUTOREGRESSIVE, "cache_mb", "set at most"),
-        (CONTAINER, {}, replace(GIANT, precisions=("fp32",)), "model", "choose a smaller model or a machine"),
+        (CONTAINER, {}, only(GIANT, "fp32"), "model", "choose a smaller model or a machine"),
     ],
 )  # fmt: skip
 def test_impossible_wishes(name: str, wishes: dict[str, Any], spec: ModelSpec, param: str, way_out: str) -> None:
     with pytest.raises(PlanError, match=way_out) as error:
         make_plan(Settings(**wishes), machine(name), spec)
     assert error.value.param == param
-
-
-CHOICES = replace(
-    AUTOREGRESSIVE,
-    executors=("openvino", "onnx"),
-    convolutions=("bf16", "int8", "winograd", "fp32"),
-    activation_bits=(8, 7),
-)
 
 
 @pytest.mark.parametrize(
@@ -246,19 +245,27 @@ def test_products_overflow_nowhere(features: tuple[str, ...], runtimes: tuple[st
     there = {name: Runtime(version="1") for name in runtimes}
     server = machine(SERVER)
     hardware = replace(server, cpu=replace(server.cpu, features=features), runtimes=there)
-    plan = make_plan(Settings(), hardware, CHOICES)
-    assert (plan.activation_bits, f"{plan.executor} {plan.convolutions}") == (bits, way)
-    assert ("16 bits" in why(plan, "activation_bits")) == (bits == 7)
-    assert make_plan(Settings(precision="fp32"), hardware, CHOICES).convolutions == "fp32"
+    plan = make_plan(Settings(precision="int8"), hardware, S1_MINI)
+    assert (plan.options["activation_bits"], f"{plan.executor} {plan.options['convolutions']}") == (str(bits), way)
+    assert ("16 bits" in why(plan, "options")) == (bits == 7)
+    assert make_plan(Settings(precision="fp32"), hardware, S1_MINI).options["convolutions"] == "fp32"
 
 
 def test_arm_adds_products_exactly() -> None:
-    plan = make_plan(Settings(), machine("raspberry-pi-5-8gb"), CHOICES)
-    assert (plan.activation_bits, plan.convolutions) == (8, "int8")
+    plan = make_plan(Settings(), machine("raspberry-pi-5-8gb"), S1_MINI)
+    assert (plan.options["activation_bits"], plan.options["convolutions"]) == ("8", "int8")
+
+
+def test_a_cache_that_a_runtime_cannot_read_is_not_planned() -> None:
+    for release, cache in (("1.24.4", "fp32"), ("1.25.0", "int8"), ("2.0", "int8")):
+        hardware = replace(machine(SERVER), runtimes={"onnxruntime": Runtime(version=release)})
+        assert make_plan(Settings(precision="int8"), hardware, S1_MINI).options["kv_cache"] == cache
+    elsewhere = Settings(precision="int8", worker_python=Path("python"))
+    assert make_plan(elsewhere, machine(SERVER), S1_MINI).options["kv_cache"] == "fp32"
 
 
 def test_a_model_nothing_here_runs() -> None:
-    only_torch = replace(AUTOREGRESSIVE, executors=("torch",))
+    only_torch = only(AUTOREGRESSIVE, "torch")
     with pytest.raises(PlanError, match="install the Python package torch"):
         make_plan(Settings(), machine(LAPTOP), only_torch)
 
@@ -320,7 +327,7 @@ def test_caches_take_part_of_the_budget() -> None:
     plan = make_plan(Settings(), machine(LAPTOP), S1_MINI)
     rules = Situation(machine(LAPTOP), S1_MINI)
     assert plan.cache_bytes > 0
-    assert rules.need(plan.precision, plan.slots, plan.max_frames) + plan.cache_bytes <= plan.memory_budget
+    assert rules.need(variant_of(plan, S1_MINI), plan.slots, plan.max_frames) + plan.cache_bytes <= plan.memory_budget
     wished = make_plan(Settings(cache_mb=100, cache_entries=0), machine(LAPTOP), S1_MINI)
     assert (wished.cache_bytes, wished.cache_entries) == (100 << 20, 0)
     assert reason(wished, "cache_bytes")[0] == reason(wished, "cache_entries")[0] == "wish"

@@ -18,7 +18,7 @@ from saywell.plan.plan import make_plan
 from saywell.server.app import create_app
 from saywell.server.describe import configuration
 from saywell.settings import Settings
-from saywell.types import Voice
+from saywell.types import Variant, Voice
 
 pytestmark = pytest.mark.anyio
 KEY = "a-key-for-tests"
@@ -60,6 +60,7 @@ async def test_the_machine_and_the_plan():
 )
 def test_precision_and_quantisation_are_told_apart(precision, shown):
     made = FakeEngine(replace(PLAN, precision=precision, executor="onnx"))
+    made.spec = replace(SPEC, variants=(Variant(executor="onnx", precision=precision),))
     found = configuration(decision(made))
     assert (found["precision"], found["quantization"]) == shown
     assert (found["use_onnx"], found["use_torch_compile"]) == (True, False)

@@ -16,7 +16,7 @@ import onnxruntime
 from saywell.errors import InvalidText
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.plan.plan import Plan
-from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
+from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Variant, Voice
 from tiny_ar.graphs import BYTES, HIDDEN, SAMPLES, TOKENS, build
 
 RATE = 16_000
@@ -33,9 +33,7 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         kind="autoregressive",
         sample_rate=RATE,
         frame_rate=FRAME_RATE,
-        executors=("onnx",),
-        precisions=("fp32",),
-        weight_bytes={"fp32": 100_000},
+        variants=(Variant(executor="onnx", package="onnxruntime", precision="fp32", weight_bytes=100_000),),
         overhead_bytes=30_000_000,
         slot_bytes=4 * HIDDEN,
         max_context=10_000,
@@ -46,6 +44,10 @@ def spec(name: str, path: Path | None) -> ModelSpec:
 
 def load(spec: ModelSpec, plan: Plan) -> TinyModel:
     return TinyModel(spec, plan)
+
+
+def missing() -> str:
+    return ""
 
 
 @dataclass(slots=True, eq=False)

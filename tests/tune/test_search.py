@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from machines import made_up
 from saywell.errors import ModelFailure, SaywellError
 from saywell.machine import Cpu, Hardware, Runtime
 from saywell.plan import measured
@@ -22,9 +23,8 @@ from saywell.types import ModelSpec
 MIB = 1 << 20
 SPEC = ModelSpec(
     name="made-up", family="made_up", kind="autoregressive", sample_rate=24000, frame_rate=25.0,
-    executors=("onnx", "torch"), precisions=("fp32", "int8", "int4"),
-    weight_bytes={"fp32": 100 * MIB, "int8": 30 * MIB, "int4": 20 * MIB}, overhead_bytes=30 * MIB,
-    slot_bytes=2 * MIB, max_context=1000, decode_tile=4,
+    variants=made_up(fp32=100 * MIB, int8=30 * MIB, int4=20 * MIB, executors=("onnx", "torch")),
+    overhead_bytes=30 * MIB, slot_bytes=2 * MIB, max_context=1000, decode_tile=4,
 )  # fmt: skip
 MACHINE = Hardware(
     os="linux", arch="x86_64", python="3.11", product="", memory=8 << 30,
@@ -270,7 +270,7 @@ def test_another_machine_model_or_version_does_not_find_it(tmp_path: Path, monke
     less = replace(MACHINE, limits=replace(MACHINE.limits, quota=2.0))
     assert not Store(tmp_path, newer, SPEC).measurements()
     assert not Store(tmp_path, less, SPEC).measurements()
-    assert not Store(tmp_path, MACHINE, replace(SPEC, weight_bytes={"fp32": 1})).measurements()
+    assert not Store(tmp_path, MACHINE, replace(SPEC, variants=made_up(fp32=1))).measurements()
     assert not Store(tmp_path, MACHINE, SPEC, Path("/opt/other/python")).measurements()
     monkeypatch.setattr(measured, "__version__", "99")
     assert not Store(tmp_path, MACHINE, SPEC).measurements()

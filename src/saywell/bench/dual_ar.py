@@ -115,7 +115,7 @@ def measure(model: Path, data: Path, options: argparse.Namespace) -> dict[str, A
         "rates": asdict(rates),
         "precisions": rows,
     }
-    planned = {(plan.convolutions, plan.executor) for plan in plans}
+    planned = {(plan.options["convolutions"], plan.executor) for plan in plans}
     for section, wanted in (("codec", planned), ("ways", {*dual_ar_codec.variants()} - planned)):
         if section in sections:
             found[section] = dual_ar_codec.measure(model, rates, sorted(wanted))
@@ -132,7 +132,7 @@ def measure(model: Path, data: Path, options: argparse.Namespace) -> dict[str, A
 
 
 def _kinds(plans: Sequence[Plan]) -> set[str]:
-    ways = {way for way, _ in dual_ar_codec.variants()} | {plan.convolutions for plan in plans}
+    ways = {way for way, _ in dual_ar_codec.variants()} | {plan.options["convolutions"] for plan in plans}
     return {dual_ar_ceiling.arithmetic_of(way) for way in ways}
 
 

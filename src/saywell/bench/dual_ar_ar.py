@@ -13,7 +13,6 @@ import numpy.typing as npt
 import psutil
 
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.onnx.ar_files import cache_type
 from saywell.models.dual_ar.onnx.kv_cache import Prefix
 from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime, Running
 from saywell.models.dual_ar.sampling import Sampling
@@ -55,8 +54,8 @@ def load(directory: Path, precision: str, plan: Plan, slots: int, length: int) -
         Threading(threads=plan.threads, affinity=plan.affinity),
         slots=slots,
         max_len=length + 2 * _FRAMES,
-        cache=cache_type(precision),
-        activation_bits=plan.activation_bits,
+        cache="fp32" if precision == "fp32" else plan.options["kv_cache"],
+        activation_bits=int(plan.options.get("activation_bits", 8)),
     )
 
 

@@ -63,8 +63,8 @@ def ceiling(model: Path, precision: str, plan: Plan, found: Rates) -> dict[str, 
     slow_s, fast_s = (size / found.gb_per_s / 1e9 for size in (slow, fast * turns))
     frame_s = slow_s + fast_s
     multiplied_s = 2e-9 * multiplications(config) / found.gflops["fp32" if precision == "fp32" else "int8"]
-    kind = arithmetic_of(plan.convolutions)
-    gflop = arithmetic(config.codec, fewer=plan.convolutions == "winograd")
+    kind = arithmetic_of(plan.options["convolutions"])
+    gflop = arithmetic(config.codec, fewer=plan.options["convolutions"] == "winograd")
     codec = gflop / found.gflops[kind]
     many = max(frame_s / STREAMS, multiplied_s) * rate + codec
     first_s = (1 + plan.first_frames) * frame_s + plan.first_frames / rate * codec
@@ -72,7 +72,7 @@ def ceiling(model: Path, precision: str, plan: Plan, found: Rates) -> dict[str, 
     sums = {"one": frame_s * rate + codec, "streams": many, "first_s": first_s}
     return {
         "weights_mb": round((slow + fast) / 1e6),
-        "convolutions": plan.convolutions,
+        "convolutions": plan.options["convolutions"],
         "executor": plan.executor,
         "gflop_per_audio_s": round(gflop, 2),
         **{name: round(value, 4) for name, value in (parts | sums).items()},

@@ -19,7 +19,6 @@ from saywell.machine import detect
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.onnx.codec_files import Precision
 from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder, Samples, load_decoder, load_encoder
-from saywell.plan.cpu_kernels import bf16
 from saywell.runtimes.base import Threading
 
 VARIANTS = (
@@ -107,7 +106,7 @@ def encoder_row(directory: Path, threads: int) -> dict[str, Any]:
 def _runs(way: str, executor: str) -> bool:
     if executor == "openvino" and not util.find_spec("openvino"):
         return False
-    return way != "bf16" or bf16(detect())
+    return way != "bf16" or "fast-bf16" in detect().traits
 
 
 def _codes(codec: CodecConfig, frames: int) -> npt.NDArray[np.int64]:

@@ -22,7 +22,6 @@ from saywell.errors import PlanError, SaywellError
 from saywell.machine import Hardware, detect
 from saywell.machine.monitor import Resources, resources
 from saywell.models.base import DEFAULT_MODEL
-from saywell.plan import cpu_kernels
 from saywell.plan.memory import estimate, mb
 from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT, listen
 from saywell.settings import Settings, default_data_dir, default_file
@@ -185,7 +184,7 @@ def _packages(hardware: Hardware) -> Iterator[Finding]:
         yield Finding("ok", "Player", player, "to hear it at once", HELLO)
     else:
         yield Finding("missing", "Player", "none", "to hear it at once", "pip install 'saywell[play]'")
-    gains = not cpu_kernels.exact_int8(hardware) or cpu_kernels.bf16(hardware)
+    gains = "exact-int8" not in hardware.traits or "fast-bf16" in hardware.traits
     for name, package, advice, command in (
         ("AAC", "av", "for .aac files", "pip install 'saywell[aac]'"),
         ("ONNX Runtime", "onnxruntime", "every neural voice needs it", "pip install onnxruntime"),

@@ -23,8 +23,7 @@ SOURCE_STYLE = {"wish": "magenta", "measurement": "green", "rule": "dim", "press
 QUIET = {
     "model",
     "compile",
-    "activation_bits",
-    "convolutions",
+    "options",
     "quantization",
     "affinity",
     "kv_length",

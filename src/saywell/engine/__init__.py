@@ -78,6 +78,10 @@ class SpeechEngine(Protocol):
         """
         ...
 
+    def unload(self) -> None:
+        """Give the model's memory back if nothing is being spoken; the next request loads it. Does not wait for it."""
+        ...
+
     def close(self, drain_s: float = 0.0) -> None:
         """Take no more requests, let the running ones finish for at most `drain_s`, give everything back."""
         ...

@@ -250,6 +250,9 @@ class Engine:
             self._yield_to(self._look())
         return Tidied(freed=max(0, held - process_memory()), before=before, after=self._pressure())
 
+    def unload(self) -> None:
+        self.wake(self._loop.unload)
+
     def _yield_to(self, now: Resources) -> None:
         """Go down the ladder at once as far as this look pushes."""
         if self._watch is not None:

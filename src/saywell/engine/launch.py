@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +13,8 @@ from saywell.engine.engine import Engine
 from saywell.engine.stream import Stream
 from saywell.engine.worker.client import EngineClient
 from saywell.machine import Hardware, detect
-from saywell.models.base import find_spec
+from saywell.models.base import FAMILY_OF, find_spec
+from saywell.models.installed import installed
 from saywell.plan.measured import Record, Store
 from saywell.plan.memory import beside
 from saywell.plan.plan import Plan, make_plan
@@ -48,9 +50,13 @@ def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
 
 
 def facts(settings: Settings) -> ModelSpec:
-    """Of the model these wishes name, in the interpreter it is to run in. Raises what `find_spec` raises."""
-    found = find_spec(settings.model, settings.model_path, settings.voice)
-    return found if settings.worker_python is None else found.elsewhere()
+    """Of the model these wishes name: one of the program's, an installed one, or a directory. Raises what `find_spec`
+    raises."""
+    name, path = settings.model, settings.model_path
+    if name is not None and path is None and name not in FAMILY_OF and not Path(name).is_dir():
+        there = installed(settings.data_dir or default_data_dir()).get(name)
+        path = there.path if there is not None else None
+    return find_spec(name, path, settings.voice)
 
 
 def measured(settings: Settings, hardware: Hardware, spec: ModelSpec) -> Store:

@@ -140,6 +140,11 @@ class Loop:
             self._model.empty_caches()
         give_back()
 
+    def unload(self) -> None:
+        """Unload the model if nobody waits for it."""
+        if self._resident.loaded and not self.in_flight and not self._resident.preparing:
+            self._resident.unload()
+
     def _load_again(self) -> None:
         wanted = ", ".join(f"{name}={getattr(self.plan, name)}" for name in self.pending)
         _log.warning("the model is loaded again with %s", wanted)

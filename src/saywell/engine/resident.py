@@ -15,7 +15,7 @@ from saywell.models.base import Model
 from saywell.plan.plan import Plan
 from saywell.types import Request
 
-FIXED = ("executor", "precision")
+FIXED = ("executor", "precision", "options")
 """Fields of a plan that no loaded model can change: its weights lie in memory the way they say."""
 
 Loader = Callable[[Plan], Model]

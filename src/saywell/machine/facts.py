@@ -9,6 +9,10 @@ from typing import Literal
 import msgspec
 
 GIB = 1 << 30
+BF16 = frozenset({"amx_bf16", "avx512_bf16"})
+"""Instructions with which OpenVINO's bf16 is the fastest way to convolve that was measured."""
+DOT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+"""x86 instructions that add products of 8-bit numbers in 32 bits. Without them pairs are added in 16 and overflow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +134,18 @@ class Hardware:
     def contained(self) -> bool:
         """True where memory or CPU time is limited below what the machine has."""
         return self.usable_memory < self.memory or self.limits.quota is not None
+
+    @property
+    def traits(self) -> frozenset[str]:
+        """What a variant of a model may require of the machine: the features of its processor, `fast-bf16` where an
+        x86 processor multiplies bf16, `exact-int8` where sums of products of unsigned and signed 8-bit numbers come
+        out right."""
+        found = set(self.cpu.features)
+        if BF16 & found:
+            found.add("fast-bf16")
+        if self.arch != "x86_64" or DOT & found:
+            found.add("exact-int8")
+        return frozenset(found)
 
     @property
     def cpu_tier(self) -> str:

@@ -1,9 +1,10 @@
 """What every model family provides, and how one is found.
 
-A family is a folder of this room whose package has two functions::
+A family is a folder of this room whose package has these functions::
 
     spec(name: str, path: Path | None) -> ModelSpec      cheap: reads a config file at most
     load(spec: ModelSpec, plan: Plan) -> Model           maps weights, starts what it needs
+    missing() -> str                                     what has to be installed first; empty: nothing
 
 The engine calls every method of a Model but `prepare` from one thread, the one that called `load`.
 """
@@ -123,6 +124,10 @@ class Family(Protocol):
 
     def load(self, spec: ModelSpec, plan: Plan) -> Model: ...
 
+    def missing(self) -> str:
+        """What keeps all models of this family from speaking here, in a sentence; empty: nothing."""
+        ...
+
 
 def find_spec(model: str | None, path: Path | None = None, voice: str | None = None) -> ModelSpec:
     """The spec of a model: by name, or by the directory of a converted one. Raises UnknownModel naming what there is.
@@ -134,12 +139,16 @@ def find_spec(model: str | None, path: Path | None = None, voice: str | None = N
         path, model = Path(model), None
     if path is not None:
         place = Path(os.path.realpath(path))
-        return load_family(_family_in(place)).spec(model or place.name, place)
+        return load_family(family_in(place)).spec(model or place.name, place)
     name = _current(model) if model else _model_with(voice or "")
     family = FAMILY_OF.get(name)
     if family is None:
         there = ", ".join(sorted(FAMILY_OF))
-        raise UnknownModel(f"no model {name!r}; there is {there}, or the directory of a converted one", param="model")
+        raise UnknownModel(
+            f"no model {name!r}; there is {there}, an installed one (saywell models), or the directory of a converted "
+            "one",
+            param="model",
+        )
     return load_family(family).spec(name, None)
 
 
@@ -154,7 +163,7 @@ def _model_with(voice: str) -> str:
     return next((model for start, model in OTHERS_VOICE.items() if voice.lower().startswith(start)), DEFAULT_MODEL)
 
 
-def _family_in(directory: Path) -> str:
+def family_in(directory: Path) -> str:
     """The family a converted model's manifest names."""
     manifest = directory / MANIFEST
     if not directory.is_dir():

@@ -1,14 +1,14 @@
 """Turns a synthesiser that speaks a whole sequence at once into a Model: pieces of samples from a pool of threads.
 
-A family gives a function `speak(sequence) -> Iterator[Samples]`, which may be called for several sequences at the same
-time, each from one thread after the other. What it raises ends the request of that sequence alone.
+A family gives a generator `speak(sequence)` of samples, which may run for several sequences at the same time, each from
+one thread after the other. What it raises ends the request of that sequence alone; it is closed when that is over.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -30,14 +30,14 @@ AHEAD = 2
 STEP_S = 0.05
 """How long a step waits when no piece is ready, so that others can join and leave."""
 
-Speak = Callable[[Sequence], Iterator[Samples]]
+Speak = Callable[[Sequence], Generator[Samples, None, None]]
 
 
 @dataclass(slots=True, eq=False)
 class _State:
     """A sequence being spoken."""
 
-    pieces: Iterator[Samples]
+    pieces: Generator[Samples, None, None]
     made: deque[Future[Samples | None]] = field(default_factory=deque)
     """Pieces that are made, being made or asked for, in order. None as a result: there are no more."""
     asked: bool = False
@@ -49,12 +49,16 @@ class _State:
 class SingleShot:
     """The part of Model that is the same for every such family, which inherits it and adds `spec` and `voices`."""
 
-    def __init__(self, speak: Speak, plan: Plan) -> None:
+    def __init__(self, speak: Speak, plan: Plan, *, threads: Callable[[Plan], int] = lambda plan: plan.threads) -> None:
+        """`threads`: how many sequences may be spoken at the same moment."""
         self._speak = speak
         self._plan = plan
-        self._pool = _pool(plan)
+        self._threads = threads
+        self._pool = self._make_pool(plan)
         self._waiting: list[tuple[int, bool, int, Sequence, _State]] = []
         """Pieces no thread has begun, the most urgent first: a heap, of which each task of the pool takes one."""
+        self._live: set[_State] = set()
+        """Whose generators are not closed yet."""
         self._count = count()
         self._turn = Lock()
 
@@ -63,6 +67,7 @@ class SingleShot:
         for sequence in started:
             sequence.state = _State(self._speak(sequence))
             with self._turn:
+                self._live.add(sequence.state)
                 self._ask(sequence)
 
     def step(self, batch: list[Sequence]) -> list[Frame]:
@@ -81,9 +86,9 @@ class SingleShot:
     def adapt(self, plan: Plan) -> None:
         """As many pieces at once as there are threads; no memory is set aside for slots."""
         before, self._plan = self._plan, plan
-        if (plan.threads, plan.affinity) != (before.threads, before.affinity):
+        if (self._threads(plan), plan.affinity) != (self._threads(before), before.affinity):
             with self._turn:  # or a piece could be asked of a pool that takes none
-                old, self._pool = self._pool, _pool(plan)
+                old, self._pool = self._pool, self._make_pool(plan)
             old.shutdown(wait=False)  # pieces under way are still finished there
 
     def empty_caches(self) -> None:
@@ -98,9 +103,16 @@ class SingleShot:
                 state.over = True
                 for piece in state.made:
                     piece.cancel()
+                if not state.asked:  # else whoever makes the piece closes it
+                    self._pool.submit(self._end, state)
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+        for state in list(self._live):
+            self._end(state)
+
+    def _make_pool(self, plan: Plan) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads(plan), "saywell-voice", initializer=pin, initargs=(plan.affinity,))
 
     def _ask(self, sequence: Sequence) -> None:
         """Let a thread make the next piece, unless one does or enough are there. Under the lock.
@@ -120,8 +132,10 @@ class SingleShot:
         with self._turn:
             *_, sequence, state = heappop(self._waiting)
             future = state.made[-1]
-            if state.over or not future.set_running_or_notify_cancel():
-                return
+            wanted = not state.over and future.set_running_or_notify_cancel()
+        if not wanted:
+            self._end(state)
+            return
         found: Samples | None = None
         failed: BaseException | None = None
         try:
@@ -131,12 +145,19 @@ class SingleShot:
         with self._turn:
             state.asked = False
             state.over = state.over or found is None
-            if sequence.state is state:
+            released = sequence.state is not state
+            if not released:
                 self._ask(sequence)
+        if released:
+            self._end(state)
         if failed is not None:
             future.set_exception(failed)
         else:
             future.set_result(found)
+
+    def _end(self, state: _State) -> None:
+        state.pieces.close()
+        self._live.discard(state)
 
     def _frame(self, sequence: Sequence) -> Frame:
         state: _State = sequence.state
@@ -156,10 +177,6 @@ def _failure(sequence: Sequence, error: BaseException | None) -> SequenceError:
     cause.__cause__ = error  # a lack of memory is known by it
     _log.error("a voice failed", exc_info=error)
     return SequenceError(sequence, cause)
-
-
-def _pool(plan: Plan) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(plan.threads, "saywell-voice", initializer=pin, initargs=(plan.affinity,))
 
 
 def _joined(pieces: list[Samples]) -> Samples:

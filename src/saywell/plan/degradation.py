@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from saywell.plan.memory import mb
+from saywell.plan.memory import mb, variant_of
 from saywell.plan.plan import Reason, shown
 
 if TYPE_CHECKING:
@@ -43,8 +43,6 @@ class Step:
     """For people: what is given up."""
     changes: Mapping[str, Any]
     """Fields of the plan and their new values."""
-    reload: bool = False
-    """The model has to be loaded anew for it, so it waits until nothing that has begun is left unfinished."""
     bytes: int = 0
     """What going back up takes again."""
     audible: bool = False
@@ -155,19 +153,26 @@ def _lighter(plan: Plan, spec: ModelSpec) -> Step | None:
     """The next lighter precision, unless somebody asked for the one there is."""
     if any(reason.field == "precision" and reason.source == "wish" for reason in plan.reasons):
         return None
-    here = spec.weight_bytes.get(plan.precision, 0)
-    lighter = {name: size for name in spec.precisions if (size := spec.weight_bytes.get(name, 0)) < here}
+    here = variant_of(plan, spec)
+    lighter = [
+        variant
+        for variant in spec.variants
+        if variant.executor == plan.executor
+        and plan.device in variant.devices
+        and variant.weight_bytes < here.weight_bytes
+    ]
     if not lighter:
         return None
-    name = max(lighter, key=lambda each: lighter[each])
-    about = f"lighter weights, {mb(here - lighter[name])} less"
+    # Of its variants the one that is most like the present one: what the machine had for that it has for this.
+    found = max(lighter, key=lambda each: (each.weight_bytes, len(each.options.items() & plan.options.items())))
+    frees = here.weight_bytes - found.weight_bytes
+    about = f"lighter weights, {mb(frees)} less"
     return Step(
         name="lighter",
         depth=Depth.MEMORY,
         about=about,
-        changes={"precision": name},
-        reload=True,
-        bytes=here - lighter[name],
+        changes={"precision": found.precision, "options": found.options},
+        bytes=frees,
         audible=True,
     )
 

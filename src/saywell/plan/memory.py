@@ -13,7 +13,7 @@ from saywell.errors import OutOfMemory
 
 if TYPE_CHECKING:
     from saywell.plan.plan import Plan
-    from saywell.types import ModelSpec
+    from saywell.types import ModelSpec, Variant
 
 MIB = 1 << 20
 PROMPT_SECONDS = 30
@@ -65,10 +65,11 @@ def estimate(plan: Plan, spec: ModelSpec, text_chars: int, *, server: int = 0) -
     """What speaking `text_chars` characters occupies under this plan. `server`: SERVER where there is one."""
     sequences = 1 + max(0, text_chars - plan.first_chunk_chars + plan.chunk_chars - 1) // plan.chunk_chars
     held_s = min(text_chars * SECONDS_PER_CHAR, plan.buffer_s * WINDOWS)
+    variant = variant_of(plan, spec)
     return Estimate(
-        weights=spec.weight_bytes.get(plan.precision, 0),
+        weights=variant.weight_bytes,
         activations=spec.overhead_bytes,
-        kv=plan.slots * kv_bytes(spec, plan.precision, plan.max_frames),
+        kv=plan.slots * kv_bytes(spec, variant, plan.max_frames),
         slots=min(plan.slots, plan.lookahead, sequences) * spec.slot_bytes,
         buffers=int(held_s * spec.sample_rate) * SAMPLE_BYTES,
         server=server,
@@ -77,8 +78,9 @@ def estimate(plan: Plan, spec: ModelSpec, text_chars: int, *, server: int = 0) -
 
 def busy(plan: Plan, spec: ModelSpec, slots: int | None = None) -> int:
     """Bytes an engine holds under this plan: the model, and so many slots speaking; None: every one."""
-    each = per_slot_bytes(spec, plan.precision, plan.max_frames)
-    return fixed_bytes(spec, plan.precision) + (plan.slots if slots is None else slots) * each
+    variant = variant_of(plan, spec)
+    each = per_slot_bytes(spec, variant, plan.max_frames)
+    return fixed_bytes(spec, variant) + (plan.slots if slots is None else slots) * each
 
 
 def beside(plan: Plan, spec: ModelSpec, held: int, slots: int | None = None) -> int:
@@ -100,19 +102,29 @@ def check(needed: Estimate, available: int, *, loaded: bool = True) -> None:
         )
 
 
-def fixed_bytes(spec: ModelSpec, precision: str) -> int:
+def variant_of(plan: Plan, spec: ModelSpec) -> Variant:
+    """The variant of the model that a plan has chosen."""
+    return next(
+        variant
+        for variant in spec.variants
+        if (variant.executor, variant.precision, variant.options) == (plan.executor, plan.precision, plan.options)
+        and plan.device in variant.devices
+    )
+
+
+def fixed_bytes(spec: ModelSpec, variant: Variant) -> int:
     """Bytes a loaded model needs before the first slot."""
-    return spec.weight_bytes.get(precision, 0) + spec.overhead_bytes
+    return variant.weight_bytes + spec.overhead_bytes
 
 
-def per_slot_bytes(spec: ModelSpec, precision: str, max_frames: int) -> int:
+def per_slot_bytes(spec: ModelSpec, variant: Variant, max_frames: int) -> int:
     """Bytes each slot adds."""
-    return spec.slot_bytes + kv_bytes(spec, precision, max_frames)
+    return spec.slot_bytes + kv_bytes(spec, variant, max_frames)
 
 
-def kv_bytes(spec: ModelSpec, precision: str, max_frames: int) -> int:
+def kv_bytes(spec: ModelSpec, variant: Variant, max_frames: int) -> int:
     """KV cache of one slot when it is full."""
-    return spec.kv_bytes_per_frame.get(precision, 0) * context(spec, max_frames)
+    return variant.kv_bytes_per_frame * context(spec, max_frames)
 
 
 def context(spec: ModelSpec, max_frames: int) -> int:

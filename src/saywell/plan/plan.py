@@ -6,21 +6,20 @@ Pure functions; nothing here looks at the machine. Nothing else in the program d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from saywell.errors import PlanError
-from saywell.plan import cpu_kernels, memory, validation
-from saywell.plan.cpu_kernels import Decided
+from saywell.plan import memory, validation
 from saywell.plan.memory import MIB, mb
-from saywell.plan.rules import SMALL_MEMORY, Situation
+from saywell.plan.rules import SMALL_MEMORY, Decided, Situation
 from saywell.settings import default_data_dir
 
 if TYPE_CHECKING:
     from saywell.machine import Hardware
     from saywell.settings import Settings
-    from saywell.types import ModelSpec
+    from saywell.types import ModelSpec, Variant
 
 T = TypeVar("T")
 Device = Literal["cpu", "cuda", "mps"]
@@ -73,10 +72,8 @@ class Plan:
     compile: Compile
     """How the torch executor compiles; others have nothing to compile."""
     precision: str
-    activation_bits: int = 8
-    """Of activations multiplied with int8 weights; 8 where the model leaves no choice."""
-    convolutions: str = ""
-    """How the decoder's convolutions are computed; empty where the model leaves no choice."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Choices that only the model's family understands, such as kernels."""
     quantization: Quantization
     threads: int
     """Arithmetic threads of one engine."""
@@ -165,17 +162,12 @@ class _Decision:
         budget = self.memory_budget(device)
         lengths = self.lengths(device)
         frames = lengths["max_frames"]
-        precision = take(
-            "precision",
-            rules.precision(device, budget, frames),
-            lambda name: validation.check_precision(rules, name, device, budget, frames, set(self.settings.wishes())),
-        )
-        self.doubt(rules.need(precision, 1, frames), budget)
-        caches = self.cache_bytes(device, budget - rules.need(precision, 1, frames))
-        slots = self.slots(device, executor, precision, budget - caches, frames)
+        variant = self.variant(device, executor, budget, frames)
+        caches = self.cache_bytes(device, budget - rules.need(variant, 1, frames))
+        slots = self.slots(device, variant, budget - caches, frames)
         affinity = take("affinity", rules.affinity(), lambda cpus: validation.check_affinity(rules, cpus))
         kv_length = (memory.context(spec, frames), "a reference, the text and the frames of one chunk")
-        if not spec.kv_bytes_per_frame:
+        if not variant.kv_bytes_per_frame:
             kv_length = (0, "this model keeps no keys and values")
         return Plan(
             model=model,
@@ -190,10 +182,9 @@ class _Decision:
                     lambda way: validation.check_compile(rules, way, executor),
                 ),
             ),
-            precision=precision,
-            activation_bits=fact("activation_bits", *cpu_kernels.activation_bits(rules.hardware, spec)),
-            convolutions=fact("convolutions", *cpu_kernels.convolutions(rules.hardware, spec, executor, precision)),
-            quantization=fact("quantization", *self.quantization(precision)),
+            precision=variant.precision,
+            options=fact("options", variant.options, variant.why if variant.options else "this model leaves no choice"),
+            quantization=fact("quantization", *self.quantization(variant.precision)),
             threads=self.threads(device, executor, affinity),
             affinity=affinity,
             slots=slots,
@@ -217,12 +208,21 @@ class _Decision:
             reasons=tuple(sorted(self.reasons, key=lambda reason: _ORDER[reason.field])),
         )
 
-    def doubt(self, need: int, budget: int) -> None:
-        """Say of the precision that it may not fit: an estimate refuses nothing."""
+    def variant(self, device: str, executor: str, budget: int, max_frames: int) -> Variant:
+        """The best of the precision that is chosen. That it may not fit is said: an estimate refuses nothing."""
+        rules = self.rules
+        there, have = rules.by_precision(device, executor), rules.device_memory(device)
+
+        def check(name: str) -> None:
+            validation.check_precision(rules, name, there, budget, have, max_frames, set(self.settings.wishes()))
+
+        precision = self.take("precision", rules.precision(device, executor, budget, max_frames), check)
+        need = rules.need(there[precision], 1, max_frames)
         if need > budget:
             noted = self.reasons.pop()
             doubt = f"by the estimate it needs {mb(need)} where {mb(budget)} are planned for"
             self.reasons.append(replace(noted, why=f"{noted.why}; {doubt}"))
+        return there[precision]
 
     def lengths(self, device: str) -> dict[str, Any]:
         """Of texts, their chunks, and the pieces of sound."""
@@ -329,17 +329,17 @@ class _Decision:
             "memory_budget", wish * MIB, f"asked for by {self.settings.origin('memory_budget_mb')}", "wish"
         )
 
-    def slots(self, device: str, executor: str, precision: str, budget: int, max_frames: int) -> int:
-        each = max(1, memory.per_slot_bytes(self.spec, precision, max_frames))
-        fit = max(1, (budget - memory.fixed_bytes(self.spec, precision)) // each)
+    def slots(self, device: str, variant: Variant, budget: int, max_frames: int) -> int:
+        each = max(1, memory.per_slot_bytes(self.spec, variant, max_frames))
+        fit = max(1, (budget - memory.fixed_bytes(self.spec, variant)) // each)
 
         def check(wish: int) -> None:
             if wish > fit:
-                need = self.rules.need(precision, wish, max_frames)
+                need = self.rules.need(variant, wish, max_frames)
                 message = f"slots={wish} need {mb(need)} and {mb(budget)} is there beside the caches; set at most {fit}"
                 raise PlanError(message, param="slots")
 
-        return self.take("slots", self.rules.slots(device, executor, fit), check)
+        return self.take("slots", self.rules.slots(device, variant.executor, fit), check)
 
 
 _ORDER = {item.name: place for place, item in enumerate(fields(Plan))}
@@ -358,6 +358,8 @@ def shown(name: str, value: object) -> str:
         return mb(value)
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={each}" for key, each in value.items()) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value) or "none"

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from saywell.machine.tier import fanless
-from saywell.plan import cpu_kernels, defaults, memory
-from saywell.plan.cpu_kernels import Decided
+from saywell.plan import defaults, memory
 from saywell.plan.memory import MIB, mb
 
 if TYPE_CHECKING:
     from saywell.machine import Gpu, Hardware
     from saywell.plan.defaults import Prior
-    from saywell.types import ModelSpec
+    from saywell.types import ModelSpec, Variant
 
-
+T = TypeVar("T")
+Decided = tuple[T, str]
+"""A value and why."""
 GIB = 1 << 30
 SMALL_MEMORY = 6 * GIB
 """Below this, four-bit weights where a model has them."""
@@ -27,16 +30,6 @@ MAX_BATCH = {"cpu": 8, "mps": 8, "cuda": 16}
 MANY_SLOW = 2
 """Efficiency cores for each performance core from which on they do more together."""
 OLDEST_CUDA = (7, 0)
-RUNTIME_OF = {"onnx": "onnxruntime", "torch": "torch", "openvino": "openvino"}
-"""Executor → package; an executor not named here needs none."""
-DEVICES_OF = {"torch": ("cuda", "mps", "cpu")}
-"""Executor → devices it drives; others run on the CPU."""
-EXECUTOR_WHY = {
-    "process": "eSpeak NG, each utterance in a process of its own",
-    "onnx": "ONNX Runtime: fast on every CPU, and small",
-    "openvino": "convolutions by OpenVINO, which passes over memory less often; the rest by ONNX Runtime",
-    "torch": "PyTorch is what drives this model here",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,34 +59,55 @@ class Situation:
         if not self.has(device):
             nvidia = self.hardware.gpu_note or "this machine has no NVIDIA GPU"
             return nvidia if device == "cuda" else "this machine has no Apple GPU"
-        if not any(device in DEVICES_OF.get(name, ()) for name in self.spec.executors):
+        drive = [variant for variant in self.spec.variants if device in variant.devices]
+        if not drive:
             return f"{self.spec.name} has no executor for it (it has {', '.join(self.spec.executors)})"
-        if not self.installed("torch", device):
-            return f"the torch package for {device} is not installed (pip install 'saywell[torch]')"
+        if not any(self.installed(variant, device) for variant in drive):
+            package = drive[0].package
+            return f"the {package} package for {device} is not installed (pip install 'saywell[{package}]')"
         if device == "cuda" and self.gpu and self.gpu.capability < OLDEST_CUDA:
             return f"its compute capability {dotted(self.gpu)} is below {OLDEST_CUDA[0]}.{OLDEST_CUDA[1]}"
-        need, have = memory.fixed_bytes(self.spec, self.lightest()) * 5 // 4, self.device_memory(device)
+        lightest = min(self.variants(device) or drive, key=lambda variant: variant.weight_bytes)
+        need, have = memory.fixed_bytes(self.spec, lightest) * 5 // 4, self.device_memory(device)
         return "" if need <= have else f"the model needs {mb(need)} and it has {mb(have)}"
 
     def device_memory(self, device: str) -> int:
         return self.gpu.memory if device == "cuda" and self.gpu else self.hardware.usable_memory
 
+    def variants(self, device: str, executor: str = "") -> list[Variant]:
+        """The ways to run the model on a device that this machine has all for, best first."""
+        return [
+            variant
+            for variant in self.spec.variants
+            if device in variant.devices
+            and executor in ("", variant.executor)
+            and self.installed(variant, device)
+            and all(map(self.meets, variant.requires))
+        ]
+
     def executors(self, device: str) -> list[str]:
         """Those that run the model on a device and are installed, the model's favourite first."""
-        runs = [name for name in self.spec.executors if device in DEVICES_OF.get(name, ("cpu",))]
-        return [name for name in runs if self.installed(name, device)]
+        return list(dict.fromkeys(variant.executor for variant in self.variants(device)))
 
-    def installed(self, executor: str, device: str) -> bool:
-        package = RUNTIME_OF.get(executor)
-        if package is None or self.foreign:
+    def installed(self, variant: Variant, device: str) -> bool:
+        """Whether the package that runs a variant is there, built for a device."""
+        if not variant.package or self.foreign:
             return True  # another interpreter's packages are not known here; its worker says so if one is missing
-        runtime = self.hardware.runtimes.get(package)
+        runtime = self.hardware.runtimes.get(variant.package)
         return runtime is not None and (device == "cpu" or device in runtime.devices)
 
-    def missing(self, executors: tuple[str, ...] = ()) -> str:
-        """Which packages to install so that the executors (all of the model's) can run."""
-        names = executors or self.spec.executors
-        packages = [RUNTIME_OF[name] for name in names if name in RUNTIME_OF and not self.installed(name, "cpu")]
+    def meets(self, required: str) -> bool:
+        """Whether this machine has a trait, or this interpreter the release of a package."""
+        package, newer, release = required.partition(">=")
+        if not newer:
+            return required in self.hardware.traits
+        runtime = None if self.foreign else self.hardware.runtimes.get(package)
+        return runtime is not None and _release(runtime.version) >= _release(release)
+
+    def missing(self, executor: str = "") -> str:
+        """Which packages to install so that an executor (any of the model's) can run."""
+        wanted = [each for each in self.spec.variants if executor in ("", each.executor) and "cpu" in each.devices]
+        packages = list(dict.fromkeys(each.package for each in wanted if not self.installed(each, "cpu")))
         for package in packages:
             if why := self.hardware.damaged.get(package):
                 return f"the Python package {package} is damaged ({why}): pip install --force-reinstall {package}"
@@ -108,18 +122,21 @@ class Situation:
         """A processor of which little is to be expected for long."""
         return defaults.power(self.hardware) == defaults.SMALL
 
-    def least(self, precision: str, max_frames: int) -> int:
+    def least(self, variant: Variant, max_frames: int) -> int:
         """Bytes without which it is certain not to run: weights and one slot. What is beside them is an estimate."""
-        return self.need(precision, 1, max_frames) - self.spec.overhead_bytes
+        return self.need(variant, 1, max_frames) - self.spec.overhead_bytes
 
-    def need(self, precision: str, slots: int, max_frames: int) -> int:
+    def need(self, variant: Variant, slots: int, max_frames: int) -> int:
         """Bytes with so many slots."""
-        each = memory.per_slot_bytes(self.spec, precision, max_frames)
-        return memory.fixed_bytes(self.spec, precision) + slots * each
+        each = memory.per_slot_bytes(self.spec, variant, max_frames)
+        return memory.fixed_bytes(self.spec, variant) + slots * each
 
-    def lightest(self) -> str:
-        """The precision with the smallest weights."""
-        return min(self.spec.precisions, key=lambda name: self.spec.weight_bytes.get(name, 0))
+    def by_precision(self, device: str, executor: str) -> dict[str, Variant]:
+        """The best variant of each precision, the model's favourite precision first."""
+        found: dict[str, Variant] = {}
+        for variant in self.variants(device, executor):
+            found.setdefault(variant.precision, variant)
+        return found
 
     # -- where and by what
 
@@ -139,10 +156,8 @@ class Situation:
         return f"the GPU of the {self.hardware.cpu.model}"
 
     def executor(self, device: str) -> Decided[str]:
-        there = self.executors(device)
-        if "openvino" in there and not cpu_kernels.openvino_gains(self.hardware, self.spec):
-            there = [name for name in there if name != "openvino"] or there
-        return there[0], EXECUTOR_WHY.get(there[0], "the model's first choice")
+        best = self.variants(device)[0]
+        return best.executor, best.about or "the model's first choice"
 
     def strategy(self, device: str, executor: str) -> Decided[str]:
         how = {"cuda": "everything on the GPU", "mps": "the GPU of the Mac"}.get(device, f"{executor} on the CPU")
@@ -175,18 +190,18 @@ class Situation:
             return total * 2 // 3, f"two thirds of the {mb(total)}: Metal lets one program keep little more"
         return budget, why
 
-    def precision(self, device: str, budget: int, max_frames: int) -> Decided[str]:
-        fitting = [name for name in self.spec.precisions if self.need(name, 1, max_frames) <= budget]
+    def precision(self, device: str, executor: str, budget: int, max_frames: int) -> Decided[str]:
+        there = self.by_precision(device, executor)
+        fitting = [name for name, variant in there.items() if self.need(variant, 1, max_frames) <= budget]
         if not fitting:
-            return self.lightest(), "the lightest there is"
+            return lightest(there), "the lightest there is"
         if device != "cuda":
             most = self.prior.model
-            fitting = [name for name in fitting if self.spec.weight_bytes.get(name, 0) <= most] or fitting
+            fitting = [name for name in fitting if there[name].weight_bytes <= most] or fitting
         for name, why in self._preferred(device):
             if name in fitting:
                 return name, why
-        only = len(self.spec.precisions) == 1
-        return fitting[0], "the only one there is" if only else "the model's best that fits"
+        return fitting[0], "the only one there is" if len(there) == 1 else "the model's best that fits"
 
     def _preferred(self, device: str) -> list[Decided[str]]:
         if device == "cuda" and self.gpu:
@@ -347,6 +362,15 @@ class Situation:
         tiles = round(wanted) if tile == 1 else 2 ** round(math.log2(wanted))
         heard = f"{tiles * tile / self.spec.frame_rate:.2g} s of sound for {what}"
         return tiles * tile, heard if tile == 1 else f"{heard}, in tiles of {tile} frames as the decoder likes it"
+
+
+def lightest(variants: Mapping[str, Variant]) -> str:
+    """The precision with the smallest weights."""
+    return min(variants, key=lambda name: variants[name].weight_bytes)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
 def dotted(gpu: Gpu) -> str:

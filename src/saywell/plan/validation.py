@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from saywell.errors import PlanError
 from saywell.plan.memory import MIB, mb
+from saywell.plan.rules import lightest
 
 if TYPE_CHECKING:
     from saywell.plan.rules import Situation
+    from saywell.types import Variant
 
 
 def check_device(rules: Situation, device: str) -> None:
@@ -25,29 +27,34 @@ def check_executor(rules: Situation, name: str, device: str) -> None:
         there = ", ".join(rules.spec.executors)
         raise PlanError(f"{rules.spec.name} has no executor {name!r}; it has {there}", param="executor")
     if name not in rules.executors(device):
-        out = rules.missing((name,)) or "choose another device or executor"
+        out = rules.missing(name) or "choose another device or executor"
         raise PlanError(f"executor={name} does not run on {device} here; {out}", param="executor")
 
 
 def check_precision(
-    rules: Situation, name: str, device: str, budget: int, max_frames: int, wishes: Collection[str]
+    rules: Situation,
+    name: str,
+    there: Mapping[str, Variant],
+    budget: int,
+    have: int,
+    max_frames: int,
+    wishes: Collection[str],
 ) -> None:
-    """`wishes`: the settings that are set; the last of them that plays a part is named."""
+    """`there`: the variant of each precision that the device and the executor have. `have`: bytes of the device.
+    `wishes`: the settings that are set; the last of them that plays a part is named."""
     model = rules.spec.name
-    if name not in rules.spec.precisions:
-        there = ", ".join(rules.spec.precisions)
-        raise PlanError(f"{model} has no precision {name!r}; it has {there}", param="precision")
-    lightest = rules.lightest()
-    lighter = "" if name == lightest else f"set precision={lightest}, or "
+    if name not in there:
+        raise PlanError(f"{model} has no precision {name!r}; it has {', '.join(there)}", param="precision")
+    lighter = "" if name == lightest(there) else f"set precision={lightest(there)}, or "
     if "memory_budget_mb" in wishes:
-        need = rules.need(name, 1, max_frames)
+        need = rules.need(there[name], 1, max_frames)
         if need > budget:
             message = f"{model} at {name} needs about {mb(need)} and memory_budget_mb allows {mb(budget)}"
             out = f"{lighter}set memory_budget_mb={-(-need // MIB)}, or leave it out"
             raise PlanError(f"{message}; {out}", param="precision" if "precision" in wishes else "memory_budget_mb")
         return
     # Without such a wish only what is certain refuses: what is beside the weights is an estimate, and may be wrong.
-    need, have = rules.least(name, max_frames), rules.device_memory(device)
+    need = rules.least(there[name], max_frames)
     if need > have:
         message = f"{model} at {name} needs more than {mb(need)} and there are {mb(have)}"
         out = f"{lighter}choose a smaller model or a machine with more memory"

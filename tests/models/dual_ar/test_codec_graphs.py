@@ -25,7 +25,6 @@ from saywell.models.dual_ar.graphs.layers import sine_squared
 from saywell.models.dual_ar.onnx import runtime_codec
 from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder, CodecEncoder, load_decoder, load_encoder
 from saywell.models.dual_ar.torch.codec_nets import Codec
-from saywell.plan.cpu_kernels import exact_int8
 from saywell.runtimes.base import Threading
 from saywell.runtimes.onnx import Graph, GraphError
 
@@ -34,7 +33,7 @@ THREADING = Threading(threads=2)
 VARIANTS = ("fp32 onnx", "int8 onnx", "winograd onnx", "fp32 openvino", "winograd openvino", "bf16 openvino")
 needs_openvino = pytest.mark.skipif(util.find_spec("openvino") is None, reason="needs the openvino extra")
 needs_exact_int8 = pytest.mark.skipif(
-    not exact_int8(detect()),
+    "exact-int8" not in detect().traits,
     reason="without VNNI int8 products overflow; the plan takes winograd there",
 )
 variants = pytest.mark.parametrize(

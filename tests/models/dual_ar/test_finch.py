@@ -23,6 +23,7 @@ from rapidfuzz.distance import Levenshtein
 
 from benchmarks.spectra import nearest, spectrum, voice_print
 from conversion import convert_here
+from machines import fitted
 from paths import FINCH
 from plans import TINY_PLAN
 from saywell.audio.decode import decode_file
@@ -79,7 +80,7 @@ def start(converted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         if key not in made:
             spec = find_spec(None, path)
             plan = replace(TINY_PLAN, data_dir=voices, slots=8, timeout_s=300.0, stall_s=300.0, **fields)
-            plan = replace(plan, kv_length=memory.context(spec, plan.max_frames))
+            plan = fitted(replace(plan, kv_length=memory.context(spec, plan.max_frames)), spec)
             made[key] = Engine(spec, plan)
             made[key].start()
         return made[key]

@@ -15,6 +15,7 @@ import torch
 
 from babble import babble
 from conversion import convert_here
+from machines import fitted
 from plans import TINY_PLAN
 from saywell.engine.engine import Engine
 from saywell.engine.launch import decide
@@ -59,7 +60,7 @@ def start(converted: Path, tmp_path: Path) -> Iterator[Start]:
 
     def _start(**fields: object) -> Engine:
         spec = find_spec(None, converted)
-        plan = replace(TINY_PLAN, data_dir=tmp_path, first_frames=4, chunk_frames=8, **fields)
+        plan = fitted(replace(TINY_PLAN, data_dir=tmp_path, first_frames=4, chunk_frames=8, **fields), spec)
         plan = replace(plan, kv_length=memory.context(spec, plan.max_frames))
         engine = Engine(spec, plan)
         made.append(engine)
@@ -236,7 +237,7 @@ def test_a_prompt_longer_than_planned_is_at_fault_and_not_the_draw(
 ) -> None:
     spec, text = find_spec(None, converted), "a " * 130
     plan = replace(TINY_PLAN, data_dir=tmp_path, slots=1, lookahead=1, first_frames=4, kv_length=len(text) // 2 + 24)
-    engine = Engine(spec, plan)
+    engine = Engine(spec, fitted(plan, spec))
     engine.start()
 
     def ends() -> set[str]:
@@ -271,22 +272,16 @@ def test_guard_sees_loops_and_runaways() -> None:
     assert ends.index("length") == runaway.limit - 1 < 200
 
 
-@pytest.mark.parametrize(("release", "cache"), [("1.24.4", "fp32"), ("1.25.0", "int8"), ("1.31.1", "int8")])
-def test_an_older_runtime_keeps_its_cache_in_fp32(monkeypatch: pytest.MonkeyPatch, release: str, cache: str) -> None:
-    monkeypatch.setattr(ar_files, "version", lambda _: release)
-    assert (ar_files.cache_type("int8"), ar_files.cache_type("fp32")) == (cache, "fp32")
-
-
-def test_another_interpreter_may_have_an_older_runtime(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ar_files, "version", lambda _: "1.25.0")
+def test_another_interpreter_may_have_an_older_runtime(converted: Path) -> None:
     here, there = (
         decide(Settings(model_path=converted, precision="int8", worker_python=python))
         for python in (None, Path("/opt/other/bin/python"))
     )
-    of = {"fp32": 4 * here.spec.kv_bytes_per_frame["int8"], "int8": here.spec.kv_bytes_per_frame["int8"]}
-    assert here.spec.kv_bytes_per_frame == of
-    assert there.spec.kv_bytes_per_frame == dict.fromkeys(of, of["fp32"])
-    kept = [memory.kv_bytes(each.spec, "int8", each.plan.max_frames) for each in (here, there)]
+    assert [each.plan.options["kv_cache"] for each in (here, there)] == ["int8", "fp32"]
+    kept = [
+        memory.kv_bytes(each.spec, memory.variant_of(each.plan, each.spec), each.plan.max_frames)
+        for each in (here, there)
+    ]
     assert kept[1] == 4 * kept[0]
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from babble import babble
 from conversion import convert_here, write_down
+from machines import made_up
 from saywell.audio.recording import prepare
 from saywell.errors import InvalidRequest, ModelFailure, OutOfMemory, UnknownVoice
 from saywell.models.dual_ar import speakers
@@ -49,8 +50,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def spec(path: Path | None) -> ModelSpec:
     return ModelSpec(
-        name="tiny", family="dual_ar", kind="autoregressive", sample_rate=44100, frame_rate=21.5, executors=("onnx",),
-        precisions=("fp32",), weight_bytes={"fp32": 1}, clones=True, default_voice=DEFAULT, path=path,
+        name="tiny", family="dual_ar", kind="autoregressive", sample_rate=44100, frame_rate=21.5,
+        variants=made_up(fp32=1), clones=True, default_voice=DEFAULT, path=path,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from asr import pitch
-from espeak_rig import LONG, TEXT, load, plan, run, say, sequence
+from espeak_rig import LONG, TEXT, children, joined, load, plan, run, say, sequence
 from saywell.errors import InvalidText, MissingDependency
 from saywell.models import espeak
 from saywell.models.base import DecodeJob, SequenceError
@@ -99,7 +99,7 @@ def test_side_by_side_equals_alone(model: EspeakModel) -> None:
     alone = [say(model, text, voice) for text, voice in asked]
     sequences = [sequence(model, text, voice) for text, voice in asked]  # more of them than there are children
     for frames, samples in zip(run(model, *sequences), alone, strict=True):
-        np.testing.assert_array_equal(np.concatenate([frame.data for frame in frames]), samples)
+        np.testing.assert_array_equal(joined(frames), samples)
 
 
 def test_pieces(model: EspeakModel) -> None:
@@ -141,9 +141,9 @@ def test_espeak_takes_no_commands(model: EspeakModel, plain: str, hostile: str) 
 )
 @pytest.mark.parametrize("voice", ["espeak:en-us", "espeak:de"])
 def test_hostile_text_is_spoken(model: EspeakModel, text: str, voice: str) -> None:
-    before = set(model.pids())
+    before = children()
     assert len(say(model, text, voice)) > 100
-    assert before <= set(model.pids())
+    assert before <= children()
 
 
 def test_ten_thousand_characters_without_a_space(model: EspeakModel) -> None:
@@ -159,7 +159,7 @@ def test_unspeakable_text_is_refused(model: EspeakModel, text: str) -> None:
 
 
 def test_without_espeak(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("saywell.models.espeak.model._ask", lambda _pool: [])
+    monkeypatch.setattr(EspeakModel, "_list_voices", lambda _: [])
     with pytest.raises(MissingDependency, match=r"saywell\[espeak\]"):
         espeak.load(espeak.spec("espeak", None), plan())
 

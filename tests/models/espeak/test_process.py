@@ -15,26 +15,25 @@ import numpy as np
 import psutil
 import pytest
 
-from espeak_rig import LONG, TEXT, load, run, say, sequence
+from espeak_rig import LONG, TEXT, children, joined, load, process_of, run, say, sequence
 from paths import TESTS
 from saywell.errors import ModelFailure
 from saywell.models.base import SequenceError
-from saywell.models.espeak import pool
+from saywell.models.espeak import children as children_module
+from saywell.models.espeak.children import Child
 from saywell.models.espeak.model import EspeakModel
-from saywell.models.espeak.pool import Child
 from saywell.types import Frame, Sequence
 
 VOICES = ("espeak:en-us", "espeak:en-gb", "espeak:de")
 PARENT = """
 import sys, time
-from espeak_rig import LONG, load, sequence
+from espeak_rig import LONG, children, load, sequence
 model = load(slots=2)
 both = [sequence(model, LONG) for _ in range(2)]
 model.prefill(both)
-while any(one.state.child is None for one in both):
+while len(children()) < 2:
     time.sleep(0.01)
-    model.prefill([])  # starts what waits for a child; reads nothing, so the first cannot end meanwhile
-print(*model.pids(), flush=True)
+print(*children(), flush=True)
 while sys.argv[1] == "busy":
     model.step(both)
 sys.stdin.read()
@@ -45,15 +44,14 @@ sys.stdin.read()
 def model() -> Iterator[EspeakModel]:
     made = load(slots=2)
     yield made
-    pids = made.pids()
     made.close()
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    until(lambda: not children())
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine is no reason to kill a child."""
-    monkeypatch.setattr(pool, "STOP_S", 10.0)
+    monkeypatch.setattr(children_module, "STOP_S", 10.0)
 
 
 def until(condition: Callable[[], object], limit_s: float = 5.0) -> float:
@@ -83,8 +81,8 @@ def test_two_hundred_cancels_leave_nothing(model: EspeakModel, patient: None) ->
     texts = (TEXT, LONG, "Hello.", "你好")
     expected = say(model)
     run(model, sequence(model), sequence(model))
-    until(lambda: len(model.pids()) == 2)
-    before, files, children = set(model.pids()), open_files(), psutil.Process().children()
+    before, files = children(), open_files()
+    assert len(before) == 2
     for _ in range(200):
         batch = [sequence(model, draw.choice(texts), draw.choice(VOICES)) for _ in range(2)]
         model.prefill(batch)
@@ -102,17 +100,16 @@ def test_two_hundred_cancels_leave_nothing(model: EspeakModel, patient: None) ->
         for one in batch:
             model.release(one)
     np.testing.assert_array_equal(say(model), expected)
-    assert set(model.pids()) == before  # none had to be killed
-    assert open_files() == files
-    assert psutil.Process().children() == children
+    until(lambda: open_files() == files)
+    assert children() == before  # none had to be killed
 
 
 def test_a_cancelled_child_is_soon_free(model: EspeakModel, patient: None) -> None:
     first, second = begin(model), begin(model)
-    pids = model.pids()
+    before = children()
     model.release(first)
     third = begin(model, TEXT, "espeak:de")
-    assert model.pids() == pids
+    assert children() == before
     for one in (second, third):
         model.release(one)
 
@@ -128,11 +125,11 @@ def test_release_before_prefill_and_before_a_child(model: EspeakModel) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_killed_child_fails_only_its_sequence(model: EspeakModel) -> None:
-    expected = [frame.data for frame in run(model, sequence(model))[0]]
+    expected = joined(run(model, sequence(model))[0])
     victim = begin(model)
     other = sequence(model)
     model.prefill([other])
-    os.kill(victim.state.child.process.pid, signal.SIGKILL)
+    os.kill(process_of(victim), signal.SIGKILL)
     frames: list[Frame] = []
     failures = []
     batch = [victim, other]
@@ -147,14 +144,14 @@ def test_a_killed_child_fails_only_its_sequence(model: EspeakModel) -> None:
     assert [failure.sequence for failure in failures] == [victim]
     assert isinstance(failures[0].cause, ModelFailure)
     assert "signal 9" in str(failures[0])
-    np.testing.assert_array_equal(np.concatenate([frame.data for frame in frames]), np.concatenate(expected))
+    np.testing.assert_array_equal(joined(frames), expected)
     assert len(say(model)) > 1000
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_child_killed_while_idle_costs_nobody_anything(model: EspeakModel) -> None:
     expected = say(model)
-    for pid in model.pids():
+    for pid in children():
         os.kill(pid, signal.SIGKILL)
         psutil.Process(pid).wait(5) if psutil.pid_exists(pid) else None
     np.testing.assert_array_equal(say(model), expected)
@@ -163,12 +160,12 @@ def test_a_child_killed_while_idle_costs_nobody_anything(model: EspeakModel) -> 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_child_that_does_not_stop_is_replaced(model: EspeakModel) -> None:
     one = begin(model)
-    pid = one.state.child.process.pid
+    pid = process_of(one)
     os.kill(pid, signal.SIGSTOP)
     begun = time.monotonic()
     model.release(one)
-    assert time.monotonic() - begun < pool.STOP_S / 2  # the engine's thread does not wait for it
-    until(lambda: not psutil.pid_exists(pid), pool.STOP_S + 2.0)
+    assert time.monotonic() - begun < children_module.STOP_S / 2  # the engine's thread does not wait for it
+    until(lambda: not psutil.pid_exists(pid), children_module.STOP_S + 2.0)
     assert len(say(model)) > 1000
 
 
@@ -178,12 +175,13 @@ def test_a_hung_child_fails_its_sequence() -> None:
     try:
         one = sequence(model, LONG)
         model.prefill([one])
-        pid = one.state.child.process.pid
+        until(lambda: process_of(one))
+        pid = process_of(one)
         os.kill(pid, signal.SIGSTOP)
         with pytest.raises(SequenceError, match="no sound for"):
             until(lambda: model.step([one]) and False)
         model.release(one)
-        assert not psutil.pid_exists(pid)
+        until(lambda: not psutil.pid_exists(pid))
         assert len(say(model)) > 1000
     finally:
         model.close()
@@ -194,7 +192,8 @@ def test_a_paused_sequence_blocks_its_child_and_loses_nothing(model: EspeakModel
     whole = say(model, text)
     one = sequence(model, text)
     model.prefill([one])
-    process = psutil.Process(one.state.child.process.pid)
+    until(lambda: process_of(one))
+    process = psutil.Process(process_of(one))
 
     def busy() -> bool:
         before = process.cpu_times().user
@@ -207,16 +206,16 @@ def test_a_paused_sequence_blocks_its_child_and_loses_nothing(model: EspeakModel
     while not (frames and frames[-1].finish):
         frames += model.step([one])
     model.release(one)
-    np.testing.assert_array_equal(np.concatenate([frame.data for frame in frames]), whole)
+    np.testing.assert_array_equal(joined(frames), whole)
 
 
 def test_a_paused_sequence_is_cancelled_as_fast(model: EspeakModel, patient: None) -> None:
     one = begin(model, " ".join([LONG] * 3))
     time.sleep(0.3)  # the pipe is full by now
-    pids = model.pids()
+    before = children()
     model.release(one)
     assert len(say(model)) > 1000
-    assert set(pids) <= set(model.pids())
+    assert before <= children()
 
 
 @pytest.mark.parametrize("doing", ["busy", "blocked"])

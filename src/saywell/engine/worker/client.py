@@ -36,6 +36,7 @@ from saywell.engine.worker.messages import (
     Submit,
     Tidy,
     TidyDone,
+    Unload,
     chunk,
     pack,
     unpack_from_worker,
@@ -238,6 +239,12 @@ class EngineClient:
             raise answers[0].error.error()
         assert answers[0].tidied is not None
         return answers[0].tidied
+
+    def unload(self) -> None:
+        self._birthplace.check()
+        with self._lock:
+            if self._state == "ready":
+                self._send(Unload())
 
     def close(self, drain_s: float = 0.0) -> None:
         if self._birthplace.elsewhere:

@@ -54,6 +54,10 @@ class Tidy(Message):
     adapt: bool
 
 
+class Unload(Message):
+    """Give the model's memory back if nothing is being spoken."""
+
+
 class Close(Message):
     drain_s: float
 
@@ -153,7 +157,7 @@ def chunk(message: Sound) -> AudioChunk:
     )
 
 
-ToWorker = Load | Submit | Abort | Credit | Tidy | Close
+ToWorker = Load | Submit | Abort | Credit | Tidy | Unload | Close
 FromWorker = Ready | Broken | Pulse | Sound | Finished | Failed | TidyDone
 
 

@@ -30,6 +30,7 @@ from saywell.engine.worker.messages import (
     Submit,
     Tidy,
     TidyDone,
+    Unload,
     pack,
     sound,
     unpack_to_worker,
@@ -106,7 +107,7 @@ class Worker:
             self._line.send(Pulse(health=self._engine.health(), busy_s=busy_s))
             time.sleep(_PULSE_S)
 
-    def handle(self, message: Submit | Abort | Credit | Tidy | Close) -> None:
+    def handle(self, message: Submit | Abort | Credit | Tidy | Unload | Close) -> None:
         if isinstance(message, Submit):
             self._submit(message.request, message.resume)
         elif isinstance(message, Abort):
@@ -116,6 +117,8 @@ class Worker:
             self._credit(message)
         elif isinstance(message, Tidy):
             threading.Thread(target=self._tidy, args=(message,), name="saywell-tidy", daemon=True).start()
+        elif isinstance(message, Unload):
+            self._engine.unload()
         else:
             # On a thread of its own: credits must still come in, or what drains would pause for ever.
             threading.Thread(target=self._close, args=(message.drain_s,), name="saywell-close").start()

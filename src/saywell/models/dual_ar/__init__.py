@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,3 +28,8 @@ def load(spec: ModelSpec, plan: Plan) -> Model:
     from saywell.models.dual_ar.model import DualArModel
 
     return DualArModel(spec, plan)
+
+
+def missing() -> str:
+    """What keeps every checkpoint of this family from speaking; empty: nothing."""
+    return "" if find_spec("tiktoken") else "DualAR models need the package tiktoken: pip install tiktoken"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from saywell.models.dual_ar.config import DEFAULT, Config
@@ -10,13 +11,12 @@ from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.onnx.ar_files import (
     CODES_FILE,
     EMBEDDINGS_FILE,
-    activation_bits,
-    cache_type,
+    FIRST_INT8_CACHE,
     data_file,
     slow_file,
 )
 from saywell.models.dual_ar.onnx.codec_files import LATENTS, STACK, STACK_CHANNELS
-from saywell.types import ModelSpec
+from saywell.types import ModelSpec, Variant
 
 _LIBRARIES = 90 << 20
 """Python, NumPy and ONNX Runtime in one process, measured."""
@@ -41,10 +41,14 @@ def facts(name: str, path: Path) -> ModelSpec:
         )
     files = {file: int(entry["bytes"]) for file, entry in manifest["files"].items()}
     _check_sizes(path, files)
-    precisions = tuple(each for each in PRECISIONS if _has(each, files))
+    kv_bytes = {cache: _kv(config, cache) for cache, _ in _CACHES}
+    ways = tuple(
+        variant
+        for precision in PRECISIONS
+        for variant in variants(precision, _weights(precision, files), kv_bytes, lambda wanted: wanted <= files.keys())
+    )
     width = config.codec.decoder_dim / _FULL_WIDTH
-    ways = tuple(each for each in _CONVOLUTIONS if _stack_file(each) in files)
-    if not precisions:
+    if not ways:
         raise BadCheckpoint(f"{path} holds no graphs; run `saywell convert` on the published checkpoint again")
     return ModelSpec(
         name=name,
@@ -52,17 +56,11 @@ def facts(name: str, path: Path) -> ModelSpec:
         kind="autoregressive",
         sample_rate=config.codec.sample_rate,
         frame_rate=config.codec.frame_rate,
-        executors=("openvino", "onnx"),
-        precisions=precisions,
-        weight_bytes={each: _weights(each, files) for each in precisions},
-        kv_bytes_per_frame={each: _kv(config, cache_type(each)) for each in precisions},
-        kv_bytes_elsewhere={each: _kv(config, "fp32") for each in precisions},
+        variants=ways,
         overhead_bytes=_LIBRARIES + _TOKENIZER * config.vocab_size // _FULL_VOCABULARY + int(_DECODING * width),
         slot_bytes=int(_SLOT * width),
         max_context=config.max_seq_len,
         decode_tile=_TILE,
-        convolutions=ways,
-        activation_bits=(8, 7),
         speeds=(1.0, 1.0),
         clones=True,
         default_voice=DEFAULT,
@@ -71,17 +69,53 @@ def facts(name: str, path: Path) -> ModelSpec:
 
 
 _TILE = 4
-_CONVOLUTIONS = ("bf16", "int8", "winograd", "fp32")
+_ABOUT = {
+    "openvino": "convolutions by OpenVINO, which passes over memory less often; the rest by ONNX Runtime",
+    "onnx": "ONNX Runtime: fast on every CPU, and small",
+}
+_PACKAGE = {"onnx": "onnxruntime", "openvino": "openvino"}
+_FEWER = "convolutions in fp32 with fewer products, half the time of all of them"
+_INEXACT = "activations of 7 bits, since without VNNI pairs of products of 8-bit numbers overflow 16 bits"
+_WAYS: tuple[tuple[str, tuple[str, ...], str, int, str], ...] = (
+    ("openvino", ("fast-bf16",), "bf16", 8, "this processor multiplies bf16, twice as fast as int8"),
+    ("onnx", ("exact-int8",), "int8", 8, "this processor adds products of 8-bit numbers exactly, four at a time"),
+    ("openvino", ("exact-int8",), "winograd", 8, _FEWER),
+    ("openvino", (), "winograd", 7, f"{_FEWER}; {_INEXACT}"),
+    ("onnx", (), "winograd", 7, f"{_FEWER}; {_INEXACT}"),
+)
+"""Best first: executor, what it needs of the machine, how convolutions are computed, bits of the activations that int8
+weights are multiplied with, and why."""
+_CACHES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("int8", (f"onnxruntime>={'.'.join(map(str, FIRST_INT8_CACHE))}",)),
+    ("fp32", ()),
+)
+"""Best first: element type of the KV cache, and the release that reads it."""
 
 
-def _stack_file(way: str) -> str:
-    return STACK.get(way, STACK_CHANNELS)
-
-
-def _has(precision: str, files: dict[str, int]) -> bool:
-    cache = cache_type(precision)
-    wanted = {data_file(precision)} | {slow_file(precision, cache, bits) for bits in activation_bits(precision)}
-    return wanted <= files.keys()
+def variants(
+    precision: str, weight_bytes: int, kv_bytes: Mapping[str, int], there: Callable[[set[str]], bool]
+) -> Iterator[Variant]:
+    """The ways to run a precision. `kv_bytes`: of a frame, by element type of the cache. `there`: whether the model has
+    files of these names."""
+    exact = precision == "fp32"
+    for executor, requires, convolutions, bits, why in _WAYS:
+        way = "fp32" if exact else convolutions
+        for cache, releases in _CACHES[-1:] if exact else _CACHES:
+            options = {"convolutions": way, "kv_cache": cache}
+            if precision == "int8":
+                options["activation_bits"] = str(bits)
+            if there({data_file(precision), STACK.get(way, STACK_CHANNELS), slow_file(precision, cache, bits)}):
+                yield Variant(
+                    executor=executor,
+                    package=_PACKAGE[executor],
+                    precision=precision,
+                    requires=(*requires, *releases),
+                    weight_bytes=weight_bytes,
+                    kv_bytes_per_frame=kv_bytes[cache],
+                    options=options,
+                    about=_ABOUT[executor],
+                    why="every product in fp32" if exact else why,
+                )
 
 
 def _weights(precision: str, files: dict[str, int]) -> int:

@@ -13,7 +13,7 @@ from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert.verified import check_files, run_from
 from saywell.models.dual_ar.guards import Guard
-from saywell.models.dual_ar.onnx.ar_files import cache_type, too_old
+from saywell.models.dual_ar.onnx.ar_files import too_old
 from saywell.models.dual_ar.onnx.codec_files import Convolutions
 from saywell.models.dual_ar.onnx.kv_cache import Prefix
 from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running
@@ -54,8 +54,8 @@ class DualArModel:
             _threading(plan),
             slots=plan.slots,
             max_len=plan.kv_length,
-            cache=cache_type(plan.precision),
-            activation_bits=plan.activation_bits,
+            cache=plan.options["kv_cache"],
+            activation_bits=int(plan.options.get("activation_bits", 8)),
         )
         self._codec = self._decoder(plan)
         self._speakers = open_speakers(spec, plan)
@@ -67,7 +67,7 @@ class DualArModel:
             self.config.codec,
             _threading(plan),
             latents="fp32" if plan.precision == "fp32" else "int8",
-            convolutions=cast(Convolutions, plan.convolutions),
+            convolutions=cast(Convolutions, plan.options["convolutions"]),
             executor="openvino" if plan.executor == "openvino" else "onnx",
         )
 

@@ -1,7 +1,7 @@
 """eSpeak NG as a model family: a hundred languages, each utterance in a child process.
 
     process.py    the child: reads Speak, writes Piece          messages.py   what goes over the pipe
-    binding.py    eSpeak NG through ctypes                      pool.py       the children, seen from the engine
+    binding.py    eSpeak NG through ctypes                      children.py   the children, seen from the engine
     locate.py     where the system's library lies               model.py      the Model of the engine
 
 The child imports this package, so nothing here may import numpy or the engine before it is called.
@@ -25,7 +25,7 @@ DEFAULT_VOICE = "espeak:en-us"
 
 def spec(name: str, path: Path | None) -> ModelSpec:
     """The facts, without starting anything. Bytes as measured on x86-64 Linux."""
-    from saywell.types import ModelSpec
+    from saywell.types import ModelSpec, Variant
 
     return ModelSpec(
         name=name,
@@ -33,9 +33,14 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         kind="single-shot",
         sample_rate=22050,
         frame_rate=FRAME_RATE,
-        executors=("process",),
-        precisions=("fp32",),
-        weight_bytes={"fp32": 4 * MIB},
+        variants=(
+            Variant(
+                executor="process",
+                precision="fp32",
+                weight_bytes=4 * MIB,
+                about="eSpeak NG, each utterance in a process of its own",
+            ),
+        ),
         overhead_bytes=63 * MIB,
         slot_bytes=8 * MIB,
         honours=(),
@@ -52,3 +57,10 @@ def load(spec: ModelSpec, plan: Plan) -> Model:
     from saywell.models.espeak.model import EspeakModel
 
     return EspeakModel(spec, plan)
+
+
+def missing() -> str:
+    """What keeps eSpeak NG from speaking; empty: nothing."""
+    from saywell.models.espeak import binding
+
+    return "" if binding.installed() else "eSpeak NG is not installed: pip install 'saywell[espeak]'"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saywell.types import ModelSpec
+from saywell.types import ModelSpec, Variant
 
 if TYPE_CHECKING:
     from saywell.models.base import Model
@@ -54,9 +54,15 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         kind="single-shot",
         sample_rate=24000,
         frame_rate=0.3,
-        executors=("onnx",),
-        precisions=("int8",),
-        weight_bytes={"int8": WEIGHTS},
+        variants=(
+            Variant(
+                executor="onnx",
+                package="onnxruntime",
+                precision="int8",
+                weight_bytes=WEIGHTS,
+                about="ONNX Runtime: fast on every CPU, and small",
+            ),
+        ),
         overhead_bytes=152 * MIB,
         slot_bytes=7 * MIB,
         max_threads=8,
@@ -72,3 +78,10 @@ def load(spec: ModelSpec, plan: Plan) -> Model:
     from saywell.models.hibari.model import HibariModel
 
     return HibariModel(spec, plan)
+
+
+def missing() -> str:
+    """What keeps the package's voice from speaking; empty: nothing."""
+    from saywell.models.hibari import package
+
+    return package.problem()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +61,7 @@ class HibariModel(SingleShot):
     def prepare(self, request: Request) -> None:
         """Nothing: these voices take no reference."""
 
-    def _speak_sequence(self, sequence: Sequence) -> Iterator[Samples]:
+    def _speak_sequence(self, sequence: Sequence) -> Generator[Samples, None, None]:
         """Read, then speak window by window. Raises InvalidText."""
         voice = self._voice(sequence.voice.id)
         utterances = voice.reader.read(sequence.text)

@@ -20,11 +20,6 @@ def _release() -> tuple[int, ...]:
     return tuple(int(part) for part in version("onnxruntime").split(".")[:2])
 
 
-def cache_type(precision: str) -> str:
-    """Element type of the keys and values that go with a precision on this runtime: "int8" or "fp32"."""
-    return "int8" if precision != "fp32" and _release() >= FIRST_INT8_CACHE else "fp32"
-
-
 def too_old(normed_heads: bool) -> str:
     """Why this runtime cannot run a model, in a sentence; empty: it can."""
     if not normed_heads or _release() >= FIRST_NORMED_HEADS:

@@ -1,0 +1,248 @@
+"""Several models behind one door: each has an engine of its own, started when it is first asked for, closed when it has
+not been used for a while or when another model needs its memory.
+
+The server's own model keeps its worker; its weights make room for others, and come back with its next request.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from saywell.engine import EngineHealth, SpeechEngine
+from saywell.engine.launch import Decision, build, decide, learn
+from saywell.engine.stream import Stream
+from saywell.errors import EngineClosed, OutOfMemory, Unavailable, UnknownModel
+from saywell.models.installed import Installed, installed
+from saywell.plan.memory import MIB, busy, mb
+from saywell.settings import OF_ONE_MODEL, default_data_dir
+from saywell.types import Request
+
+_log = logging.getLogger(__name__)
+
+KEEP_ALIVE_S = 300.0
+"""How long a model that is not the server's own stays loaded after its last request, unless it is set."""
+FOREVER = float("inf")
+_EVERY_S = 0.5
+_UNLOAD_S = 3.0
+"""How long a worker may take to say that its model is unloaded."""
+
+
+@dataclass(slots=True, eq=False)
+class _Member:
+    """A model that has been asked for."""
+
+    name: str
+    decision: Decision
+    keep_s: float
+    engine: SpeechEngine | None = None
+    """None while it is not loaded."""
+    used: float = field(default_factory=time.monotonic)
+    """When it was last asked for, on the monotonic clock."""
+    starting: threading.Lock = field(default_factory=threading.Lock)
+
+    def idle_s(self) -> float:
+        """Seconds since it last spoke; 0 while it speaks or loads."""
+        health = self.engine.health() if self.engine is not None else None
+        if health is not None and (health.running or health.waiting or health.state == "loading"):
+            self.used = time.monotonic()
+            return 0.0
+        return time.monotonic() - self.used
+
+    @property
+    def loaded(self) -> bool:
+        return self.engine is not None and self.engine.health().loaded
+
+    def held(self) -> int:
+        """Bytes its engine has, or is planned to have once it is at work."""
+        if self.engine is None:
+            return 0
+        health = self.engine.health()
+        planned = busy(self.decision.plan, self.decision.spec, 1) if health.loaded else 0
+        return max(health.rss_bytes, planned)
+
+
+class Fleet:
+    """Thread-safe. The first model is the server's own: it answers whoever names none."""
+
+    def __init__(
+        self,
+        first: Decision,
+        engine: SpeechEngine,
+        *,
+        make: Callable[[Decision], SpeechEngine] = lambda decision: build(decision, worker=True),
+        there: Callable[[], Mapping[str, Installed]] | None = None,
+    ) -> None:
+        """`engine`: of the first model, started by whoever made it. `make`: an engine not yet started. `there`: the
+        installed models; None: of the user's data."""
+        self.first = first
+        settings = first.settings
+        place = settings.data_dir or default_data_dir()
+        self._there = there or (lambda: installed(place))
+        self._make = make
+        self._keep_s = KEEP_ALIVE_S if settings.keep_alive_s is None else settings.keep_alive_s
+        self._own = _Member(first.spec.name, first, FOREVER, engine)
+        self._members = {self._own.name: self._own}
+        self._lock = threading.RLock()
+        self._room = threading.Lock()
+        """Held while one model makes room and starts: two at once would both count on the same memory."""
+        self._over = threading.Event()
+        self._sweeper = threading.Thread(target=self._sweep, name="saywell-fleet", daemon=True)
+
+    def names(self) -> list[str]:
+        """The installed models, the server's own first."""
+        return list(dict.fromkeys((self.first.spec.name, *self._there())))
+
+    def find(self, name: str | None) -> str:
+        """The installed model a client means. Raises UnknownModel naming what there is."""
+        if name is None:
+            return self.first.spec.name
+        found = next((each for each in self.names() if each.lower() == name.lower()), None)
+        if found is None:
+            raise UnknownModel(f"there is no such model here; this server has {', '.join(self.names())}", param="model")
+        return found
+
+    def health(self) -> dict[str, EngineHealth | None]:
+        """Of each installed model; None: it is not loaded."""
+        with self._lock:
+            engines = {name: member.engine for name, member in self._members.items()}
+        return {name: engine.health() if (engine := engines.get(name)) else None for name in self.names()}
+
+    def engine(self, name: str) -> SpeechEngine | None:
+        """The engine of an installed model, if it is loaded."""
+        with self._lock:
+            member = self._members.get(name)
+            return member.engine if member is not None else None
+
+    def load(self, name: str) -> SpeechEngine:
+        """The engine of an installed model, started if it is not. Waits for that; raises what starting raises, and
+        OutOfMemory while the models in use leave no room for it."""
+        member = self._member(name)
+        with member.starting:
+            with self._lock:
+                member.used = time.monotonic()
+                if member.engine is not None and (member.loaded or member is not self._own):
+                    return member.engine
+            with self._room:
+                if member.engine is not None:
+                    self._make_room(member)
+                    return member.engine  # its next request brings the weights back
+                member.decision = self._planned(member)
+                engine = self._make(member.decision)
+                _log.info("loading the model %s", name)
+                try:
+                    engine.start()
+                except BaseException:
+                    engine.close()
+                    raise
+            with self._lock:
+                if self._over.is_set():
+                    engine.close()
+                    raise EngineClosed("the server is shutting down; send the request elsewhere", retry_after=5.0)
+                member.engine, member.used = engine, time.monotonic()
+                if not self._sweeper.is_alive():
+                    self._sweeper.start()
+            return engine
+
+    def submit(self, name: str, request: Request, keep_s: float | None = None) -> Stream:
+        """Admit a request to a model that is loaded. `keep_s`: how long the model stays after it; None: as it is set.
+
+        Never waits. Raises Unavailable if the model has been closed meanwhile: load it again.
+        """
+        with self._lock:  # or it could be closed between being found and being asked
+            member = self._members[name]
+            if member.engine is None:
+                raise Unavailable(f"the model {name} was unloaded; try again in a moment", retry_after=1.0)
+            if keep_s is not None:
+                member.keep_s = keep_s
+            member.used = time.monotonic()
+            return member.engine.submit(request)
+
+    def close(self, drain_s: float = 0.0) -> None:
+        """Close all engines, each as `SpeechEngine.close`, at the same time."""
+        self._over.set()
+        closing = [threading.Thread(target=_close, args=(member, drain_s)) for member in self._running()]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
+        if self._sweeper.ident is not None:
+            self._sweeper.join()
+
+    def _member(self, name: str) -> _Member:
+        with self._lock:
+            if name not in self._members:
+                self._members[name] = _Member(name, self._decide(name), self._keep_s)
+            return self._members[name]
+
+    def _decide(self, name: str, budget: int | None = None) -> Decision:
+        """The plan of another model than the server's own: without the settings that were made for that one."""
+        model = self._there()[name]
+        changes: dict[str, Any] = dict.fromkeys(OF_ONE_MODEL)
+        changes.update(model=name, model_path=model.path)
+        if budget is not None:
+            changes["memory_budget_mb"] = max(1, budget // MIB)
+        settings = replace(self.first.settings, **changes)
+        return decide(settings, self.first.hardware)
+
+    def _planned(self, member: _Member) -> Decision:
+        """The plan for a model with the memory that the others leave it, once those nobody uses have made room."""
+        member.decision = self._decide(member.name)
+        left = self._make_room(member)
+        return member.decision if left >= self.first.plan.memory_budget else self._decide(member.name, left)
+
+    def _make_room(self, member: _Member) -> int:
+        """Unload what has not been used for longest until a model fits. Bytes there are for it; raises OutOfMemory."""
+        need = busy(member.decision.plan, member.decision.spec, 1)
+        while True:
+            others = [other for other in self._running() if other is not member]
+            left = self.first.plan.memory_budget - sum(other.held() for other in others)
+            if need <= left or not others:
+                return left
+            idle = sorted((other for other in others if other.loaded), key=_Member.idle_s, reverse=True)
+            if not any(self._unload(other, 0.0, f"{member.name} needs its memory") for other in idle):
+                names = ", ".join(other.name for other in others)
+                raise OutOfMemory(
+                    f"{member.name} needs {mb(need)} of memory, and {mb(max(0, left))} of the budget is left beside "
+                    f"{names}; try again when nobody uses them, or raise memory_budget_mb",
+                    retry_after=5.0,
+                )
+
+    def _running(self) -> list[_Member]:
+        with self._lock:
+            return [member for member in self._members.values() if member.engine is not None]
+
+    def _unload(self, member: _Member, idle_s: float, why: str) -> bool:
+        """Give a model's memory back if it has been idle for longer; whether it was."""
+        with self._lock:  # nobody can submit to it meanwhile
+            engine = member.engine
+            if engine is None or member.idle_s() <= idle_s:
+                return False
+            if member is not self._own:
+                member.engine = None
+        _log.info("unloading the model %s: %s", member.name, why)
+        if member is not self._own:
+            engine.close()
+            learn(member.decision, engine)
+            return True
+        engine.unload()
+        until = time.monotonic() + _UNLOAD_S
+        while engine.health().loaded and time.monotonic() < until:
+            time.sleep(0.02)
+        return not engine.health().loaded
+
+    def _sweep(self) -> None:
+        """Unload what has not been used for as long as it is kept."""
+        while not self._over.wait(_EVERY_S):
+            for member in self._running():
+                if member.loaded and member.idle_s() > member.keep_s:
+                    self._unload(member, member.keep_s, f"it was not used for {member.keep_s:g} s")
+
+
+def _close(member: _Member, drain_s: float) -> None:
+    if member.engine is not None:
+        member.engine.close(drain_s)

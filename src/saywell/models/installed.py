@@ -1,0 +1,40 @@
+"""Which models could speak on this machine: those that come with the program, and those converted or pulled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from saywell.errors import SaywellError
+from saywell.models.base import FAMILY_OF, MANIFEST, family_in, load_family
+
+CONVERTED, PULLED = "converted", "checkpoints"
+"""Folders of the user's data: `saywell serve` and `say` convert into one, `saywell pull` fetches into the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A model that has all it needs."""
+
+    name: str
+    family: str
+    path: Path | None = None
+    """Its directory; None: it comes with a package."""
+
+
+def installed(data_dir: Path) -> dict[str, Installed]:
+    """By name, those that come with the program first. Loads nothing."""
+    found = {name: Installed(name, family) for name, family in FAMILY_OF.items() if not load_family(family).missing()}
+    for path in _directories(data_dir):
+        with suppress(SaywellError):  # a damaged manifest, or a family that is not here
+            family = family_in(path)
+            if not load_family(family).missing():
+                found.setdefault(path.name, Installed(path.name, family, path))
+    return found
+
+
+def _directories(data_dir: Path) -> Iterator[Path]:
+    for pattern in (f"{PULLED}/*/{MANIFEST}", f"{CONVERTED}/*/*/{MANIFEST}"):
+        yield from (manifest.parent for manifest in sorted(data_dir.glob(pattern)))
