@@ -19,7 +19,7 @@ from dual_ar_rig import RELATIVE
 from paths import TESTS
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert import fixture
-from saywell.models.dual_ar.graphs import ar, build
+from saywell.models.dual_ar.graphs import ar, build, codec
 from saywell.models.dual_ar.layout import Shapes, codec_tensors, model_tensors
 
 KNOWN = TESTS / "models" / "dual_ar" / "graphs.json"
@@ -45,9 +45,9 @@ def written() -> dict[str, dict[str, Any]]:
             for precision in ar.PRECISIONS:
                 ar.build(config, model, out, precision, **ids)
             found.update({f"{size}/{path.name}": described(path) for path in sorted(out.glob("*.[!d]*"))})
-        out, codec = Path(folder), weights(codec_tensors(fixture.TINY_CODEC))
-        codec.write_decoder(codec, fixture.TINY_CODEC, out)
-        codec.write_encoder(codec, fixture.TINY_CODEC, out)
+        out, arrays = Path(folder), weights(codec_tensors(fixture.TINY_CODEC))
+        codec.write_decoder(arrays, fixture.TINY_CODEC, out)
+        codec.write_encoder(arrays, fixture.TINY_CODEC, out)
         found.update({path.name: described(path) for path in sorted(out.glob("*.onnx"))})
     return found
 
