@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from paths import FINCH
 from plans import TINY, TINY_PLAN
@@ -37,13 +38,18 @@ def _own_data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @pytest.fixture(scope="session")
 def finch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A converted checkpoint that speaks."""
+    """A converted checkpoint that speaks, made by the first process that asks."""
     pytest.importorskip("torch")
     if not FINCH.is_dir():
         pytest.skip("the weights are in the repository, not in the sdist")
     from conversion import convert_here
+    from saywell.models.dual_ar.convert.convert import MANIFEST
 
-    return convert_here(FINCH, tmp_path_factory.mktemp("finch") / "finch")
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(shared / "finch.lock"):
+        out = shared / "finch"
+        return out if (out / MANIFEST).exists() else convert_here(FINCH, out)
 
 
 @pytest.fixture

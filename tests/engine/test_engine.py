@@ -254,7 +254,7 @@ def test_close_frees_the_slots_at_once(tiny_engine: Start) -> None:
         next(streams[0])
 
 
-def test_a_thousand_cancelled_streams_leak_nothing(tiny_engine: Start) -> None:
+def test_hundreds_of_cancelled_streams_leak_nothing(tiny_engine: Start) -> None:
     model: list[tiny_ar.TinyModel] = []
 
     class Kept(tiny_ar.TinyModel):
@@ -268,7 +268,7 @@ def test_a_thousand_cancelled_streams_leak_nothing(tiny_engine: Start) -> None:
     gc.collect()  # what earlier tests left behind must not be counted as ours
     before = threading.active_count(), process.num_fds(), process.children()
     draw = np.random.default_rng(3)
-    for turn in range(1_000):
+    for turn in range(300):
         stream = engine.submit(ask(LONG, seed=turn))
         for _ in range(int(draw.integers(0, 3))):
             next(stream)

@@ -94,7 +94,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, str]:
     settings = Settings(data_dir=tmp_path_factory.mktemp("tuned"), model="espeak")
     assert "measurement" not in {reason.source for reason in decide(settings).plan.reasons}
     with redirect_stdout(io.StringIO()) as printed:
-        command.run(settings, command.Wanted(seconds=20.0, as_json=True))
+        command.run(settings, command.Wanted(seconds=10.0, as_json=True))
     return settings, printed.getvalue()
 
 

@@ -238,10 +238,10 @@ def p808(clips: list[Clip]) -> float:
 
 
 def test_words_and_sound_are_those_of_the_package(engine: Engine) -> None:
-    texts = sentences()[40:45]
+    texts = sentences()[40:43]
     ours, theirs = both_spoken(engine, texts)
     assert listen(texts, ours).wer <= listen(texts, theirs).wer + 0.01
-    assert p808(ours[:3]) >= p808(theirs[:3]) - 0.05
+    assert p808(ours) >= p808(theirs) - 0.05
 
 
 @pytest.mark.slow
