@@ -24,7 +24,7 @@ from saywell.machine import Cpu, Hardware
 from saywell.plan.degradation import PressureReport
 from saywell.plan.plan import Plan
 from saywell.settings import Settings
-from saywell.types import AudioChunk, ModelSpec, Request, Samples, Summary, Variant, Voice
+from saywell.types import SPEED, AudioChunk, ModelSpec, Request, Samples, Summary, Variant, Voice
 
 RATE = 24_000
 SPEC = ModelSpec(
@@ -34,7 +34,7 @@ SPEC = ModelSpec(
     sample_rate=RATE,
     frame_rate=10.0,
     variants=(Variant(executor="process", precision="fp32", weight_bytes=1),),
-    honours=(),
+    options=SPEED,
     default_voice="heart",
 )
 PLAN = replace(
@@ -103,8 +103,8 @@ def tagged(request: Request, index: int, seconds: float) -> Samples:
 class FakeEngine:
     """One thread a request, no model."""
 
-    def __init__(self, plan: Plan = PLAN, *, started: bool = True, **knobs: object) -> None:
-        self.spec = SPEC
+    def __init__(self, plan: Plan = PLAN, spec: ModelSpec = SPEC, *, started: bool = True, **knobs: object) -> None:
+        self.spec = spec
         self.plan = plan
         self.knobs = Knobs(**knobs)  # type: ignore[arg-type]
         self.requests: list[Request] = []
@@ -115,7 +115,7 @@ class FakeEngine:
         self.pressure = PressureReport()
         self.loaded = True
         """What `health` tells of both."""
-        self._admission = Admission(SPEC, plan, VOICES)
+        self._admission = Admission(spec, plan, VOICES)
         self._state: State = "ready" if started else "loading"
         self._error = ""
         self._running: dict[str, Stream] = {}

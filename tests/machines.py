@@ -16,7 +16,7 @@ from saywell.models.dual_ar.facts import variants as dual_ar
 from saywell.plan.plan import Plan, make_plan
 from saywell.plan.rules import Situation
 from saywell.settings import Settings
-from saywell.types import ModelSpec, Variant
+from saywell.types import SAMPLING, ModelSpec, Variant
 
 HERE = TESTS / "hardware"
 MACHINES = sorted(HERE.glob("*.json"))
@@ -58,7 +58,7 @@ S1_MINI = ModelSpec(
         for variant in dual_ar(precision, size, {"fp32": 229376, "int8": 57344}, lambda files: True)
     ),
     overhead_bytes=220200960, slot_bytes=4194304, max_context=8192,
-    decode_tile=4, speeds=(1.0, 1.0), clones=True,
+    decode_tile=4, options=SAMPLING, clones=True,
 )  # fmt: skip
 """The family's own facts of a conversion with the published sizes."""
 AUTOREGRESSIVE = ModelSpec(

@@ -43,6 +43,39 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """What a model lets a request choose: a number within bounds, or one of some words."""
+
+    low: float = 0.0
+    high: float = 0.0
+    choices: tuple[str, ...] = ()
+    """The words; empty: it is a number."""
+    about: str = ""
+    """For people: what it changes."""
+
+    def check(self, name: str, value: object, model: str) -> None:
+        """Raise InvalidRequest, naming what there is, for a value it does not take."""
+        if self.choices:
+            if value not in self.choices:
+                there = ", ".join(self.choices)
+                raise InvalidRequest(f"{name} of {model} is one of {there}, not {value!r:.80}", param=name)
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            bounds = f"between {self.low:g} and {self.high:g}"
+            raise InvalidRequest(f"{name} of {model} is a number {bounds}, not {value!r:.80}", param=name)
+
+
+SPEED = {"speed": Option(low=0.25, high=4.0, about="the pace; 1 is the model's own, the pitch is kept")}
+SEED = {"seed": Option(high=2.0**63, about="which draw; the same seed gives the same sound")}
+SAMPLING = {
+    "temperature": Option(low=0.0, high=2.0, about="how far from the likeliest token it may draw; 0: not at all"),
+    "top_p": Option(low=1e-6, high=1.0, about="the share of the likeliest tokens it draws from"),
+    "repetition_penalty": Option(low=1e-6, high=2.0, about="how much less likely a token is that was just drawn"),
+    **SEED,
+}
+"""Of models that draw tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """A recording of a voice to speak with, decoded, and what is said in it."""
 
@@ -86,6 +119,8 @@ class Request:
     """Speak like this recording instead of `voice`."""
     timestamps: bool = False
     """Say when each word and phone is heard; only models that know it, see ModelSpec.timestamps."""
+    options: dict[str, float | str] = field(default_factory=dict)
+    """What only some models let choose, by the names of ModelSpec.options."""
     keep_frames: bool = False
     """Put the frames' tokens on the chunks, for a reader in the same process."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -171,12 +206,10 @@ class ModelSpec:
     """Frames of prompt and speech together; 0: no limit."""
     decode_tile: int = 1
     """Frames a decode call should be a multiple of; any other number sounds the same and costs more."""
-    speeds: tuple[float, float] = (0.25, 4.0)
-    """Slowest and fastest the model can speak."""
     max_threads: int = 0
     """Threads beyond which the model gets no faster; 0: no limit."""
-    honours: tuple[str, ...] = ("temperature", "top_p", "repetition_penalty", "seed")
-    """The fields of SamplingParams that change its sound."""
+    options: dict[str, Option] = field(default_factory=lambda: {**SAMPLING, **SPEED})
+    """What changes its sound, by name: fields of SamplingParams, `speed`, and what only this family understands."""
     timestamps: bool = False
     """Whether it can say when each word is heard."""
     clones: bool = False

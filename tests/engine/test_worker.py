@@ -58,13 +58,13 @@ def test_same_sound_as_in_process(start: Callable[..., EngineClient], tiny_engin
 
 
 def test_refusals_and_failures_keep_their_kind(start: Callable[..., EngineClient]) -> None:
-    client = start(slots=1, queue=1, buffer_s=0.1)
+    client = start(slots=1, queue=1)
     with pytest.raises(UnknownVoice):
         client.submit(ask(voice="nobody"))
     with pytest.raises(InvalidText, match="zyzzyva") as caught:
         client.submit(ask(f"A {tiny_ar.UNSPEAKABLE} here.")).collect()
     assert caught.value.param == "text"
-    held = [client.submit(ask(LONG)) for _ in range(2)]
+    held = [client.submit(ask(LONG * 6)) for _ in range(2)]  # a second of work and more
     with pytest.raises(TooManyRequests):
         client.submit(ask())
     for stream in held:

@@ -59,8 +59,8 @@ async def test_the_machine_and_the_plan():
     ("precision", "shown"), [("int8", ("fp32", "int8")), ("int4", ("fp32", "int4")), ("bf16", ("bf16", "none"))]
 )
 def test_precision_and_quantisation_are_told_apart(precision, shown):
-    made = FakeEngine(replace(PLAN, precision=precision, executor="onnx"))
-    made.spec = replace(SPEC, variants=(Variant(executor="onnx", precision=precision),))
+    spec = replace(SPEC, variants=(Variant(executor="onnx", precision=precision),))
+    made = FakeEngine(replace(PLAN, precision=precision, executor="onnx"), spec)
     found = configuration(decision(made))
     assert (found["precision"], found["quantization"]) == shown
     assert (found["use_onnx"], found["use_torch_compile"]) == (True, False)

@@ -89,9 +89,14 @@ class Admission:
 def check_request(request: Request, spec: ModelSpec, plan: Plan) -> None:
     """Raise what can be said against a request before any engine runs."""
     check_text(request.text, plan.max_text_chars)
-    slowest, fastest = spec.speeds
-    if not slowest <= request.speed <= fastest:
-        raise InvalidRequest(_speeds(spec.name, slowest, fastest), param="speed")
+    if request.speed != 1.0 and "speed" not in spec.options:
+        raise InvalidRequest(f"{spec.name} speaks at its own speed only; leave speed out", param="speed")
+    for name, value in {"speed": request.speed, **request.options}.items():
+        if name in spec.options:
+            spec.options[name].check(name, value, spec.name)
+        elif name in request.options:
+            there = ", ".join(spec.options) or "none"
+            raise InvalidRequest(f"{spec.name} has no option {name!r:.80}; it has {there}", param="options")
     if request.reference is not None and not spec.clones:
         raise InvalidRequest(f"{spec.name} cannot speak like a recording; name a voice", param="reference")
     if request.timestamps and not spec.timestamps:
@@ -118,9 +123,3 @@ def check_language(tag: str | None, voice: Voice) -> None:
 def _primary(tag: str) -> str:
     """The language of a tag without its script, region or variant: en of en-GB."""
     return re.split("[-_]", tag.lower(), maxsplit=1)[0]
-
-
-def _speeds(name: str, slowest: float, fastest: float) -> str:
-    if slowest == fastest:
-        return f"{name} speaks at its own speed only; leave speed out"
-    return f"{name} speaks at speeds from {slowest:g} to {fastest:g}"

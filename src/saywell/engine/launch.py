@@ -141,8 +141,10 @@ _SAMPLING = frozenset(SamplingParams.__dataclass_fields__)
 
 
 def make_request(text: str, settings: Settings, **fields: Any) -> Request:
-    """A Request from flat fields; those of SamplingParams are put where they belong."""
+    """A Request from flat fields; those of SamplingParams, and options of the model, are put where they belong."""
     sampling = SamplingParams(**{name: fields.pop(name) for name in list(fields) if name in _SAMPLING})
+    options = {name: fields.pop(name) for name in list(fields) if name not in Request.__dataclass_fields__}
+    fields["options"] = {**options, **fields.get("options", {})}
     fields.setdefault("voice", settings.voice)
     return Request(text=text, sampling=sampling, **fields)
 

@@ -35,8 +35,8 @@ class Speaking(BaseModel):
     timeout: float | None = Field(None, gt=0.001, le=3_600, description="Seconds until all work on this stops.")
     priority: int | None = Field(None, ge=-10, le=10)
 
-    def request(self, text: str, voice: str | None) -> Request:
-        """What the engine is asked."""
+    def request(self, text: str, voice: str | None, spec: ModelSpec) -> Request:
+        """What the engine is asked. Fields that only the model knows become its options."""
         return Request(
             text=text,
             voice=voice,
@@ -46,12 +46,13 @@ class Speaking(BaseModel):
             max_frames=self.max_frames,
             timeout_s=self.timeout,
             priority=self.priority or 0,
+            options={name: value for name, value in (self.model_extra or {}).items() if name in spec.options},
         )
 
     def ignored(self, spec: ModelSpec) -> list[str]:
         """Names of the fields sent that change nothing."""
-        names = [name for name in self.model_extra or {} if _PRINTABLE.fullmatch(name)]
-        names += [name for name in _SAMPLING if name not in spec.honours and getattr(self, name) is not None]
+        names = [name for name in self.model_extra or {} if _PRINTABLE.fullmatch(name) and name not in spec.options]
+        names += [name for name in _SAMPLING if name not in spec.options and getattr(self, name) is not None]
         return names[:_MOST_NAMES]
 
 
@@ -76,10 +77,10 @@ class SpeechBody(Speaking):
         None, description="Taken for the sake of clients; the voices here cannot follow them."
     )
 
-    def request(self, text: str, voice: str | None) -> Request:
+    def request(self, text: str, voice: str | None, spec: ModelSpec) -> Request:
         if self.timestamps and self.stream_format != "sse":
             raise InvalidRequest('timestamps are events: set stream_format to "sse" with them', param="timestamps")
-        return replace(super().request(text, voice), timestamps=bool(self.timestamps))
+        return replace(super().request(text, voice, spec), timestamps=bool(self.timestamps))
 
     @property
     def voice_name(self) -> str | None:

@@ -16,7 +16,7 @@ from saywell.models.dual_ar.onnx.ar_files import (
     slow_file,
 )
 from saywell.models.dual_ar.onnx.codec_files import LATENTS, STACK, STACK_CHANNELS
-from saywell.types import ModelSpec, Variant
+from saywell.types import SAMPLING, ModelSpec, Variant
 
 _LIBRARIES = 90 << 20
 """Python, NumPy and ONNX Runtime in one process, measured."""
@@ -61,7 +61,7 @@ def facts(name: str, path: Path) -> ModelSpec:
         slot_bytes=int(_SLOT * width),
         max_context=config.max_seq_len,
         decode_tile=_TILE,
-        speeds=(1.0, 1.0),
+        options=SAMPLING,
         clones=True,
         default_voice=DEFAULT,
         path=path,

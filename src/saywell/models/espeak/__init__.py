@@ -25,7 +25,7 @@ DEFAULT_VOICE = "espeak:en-us"
 
 def spec(name: str, path: Path | None) -> ModelSpec:
     """The facts, without starting anything. Bytes as measured on x86-64 Linux."""
-    from saywell.types import ModelSpec, Variant
+    from saywell.types import SPEED, ModelSpec, Variant
 
     return ModelSpec(
         name=name,
@@ -43,7 +43,7 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         ),
         overhead_bytes=63 * MIB,
         slot_bytes=8 * MIB,
-        honours=(),
+        options=SPEED,
         default_voice=DEFAULT_VOICE,
         path=path,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saywell.types import ModelSpec, Variant
+from saywell.types import SEED, SPEED, ModelSpec, Variant
 
 if TYPE_CHECKING:
     from saywell.models.base import Model
@@ -66,7 +66,7 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         overhead_bytes=152 * MIB,
         slot_bytes=7 * MIB,
         max_threads=8,
-        honours=("seed",),
+        options={**SEED, **SPEED},
         timestamps=True,
         default_voice=DEFAULT,
         path=path,

@@ -21,7 +21,7 @@ router = APIRouter()
 async def speech(http: HttpRequest, body: SpeechBody, service: ServiceOf) -> Response:
     """Speak `input`. The first bytes leave as soon as there is sound; a failure after them breaks the connection."""
     check_model(body.model, service.engine.spec)
-    wanted = body.request(body.input, service.voice(body.voice_name))
+    wanted = body.request(body.input, service.voice(body.voice_name), service.engine.spec)
     format = body.response_format or "mp3"
     framing = Events() if body.stream_format == "sse" else Bare(format)
     headers = said(service, wanted, body.ignored(service.engine.spec))

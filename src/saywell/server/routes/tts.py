@@ -26,7 +26,7 @@ async def tts(http: HttpRequest, body: TtsBody, service: ServiceOf) -> Response:
 @router.post("/v1/tts/stream", response_class=Response, responses=AUDIO)
 async def tts_stream(http: HttpRequest, body: TtsBody, service: ServiceOf) -> Response:
     """Speak `text`; the file (WAV unless `format` says otherwise) arrives while it is spoken."""
-    wanted = body.request(body.text, service.voice(body.voice))
+    wanted = body.request(body.text, service.voice(body.voice), service.engine.spec)
     format = body.format or "wav"
     headers = said(service, wanted, body.ignored(service.engine.spec))
     try:
@@ -42,7 +42,7 @@ async def tts_form(http: HttpRequest, service: ServiceOf) -> Response:
 
 
 async def _whole(http: HttpRequest, body: TtsBody, service: Service) -> Response:
-    wanted = body.request(body.text, service.voice(body.voice))
+    wanted = body.request(body.text, service.voice(body.voice), service.engine.spec)
     headers = said(service, wanted, body.ignored(service.engine.spec))
     try:
         return await whole_speech(http, service, wanted, body.format or "wav", headers)
