@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from paths import TESTS
@@ -88,6 +89,7 @@ def machine(name: str) -> Hardware:
     return Hardware.from_json((HERE / f"{name}.json").read_bytes())
 
 
+@cache
 def goldens() -> dict[str, str]:
     """Name → text of what `tests/hardware/plans` holds: a table of plans for each model, and each reason once."""
     plans = {spec.name: {file.stem: _plan(file.stem, spec) for file in MACHINES} for spec in SPECS}

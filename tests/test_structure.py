@@ -159,6 +159,12 @@ def test_what_tests_share_is_in_no_test_module() -> None:
     assert wrong == []
 
 
+def test_every_test_that_the_faults_name_exists() -> None:
+    named = set(re.findall(r"`((?:\w+/)*test_\w+)`", (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")))
+    assert named
+    assert {each for each in named if not (TESTS / f"{each}.py").is_file()} == set()
+
+
 def test_no_file_names_a_place_on_somebodys_machine() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
