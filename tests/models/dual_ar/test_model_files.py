@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from conversion import convert_here
+from machines import fitted
 from plans import TINY_PLAN
 from saywell.errors import SaywellError
 from saywell.models.base import find_spec
@@ -20,7 +21,6 @@ from saywell.models.dual_ar.convert import fixture, verified
 from saywell.models.dual_ar.convert.convert import MANIFEST, convert, sha256
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.model import DualArModel
-from saywell.plan.plan import Plan
 
 DATA = [
     "ar-fp32.data",
@@ -46,12 +46,10 @@ def model(converted: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(converted, tmp_path / "model"))
 
 
-def plan(tmp_path: Path) -> Plan:
-    return replace(TINY_PLAN, precision="fp32", slots=1, kv_length=200, data_dir=tmp_path / "data")
-
-
 def load(model: Path, tmp_path: Path) -> None:
-    DualArModel(find_spec(None, model), plan(tmp_path)).close()
+    spec = find_spec(None, model)
+    plan = replace(TINY_PLAN, slots=1, kv_length=200, data_dir=tmp_path / "data")
+    DualArModel(spec, fitted(plan, spec)).close()
 
 
 def flip(path: Path) -> None:
