@@ -24,7 +24,6 @@ def plan(slots: int = 2, hang_s: float = 30.0) -> Plan:
     return replace(
         TINY_PLAN,
         model="espeak",
-        strategy="test",
         executor="process",
         slots=slots,
         lookahead=slots,

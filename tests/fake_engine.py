@@ -40,7 +40,6 @@ SPEC = ModelSpec(
 PLAN = replace(
     TINY_PLAN,
     model="fake",
-    strategy="test",
     executor="process",
     slots=16,
     lookahead=1,
@@ -82,8 +81,8 @@ class Knobs:
     fail_at: int | None = None
     """Fail instead of giving this chunk."""
     error: SaywellError = field(default_factory=lambda: ModelFailure("the fake model failed"))
-    pressure: int = 0
-    """The level of the ladder a look at the machine leads to."""
+    pressure: tuple[str, ...] = ()
+    """Names of the steps that a look at the machine leads to."""
     hang_at: int | None = None
     """Give nothing any more from this chunk on."""
     refuse: SaywellError | None = None
@@ -218,9 +217,9 @@ class FakeEngine:
         if self._state != "ready":
             raise Unavailable("the engine is not ready", retry_after=1.0)
         self.tidied.append(adapt)
-        level = self.knobs.pressure if adapt else 0
-        reason = "97 % of memory is in use" if level else ""
-        after = PressureReport(level=level, reason=reason)
+        steps = self.knobs.pressure if adapt else ()
+        reason = "97 % of memory is in use" if steps else ""
+        after = PressureReport(level=len(steps), steps=steps, reason=reason)
         return Tidied(freed=3 << 20, before=PressureReport(), after=after)
 
     def close(self, drain_s: float = 0.0) -> None:

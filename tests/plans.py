@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from saywell.plan.plan import Plan, Quantization
+from saywell.plan.plan import Plan, levels
+from saywell.types import ModelSpec
 from tiny_ar import family as tiny_ar
 
 TINY = tiny_ar.spec("tiny", None)
 TINY_PLAN = Plan(
     model="tiny",
     device="cpu",
-    strategy="tiny",
     executor="onnx",
     compile="disabled",
     precision="fp32",
-    quantization=Quantization(bits=0),
     threads=1,
     affinity=(),
     slots=4,
@@ -39,3 +39,8 @@ TINY_PLAN = Plan(
     data_dir=Path("cache"),
     adapt=False,  # what else runs on the machine must not decide
 )
+
+
+def with_levels(plan: Plan, spec: ModelSpec = TINY, available: int = 8 << 30) -> Plan:
+    """A plan made by hand, with what can be given up of it. `available`: bytes for models."""
+    return replace(plan, levels=levels(plan, spec, lambda overrides: replace(plan, **overrides), available))

@@ -9,16 +9,13 @@ import pytest
 
 from paths import ROOT
 from saywell.errors import PlanError
-from saywell.settings import OLD_NAMES, Settings, default_file, field_names, load_settings, parse
+from saywell.settings import Settings, default_file, field_names, load_settings, parse
 
 NONE = {"SAYWELL_CONFIG": ""}
 
 
-YES, NO = ("true", "1", "yes", "on", "Yes", "ON"), ("false", "0", "no", "off", "No")
-
-
-def load(overrides: dict[str, Any] | None = None, *, old_names: bool = False, **environ: str) -> Settings:
-    return load_settings(overrides, environ=NONE | environ, old_names=old_names)
+def load(overrides: dict[str, Any] | None = None, **environ: str) -> Settings:
+    return load_settings(overrides, environ=NONE | environ)
 
 
 def test_nothing_asked_for_is_nothing_decided() -> None:
@@ -157,75 +154,22 @@ def test_every_field_has_a_docstring_and_an_environment_name() -> None:
         assert load(**{f"SAYWELL_{name.upper()}": "auto"}) == Settings()
 
 
-# -- names of earlier programs
+# -- variables of other programs
 
 
-def test_old_names_are_read_only_when_asked() -> None:
-    assert load(DEVICE="cpu", S1_MINI_REQUEST_TIMEOUT="60") == Settings()
-    found = load(old_names=True, DEVICE="cpu", S1_MINI_REQUEST_TIMEOUT="60")
-    assert (found.device, found.timeout_s) == ("cpu", 60.0)
-    assert found.origin("timeout_s") == "S1_MINI_REQUEST_TIMEOUT"
+def test_other_variables_are_read_only_when_they_are_named() -> None:
+    def number(text: str, origin: str) -> str | None:
+        return None if text == "any" else text.removeprefix("n")
 
-
-@pytest.mark.parametrize(
-    ("variable", "text", "field", "value"),
-    [
-        ("S1_MINI_CHECKPOINT_PATH", "checkpoints/x", "model_path", Path("checkpoints/x")),
-        ("S1_MINI_DEVICE", "cuda", "device", "cuda"),
-        ("S1_MINI_PRECISION", "float16", "precision", "fp16"),
-        ("S1_MINI_PRECISION", "bfloat16", "precision", "bf16"),
-        ("S1_MINI_COMPILE", "false", "compile", "disabled"),
-        ("S1_MINI_COMPILE", "true", "compile", None),
-        ("S1_MINI_COMPILE_BACKEND", "eager", "compile", "eager"),
-        ("S1_MINI_COMPILE_BACKEND", "auto", "compile", None),
-        ("MODEL_DIR", "m", "model_path", Path("m")),
-        ("DEVICE", "auto", "device", None),
-        ("MIXED_PRECISION", "fp16", "precision", "fp16"),
-        ("ENABLE_TORCH_COMPILE", "True", "compile", "inductor"),
-        ("USE_ONNX", "true", "executor", "onnx"),
-        *(("S1_MINI_COMPILE", yes, "compile", None) for yes in YES),
-        *(("S1_MINI_COMPILE", no, "compile", "disabled") for no in NO),
-        *(("ENABLE_TORCH_COMPILE", yes, "compile", "inductor") for yes in YES),
-        *(("ENABLE_TORCH_COMPILE", no, "compile", "disabled") for no in NO),
-        *(("USE_ONNX", yes, "executor", "onnx") for yes in YES),
-        *(("USE_ONNX", no, "executor", "torch") for no in NO),
-        ("USE_ONNX", "auto", "executor", None),
-        ("MIXED_PRECISION", "no", "precision", "fp32"),
-        ("MIXED_PRECISION", "yes", "precision", None),
-        ("S1_MINI_DEVICE", "cuda:0", "device", "cuda"),
-        ("DEVICE", "CUDA:0", "device", "cuda"),
-        ("CACHE_LIMIT", "10", "cache_entries", 10),
-        ("MAX_SEQ_LEN", "1024", "max_frames", 1024),
-    ],
-)
-def test_old_names(variable: str, text: str, field: str, value: object) -> None:
-    assert getattr(load(old_names=True, **{variable: text}), field) == value
-
-
-@pytest.mark.parametrize("variable", ["S1_MINI_COMPILE", "ENABLE_TORCH_COMPILE", "USE_ONNX"])
-def test_what_is_neither_yes_nor_no_gets_a_sentence(variable: str) -> None:
-    with pytest.raises(PlanError, match=f"{variable} must be true, 1, yes, on or false, 0, no, off, not 'maybe'"):
-        load(old_names=True, **{variable: "maybe"})
-
-
-def test_the_number_of_a_gpu_is_said_to_change_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    assert load(old_names=True, DEVICE="cuda:1").device == "cuda"
-    assert "DEVICE=cuda:1: which of several GPUs is used is decided by their memory" in caplog.text
-
-
-def test_switching_compilation_off_wins_over_its_backend() -> None:
-    assert load(old_names=True, S1_MINI_COMPILE="false", S1_MINI_COMPILE_BACKEND="inductor").compile == "disabled"
-    assert load(old_names=True, S1_MINI_COMPILE="true", S1_MINI_COMPILE_BACKEND="eager").compile == "eager"
-
-
-def test_new_names_win_over_old_ones() -> None:
-    assert load(old_names=True, DEVICE="cuda", SAYWELL_DEVICE="cpu").device == "cpu"
-
-
-def test_old_names_map_to_fields_there_are() -> None:
-    assert {field for field, _ in OLD_NAMES.values()} <= set(field_names())
-    with pytest.raises(PlanError, match="S1_MINI_DEVICE"):
-        load(old_names=True, S1_MINI_DEVICE="tpu")
+    variables = {"OLD": ("threads", number), "NEWER": ("threads", number)}
+    environ = {**NONE, "OLD": "n2", "NEWER": " n3 "}
+    assert load_settings(environ=environ) == Settings()
+    found = load_settings(environ=environ, variables=variables)
+    assert (found.threads, found.origin("threads")) == (3, "NEWER")
+    assert load_settings(environ={**environ, "NEWER": "any"}, variables=variables).threads == 2
+    assert load_settings(environ={**environ, "SAYWELL_THREADS": "4"}, variables=variables).threads == 4
+    with pytest.raises(PlanError, match="environment variable NEWER"):
+        load_settings(environ={**environ, "NEWER": "many"}, variables=variables)
 
 
 def test_the_users_own_file_has_a_place() -> None:

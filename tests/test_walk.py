@@ -29,7 +29,7 @@ from saywell.engine import launch
 from saywell.engine.worker.messages import Load, pack
 from saywell.errors import Unavailable
 from saywell.machine.monitor import Resources
-from saywell.settings import OLD_NAMES, Settings, field_names, load_settings
+from saywell.settings import field_names
 
 pytestmark = [pytest.mark.skipif(os.name != "posix", reason="devices and pipes of POSIX"), pytest.mark.timeout(120)]
 CODES = (0, 1, 2)
@@ -186,9 +186,7 @@ def _stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("saywell.server.app.build", build)
     monkeypatch.setattr("saywell.commands.tune.Trials", stop)
     monkeypatch.setattr("saywell.hub.weights._hub", stop)
-    now = Resources(
-        cpu_percent=0, memory_limit=8 << 30, memory_available=6 << 30, memory_percent=25, process_memory=1 << 27
-    )
+    now = Resources(cpu_percent=0, memory_limit=8 << 30, memory_available=6 << 30, memory_percent=25)
     monkeypatch.setattr("saywell.commands.doctor.resources", lambda: now)
 
 
@@ -308,14 +306,6 @@ def test_every_setting_in_a_file(place: Place, tmp_path: Path) -> None:
     for word in [*WORDS, *place.words]:
         walk.step("plan", "--json", env={"SAYWELL_CONFIG": word}, told=ascii(word)[:60])
     walk.over()
-
-
-def test_every_variable_of_earlier_programs(place: Place) -> None:
-    for variable in OLD_NAMES:
-        for word in [*WORDS, *place.words]:
-            with suppress(Exception):
-                settings = load_settings(environ={variable: word, "SAYWELL_CONFIG": ""}, old_names=True)
-                assert isinstance(settings, Settings)
 
 
 @pytest.mark.parametrize("name", bench.names())

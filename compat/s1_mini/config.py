@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from saywell.engine import lenient
 from saywell.engine.launch import Decision
-from saywell.settings import load_settings, whole_device
+from saywell.settings import load_settings
+from saywell_compat import lenient
+from saywell_compat.variables import VARIABLES, device
 
-DEFAULT_CHECKPOINT = "checkpoints/openaudio-s1-mini"
 PRECISIONS = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 BACKENDS = ("auto", "inductor", "eager", "disabled")
 MODES = ("default", "reduce-overhead", "max-autotune")
 USUAL_MODE = "reduce-overhead"
+USUAL_THRESHOLD_GB = 2.0
 TIMEOUT_S = 60.0
 
 
@@ -38,7 +38,7 @@ class EngineConfig:
     """default, reduce-overhead or max-autotune; how graphs are captured is the plan's business."""
     vram_clear_on_oom_only: bool = True
     """False: also whenever less than `vram_clear_threshold_gb` is free."""
-    vram_clear_threshold_gb: float = 2.0
+    vram_clear_threshold_gb: float = USUAL_THRESHOLD_GB
     request_timeout_seconds: float = TIMEOUT_S
     """After so long all work on a request stops."""
     default_temperature: float = 0.7
@@ -56,7 +56,7 @@ class EngineConfig:
         backend = self.compile_backend if self.compile_model else "disabled"
         return {
             "model_path": None if self.checkpoint_path is None else Path(self.checkpoint_path),
-            "device": None if self.device == "auto" else whole_device(self.device, "device"),
+            "device": device(self.device, "device"),
             "precision": PRECISIONS[self.precision],
             "compile": None if backend == "auto" else backend,
             "timeout_s": self.request_timeout_seconds,
@@ -68,22 +68,18 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
 
 
-def settle(wishes: Mapping[str, Any], *, old_names: bool = False, stacklevel: int = 2) -> Decision:
+def settle(wishes: Mapping[str, Any], *, variables: bool = False) -> Decision:
     """The decision for these wishes; those that cannot be had give way, each with a warning.
 
-    `old_names`: also read the S1_MINI_* variables. Raises PlanError for a wish that cannot give way, and what
+    `variables`: also read the S1_MINI_* variables. Raises PlanError for a wish that cannot give way, and what
     `saywell.models.first_use.converted` raises for a checkpoint that cannot speak.
     """
-    settings = load_settings(wishes, old_names=old_names)
+    settings = load_settings(wishes, variables=VARIABLES if variables else None)
     if settings.timeout_s is None:
         origins = {**settings.origins, "timeout_s": "the S1-Mini engine's default"}
         settings = replace(settings, timeout_s=TIMEOUT_S, origins=origins)
-    decision = lenient.settle(
-        settings,
-        Path(DEFAULT_CHECKPOINT),
-        lambda message: warnings.warn(message, RuntimeWarning, stacklevel=stacklevel + 3),
-    )
+    decision = lenient.settle(settings)
     if settings.compile is None and decision.plan.compile == "disabled":
         why = next(reason.why for reason in decision.plan.reasons if reason.field == "compile")
-        warnings.warn(f"compile_model=True changes nothing: {why}", RuntimeWarning, stacklevel=stacklevel + 1)
+        lenient.warn(f"compile_model=True changes nothing: {why}")
     return decision

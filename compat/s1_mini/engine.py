@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from s1_mini.config import USUAL_MODE, EngineConfig, settle
+from s1_mini.config import USUAL_MODE, USUAL_THRESHOLD_GB, EngineConfig, settle
 from s1_mini.utils import empty_cache, get_vram_info
 from saywell.engine.launch import Speaker, start
 from saywell.errors import SaywellError
 from saywell.plan.memory import mb
 from saywell.plan.plan import Plan
 from saywell.types import Samples
+from saywell_compat.lenient import warn
 
 _log = logging.getLogger("s1_mini")
 
@@ -85,14 +85,10 @@ class ProductionTTSEngine:
     def start(self) -> None:
         """Decide, load and speak a first word. Raises a SaywellError that says what is missing."""
         if self._speaker is None:
-            self._speaker = self._start(stacklevel=3)
-
-    def _start(self, stacklevel: int) -> Speaker:
-        decision = settle(self.config.wishes(), stacklevel=stacklevel)
-        for idle in _without_effect(self.config, decision.plan):
-            warnings.warn(idle, RuntimeWarning, stacklevel=stacklevel)
-        self.model_manager.speaker = speaker = start(decision)
-        return speaker
+            decision = settle(self.config.wishes())
+            for idle in _without_effect(self.config, decision.plan):
+                warn(idle)
+            self._speaker = self.model_manager.speaker = start(decision)
 
     def stop(self) -> None:
         """Give everything back. May be called more than once."""
@@ -102,8 +98,7 @@ class ProductionTTSEngine:
             speaker.close()
 
     def __enter__(self) -> ProductionTTSEngine:
-        if self._speaker is None:
-            self._speaker = self._start(stacklevel=3)
+        self.start()
         return self
 
     def __exit__(
@@ -165,4 +160,6 @@ def _without_effect(config: EngineConfig, plan: Plan) -> list[str]:
         found.append(
             f"vram_clear_on_oom_only=False changes nothing: the model runs on {plan.device}, not on a GPU's VRAM"
         )
+    if config.vram_clear_on_oom_only and config.vram_clear_threshold_gb != USUAL_THRESHOLD_GB:
+        found.append("vram_clear_threshold_gb changes nothing as long as vram_clear_on_oom_only is True")
     return found

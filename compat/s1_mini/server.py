@@ -1,6 +1,6 @@
 """`python -m s1_mini.server --checkpoint DIR --port 8080`: Saywell's server under the S1-Mini engine's names.
 
-Reads the S1_MINI_* variables; options win over them. /metrics has the s1_mini_* names beside Saywell's own.
+Reads the S1_MINI_* variables; options win over them.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from s1_mini.config import BACKENDS, DEFAULT_CHECKPOINT, PRECISIONS, TIMEOUT_S, settle
-from s1_mini.utils import get_vram_info
+from s1_mini.config import BACKENDS, PRECISIONS, TIMEOUT_S, settle
 from saywell.engine.launch import build
 from saywell.errors import SaywellError
 from saywell.server.app import serve
-from saywell.server.metrics import Metrics
-from saywell.settings import whole_device
+from saywell_compat.lenient import DEFAULT_CHECKPOINT
+from saywell_compat.variables import device
 
 PORT = 8080
 
@@ -25,10 +24,8 @@ def main(args: list[str] | None = None) -> int:
     """Serve until told to stop; the exit code."""
     options = _parser().parse_args(args)
     try:
-        decision = settle(_wishes(options), old_names=True)
-        metrics = Metrics(s1_mini=True)
-        metrics.watch(vram=lambda: get_vram_info()["utilization"])
-        return serve(build(decision, worker=True), decision, figures=metrics)
+        decision = settle(_wishes(options), variables=True)
+        return serve(build(decision, worker=True), decision)
     except SaywellError as error:
         print(f"s1_mini.server: {error.message}", file=sys.stderr)  # noqa: T201 - a program's last words
         return 1
@@ -56,7 +53,7 @@ def _wishes(options: argparse.Namespace) -> dict[str, Any]:
         "model_path": options.checkpoint,
         "host": options.host,
         "port": options.port,
-        "device": whole_device(options.device, "--device") if options.device not in (None, "auto") else None,
+        "device": None if options.device is None else device(options.device, "--device"),
         "precision": PRECISIONS.get(options.precision),
         "compile": None if options.compile_backend == "auto" else options.compile_backend,
         "timeout_s": options.timeout,

@@ -5,27 +5,27 @@ from __future__ import annotations
 import logging
 import sys
 import time
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from saywell.audio.decode import decode_file
-from saywell.engine import lenient
 from saywell.engine.launch import Decision, Speaker, start
 from saywell.errors import SaywellError
 from saywell.machine import GIB
 from saywell.machine.monitor import Resources
 from saywell.server import describe
 from saywell.server.metrics import Metrics
-from saywell.settings import Settings, load_settings, whole_device
+from saywell.settings import load_settings
 from saywell.types import Reference, Samples, Summary
+from saywell_compat import lenient
+from saywell_compat.variables import VARIABLES
+from saywell_compat.variables import device as whole_device
 from smart_backend.config import OptimalConfig
 from smart_backend.monitor import ResourceMonitor
 from smart_backend.profile import HardwareProfile
 
-DEFAULT_CHECKPOINT = "checkpoints/openaudio-s1-mini"
 _log = logging.getLogger("smart_backend")
 
 
@@ -54,24 +54,15 @@ class SmartAdaptiveBackend:
         `enable_optimizations` False: nothing is compiled. Raises a SaywellError that says what is missing."""
         wishes = {
             "model_path": None if model_path is None else Path(model_path),
-            "device": None if device == "auto" else whole_device(device, "device"),
+            "device": whole_device(device, "device"),
             "compile": None if enable_optimizations else "disabled",
         }
-        self._settings = load_settings(wishes, old_names=True)
+        self._settings = load_settings(wishes, variables=VARIABLES)
         self.metrics = Metrics()
         self._started = time.monotonic()
-        self._begin(self._settle(self._settings))
+        self._begin(lenient.settle(self._settings))
         self._applied = replace(self.config)
         sys.stderr.write(f"{self.profile.block()}\n\n{self.config.block()}\n")
-
-    def _settle(self, settings: Settings, second: dict[str, Any] | None = None) -> Decision:
-        # The warning points at who called the constructor or `_apply_configuration`.
-        return lenient.settle(
-            settings,
-            Path(DEFAULT_CHECKPOINT),
-            lambda text: warnings.warn(text, RuntimeWarning, stacklevel=5),
-            second=second,
-        )
 
     def _begin(self, decision: Decision) -> None:
         self.decision = decision
@@ -89,9 +80,9 @@ class SmartAdaptiveBackend:
         wishes = {**self._settings.wishes(), **{k: v for k, v in wanted.wishes().items() if v is not None}}
         if wanted.enable_thermal_management == self._applied.enable_thermal_management:
             wishes["thermal"] = self.decision.settings.thermal  # left as it was: no new wish
-        decision = self._settle(load_settings(wishes, origin="the configuration"), wanted.second())
+        decision = lenient.settle(load_settings(wishes, origin="the configuration"), wanted.second())
         for idle in wanted.without_effect(OptimalConfig.of(decision)):
-            warnings.warn(idle, RuntimeWarning, stacklevel=2)
+            lenient.warn(idle)
         self.cleanup()
         self._begin(decision)
         self.config = replace(self.config, optimization_strategy=wanted.optimization_strategy, notes=wanted.notes)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from saywell.engine.launch import Decision
-from saywell.server.describe import INTEGER, configuration
-from saywell.settings import whole_device
+from saywell_compat import variables
+from saywell_compat.configuration import INTEGER, configuration
 
 RULE = "=" * 60
 
@@ -53,8 +53,8 @@ class OptimalConfig:
     def wishes(self) -> dict[str, Any]:
         """The same in Saywell's settings. What is only expected or told is no wish."""
         return {
-            "device": None if self.device == "auto" else whole_device(self.device, "device"),
-            "precision": self.quantization if self.quantization in INTEGER else _precision(self.precision),
+            "device": variables.device(self.device, "device"),
+            "precision": self.quantization if self.quantization in INTEGER else variables.precision(self.precision),
             "executor": "onnx" if self.use_onnx else "torch" if self.use_torch_compile else None,
             "compile": "inductor" if self.use_torch_compile else "disabled",
             "chunk_chars": self.chunk_length,
@@ -66,7 +66,7 @@ class OptimalConfig:
 
     def second(self) -> dict[str, Any]:
         """What to wish for where the first wish cannot be had."""
-        precision = _precision(self.precision)
+        precision = variables.precision(self.precision)
         return {"precision": precision} if self.quantization in INTEGER and precision else {}
 
     def without_effect(self, now: OptimalConfig) -> list[str]:
@@ -75,7 +75,7 @@ class OptimalConfig:
         if (
             self.quantization in INTEGER
             and now.quantization in INTEGER
-            and _precision(self.precision) not in (None, now.precision)
+            and variables.precision(self.precision) not in (None, now.precision)
         ):
             computed = f"what is computed with {now.quantization} weights is {now.precision}"
             found.append(f"precision={self.precision} changes nothing: {computed}; set quantization=none for it")
@@ -109,10 +109,6 @@ class OptimalConfig:
                 RULE,
             )
         )
-
-
-def _precision(name: str) -> str | None:
-    return {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "auto": None}.get(name, name)
 
 
 def _pace(rtf: float) -> str:

@@ -226,8 +226,6 @@ def tune(
     allow: Annotated[
         list[str] | None, typer.Option("--allow", metavar="PRECISION", help="Try this one, too. May repeat.")
     ] = None,
-    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="Every combination, however long it takes.")] = False,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the trials into a PNG file.")] = None,
     forget: Annotated[bool, typer.Option("--forget", help="Forget what was measured; measure nothing.")] = False,
     json: Json = False,
     set_: Set = None,
@@ -237,8 +235,7 @@ def tune(
         from saywell.commands.tune import Wanted, run
 
         wanted = Wanted(
-            seconds=seconds, goal=goal, first_ms=first_ms, allow=allow or (), exhaustive=exhaustive, plot=plot,
-            forget=forget, as_json=json,
+            seconds=seconds, goal=goal, first_ms=first_ms, allow=allow or (), forget=forget, as_json=json
         )  # fmt: skip
         run(_settings(set_, model=model), wanted)
 

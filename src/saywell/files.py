@@ -13,6 +13,9 @@ from typing import BinaryIO
 
 UNFINISHED = ".unfinished-"
 """How the names of files begin that are being written."""
+MANIFEST = "saywell.json"
+"""In the directory of a converted model: its family, and the digest of each of its files."""
+_MAX_MANIFEST = 4 << 20
 _LINKS = (errno.ELOOP, errno.EMLINK)
 _SOCKETS = (errno.ENXIO, errno.EOPNOTSUPP)
 _HANDED_OVER = re.compile(r"/dev/(stdin|fd/\d+)|/proc/self/fd/\d+")
@@ -71,6 +74,11 @@ def read_plain(path: Path, limit: int, *, links: bool = False) -> bytes:
     if len(data) > limit:
         raise Damaged("it is no regular file of a possible size")
     return data
+
+
+def read_manifest(directory: Path) -> bytes:
+    """The manifest of a converted model, as it lies there. Raises OSError, Damaged."""
+    return read_plain(directory / MANIFEST, _MAX_MANIFEST, links=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

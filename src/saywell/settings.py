@@ -154,33 +154,8 @@ OF_ONE_MODEL = (
 )  # fmt: skip
 """Settings that are made for the server's own model; others it serves are planned without them."""
 
-_YES, _NO = ("true", "1", "yes", "on", "y", "t"), ("false", "0", "no", "off", "n", "f")
-
-
-def _switch(yes: str | None, no: str | None) -> dict[str, str | None]:
-    """Whatever earlier programs took for yes and no."""
-    return {**dict.fromkeys(_YES, yes), **dict.fromkeys(_NO, no)}
-
-
-_PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "half": "fp16", "auto": None}
-OLD_NAMES: dict[str, tuple[str, Mapping[str, str | None]]] = {
-    "S1_MINI_CHECKPOINT_PATH": ("model_path", {}),
-    "S1_MINI_DEVICE": ("device", {"auto": None}),
-    "S1_MINI_PRECISION": ("precision", _PRECISIONS),
-    "S1_MINI_COMPILE_BACKEND": ("compile", {"auto": None}),
-    "S1_MINI_COMPILE": ("compile", _switch(None, "disabled")),
-    "S1_MINI_REQUEST_TIMEOUT": ("timeout_s", {}),
-    "MODEL_DIR": ("model_path", {}),
-    "DEVICE": ("device", {"auto": None}),
-    "MIXED_PRECISION": ("precision", {**_PRECISIONS, **_switch(None, "fp32")}),
-    "ENABLE_TORCH_COMPILE": ("compile", _switch("inductor", "disabled")),
-    "USE_ONNX": ("executor", _switch("onnx", "torch")),
-    "CACHE_LIMIT": ("cache_entries", {}),
-    "MAX_SEQ_LEN": ("max_frames", {}),
-}
-"""Variables of earlier programs: field, and what their values mean here (None: decide for me). A later row wins."""
-_SWITCHES = frozenset({"S1_MINI_COMPILE", "ENABLE_TORCH_COMPILE", "USE_ONNX"})
-"""Those that are yes or no and nothing else."""
+Variable = tuple[str, Callable[[str, str], str | None]]
+"""Field, and what a text of a variable (given with the variable's name) means there; None: decide for me."""
 
 
 def load_settings(
@@ -188,20 +163,21 @@ def load_settings(
     file: Path | None = None,
     environ: Mapping[str, str] | None = None,
     *,
-    old_names: bool = False,
+    variables: Mapping[str, Variable] | None = None,
     origin: str = "keyword",
 ) -> Settings:
     """Keywords before environment before file. None in `overrides` leaves the choice to the next source.
 
-    `file` None: the one SAYWELL_CONFIG names, else the user's own if it exists. `old_names` also reads the variables of
-    OLD_NAMES, which SAYWELL_* override. `origin`: what to call the overrides in messages. Raises PlanError.
+    `file` None: the one SAYWELL_CONFIG names, else the user's own if it exists. `variables`: those of other programs,
+    to be read as well; SAYWELL_* win over them, and of two for one field the later. `origin`: what to call the
+    overrides in messages. Raises PlanError.
     """
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     sources = [_from_file(file, environ), _from_environ(environ), _from_overrides(overrides or {}, origin)]
-    if old_names:
-        sources.insert(1, _from_old_names(environ))
+    if variables:
+        sources.insert(1, _from_variables(variables, environ))
     for source in sources:
         for name, value, origin in source:
             values[name], origins[name] = value, origin
@@ -288,28 +264,11 @@ def _from_environ(environ: Mapping[str, str]) -> Found:
         yield name, _from_text(name, text, f"environment variable {variable}"), variable
 
 
-def _from_old_names(environ: Mapping[str, str]) -> Found:
-    for variable, (name, meanings) in OLD_NAMES.items():
+def _from_variables(variables: Mapping[str, Variable], environ: Mapping[str, str]) -> Found:
+    for variable, (name, meaning) in variables.items():
         text = environ.get(variable, "").strip()
-        if variable in _SWITCHES and text and text.lower() not in (*meanings, "auto"):
-            raise PlanError(
-                f"{variable} must be {', '.join(_YES[:4])} or {', '.join(_NO[:4])}, not {text!r}", param=name
-            )
-        if name == "device":
-            text = whole_device(text, variable)
-        meaning = meanings.get(text.lower(), text)
-        if meaning:
-            yield name, _from_text(name, meaning, f"environment variable {variable}"), variable
-
-
-def whole_device(name: str, origin: str) -> str:
-    """`cuda:1` → `cuda`, as earlier programs name one of several; a number other than 0 is said to change nothing."""
-    kind, _, number = name.lower().partition(":")
-    if not number.isdecimal():
-        return name
-    if int(number):
-        _log.warning("%s=%s: which of several GPUs is used is decided by their memory, not by number", origin, name)
-    return kind
+        if text and (word := meaning(text, variable)):
+            yield name, _from_text(name, word, f"environment variable {variable}"), variable
 
 
 def _from_file(file: Path | None, environ: Mapping[str, str]) -> Found:

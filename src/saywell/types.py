@@ -208,6 +208,8 @@ class ModelSpec:
     """Frames a decode call should be a multiple of; any other number sounds the same and costs more."""
     max_threads: int = 0
     """Threads beyond which the model gets no faster; 0: no limit."""
+    sheds: tuple[str, ...] = ()
+    """Fields of the plan (`threads`, `slots`) with less of which it is faster beside programs that want the CPUs."""
     options: dict[str, Option] = field(default_factory=lambda: {**SAMPLING, **SPEED})
     """What changes its sound, by name: fields of SamplingParams, `speed`, and what only this family understands."""
     timestamps: bool = False

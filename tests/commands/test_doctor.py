@@ -17,7 +17,7 @@ from saywell.settings import Settings
 
 GIB = 1 << 30
 IDLE = Resources(
-    cpu_percent=3.0, memory_limit=8 * GIB, memory_available=6 * GIB, memory_percent=25.0, process_memory=0
+    cpu_percent=3.0, memory_limit=8 * GIB, memory_available=6 * GIB, memory_percent=25.0
 )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def test_an_unmeasured_machine_is_sent_to_tune(tmp_path: Path) -> None:
     found = findings(tmp_path, "i5-1334u-8gb", model="hibari")
     assert (found["Measured"].state, found["Measured"].command) == ("missing", "saywell tune --model hibari")
     assert doctor._next(list(found.values())) == "saywell tune --model hibari"
-    assert "i5_onnx_thermal" in found["Plan"].found
+    assert found["Plan"].found == "hibari: cpu, onnx, int8, 8 threads"
 
 
 def test_too_little_memory_is_a_problem_with_figures(tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ from saywell.errors import InvalidText, PlanError
 from saywell.machine import GIB, Hardware
 from saywell.models.espeak import binding
 from saywell.plan.plan import make_plan
-from saywell.settings import OLD_NAMES, Settings
+from saywell.settings import Settings
 from saywell.types import ModelSpec
+from saywell_compat.variables import VARIABLES
 from smart_backend import OptimalConfig, SmartAdaptiveBackend, create_smart_backend
 from smart_backend.profile import HardwareProfile
 
@@ -301,10 +302,18 @@ def test_what_the_variables_force_and_cannot_have_is_said(named, tmp_path):
     assert "[OK] Smart engine initialized" in done.stdout
 
 
+def test_warnings_point_at_the_program_that_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CACHE_LIMIT", "10")
+    with pytest.warns(RuntimeWarning, match="cache_entries=10 changes nothing") as told:
+        create_smart_backend().cleanup()
+    assert {warning.filename for warning in told} == {__file__}
+
+
 def test_every_printed_variable_is_known():
     named = {line.removeprefix("export ").partition("=")[0] for line in exports(FORCED) + exports(FRUGAL)}
     assert named == {"DEVICE", "MIXED_PRECISION", "ENABLE_TORCH_COMPILE", "USE_ONNX", "CACHE_LIMIT", "MAX_SEQ_LEN"}
-    assert named | {"MODEL_DIR"} <= OLD_NAMES.keys()
+    assert named | {"MODEL_DIR"} <= VARIABLES.keys()
 
 
 def test_the_frugal_variables_reach_the_plan(named, tmp_path, monkeypatch):

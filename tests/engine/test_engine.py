@@ -275,7 +275,7 @@ def test_hundreds_of_cancelled_streams_leak_nothing(tiny_engine: Start) -> None:
         stream.close()
     until(lambda: engine.health().running == engine.health().waiting == 0)
     gc.collect()
-    assert model[0].live == 0
+    assert model[0].open == 0
     assert (threading.active_count(), process.num_fds(), process.children()) == before
     assert not [thing for thing in gc.get_objects() if type(thing) is Stream and not thing._closed]
     np.testing.assert_array_equal(engine.submit(ask()).collect().samples, golden)

@@ -15,7 +15,7 @@ import pytest
 
 from asking import LONG, ask, until
 from machines import made_up
-from plans import TINY_PLAN
+from plans import TINY_PLAN, with_levels
 from saywell.engine import loop as loop_module
 from saywell.engine.engine import Engine
 from saywell.engine.pressure.watch import Watch
@@ -27,16 +27,25 @@ from saywell.types import Frame, ModelSpec, Samples, Sequence
 from tiny_ar import family as tiny_ar
 
 GIB = 1 << 30
-AT_ONCE = Timing(confirm=0.0, down=0.0, up=0.0)
-PLAN = replace(TINY_PLAN, adapt=True, threads=4, slots=4, lookahead=4, cache_entries=8, first_frames=2, chunk_frames=8)
-SPEC = replace(tiny_ar.spec("tiny", None), variants=made_up(fp32=100_000, int8=40_000))
-DOWN = ["chunks", "slots", "threads", "caches", "lighter", "refuse"]
+AT_ONCE = Timing(confirm=0.0, down=0.0, up=0.0, door=0.0)
+MIB = 1 << 20
+PLAN = replace(
+    TINY_PLAN, adapt=True, threads=4, slots=4, lookahead=4, cache_entries=8, cache_bytes=256 * MIB, first_frames=2,
+    chunk_frames=8,
+)  # fmt: skip
+SPEC = replace(
+    tiny_ar.spec("tiny", None),
+    variants=made_up(fp32=1000 * MIB, int8=400 * MIB), slot_bytes=64 * MIB, sheds=("threads",),
+)  # fmt: skip
+"""On a machine of 8 GB all of it makes a difference; in truth it is tiny."""
+DOWN = ["slots", "caches", "lighter"]
+"""For want of memory."""
 CALM, FULL, CRITICAL = 50.0, 90.0, 97.0
 
 
 def machine(memory_percent: float = CALM, **fields: object) -> Resources:
     free = int(8 * GIB * (1 - memory_percent / 100))
-    quiet = {"cpu_percent": 10.0, "memory_limit": 8 * GIB, "process_memory": GIB}
+    quiet = {"cpu_percent": 10.0, "memory_limit": 8 * GIB}
     return Resources(**{**quiet, "memory_percent": memory_percent, "memory_available": free, **fields})
 
 
@@ -102,7 +111,7 @@ def rig() -> Iterator[Callable[..., Rig]]:
     made: list[Rig] = []
 
     def start(model: type[Told] = Told, strained: str = "", **fields: object) -> Rig:
-        made.append(Rig(replace(PLAN, **fields), model, strained=strained))
+        made.append(Rig(with_levels(replace(PLAN, **fields), SPEC), model, strained=strained))
         return made[-1]
 
     yield start
@@ -120,41 +129,40 @@ def test_every_step_is_taken_shown_and_logged_with_its_reason(rig, caplog) -> No
     def said() -> str:
         return [each.message for each in caplog.records if each.name == "saywell.engine.pressure.watch"][-1]
 
-    for level in range(1, 7):
-        it.see(CRITICAL)
+    for level in range(1, 4):
+        it.see(FULL)
         pressure = it.engine.health().pressure
         assert (pressure.level, list(pressure.steps)) == (level, DOWN[:level])
-        assert pressure.reason == "97 % of 8.0 GB of memory is in use"
-        assert f"gives up: {DOWN[level - 1]} (97 % of 8.0 GB" in said()
-    changes = it.engine.health().pressure.changes
-    assert (changes["threads"], changes["slots"], changes["chunk_frames"]) == ("4 → 2", "4 → 2", "8 → 4")
-    for level in range(5, -1, -1):
+        assert pressure.reason == "90 % of 8.0 GB of memory is in use"
+        assert f"has given up: {', '.join(DOWN[:level])} (90 % of 8.0 GB" in said()
+    until(lambda: not it.engine.health().pressure.pending)
+    pressure = it.engine.health().pressure
+    assert (pressure.changes["slots"], pressure.changes["precision"]) == ("4 → 2", "fp32 → int8")
+    assert pressure.frees == (128 + 128 + 600) * MIB
+    for level in range(2, -1, -1):
         it.see(CALM)
         pressure = it.engine.health().pressure
         assert (pressure.level, pressure.reason) == (level, SLOWLY if level else GONE)
-        assert f"takes up again: {DOWN[level]} (the pressure is gone)" in said()
+        assert f"has given up: {', '.join(DOWN[:level]) or 'nothing'} ({pressure.reason})" in said()
     assert said().endswith("Now as planned")
-    assert (it.engine.health().pressure.downs, it.engine.health().pressure.ups) == (6, 6)
+    assert (it.engine.health().pressure.downs, it.engine.health().pressure.ups) == (3, 3)
 
 
 def test_the_model_is_told_of_what_it_can_change_while_it_runs(rig) -> None:
     it = rig()
-    it.see(FULL, 4)
-    assert [(p.threads, p.slots, p.cache_entries) for p in it.model.plans[-4:]] == [
-        (4, 4, 8),
-        (4, 2, 8),
-        (2, 2, 8),
-        (2, 2, 4),
-    ]
-    it.see(CALM, 4)
+    it.see(BUSY)
+    it.see(FULL, 2)
+    assert [(p.threads, p.slots, p.cache_entries) for p in it.model.plans[-3:]] == [(2, 4, 8), (2, 2, 8), (2, 2, 4)]
+    it.see(CALM, 3)
     assert (it.model.plans[-1].threads, it.model.plans[-1].slots, it.model.plans[-1].cache_entries) == (4, 4, 8)
+    assert len(it.models) == 1
 
 
 def test_fewer_slots_are_used_and_nobody_is_turned_away_for_it(rig) -> None:
     it = rig(queue=4)
     it.say()
     assert it.model.shared == 3, "the fourth is for somebody who has heard nothing yet"
-    it.see(BUSY, 2)
+    it.see(FULL)
     assert it.engine.health().slots == 2
     it.model.shared = 0
     streams = [it.engine.submit(ask(LONG, seed=seed)) for seed in range(8)]
@@ -162,10 +170,10 @@ def test_fewer_slots_are_used_and_nobody_is_turned_away_for_it(rig) -> None:
     assert it.model.shared in (2, 3), "one that was taken is lent to newcomers"
 
 
-def test_other_programs_on_the_cpus_take_work_and_nothing_else(rig) -> None:
+def test_other_programs_on_the_cpus_take_threads_and_nothing_else(rig) -> None:
     it = rig()
     it.see(BUSY, 10)
-    assert list(it.engine.health().pressure.steps) == DOWN[:3]
+    assert it.engine.health().pressure.steps == ("threads",)
     assert it.engine.health().pressure.reason == "other programs take 50 % of the CPUs"
 
 
@@ -175,14 +183,15 @@ def test_other_programs_on_the_cpus_take_work_and_nothing_else(rig) -> None:
 def test_no_step_is_heard_that_must_not_be(rig) -> None:
     it = rig()
     planned = it.say()
-    for level in range(1, 5):
-        it.see(FULL)
-        assert it.engine.health().pressure.level == level
-        assert np.array_equal(it.say(), planned), DOWN[level - 1]
+    for look, steps in ((BUSY, ("threads",)), (FULL, ("threads", "slots")), (FULL, ("threads", "slots", "caches"))):
+        it.see(look)
+        assert it.engine.health().pressure.steps == steps
+        assert np.array_equal(it.say(), planned), steps
 
 
-def test_steps_in_the_middle_of_a_text_are_not_heard(rig) -> None:
-    it = rig()
+@pytest.mark.parametrize("live", [Told.live, frozenset()], ids=["live", "loaded again"])
+def test_steps_in_the_middle_of_a_text_are_not_heard(rig, live: frozenset[str]) -> None:
+    it = rig(type("Other", (Told,), {"live": live}))
     planned = it.say()
     levels: list[int] = []
     steps = iter(range(10_000))
@@ -190,14 +199,43 @@ def test_steps_in_the_middle_of_a_text_are_not_heard(rig) -> None:
     def during() -> None:
         count = next(steps)
         if count % 5 == 0:
-            it.watch.see(machine(FULL if count // 40 % 2 == 0 else CALM))
+            down = replace(BUSY, memory_percent=FULL) if len(levels) % 6 < 3 else machine(CALM)
+            it.watch.see(down)
             levels.append(it.engine.health().pressure.level)
 
     it.model.during = during
     heard = it.say()
     it.model.during = lambda: None
-    assert {0, 1, 2, 3, 4} <= set(levels), "all the way down and up, more than once"
+    assert {0, 1, 2, 3} <= set(levels), "all the way down and up, more than once"
     assert np.array_equal(heard, planned)
+
+
+# What a loaded model cannot change
+
+
+class Fixed(Told):
+    """Would have to be loaded again for another number of threads."""
+
+    live = Told.live - {"threads"}
+
+
+def test_nothing_is_loaded_in_the_middle_of_a_stream_and_nobody_waits_for_it(rig) -> None:
+    it = rig(Fixed)
+    planned = it.say()
+    gate = threading.Event()
+    it.model.during = lambda: gate.wait(0.02)
+    slow = it.engine.submit(ask(LONG))
+    until(lambda: it.engine.health().running > 0)
+    it.see(BUSY)
+    assert it.engine.submit(ask("A short one.")).collect().duration_s > 0
+    pressure = it.engine.health().pressure
+    assert (pressure.pending, pressure.changes, len(it.models)) == (("threads",), {}, 1)
+    gate.set()
+    assert np.array_equal(slow.collect().samples, planned)
+    until(lambda: len(it.models) == 2 and it.engine.health().pressure.pending == ())
+    assert [model.loaded.threads for model in it.models] == [4, 2]
+    assert it.engine.health().pressure.changes == {"threads": "4 → 2"}
+    assert np.array_equal(it.say(), planned)
 
 
 # Another precision
@@ -209,10 +247,9 @@ def test_lighter_weights_wait_for_what_has_begun_and_come_back_with_the_room(rig
     it.model.during = lambda: gate.wait(10)
     under_way = it.engine.submit(ask(LONG))
     until(lambda: it.engine.health().running > 0)
-    for _ in range(5):
+    for _ in range(3):
         it.watch.see(machine(FULL))
     later = it.engine.submit(ask("Another one."))
-    until(lambda: it.engine.health().pressure.level == 5)
     assert "lighter" in it.engine.health().pressure.steps
     gate.set()
     whole = under_way.collect()
@@ -221,8 +258,8 @@ def test_lighter_weights_wait_for_what_has_begun_and_come_back_with_the_room(rig
     assert [model.loaded.precision for model in it.models] == ["fp32", "int8"]
     assert it.models[0].closed
     assert it.engine.health().pressure.pending == ()
-    it.see(replace(machine(75.0), memory_available=2 * GIB + 10_000), 3)
-    assert it.engine.health().pressure.level == 5, "no room for the heavier ones yet"
+    it.see(70.0, 3)
+    assert it.engine.health().pressure.steps == ("lighter",), "no room for the heavier ones yet"
     it.see(CALM)
     until(lambda: it.model.loaded.precision == "fp32")
     assert it.say("Back again.").size
@@ -235,7 +272,7 @@ def test_a_long_text_does_not_keep_others_waiting_for_lighter_weights(rig, monke
     it.model.during = lambda: gate.wait(0.02)
     slow = it.engine.submit(ask(LONG))
     until(lambda: it.engine.health().running > 0)
-    it.see(FULL, 5)
+    it.see(FULL, 3)
     assert it.engine.health().pressure.pending == ("lighter",)
     assert it.engine.submit(ask("A short one.")).collect().duration_s > 0
     assert it.engine.health().pressure.pending == ("lighter",)
@@ -254,7 +291,7 @@ class NoInt8(Told):
 def test_weights_that_cannot_be_loaded_leave_those_there_are(rig) -> None:
     it = rig(NoInt8)
     planned = it.say()
-    it.see(FULL, 5)
+    it.see(FULL, 3)
     assert np.array_equal(it.say(), planned)
     assert it.engine.health().state == "ready"
     assert it.engine.health().pressure.pending == ("lighter",)
@@ -269,12 +306,12 @@ def test_weights_that_cannot_be_loaded_are_tried_once(rig) -> None:
     it = rig(NoInt8)
     load, tried = it.engine._resident._load, []
     it.engine._resident._load = lambda plan: (tried.append(plan.precision), load(plan))[1]
-    it.see(FULL, 5)
+    it.see(FULL, 3)
     for _ in range(5):
         it.say()
     assert tried == ["int8", "fp32"]
-    it.see(CALM, 8)
-    it.see(FULL, 5)
+    it.see(CALM, 5)
+    it.see(FULL, 3)
     it.say()
     assert tried == ["int8", "fp32"] * 2  # the reason may be gone
 
@@ -285,7 +322,7 @@ def test_an_engine_outlives_weights_that_cannot_be_loaded_for_a_while(rig, monke
     planned = it.say()
     load, broken = it.engine._resident._load, [ModelFailure("no memory"), MemoryError()]
     it.engine._resident._load = lambda plan: (_ for _ in ()).throw(broken.pop()) if broken else load(plan)
-    it.see(FULL, 5)
+    it.see(FULL, 3)
     until(lambda: not broken)
     assert np.array_equal(it.say(), planned)
     assert it.engine.health().state == "ready"
@@ -300,14 +337,14 @@ def test_an_engine_that_begins_under_relief_begins_with_what_loads(rig) -> None:
 # The door
 
 
-def test_the_door_closes_for_new_ones_only(rig) -> None:
+def test_the_door_closes_for_new_ones_only(rig, caplog) -> None:
     it = rig()
     gate = threading.Event()
     it.model.during = lambda: gate.wait(10)
     inside = it.engine.submit(ask())
     until(lambda: it.engine.health().running > 0)
-    for _ in range(6):
-        it.watch.see(machine(CRITICAL))
+    it.watch.see(machine(CRITICAL))
+    assert "has given up: slots, refuse (97 % of 8.0 GB" in caplog.text
     with pytest.raises(Unavailable, match=r"no new requests .* 97 % of 8.0 GB .* try again in 2 s") as refused:
         it.engine.submit(ask())
     assert refused.value.retry_after == 2.0
@@ -328,7 +365,7 @@ def test_a_model_that_cannot_take_up_a_plan_is_loaded_anew(rig) -> None:
 
     it = rig(Stubborn)
     planned = it.say()
-    it.see(BUSY, 3)
+    it.see(BUSY)
     assert np.array_equal(it.say(), planned)
     assert [model.loaded.threads for model in it.models] == [4, 2]
     assert it.models[0].closed
@@ -338,7 +375,7 @@ def test_an_engine_that_follows_a_killed_one_begins_under_relief(rig) -> None:
     it = rig(strained="the worker before was killed")
     assert [model.loaded.precision for model in it.models] == ["int8"]
     assert it.engine.health().pressure.reason == "the worker before was killed"
-    it.see(CALM, 6)
+    it.see(CALM, 3)
     until(lambda: it.engine.health().pressure.level == 0 and it.model.loaded.precision == "fp32")
 
 
@@ -362,11 +399,11 @@ def test_a_machine_that_cannot_be_read_for_a_while_is_told_of_once(caplog) -> No
         return found or machine(FULL)
 
     plans: list[Plan] = []
-    watch = Watch(PLAN, SPEC, plans.append, look=look, timing=AT_ONCE, every_s=0.001)
+    watch = Watch(with_levels(PLAN, SPEC), plans.append, look=look, timing=AT_ONCE, every_s=0.001)
     watch.start()
     assert seen.wait(5)
     watch.stop()
     assert [message for message in caplog.messages if "cannot be read" in message] == [
         "the state of the machine cannot be read: no such file"
     ]
-    assert plans[0].chunk_frames == 4
+    assert plans[0].slots == 2

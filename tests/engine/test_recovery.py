@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from asking import LONG, ask, until
-from plans import TINY_PLAN
+from plans import TINY_PLAN, with_levels
 from saywell.engine import loop as loop_module
 from saywell.engine.engine import Engine
 from saywell.engine.pressure.recovery import ran_out
@@ -36,9 +36,7 @@ class OutOfMemoryError(RuntimeError):
 
 
 def calm() -> Resources:
-    return Resources(
-        cpu_percent=1.0, memory_limit=1 << 33, memory_available=1 << 32, memory_percent=50.0, process_memory=1 << 20
-    )
+    return Resources(cpu_percent=1.0, memory_limit=1 << 33, memory_available=1 << 32, memory_percent=50.0)
 
 
 class Short(tiny_ar.TinyModel):
@@ -78,7 +76,7 @@ def start() -> Iterator[Callable[..., Engine]]:
     made: list[Engine] = []
 
     def go(kind: type[Short] = Short, **fields: object) -> Engine:
-        plan = replace(TINY_PLAN, **fields)
+        plan = with_levels(replace(TINY_PLAN, **fields), replace(SPEC, slot_bytes=64 << 20))
         engine = Engine(SPEC, plan, lambda now: kind(SPEC, now), look=calm, timing=NEVER)
         made.append(engine)
         engine.start()
@@ -108,7 +106,7 @@ def test_the_audio_is_complete_and_the_same(start, where: str, later: int, error
     assert model(engine).failed_at is not None
     assert np.array_equal(heard.samples, planned.samples)
     assert (heard.summary.finish_reason, heard.summary.frames) == ("stop", planned.summary.frames)
-    assert model(engine).live == 0
+    assert model(engine).open == 0
 
 
 @pytest.mark.parametrize("where", WHERE)
@@ -147,7 +145,7 @@ def test_memory_that_runs_out_in_one_sequence_is_no_fault_of_it(start, where: st
     heard = engine.submit(ask(LONG)).collect()
     assert not model(engine).short
     assert np.array_equal(heard.samples, planned.samples)
-    assert model(engine).live == 0
+    assert model(engine).open == 0
 
 
 def test_memory_that_runs_out_after_the_last_sound_is_answered_for(start) -> None:
@@ -221,7 +219,7 @@ def test_the_second_time_is_told(start) -> None:
     with pytest.raises(OutOfMemory, match="memory ran out, and again with less work at once; send a shorter text"):
         engine.submit(ask(LONG)).collect()
     assert engine.submit(ask()).collect().duration_s > 0
-    assert (engine.health().running, model(engine).live) == (0, 0)
+    assert (engine.health().running, model(engine).open) == (0, 0)
 
 
 def test_the_second_time_ends_only_the_one_that_was_spoken_alone(start) -> None:
@@ -236,7 +234,7 @@ def test_the_second_time_ends_only_the_one_that_was_spoken_alone(start) -> None:
         except OutOfMemory:
             ended += 1
     assert ended == 1
-    assert (engine.health().running, model(engine).live) == (0, 0)
+    assert (engine.health().running, model(engine).open) == (0, 0)
 
 
 def test_a_failure_of_another_kind_is_not_tried_again(start) -> None:
@@ -247,12 +245,12 @@ def test_a_failure_of_another_kind_is_not_tried_again(start) -> None:
 
 
 def test_the_engine_goes_down_its_ladder(start, caplog: pytest.LogCaptureFixture) -> None:
-    engine = start(adapt=True, threads=2, first_frames=2, chunk_frames=8)
+    engine = start(adapt=True)
     model(engine).fail["step"] = [MemoryError()]
     engine.submit(ask(LONG)).collect()
     pressure = engine.health().pressure
-    assert pressure.steps == ("chunks", "slots", "threads", "caches")
-    assert "gives up: chunks, slots, threads, caches (memory ran out in the middle of a step)" in caplog.text
+    assert pressure.steps == ("slots",), "the caches are too small to matter"
+    assert "has given up: slots (memory ran out in the middle of a step)" in caplog.text
 
 
 def test_a_reference_is_encoded_once_more(start) -> None:
@@ -271,7 +269,7 @@ def test_many_in_a_row_leak_nothing(start) -> None:
     for _ in range(15):
         model(engine).fail["step"] = [None, MemoryError()]
         assert np.array_equal(engine.submit(ask()).collect().samples, planned)
-    assert (engine.health().running, engine.health().waiting, model(engine).live) == (0, 0, 0)
+    assert (engine.health().running, engine.health().waiting, model(engine).open) == (0, 0, 0)
 
 
 # How it is recognised

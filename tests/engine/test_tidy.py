@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from paths import TESTS
-from plans import TINY_PLAN
+from plans import TINY_PLAN, with_levels
 from saywell.engine.engine import Engine
 from saywell.engine.worker import client as client_module
 from saywell.engine.worker.client import EngineClient
@@ -48,7 +48,7 @@ class Machine:
     def look(self) -> Resources:
         return Resources(
             cpu_percent=10.0, memory_limit=8 * GIB, memory_available=int(8 * GIB * (1 - self.percent / 100)),
-            memory_percent=self.percent, process_memory=GIB,
+            memory_percent=self.percent,
         )  # fmt: skip
 
 
@@ -57,9 +57,11 @@ def start() -> Iterator[Callable[..., Engine]]:
     made: list[Engine] = []
 
     def go(machine: Machine | None = None, **fields: object) -> Engine:
-        spec = tiny_ar.spec("tiny", None)
+        spec = replace(tiny_ar.spec("tiny", None), slot_bytes=64 << 20)
         look = (machine or Machine()).look
-        engine = Engine(spec, replace(PLAN, **fields), lambda now: Told(spec, now), look=look, timing=NEVER)
+        engine = Engine(
+            spec, with_levels(replace(PLAN, **fields), spec), lambda now: Told(spec, now), look=look, timing=NEVER
+        )
         made.append(engine)
         engine.start()
         Told.seen.clear()
@@ -97,9 +99,9 @@ def test_under_pressure_the_engine_goes_at_once_where_the_ladder_would_lead(star
     assert engine.tidy(adapt=True).after.level == 0
     machine.percent = 90.0
     done = engine.tidy(adapt=True)
-    assert (done.before.level, done.after.steps) == (0, ("chunks", "slots", "threads", "caches"))
+    assert (done.before.level, done.after.steps) == (0, ("slots",))
     assert "90 % of 8.0 GB of memory is in use" in done.after.reason
-    assert engine.tidy().after.level == 4
+    assert engine.tidy().after.level == 1
     assert engine.submit(Request(text="Still speaking.")).collect().duration_s > 0
 
 

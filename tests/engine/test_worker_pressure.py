@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from asking import ask, until
+from plans import TINY_PLAN, with_levels
 from saywell.engine.worker.client import EngineClient
 from saywell.engine.worker.messages import Pulse
 from saywell.errors import Unavailable
@@ -51,13 +52,14 @@ def test_after_a_worker_that_the_system_killed_the_next_begins_under_relief(
 ) -> None:
     kills = itertools.count()
     monkeypatch.setattr(cgroup, "oom_kills", lambda: next(kills))
-    client = start(adapt=True, threads=2)
+    plan = replace(TINY_PLAN, adapt=True)
+    client = start(adapt=True, levels=with_levels(plan, available=1).levels)
     planned = client.submit(ask()).collect().samples
     first = pid(client)
     os.kill(first, signal.SIGKILL)
     until(lambda: client.health().restarts == 1 and client.health().pressure.level > 0, 60)
     pressure = client.health().pressure
-    assert set(pressure.steps) >= {"slots", "threads", "caches"}
+    assert set(pressure.steps) >= {"slots", "caches"}
     assert "which the system does when memory runs out" in pressure.reason
     assert np.array_equal(client.submit(ask()).collect().samples, planned)
 

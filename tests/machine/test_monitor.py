@@ -23,7 +23,6 @@ def test_this_machine() -> None:
     found = monitor.resources()
     assert 0 <= found.memory_available <= found.memory_limit <= psutil.virtual_memory().total
     assert 0 <= found.memory_percent <= 100
-    assert found.process_memory > 10 << 20
     assert bool(found.temperatures) != bool(found.temperature_note)
 
 

@@ -11,7 +11,8 @@ from machines import ESPEAK, machine
 from plans import TINY_PLAN
 from saywell.machine import Limits
 from saywell.machine.monitor import Resources
-from saywell.plan.degradation import PressureReport
+from saywell.machine.sensors.nvidia import GpuLoad
+from saywell.plan.degradation import SLOWLY, PressureReport
 from saywell.plan.insights import expected_rtf, insights
 from saywell.plan.measured import Chosen, Record, Trial
 from saywell.plan.plan import Plan, Reason, make_plan
@@ -27,14 +28,24 @@ CALM = PressureReport()
 def now(**fields: object) -> Resources:
     quiet = {
         "cpu_percent": 40.0, "cpu_own_percent": 38.0, "memory_limit": 8 * GIB, "memory_available": 4 * GIB,
-        "memory_percent": 50.0, "process_memory": GIB,
+        "memory_percent": 50.0,
     }  # fmt: skip
     return Resources(**{**quiet, **fields})
 
 
 def record(best: dict, *trials: Trial) -> Record:
     chosen = {name: Chosen(value=value, why="") for name, value in best.items()}
-    return Record(model="tiny", goal="throughput", when="", seconds=1.0, best=best, chosen=chosen, trials=list(trials))
+    return Record(
+        model="tiny",
+        runtime="",
+        device="cpu",
+        goal="throughput",
+        when="",
+        seconds=1.0,
+        best=best,
+        chosen=chosen,
+        trials=list(trials),
+    )
 
 
 RULES = Trial(values={}, rtf=(0.4, 0.5, 0.6), first_s=(0.1,))
@@ -79,16 +90,34 @@ def test_an_unmeasured_machine_is_sent_to_tune() -> None:
 def test_what_was_given_up_is_told_with_the_reason() -> None:
     pressure = PressureReport(level=1, steps=("slots",), changes={"slots": "4 → 2"}, reason="91 % of memory is in use")
     (only,) = told(pressure=pressure)
-    assert only == "Given up for now: slots 4 → 2, because 91 % of memory is in use. It comes back by itself."
+    assert only == "Given up for now: slots 4 → 2, because 91 % of memory is in use; it comes back by itself."
+    (only,) = told(pressure=replace(pressure, frees=460 << 20))
+    assert only.startswith("Given up for now, which frees up to 460 MB: slots 4 → 2, because 91 %")
     shut = PressureReport(level=1, steps=("refuse",), reason="97 % of memory is in use")
     assert told(pressure=shut)[0].startswith("Given up for now: new requests, because 97 %")
+
+
+def test_what_presses_no_more_is_no_reason() -> None:
+    pressure = PressureReport(level=1, steps=("slots",), changes={"slots": "4 → 2"}, reason=SLOWLY)
+    (only,) = told(pressure=pressure)
+    assert only == f"Given up for now: slots 4 → 2, {SLOWLY}."
+
+
+def test_what_waits_is_not_given_up_yet() -> None:
+    assert told(pressure=PressureReport(level=1, steps=("threads",), pending=("threads",), reason="hot")) == []
+
+
+def test_memory_of_the_gpu_in_use_counts() -> None:
+    gpu = GpuLoad(name="RTX 4090", utilisation=1.0, memory_used=23 * GIB, memory_total=24 * GIB)
+    (only,) = told(replace(PLAN, device="cuda"), now=now(gpus=(gpu,)))
+    assert only == "96 % of 24.0 GB of memory on the RTX 4090 is in use, 1.0 GB are free; requests may be refused."
 
 
 def test_memory_heat_and_dead_workers() -> None:
     found = told(
         now=now(memory_percent=88.0, memory_available=GIB, throttled=("package 0 is throttled",)), restarts=2
     )  # fmt: skip
-    assert found[0] == "88 % of the memory is in use, 1.0 GB are free; requests may be refused."
+    assert found[0] == "88 % of 8.0 GB of memory is in use, 1.0 GB are free; requests may be refused."
     assert found[1].startswith("Slowed down: package 0 is throttled.")
     assert "replaced 2 times" in found[2]
 

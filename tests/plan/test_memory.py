@@ -93,9 +93,9 @@ def test_what_a_busy_engine_holds_is_the_model_and_every_slot() -> None:
 def test_measured_memory_takes_the_place_of_the_model_s_own_figure(tmp_path: Path) -> None:
     store = Store(tmp_path, MACHINE, SPEC)
     assert store.corrected(SPEC) is SPEC
-    store.weigh("fp32", 70 * MIB)
+    store.weigh(plan(precision="fp32"), 70 * MIB)
     assert store.corrected(SPEC).overhead_bytes == 70 * MIB
-    store.weigh("fp32", 20 * MIB)
+    store.weigh(plan(precision="fp32"), 20 * MIB)
     assert store.corrected(SPEC).overhead_bytes == 20 * MIB, "a busy engine was seen to hold less"
     assert Store(tmp_path, MACHINE, store.corrected(SPEC)).weighed() == store.weighed(), (
         "corrected, it is still the model"
@@ -104,34 +104,38 @@ def test_measured_memory_takes_the_place_of_the_model_s_own_figure(tmp_path: Pat
 
 def test_what_engines_hold_is_learnt_in_both_directions(tmp_path: Path) -> None:
     store = Store(tmp_path, MACHINE, SPEC)
-    store.learn("fp32", 50 * MIB, thought=30 * MIB)
+    store.learn(plan(precision="fp32"), 50 * MIB, thought=30 * MIB)
     assert store.corrected(SPEC).overhead_bytes == 50 * MIB, "too little would end in a lack of memory"
-    store.learn("fp32", 40 * MIB, thought=50 * MIB)
+    store.learn(plan(precision="fp32"), 40 * MIB, thought=50 * MIB)
     assert store.corrected(SPEC).overhead_bytes == 45 * MIB, "one engine that did little does not undo what was seen"
     for _ in range(20):
-        store.learn("fp32", 20 * MIB, thought=store.corrected(SPEC).overhead_bytes)
+        store.learn(plan(precision="fp32"), 20 * MIB, thought=store.corrected(SPEC).overhead_bytes)
     assert store.corrected(SPEC).overhead_bytes == pytest.approx(20 * MIB, rel=0.05)
-    store.learn("fp16", 60 * MIB, thought=20 * MIB)
+    store.learn(plan(precision="fp16"), 60 * MIB, thought=20 * MIB)
     assert store.corrected(SPEC).overhead_bytes == 60 * MIB, "any precision may be chosen: the largest counts"
 
 
 def test_what_a_family_thinks_too_much_is_corrected_by_the_first_engines(tmp_path: Path) -> None:
     store = Store(tmp_path, MACHINE, SPEC)
-    store.learn("fp32", 10 * MIB, thought=SPEC.overhead_bytes)
+    store.learn(plan(precision="fp32"), 10 * MIB, thought=SPEC.overhead_bytes)
     assert store.corrected(SPEC).overhead_bytes == 20 * MIB
 
 
-def test_a_container_of_another_size_is_the_same_machine_and_other_versions_are_not(tmp_path: Path) -> None:
-    Store(tmp_path, MACHINE, SPEC).weigh("fp32", 70 * MIB)
+def test_a_container_of_another_size_is_the_same_machine_and_other_versions_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Store(tmp_path, MACHINE, SPEC).weigh(plan(precision="fp32"), 70 * MIB)
     smaller = replace(MACHINE, limits=replace(MACHINE.limits, memory=1 << 30))
     assert Store(tmp_path, smaller, SPEC).corrected(SPEC).overhead_bytes == 70 * MIB
     other = replace(MACHINE, runtimes={"onnxruntime": Runtime(version="9.9")})
-    assert Store(tmp_path, other, SPEC).corrected(SPEC) is SPEC
+    assert Store(tmp_path, other, SPEC).corrected(SPEC).overhead_bytes == 70 * MIB, "nothing of it runs this model"
+    monkeypatch.setattr("saywell.plan.measured.__version__", "99")
+    assert Store(tmp_path, MACHINE, SPEC).corrected(SPEC) is SPEC
 
 
 def test_damaged_figures_are_told_and_go_unused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = Store(tmp_path, MACHINE, SPEC)
-    store.weigh("fp32", 70 * MIB)
+    store.weigh(plan(precision="fp32"), 70 * MIB)
     next((tmp_path / FOLDER).glob("memory-*.json")).write_text("{", encoding="utf-8")
     assert store.corrected(SPEC) is SPEC
     assert "damaged" in caplog.text

@@ -11,14 +11,14 @@ import pytest
 from machines import AUTOREGRESSIVE, ESPEAK, FIRST, MACHINES, S1_MINI, SPECS, goldens, kept, machine, only
 from saywell.errors import PlanError
 from saywell.machine import GIB, Limits, Runtime
-from saywell.plan.degradation import steps
 from saywell.plan.memory import variant_of
-from saywell.plan.plan import Measurement, Plan, Quantization, make_plan, shown
+from saywell.plan.plan import Measurement, Plan, make_plan, shown
 from saywell.plan.rules import Situation
 from saywell.settings import Settings, load_settings
 from saywell.types import ModelSpec
 
 SERVER, LAPTOP, CONTAINER = "xeon-vm-2cpu-24gb", "i5-1334u-8gb", "container-2cpu-4gb-on-64-cores"
+HYBRID = "i9-14900k-rtx-5070-ti"
 GAMER, MAC, NO_TORCH = "rtx-4090-desktop", "m1-pro-16gb-torch", "rtx-3060-without-torch"
 
 
@@ -49,7 +49,7 @@ PAIRS = [
 def test_every_field_has_one_reason_that_states_its_value(file: Path, spec: ModelSpec) -> None:
     plan = make_plan(Settings(), machine(file.stem), spec)
     names = [reason.field for reason in plan.reasons]
-    assert sorted(names) == sorted({item.name for item in fields(Plan)} - {"reasons"})
+    assert sorted(names) == sorted({item.name for item in fields(Plan)} - {"reasons", "levels"})
     for reason in plan.reasons:
         assert reason.why
         assert reason.source == "rule"
@@ -190,8 +190,8 @@ def test_what_is_switched_off_already_may_be_switched_off() -> None:
 def test_a_model_that_keeps_no_voices_has_no_caches_to_give_up() -> None:
     plan = make_plan(Settings(), machine(LAPTOP), FIRST)
     assert (plan.cache_entries, plan.cache_bytes) == (0, 0)
-    assert "caches" not in [step.name for step in steps(plan, FIRST)]
-    assert "caches" in [step.name for step in steps(make_plan(Settings(), machine(LAPTOP), S1_MINI), S1_MINI)]
+    assert "caches" not in [level.name for level in plan.levels]
+    assert "caches" in [level.name for level in make_plan(Settings(), machine(LAPTOP), S1_MINI).levels]
 
 
 @pytest.mark.parametrize(
@@ -289,8 +289,22 @@ def reason(plan: Plan, field: str) -> tuple[str, str]:
     return next((told.source, told.why) for told in plan.reasons if told.field == field)
 
 
-def test_nothing_is_pinned_before_it_is_measured_to_help() -> None:
-    for name in (LAPTOP, GAMER, SERVER):
+def test_threads_that_fit_on_the_performance_cores_are_pinned_to_them() -> None:
+    plan = make_plan(Settings(), machine(HYBRID), S1_MINI)
+    assert (plan.threads, plan.affinity) == (8, (0, 2, 4, 6, 8, 10, 12, 14))
+    assert reason(plan, "affinity")[0] == "rule"
+    assert "the performance cores, one for each thread" in why(plan, "affinity")
+    assert make_plan(Settings(threads=2), machine(LAPTOP), S1_MINI).affinity == (0, 2)
+    assert make_plan(Settings(threads=9), machine(HYBRID), S1_MINI).affinity == ()
+    assert make_plan(Settings(), machine(HYBRID), ESPEAK).affinity == (), "its processes are not pinned"
+    few = {"threads": Measurement(value=1, why="RTF 1.2")}
+    assert make_plan(Settings(), machine(LAPTOP), S1_MINI, few).affinity == (0, 2)
+    free = {"affinity": Measurement(value=(), why="RTF 1.2 free, 1.3 pinned")}
+    assert make_plan(Settings(), machine(HYBRID), S1_MINI, free).affinity == ()
+
+
+def test_nothing_else_is_pinned_before_it_is_measured_to_help() -> None:
+    for name in (LAPTOP, SERVER):
         plan = make_plan(Settings(), machine(name), S1_MINI)
         assert plan.affinity == ()
         assert "has to be measured" in why(plan, "affinity")
@@ -332,49 +346,6 @@ def test_caches_take_part_of_the_budget() -> None:
     wished = make_plan(Settings(cache_mb=100, cache_entries=0), machine(LAPTOP), S1_MINI)
     assert (wished.cache_bytes, wished.cache_entries) == (100 << 20, 0)
     assert reason(wished, "cache_bytes")[0] == reason(wished, "cache_entries")[0] == "wish"
-
-
-def test_quantisation_follows_precision_memory_and_class() -> None:
-    lean = Quantization(bits=4, layer_wise=True, weight_only=True, dynamic=True, calibration=32)
-    assert make_plan(Settings(), machine(CONTAINER), S1_MINI).quantization == lean
-    strong = machine(SERVER)
-    assert make_plan(Settings(), strong, S1_MINI).quantization == Quantization(bits=8, dynamic=True, calibration=128)
-    assert make_plan(Settings(precision="fp32"), strong, S1_MINI).quantization == Quantization(bits=0)
-
-
-STRATEGIES = {
-    "i5-1334u-8gb": "i5_onnx_thermal",
-    "i5-1235u-16gb": "i5_onnx_thermal",
-    "i3-4005u-4gb": "low_end_conservative",
-    "i5-6200u-8gb": "low_end_conservative",
-    "i7-8550u-16gb": "high_end_onnx_thermal",
-    "i9-14900k-rtx-5070-ti": "gpu_optimized",
-    "rtx-3060-without-torch": "high_end_onnx",
-    "rtx-4060-ryzen-5-5600": "gpu_optimized",
-    "rtx-4090-desktop": "gpu_optimized",
-    "gtx-1060-i7-7700": "i5_onnx",
-    "t4-g4dn-xlarge": "gpu_optimized",
-    "a100-a2-highgpu-1g": "gpu_optimized",
-    "h200-container-16cpu-128gb": "gpu_optimized",
-    "ryzen-5-5500u-8gb": "ryzen_5_onnx_thermal",
-    "ryzen-7-7840u-32gb": "high_end_onnx_thermal",
-    "m1-air-8gb": "m1_air_thermal_aware",
-    "m1-pro-16gb-torch": "m1_pro_sustained",
-    "m3-24gb-torch": "m3_sustained",
-    "raspberry-pi-5-8gb": "arm_board_conservative",
-    "graviton3-c7g-2xlarge": "arm_server_onnx",
-    "snapdragon-x-elite-16gb": "arm_laptop_onnx_thermal",
-    "container-2cpu-4gb-on-64-cores": "server_onnx",
-}
-
-
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_strategies_are_named_after_the_machine(name: str) -> None:
-    assert make_plan(Settings(), machine(name), AUTOREGRESSIVE).strategy == STRATEGIES[name]
-
-
-def test_a_strategy_is_told_where_a_voice_runs_on_the_cpu_beside_a_gpu() -> None:
-    assert make_plan(Settings(), machine("rtx-4090-desktop"), FIRST).strategy == "high_end_onnx"
 
 
 def test_there_are_many_kinds_of_machines() -> None:

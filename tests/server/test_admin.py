@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import httpx
 import pytest
 
-from fake_engine import PLAN, FakeEngine, decision
+from fake_engine import FakeEngine, decision
 from saywell.server.app import create_app
 
 pytestmark = pytest.mark.anyio
 KEY = "a-key-for-tests"
-ROUTES = ("/cache/clear", "/optimize-for-hardware")
-LARGE = replace(PLAN, threads=10, slots=8, chunk_chars=512, chunk_frames=1, first_frames=1, cache_entries=25)
+ROUTES = ("/cache/clear",)
 
 
 def open_client(base="http://127.0.0.1", engine=None, **wishes):
@@ -28,23 +25,6 @@ async def test_caches_are_cleared():
         answer = await client.post("/cache/clear")
     assert answer.json() == {"status": "cleared", "freed_mb": 3.0}
     assert engine.tidied == [False]
-
-
-async def test_nothing_to_adjust():
-    engine = FakeEngine()
-    async with open_client(engine=engine) as client:
-        answer = await client.post("/optimize-for-hardware")
-    assert answer.json() == {"status": "optimal", "message": "No adjustments needed"}
-    assert engine.tidied == [True]
-
-
-async def test_adjusted_tells_before_and_after():
-    async with open_client(engine=FakeEngine(LARGE, pressure=4)) as client:
-        found = (await client.post("/optimize-for-hardware")).json()
-    assert (found["status"], found["message"]) == ("adjusted", "97 % of memory is in use")
-    names = ("chunk_length", "num_threads", "cache_limit", "max_text_length")
-    assert [found["previous_config"][name] for name in names] == [512, 10, 25, 5000]
-    assert [found["new_config"][name] for name in names] == [512, 5, 12, 5000]
 
 
 @pytest.mark.parametrize("path", ROUTES)

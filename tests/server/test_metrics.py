@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 
 import pytest
@@ -46,10 +45,10 @@ def test_requests_and_speech_are_counted() -> None:
 
 
 def test_every_metric_has_a_help_text() -> None:
-    families = list(text_string_to_metric_families(Metrics(s1_mini=True).render().decode()))
+    families = list(text_string_to_metric_families(Metrics().render().decode()))
     assert len(families) >= 16
     assert all(len(family.documentation) > 10 for family in families)
-    assert all(family.name.startswith(("saywell_", "s1_mini_")) for family in families)
+    assert all(family.name.startswith("saywell_") for family in families)
 
 
 def test_readings_are_taken_at_the_scrape() -> None:
@@ -84,20 +83,6 @@ def test_registries_do_not_mix() -> None:
     one.answered("/a", "m", 200, 0.1)
     assert not any("route=/a" in name for name in samples(two))
     assert set(REGISTRY._names_to_collectors) == before
-
-
-def test_names_of_the_s1_mini_engine() -> None:
-    metrics = Metrics(s1_mini=True)
-    for code, seconds in ((200, 0.4), (200, 1.5), (500, 0.1)):
-        metrics.answered("/v1/tts", "espeak", code, seconds)
-    metrics.watch(vram=lambda: 0.35)
-    text = metrics.render().decode()
-    assert re.search(r"^s1_mini_requests_total 3\.0$", text, re.MULTILINE)
-    assert re.search(r"^s1_mini_requests_success_total 2\.0$", text, re.MULTILINE)
-    assert re.search(r"^s1_mini_requests_error_total 1\.0$", text, re.MULTILINE)
-    assert re.search(r'^s1_mini_request_duration_seconds_bucket{le="1\.0"} 2\.0$', text, re.MULTILINE)
-    assert re.search(r"^s1_mini_vram_utilization 0\.35$", text, re.MULTILINE)
-    assert "s1_mini" not in Metrics().render().decode()
 
 
 def test_aggregates_start_empty() -> None:

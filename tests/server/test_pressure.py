@@ -7,14 +7,15 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from fake_engine import PLAN, FakeEngine, decision
+from fake_engine import PLAN, SPEC, FakeEngine, decision
+from plans import with_levels
 from saywell.plan.degradation import PressureReport
 from saywell.server.app import create_app
 
 pytestmark = pytest.mark.anyio
 GIVEN_UP = PressureReport(
-    level=2, steps=("chunks", "slots"), changes={"slots": "16 → 8"}, reason="91 % of 8.0 GB of memory is in use",
-    since_s=3.0, downs=3, ups=1,
+    level=2, steps=("slots", "caches"), changes={"slots": "16 → 8"}, frees=460 << 20,
+    reason="91 % of 8.0 GB of memory is in use", since_s=3.0, downs=3, ups=1,
 )  # fmt: skip
 SHUT = PressureReport(level=1, steps=("refuse",), reason="97 % of 8.0 GB of memory is in use")
 
@@ -32,20 +33,19 @@ async def test_health_tells_the_steps_and_why() -> None:
     assert found["status"] == "healthy"
     assert found["engine"]["model_loaded"] is False
     assert found["engine"]["pressure"] == {
-        "level": 2, "steps": ["chunks", "slots"], "pending": [], "changes": {"slots": "16 → 8"},
+        "level": 2, "steps": ["slots", "caches"], "pending": [], "changes": {"slots": "16 → 8"}, "frees": 460 << 20,
         "reason": "91 % of 8.0 GB of memory is in use", "since_s": 3.0, "downs": 3, "ups": 1,
     }  # fmt: skip
 
 
 async def test_what_runs_now_is_told_and_what_was_planned() -> None:
-    engine = FakeEngine(replace(PLAN, threads=2))
-    engine.pressure = replace(GIVEN_UP, level=3, steps=("chunks", "slots", "threads"))
+    plan = replace(PLAN, threads=2)
+    engine = FakeEngine(with_levels(plan, replace(SPEC, slot_bytes=64 << 20)))
+    engine.pressure = replace(GIVEN_UP, steps=("slots", "threads"))
     async with open_client(engine) as client:
         system = (await client.get("/health")).json()["system_info"]
-        found = (await client.get("/hardware")).json()
     assert system["threads"] == 1
     assert system["planned"] == {"precision": "fp32", "threads": 2}
-    assert (found["selected_configuration"]["num_threads"], found["selected_configuration"]["max_batch_size"]) == (1, 8)
 
 
 async def test_metrics_of_both_kinds_tell_the_level() -> None:
@@ -59,7 +59,7 @@ async def test_metrics_of_both_kinds_tell_the_level() -> None:
         "saywell_pressure_level 2.0", "saywell_pressure_downs_total 3.0", "saywell_pressure_ups_total 1.0",
         "saywell_model_loaded 1.0",
     } <= lines  # fmt: skip
-    assert figures["engine"]["pressure"]["steps"] == ["chunks", "slots"]
+    assert figures["engine"]["pressure"]["steps"] == ["slots", "caches"]
     assert figures["engine"]["model_loaded"] is True
 
 

@@ -8,7 +8,6 @@ import av
 import httpx
 import numpy as np
 import pytest
-import soundfile as sf
 
 from fake_engine import FakeEngine, decision, tagged
 from saywell.audio.encode import FORMATS, to_int16
@@ -156,40 +155,6 @@ async def test_a_failure_after_the_first_byte_is_raised_to_whatever_server_runs_
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         with pytest.raises(BrokenResponse):
             await client.post(SPEECH, json=body(response_format="pcm"))
-
-
-@pytest.mark.parametrize("route", ["/v1/tts", "/tts"])
-async def test_a_complete_wav(client, engine, route):
-    fields = {"text": "Hello there.", "voice": "fenrir", "speed": 1.25}
-    answer = await client.post(route, **({"json": fields} if route == "/v1/tts" else {"data": fields}))
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "audio/wav"
-    assert int(answer.headers["content-length"]) == len(answer.content)
-    data, rate = sf.read(io.BytesIO(answer.content), dtype="float32")
-    assert rate == 24_000
-    np.testing.assert_array_equal(to_int16(data), to_int16(whole(engine)))
-    assert engine.requests[-1].speed == 1.25
-    assert answer.headers["x-audio-seconds"] == "0.500"
-
-
-async def test_a_failure_of_a_complete_file_is_a_status(client, engine):
-    engine.knobs.fail_at = 4
-    answer = await client.post("/v1/tts", json={"text": "Hello there."})
-    assert answer.status_code == 500
-    assert answer.json()["error"]["code"] == "model_failure"
-
-
-async def test_streamed_tts(client, engine):
-    answer = await client.post("/v1/tts/stream", json={"text": "Hello there.", "format": "pcm"})
-    assert answer.content == to_int16(whole(engine)).tobytes()
-    answer = await client.post("/v1/tts/stream", json={"text": "Hello there."})
-    assert answer.headers["content-type"] == "audio/wav"
-
-
-async def test_multipart_form(client, engine):
-    answer = await client.post("/tts", files={"text": (None, "Hello there."), "voice": (None, "")})
-    assert answer.status_code == 200
-    assert engine.requests[-1].voice is None
 
 
 async def test_catalogue(client):

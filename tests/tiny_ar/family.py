@@ -63,6 +63,8 @@ class _State:
 
 
 class TinyModel:
+    live = frozenset({"threads", "cache_entries", "cache_bytes"})
+
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
         self.spec = spec
         options = onnxruntime.SessionOptions()
@@ -72,7 +74,7 @@ class TinyModel:
         self._decode = onnxruntime.InferenceSession(decode, options, providers=["CPUExecutionProvider"])
         # Always all the slots in one step, busy or not: the arithmetic of a row is the same in any company.
         self._hidden = np.zeros((plan.slots, HIDDEN), np.float32)
-        self._live = 0
+        self._open = 0
         self.closed = False
 
     def voices(self) -> tuple[Voice, ...]:
@@ -85,7 +87,7 @@ class TinyModel:
         for sequence in started:
             if UNSPEAKABLE in sequence.text:
                 raise SequenceError(sequence, InvalidText("this model cannot say zyzzyva", param="text"))
-            self._live += 1
+            self._open += 1
             self._hidden[sequence.slot] = self._read(sequence)
             sequence.state = _State(
                 draws=np.random.Generator(np.random.Philox(sequence.seed)),
@@ -147,12 +149,12 @@ class TinyModel:
 
     def release(self, sequence: Sequence) -> None:
         if sequence.state is not None:
-            self._live -= 1
+            self._open -= 1
 
     @property
-    def live(self) -> int:
+    def open(self) -> int:
         """Sequences prefilled and not yet released."""
-        return self._live
+        return self._open
 
     def close(self) -> None:
         self.closed = True

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from contextlib import closing, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
+import msgspec
 import pytest
 
 from machines import PLAIN
@@ -22,13 +24,14 @@ from plans import TINY
 from saywell.commands import tune as command
 from saywell.engine.launch import decide
 from saywell.engine.worker import client as client_module
+from saywell.errors import SaywellError
 from saywell.machine import detect
 from saywell.machine.process_memory import Peak, footprint
 from saywell.models.espeak import binding
-from saywell.plan.measured import Store
+from saywell.plan.measured import Chosen, Record, Store
 from saywell.plan.plan import make_plan
 from saywell.settings import Settings
-from saywell.tune.search import Judge, Tuner
+from saywell.tune.search import Judge, Search
 from saywell.tune.space import Space
 from saywell.tune.trials import Trials
 from workers import workers
@@ -47,26 +50,35 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trials]:
 def test_a_wrong_rule_is_corrected_and_a_crash_is_survived(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four threads by the rules; one is sixteen times as fast, and three kill the worker."""
     monkeypatch.setattr(client_module, "_BACKOFF_S", (0.0,))
-    settings = (
-        Settings(slots=2, chunk_frames=8) if "chunk_frames" in Settings.__dataclass_fields__ else Settings(slots=2)
-    )
-    space = Space(settings, PLAIN, SPEC)
-    assert space.candidate().plan.threads == 4
-    found = Tuner(space, trials, Judge(first_s=5.0), time.perf_counter, lambda *_: None).search(20)
-    by_threads = {runs.candidate.plan.threads: runs for runs in found.runs}
-    assert found.best.candidate.plan.threads == 1
-    assert found.chosen["threads"].value == 1
+    space = Space(Settings(slots=2, chunk_frames=8), PLAIN, SPEC)
+    told: list[str] = []
+    began = time.perf_counter()
+    found = Search(space, trials, Judge(first_s=5.0), time.perf_counter, lambda _, line: told.append(line)).run(60)
+    assert time.perf_counter() - began < 62
+    by_threads = {each.plan.threads: trial for each, trial in found.trials.items()}
+    assert (space.rules.plan.threads, found.best.plan.threads, found.chosen["threads"].value) == (4, 1, 1)
+    assert found.verdict == "won"
     assert "died" in by_threads[3].failed
-    assert by_threads[1].rtf < 0.5 * by_threads[4].rtf
-    assert by_threads[1].peak > 20 << 20
+    assert any(line.startswith("threads=3 is out: ") for line in told)
+    assert median(by_threads[1].rtf) < 0.5 * median(by_threads[4].rtf)
+    assert by_threads[1].peak_bytes > 20 << 20
+
+
+def test_what_takes_too_long_is_broken_off(trials: Trials) -> None:
+    rules = Space(Settings(slots=2), PLAIN, SPEC).rules
+    began = time.perf_counter()
+    with pytest.raises(SaywellError):
+        trials.run(rules, 0, 0.2)
+    assert time.perf_counter() - began < 5
+    assert workers() == []
 
 
 def test_engines_that_are_not_wanted_any_more_are_gone(trials: Trials) -> None:
     space = Space(Settings(slots=2), PLAIN, SPEC)
-    one, four = space.candidate({"threads": 1}.items()), space.candidate()
+    one, four = space.candidate({"threads": 1}), space.rules
     trials.hold([one, four])
     for each in (four, one):  # the first one decides how much work a round is
-        trials.run(each, 0)
+        trials.run(each, 0, 60.0)
     assert len(workers()) == 2
     trials.hold([one])
     assert len(workers()) == 1
@@ -77,11 +89,11 @@ def test_engines_that_are_not_wanted_any_more_are_gone(trials: Trials) -> None:
 def test_what_does_not_fit_together_is_loaded_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     space = Space(Settings(slots=2), PLAIN, SPEC)
-    both = [space.candidate({"threads": 2}.items()), space.candidate({"threads": 1}.items())]
+    both = [space.candidate({"threads": 2}), space.candidate({"threads": 1})]
     with closing(Trials(SPEC, 10.0, room=1)) as trials:
         trials.hold(both)
         for each in both:
-            trials.run(each, 0)
+            trials.run(each, 0, 60.0)
             assert len(workers()) == 1
 
 
@@ -94,7 +106,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, str]:
     settings = Settings(data_dir=tmp_path_factory.mktemp("tuned"), model="espeak")
     assert "measurement" not in {reason.source for reason in decide(settings).plan.reasons}
     with redirect_stdout(io.StringIO()) as printed:
-        command.run(settings, command.Wanted(seconds=10.0, as_json=True))
+        command.run(settings, command.Wanted(seconds=60.0, as_json=True))
     return settings, printed.getvalue()
 
 
@@ -118,21 +130,31 @@ def test_what_is_to_be_forgotten_is_forgotten(tuned: tuple[Settings, str], tmp_p
     assert "measurement" not in {reason.source for reason in decide(mine).plan.reasons}
 
 
-def test_a_plot_shows_every_trial_that_ran(tmp_path: Path) -> None:
-    from saywell.bench.tune_plots import draw
-    from saywell.plan.measured import Chosen, Record, Trial
+def test_too_little_time_is_said_and_nothing_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = Settings(data_dir=tmp_path, model="hibari")
+    began = time.perf_counter()
+    command.run(settings, command.Wanted(seconds=2.0))
+    assert time.perf_counter() - began < 5
+    told = capsys.readouterr().out
+    assert "too short" in told
+    assert "saywell tune --seconds 60" in told
+    assert list((tmp_path / "measured").iterdir()) == []
+    assert decide(settings).record is None
 
-    trials = [
-        Trial(values={}, rtf=(0.2, 0.21), first_s=(0.1, 0.1)),
-        Trial(values={"threads": 1}, rtf=(0.1, 0.11), first_s=(0.1, 0.1)),
-        Trial(values={"threads": 3}, failed="died"),
-    ]
+
+def test_a_plan_for_another_device_does_not_follow_it(tmp_path: Path) -> None:
+    """A GPU that could not be used when this was measured."""
+    settings = Settings(data_dir=tmp_path, model="hibari")
+    before = decide(settings)
+    store = Store(tmp_path, before.hardware, before.spec)
     record = Record(
-        model="made-up", goal="throughput", when="2026-01-01T00:00:00Z", seconds=1.0, best={"threads": 1},
-        chosen={"threads": Chosen(value=1, why="why")}, trials=trials,
+        model="hibari", runtime=store.runtime("onnx"), device="cuda", goal="latency", when="", seconds=1.0, best={},
+        chosen={"slots": Chosen(value=1, why="measured")}, trials=[],
     )  # fmt: skip
-    path = draw(record, tmp_path / "trials.png")
-    assert path.read_bytes().startswith(b"\x89PNG")
+    store.save(record)
+    assert (decide(settings).plan, decide(settings).record) == (before.plan, None)
+    store.save(msgspec.structs.replace(record, device="cpu"))
+    assert decide(settings).plan.slots == 1
 
 
 @needs_espeak

@@ -69,7 +69,7 @@ class Clocked:
     """A model that counts the seconds spent in each of its calls."""
 
     def __init__(self, model: Model) -> None:
-        self.spec, self._model = model.spec, model
+        self.spec, self.live, self._model = model.spec, model.live, model
         self.spent: defaultdict[str, float] = defaultdict(float)
         self.voices, self.prepare, self.adapt = model.voices, model.prepare, model.adapt
         self.empty_caches, self.release, self.close = model.empty_caches, model.release, model.close

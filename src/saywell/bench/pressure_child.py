@@ -30,7 +30,6 @@ from saywell.engine.pressure.watch import Watch
 from saywell.engine.worker.client import EngineClient
 from saywell.errors import BadAudio, SaywellError
 from saywell.machine.monitor import Monitor, memory
-from saywell.plan import degradation
 from saywell.plan.degradation import Timing
 from saywell.settings import load_settings
 from saywell.types import Audio
@@ -77,7 +76,7 @@ class Speaking:
     def __init__(self, speaker: Speaker, setup: Setup) -> None:
         self._speaker, self._frames = speaker, setup.frames
         self._over = threading.Event()
-        self._audible = {step.name for step in degradation.steps(speaker.plan, speaker.spec) if step.audible}
+        self._audible = {step.name for step in speaker.plan.levels if step.audible}
         self._seeds = [self._seed(text) for text in TEXTS]
         self._heard = [_digest(self._say(n)) for n in range(len(TEXTS))]
         self._threads = [threading.Thread(target=self._read, args=(n,)) for n in range(setup.readers)]
@@ -152,7 +151,7 @@ def watched(speaker: Speaker) -> float:
     """Percent of one CPU that an engine's watch takes: one like the worker's, in a thread of its own, by its clock."""
     engine = speaker.engine
     monitor = Monitor(also_own=(engine.pid,) if isinstance(engine, EngineClient) else ())
-    watch = Watch(speaker.plan, speaker.spec, lambda _: None, look=monitor.look, timing=_NEVER)
+    watch = Watch(speaker.plan, lambda _: None, look=monitor.look, timing=_NEVER)
     watch.start()
     clock = time.pthread_getcpuclockid(watch.thread_id)
     began, spent = time.monotonic(), time.clock_gettime(clock)

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from saywell import __version__
 from saywell.commands import play, show
-from saywell.engine.launch import decide, measured
+from saywell.engine.launch import decide
 from saywell.errors import PlanError, SaywellError
 from saywell.machine import Hardware, detect
 from saywell.machine.monitor import Resources, resources
@@ -123,13 +123,12 @@ def _decision(settings: Settings, hardware: Hardware, now: Resources) -> Iterato
     """What would be loaded, whether it fits, and whether it rests on measurements."""
     try:
         decision = decide(settings, hardware)
-        kept = measured(settings, hardware, decision.spec).load()
     except SaywellError as error:
         yield Finding("problem", "Plan", error.message, "see what can be chosen here", "saywell plan")
         return
     plan, spec = decision.plan, decision.spec
     threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
-    how = f"{spec.name} by {plan.strategy}: {plan.device}, {plan.executor}, {plan.precision}, {threads}"
+    how = f"{spec.name}: {plan.device}, {plan.executor}, {plan.precision}, {threads}"
     yield Finding("ok", "Plan", how, "with every reason", f"saywell plan{_model(settings)}")
     whole = estimate(plan, spec, plan.first_chunk_chars).total
     said = f"{mb(now.memory_available)} free of {mb(now.memory_limit)}"
@@ -140,10 +139,11 @@ def _decision(settings: Settings, hardware: Hardware, now: Resources) -> Iterato
         yield Finding("problem", "Memory", said, advice, smaller)
     else:
         yield Finding("ok", "Memory", f"{said}; {spec.name} takes {mb(whole)}")
-    if kept is None:
+    if decision.record is None:
         advice = "plans rest on rules until the choices are timed here, which takes a minute"
         yield Finding("missing", "Measured", "not yet", advice, f"saywell tune{_model(settings)}")
     else:
+        kept = decision.record
         yield Finding("ok", "Measured", f"{len(kept.trials)} plans on {kept.when[:10]}, for {kept.goal}")
 
 

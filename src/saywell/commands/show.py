@@ -24,7 +24,6 @@ QUIET = {
     "model",
     "compile",
     "options",
-    "quantization",
     "affinity",
     "kv_length",
     "max_frames",

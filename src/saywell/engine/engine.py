@@ -24,7 +24,7 @@ from saywell.engine.stream import START, Outlet, Resume, Stream
 from saywell.errors import Cancelled, DeadlineExceeded, EngineClosed, OutOfMemory, SaywellError, Unavailable
 from saywell.machine.monitor import Monitor, Resources, process_memory, resources
 from saywell.models.base import load_family
-from saywell.plan.degradation import Depth, PressureReport, Timing, judge
+from saywell.plan.degradation import PressureReport, Timing, classify
 from saywell.plan.plan import Plan
 from saywell.runtimes.pinning import pin
 from saywell.types import ModelSpec, Request, SamplingParams, Voice
@@ -81,7 +81,7 @@ class Engine:
         self._watch: Watch | None = None
         if plan.adapt:
             looking = self._monitor.look if self._monitor is not None else self._look
-            self._watch = Watch(plan, spec, self._adapt, look=looking, timing=timing)
+            self._watch = Watch(plan, self._adapt, look=looking, timing=timing)
         if strained:
             self._ran_out(strained)
 
@@ -254,12 +254,12 @@ class Engine:
         self.wake(self._loop.unload)
 
     def _yield_to(self, now: Resources) -> None:
-        """Go down the ladder at once as far as this look pushes."""
+        """Give up at once what helps against what presses."""
         if self._watch is not None:
             self._watch.hurry(now)
-        elif (pressure := judge(now)).push > Depth.WORK:
+        elif (why := classify(now, self.plan).push.get("memory")) is not None:
             out = "allow it (adapt=true), or restart it with fewer slots, fewer threads or a lighter precision"
-            raise Unavailable(f"{pressure.why}, and the engine was told to keep to its plan; {out}")
+            raise Unavailable(f"{why}, and the engine was told to keep to its plan; {out}")
 
     def _pressure(self) -> PressureReport:
         return self._watch.report(self._loop.pending) if self._watch is not None else PressureReport()

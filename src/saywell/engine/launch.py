@@ -46,6 +46,8 @@ def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
     store = measured(settings, found, model)
     spec, record = store.corrected(model), store.load()
     plan = make_plan(settings, found, spec, store.measurements())
+    if record is not None and record.device != plan.device:  # a wish, or a GPU that could not be used then
+        plan, record = make_plan(settings, found, spec), None
     return Decision(settings=settings, hardware=found, spec=spec, plan=plan, record=record)
 
 
@@ -80,7 +82,7 @@ def learn(decision: Decision, engine: SpeechEngine) -> None:
     # Idle it has one slot's room at most; what it held at work counts if the slots do not explain it.
     overhead = max(beside(plan, spec, held.idle, 0), beside(plan, spec, held.most, max(1, held.running)))
     try:
-        measured(decision.settings, decision.hardware, spec).learn(plan.precision, overhead, spec.overhead_bytes)
+        measured(decision.settings, decision.hardware, spec).learn(plan, overhead, spec.overhead_bytes)
     except OSError as error:
         _log.warning("what the engine held in memory could not be kept for later: %s", error.strerror)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from saywell.engine.job import Job, Track, next_seed
 from saywell.engine.pressure.recovery import ran_out
-from saywell.engine.resident import FIXED, Resident, give_back
+from saywell.engine.resident import READ, Resident, give_back
 from saywell.engine.scheduler import Scheduler
 from saywell.engine.stream import Outlet
 from saywell.errors import (
@@ -20,13 +20,14 @@ from saywell.errors import (
     SaywellError,
 )
 from saywell.models.base import DecodeJob, Model, SequenceError
-from saywell.plan.plan import Plan
+from saywell.plan.plan import Plan, changed
 from saywell.types import Frame, ModelSpec, Samples, Sequence
 
 _log = logging.getLogger(__name__)
 
 _HOLD_S = 10.0
-"""How long new requests wait for those under way, so that the model can be loaded in another precision."""
+"""How long new requests wait for those under way, so that the model can be loaded in another precision: only lighter
+weights, which memory is won by, are worth that."""
 _REDRAW = 1 << 20
 """Steps from a sequence's seed to that of its second draw: far beyond the number of sequences, whose seeds are a step
 apart."""
@@ -75,8 +76,10 @@ class Loop:
     # The plan and the model
 
     def adapt(self, plan: Plan) -> None:
-        """Take up another plan: what lives at once, the rest when nothing that has begun is left."""
-        self._stays = self._stays and all(getattr(plan, name) == getattr(self.plan, name) for name in FIXED)
+        """Apply a new plan: what the model can change at once, the rest when nothing that has begun is left."""
+        fixed, before = self.pending, self.plan
+        same = bool(fixed) and all(getattr(plan, name) == getattr(before, name) for name in fixed)
+        self._stays = self._stays and same
         self.plan = plan
         self.scheduler.resize(plan.slots, plan.lookahead)
         self._hold_until = time.monotonic() + _HOLD_S
@@ -87,6 +90,8 @@ class Loop:
         except Exception as error:  # noqa: BLE001 - half changed it is no use; whatever it was, it is loaded anew
             self._fail_running(error)
             self._resident.unload()
+        if plan.cache_bytes < before.cache_bytes:
+            give_back()
 
     def house(self) -> None:
         """Load, load again or unload the model, if this is the moment for it."""
@@ -98,7 +103,7 @@ class Loop:
                 self._load_for_those_waiting()
             return
         waits = bool(self.pending) and not self._stays and not self._resident.preparing
-        self.scheduler.hold = waits and now < self._hold_until
+        self.scheduler.hold = waits and "precision" in self.pending and now < self._hold_until
         if waits and not self.scheduler.begun:
             self._load_again()
         elif self.plan.idle_unload_s and now - self._idle_since > self.plan.idle_unload_s:
@@ -122,17 +127,19 @@ class Loop:
 
         Raises what loading raises.
         """
-        planned = replace(self.plan, **{name: getattr(self._planned, name) for name in FIXED})
+        planned = replace(self.plan, **{name: getattr(self._planned, name) for name in READ})
         if not self._stays and self.plan != planned:
             try:
                 self._resident.load(self.plan)
                 return
             except Exception as error:  # noqa: BLE001 - whatever it is, it is known to load as planned
-                wanted = ", ".join(f"{name}={getattr(self.plan, name)}" for name in FIXED)
+                wanted = ", ".join(f"{name} {change}" for name, change in changed(planned, self.plan).items())
                 _log.error("the model cannot be loaded with %s, so it stays as planned", wanted, exc_info=error)
                 self._stays = True
             give_back()  # what the attempt has left behind
         self._resident.load(planned)
+        if self.plan != planned:
+            self._model.adapt(self.plan)
 
     def empty_caches(self) -> None:
         """Forget what can be made anew, and give the memory back to the system. The plan stays."""

@@ -15,8 +15,8 @@ from saywell.models.base import Model
 from saywell.plan.plan import Plan
 from saywell.types import Request
 
-FIXED = ("executor", "precision", "options")
-"""Fields of a plan that no loaded model can change: its weights lie in memory the way they say."""
+READ = ("precision", "options", "threads", "cache_entries", "cache_bytes")
+"""Fields that pressure changes and models go by. (Every model does with fewer slots.)"""
 
 Loader = Callable[[Plan], Model]
 
@@ -70,7 +70,9 @@ class Resident:
 
     def stale(self, plan: Plan) -> tuple[str, ...]:
         """Fields of `plan` that only loading again can bring about."""
-        return tuple(name for name in FIXED if self.loaded and getattr(plan, name) != getattr(self._plan, name))
+        model = self._model
+        fixed = [name for name in READ if model is not None and name not in model.live]
+        return tuple(name for name in fixed if getattr(plan, name) != getattr(self._plan, name))
 
     def prepare(self, request: Request, timeout_s: float) -> None:
         """Encode a request's reference, once the model is there.

@@ -36,8 +36,6 @@ class Resources:
     memory_available: int
     memory_percent: float
     """Share of the limit that is not available."""
-    process_memory: int
-    """Resident bytes of this process."""
     temperatures: dict[str, float] = field(default_factory=dict)
     """Sensor → hottest reading in °C."""
     temperature_note: str = ""
@@ -46,8 +44,6 @@ class Resources:
     """°C between the processor and the limit its sensor names; None: no limit is named."""
     throttled: tuple[str, ...] = ()
     """What is slowed down by heat or power right now, in words."""
-    cpu_mhz: int = 0
-    """Fastest clock at the moment; 0: not told."""
     gpus: tuple[GpuLoad, ...] = ()
 
 
@@ -76,7 +72,6 @@ class Monitor:
         self._root = root
         self._clock = clock
         self._pids = (psutil.Process().pid, *also_own)
-        self._process = psutil.Process()
         self._sensors = sensors or open_sensors(root)
         self._gpus = NvidiaSensors()
         self._usable = _usable_cpus()
@@ -96,12 +91,10 @@ class Monitor:
             memory_limit=limit,
             memory_available=available,
             memory_percent=round(100 * (1 - available / limit), 1) if limit else 0.0,
-            process_memory=int(self._process.memory_info().rss),
             temperatures=heat.temperatures,
             temperature_note=heat.note,
             heat_margin=heat.margin,
             throttled=(*heat.throttled, *(text for gpu in gpus for text in gpu.throttled)),
-            cpu_mhz=heat.cpu_mhz,
             gpus=gpus,
         )
 

@@ -1,4 +1,6 @@
-"""Labels for people: a processor's class by its name. Decisions use facts and measurements, never these."""
+"""A processor's class by its name: it picks a machine's starting values (`plan/defaults.py`) and is shown to people.
+
+What is measured wins over every value it picks."""
 
 from __future__ import annotations
 
@@ -27,14 +29,6 @@ def cpu_tier(hardware: Hardware) -> str:
 def fanless(hardware: Hardware) -> bool:
     """True for machines known to have no fan: long work heats them until they slow down."""
     return hardware.product.startswith("MacBookAir") or hardware.product in FANLESS_MACS
-
-
-def mobile(hardware: Hardware) -> bool:
-    """True for processors made for laptops, by their names: long work heats these until they slow down."""
-    name = re.sub(r"\((R|TM)\)", "", hardware.cpu.model, flags=re.IGNORECASE)
-    lines = r"i[3579]-|Ultra [3579] |Ryzen (?:AI )?(?:Max\+? )?[3579]? ?(?:PRO )?|Core [3579] "
-    letters = re.search(rf"\b(?:{lines})(\w*)", name)
-    return bool(letters and re.search(r"\d(U|P|Y|H|HX|HK|HS|HQ|V|G[1-7])$", letters[1])) or "Snapdragon" in name
 
 
 def _apple(name: str, hardware: Hardware) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from saywell.errors import MissingDependency, SaywellError, UnknownModel
-from saywell.files import Damaged, read_plain
+from saywell.files import MANIFEST, Damaged, read_manifest
 from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ OTHERS_VOICE = {"espeak:": "espeak"}
 """How the voices begin that the default model has not, and the model that has them."""
 RETIRED = ("wren",)
 """Models of earlier versions. They go with the next release."""
-MANIFEST = "saywell.json"
-"""In the directory of a converted model; names its family."""
-_MAX_MANIFEST = 4 << 20
 
 
 class SequenceError(Exception):
@@ -64,6 +61,9 @@ class Model(Protocol):
     """A loaded model. State of a sequence lives in `sequence.state`; nothing is shared between sequences."""
 
     spec: ModelSpec
+    live: frozenset[str]
+    """Fields of the plan, beside `slots`, that `adapt` changes; for another one the engine loads the model again, once
+    nothing is under way."""
 
     def voices(self) -> tuple[Voice, ...]:
         """All voices, the default first."""
@@ -97,7 +97,7 @@ class Model(Protocol):
         ...
 
     def adapt(self, plan: Plan) -> None:
-        """Take up what a changed plan says about `slots`, `threads` and `cache_entries`, as far as it concerns this.
+        """Take up what a changed plan says about `slots` and the fields of `live`.
 
         Called between steps, with sequences running, which go on as if nothing had happened: it changes memory and
         time, never sound. A model for which this raises is closed and loaded again.
@@ -165,20 +165,19 @@ def _model_with(voice: str) -> str:
 
 def family_in(directory: Path) -> str:
     """The family a converted model's manifest names."""
-    manifest = directory / MANIFEST
     if not directory.is_dir():
         raise UnknownModel(f"{directory} is not a directory", param="model_path")
     try:
-        family = json.loads(read_plain(manifest, _MAX_MANIFEST, links=True))["family"]
+        family = json.loads(read_manifest(directory))["family"]
     except FileNotFoundError:
         raise UnknownModel(
             f"{directory} holds no converted model ({MANIFEST} is missing); run `saywell convert` on a published one",
             param="model_path",
         ) from None
     except (Damaged, ValueError, KeyError, TypeError, RecursionError):
-        raise UnknownModel(f"{manifest} is damaged; convert the model again", param="model_path") from None
+        raise UnknownModel(f"{directory / MANIFEST} is damaged; convert the model again", param="model_path") from None
     if not isinstance(family, str) or not family.isidentifier():
-        raise UnknownModel(f"{manifest} names no model family", param="model_path")
+        raise UnknownModel(f"{directory / MANIFEST} names no model family", param="model_path")
     return family
 
 

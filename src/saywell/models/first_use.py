@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 
 from saywell import __version__
 from saywell.errors import MissingDependency, SaywellError, StorageFailure, UnknownModel
-from saywell.files import read_plain, write_atomically
-from saywell.models.base import MANIFEST, find_spec
+from saywell.files import MANIFEST, read_plain, write_atomically
+from saywell.models.base import find_spec
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saywell.errors import SaywellError
-from saywell.models.base import FAMILY_OF, MANIFEST, family_in, load_family
+from saywell.files import MANIFEST
+from saywell.models.base import FAMILY_OF, family_in, load_family
 
 CONVERTED, PULLED = "converted", "checkpoints"
 """Folders of the user's data: `saywell serve` and `say` convert into one, `saywell pull` fetches into the other."""

@@ -49,6 +49,8 @@ class _State:
 class SingleShot:
     """The part of Model that is the same for every such family, which inherits it and adds `spec` and `voices`."""
 
+    live = frozenset({"threads"})
+
     def __init__(self, speak: Speak, plan: Plan, *, threads: Callable[[Plan], int] = lambda plan: plan.threads) -> None:
         """`threads`: how many sequences may be spoken at the same moment."""
         self._speak = speak

@@ -1,4 +1,4 @@
-"""Starting values by class of machine, before anything is measured: memory shares, quantisation, names of strategies.
+"""Starting values by class of machine, before anything is measured: shares of the memory, entries of caches.
 
 Labels pick a row here and nothing else; whatever is measured wins over every number in this file.
 """
@@ -30,13 +30,9 @@ class Prior:
     margin: int
     """Stays free, beside what is reserved: with less, a system slows down."""
     cache_entries: int
-    calibration: int
-    """Samples an activation range is measured on when a model is quantised here."""
-    frugal: bool
-    """Quantise layer by layer and weights only: the least memory while and after."""
 
 
-def _row(memory: float, reserve: float, model: float, cache: float, margin: float, entries: int, samples: int) -> Prior:
+def _row(memory: float, reserve: float, model: float, cache: float, margin: float, entries: int) -> Prior:
     sizes = [int(size * GIB) for size in (memory, reserve, model, cache, margin)]
     return Prior(
         memory=sizes[0],
@@ -45,17 +41,15 @@ def _row(memory: float, reserve: float, model: float, cache: float, margin: floa
         cache=sizes[3],
         margin=sizes[4],
         cache_entries=entries,
-        calibration=samples,
-        frugal=samples < 128,
     )
 
 
 ROWS = {
-    "small": _row(8, 2.0, 2.0, 1.0, 1.5, 12, 32),
-    "m1_pro": _row(16, 2.5, 4.0, 2.0, 2.0, 25, 64),
-    "i5": _row(16, 3.0, 3.0, 1.5, 2.0, 25, 64),
-    "ryzen_5": _row(16, 3.0, 3.0, 1.5, 2.0, 25, 64),
-    "high_end": _row(32, 4.0, 6.0, 3.0, 3.0, 50, 128),
+    "small": _row(8, 2.0, 2.0, 1.0, 1.5, 12),
+    "m1_pro": _row(16, 2.5, 4.0, 2.0, 2.0, 25),
+    "i5": _row(16, 3.0, 3.0, 1.5, 2.0, 25),
+    "ryzen_5": _row(16, 3.0, 3.0, 1.5, 2.0, 25),
+    "high_end": _row(32, 4.0, 6.0, 3.0, 3.0, 50),
 }
 """`small` is a MacBook Air with 8 GB and whatever has no row of its own."""
 _MUCH_LESS = 0.6
@@ -101,25 +95,3 @@ def prior(hardware: Hardware) -> Prior:
         cache=int(row.cache * scale),
         margin=int(row.margin * less),
     )
-
-
-def strategy(hardware: Hardware, device: str, executor: str) -> str:
-    """A short name of the whole choice, for people and for programs that know these names."""
-    if device == "cuda":
-        return "gpu_optimized"
-    if apple(hardware):
-        name = hardware.cpu_tier
-        return f"{name}_thermal_aware" if tier.fanless(hardware) else f"{name}_sustained"
-    label = {
-        tier.LOW: "low_end",
-        tier.ARM_BOARD: "arm_board",
-        tier.ARM_LAPTOP: "arm_laptop",
-        tier.I5: "i5",
-        tier.RYZEN5: "ryzen_5",
-        tier.SERVER: "server",
-        tier.ARM_SERVER: "arm_server",
-        tier.UNKNOWN: "cpu",
-    }.get(hardware.cpu_tier, "high_end")
-    if label in ("low_end", "arm_board"):
-        return f"{label}_conservative"
-    return f"{label}_{executor}" + ("_thermal" if tier.mobile(hardware) else "")

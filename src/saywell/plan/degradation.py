@@ -1,69 +1,44 @@
-"""What gives under pressure: a ladder of steps from a plan to a smaller one, and when to go down and up it.
+"""What is given up under pressure: when, and when it comes back.
 
-`judge` weighs a look at the machine, `Ladder` remembers where the engine stands, `relieve` makes the plan of a level.
-Nothing here looks at the machine or touches the engine.
+`classify` says what a look at the machine means, `Ladder` remembers which levels of the plan are given up, `relieved`
+makes the plan that is left. Nothing here looks at the machine or touches the engine.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from saywell.plan.memory import mb, variant_of
-from saywell.plan.plan import Reason, shown
+from saywell.plan.memory import mb
+from saywell.plan.plan import Level, Plan, Pressing
 
 if TYPE_CHECKING:
     from saywell.machine.monitor import Resources
-    from saywell.plan.plan import Plan
-    from saywell.types import ModelSpec
 
-
-class Depth(IntEnum):
-    """How far down the ladder a pressure may push."""
-
-    NONE = 0
-    WORK = 1
-    """Steps that make the work smaller: against heat, and other programs that want the CPUs."""
-    MEMORY = 2
-    """Also the steps that only memory is won by."""
-    DOOR = 3
-    """Also no new requests."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One rung: what it changes in one plan."""
-
-    name: str
-    depth: Depth
-    about: str
-    """For people: what is given up."""
-    changes: Mapping[str, Any]
-    """Fields of the plan and their new values."""
-    bytes: int = 0
-    """What going back up takes again."""
-    audible: bool = False
-    """It changes the sound, of long texts or of all; the others must not."""
+REFUSE = "refuse"
+"""Name, beside those of the levels, of the state in which new requests are turned away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PressureReport:
-    """Where an engine stands on its ladder; at level 0 nothing has been given up."""
+    """What an engine has given up; at level 0 nothing."""
 
     level: int = 0
+    """How many steps have been taken."""
     steps: tuple[str, ...] = ()
-    """Names of the steps taken, in order: chunks, slots, threads, caches, lighter, refuse."""
+    """Their names: slots, threads, caches, lighter, in the order they were taken; then refuse."""
     pending: tuple[str, ...] = ()
     """Those of them that wait for running requests to end before they take effect."""
     changes: dict[str, str] = field(default_factory=dict)
     """Field of the plan → `planned → now`."""
+    frees: int = 0
+    """Bytes that these changes free, at most."""
     reason: str = ""
-    """Why it stands there at this moment: what presses, what holds what has been given up, or that it is calm."""
+    """What presses, what holds what has been given up, or that it is calm."""
     since_s: float = 0.0
-    """Seconds since that step."""
+    """Seconds since the last step."""
     downs: int = 0
     """Steps down since the start."""
     ups: int = 0
@@ -72,109 +47,24 @@ class PressureReport:
     @property
     def refusing(self) -> bool:
         """Whether new requests are turned away."""
-        return "refuse" in self.steps
+        return REFUSE in self.steps
 
 
-# -- the plan of a level
-
-_REFUSE = Step(name="refuse", depth=Depth.DOOR, about="no new requests", changes={})
-
-
-def steps(plan: Plan, spec: ModelSpec) -> tuple[Step, ...]:
-    """The rungs this plan has, in the order they are taken; what cannot be halved or lightened is no rung."""
-    found = (_portions(plan), _slots(plan), _threads(plan), _caches(plan), _lighter(plan, spec), _REFUSE)
-    return tuple(step for step in found if step is not None)
-
-
-def relieve(plan: Plan, spec: ModelSpec, level: int, why: str) -> Plan:
-    """The plan after `level` steps, each changed field with its reason. Level 0 is the plan itself."""
-    taken = steps(plan, spec)[:level]
-    changes: dict[str, Any] = {}
-    reasons = {reason.field: reason for reason in plan.reasons}
-    for step in taken:
-        changes.update(step.changes)
-        for name, value in step.changes.items():
-            about = f"{step.about}, because {why}; planned: {shown(name, getattr(plan, name))}"
-            reasons[name] = Reason(field=name, value=shown(name, value), why=about, source="pressure")
-    return replace(plan, **changes, reasons=tuple(reasons.values())) if taken else plan
+def relieved(plan: Plan, steps: Collection[str]) -> Plan:
+    """The plan without what these levels give up. Each was decided with all else as planned, so they add up."""
+    now = plan
+    for level in plan.levels:
+        if level.name in steps:
+            fewer = {name: getattr(level.plan, name) for name in level.fields}
+            reasons = {reason.field: reason for reason in level.plan.reasons if reason.field in level.fields}
+            fewer["reasons"] = tuple(reasons.get(reason.field, reason) for reason in now.reasons)
+            now = replace(now, **fewer)
+    return now
 
 
-def in_force(plan: Plan, spec: ModelSpec, report: PressureReport) -> Plan:
-    """What an engine that stands there runs by: the steps that wait for their moment are not in force yet."""
-    steps_taken = [step for step in steps(plan, spec)[: report.level] if step.name not in report.pending]
-    changes = {name: value for step in steps_taken for name, value in step.changes.items()}
-    return replace(plan, **changes)
-
-
-def changed(plan: Plan, now: Plan) -> dict[str, str]:
-    """Field → `planned → now`, for those that differ."""
-    names = [name for name in plan.__dataclass_fields__ if name != "reasons"]
-    return {
-        name: f"{shown(name, getattr(plan, name))} → {shown(name, getattr(now, name))}"
-        for name in names
-        if getattr(plan, name) != getattr(now, name)
-    }
-
-
-def _portions(plan: Plan) -> Step | None:
-    """Smaller portions of frames to decode at once, which nobody hears."""
-    half = max(plan.first_frames, plan.chunk_frames // 2 // plan.first_frames * plan.first_frames)
-    if half >= plan.chunk_frames:
-        return None
-    changes = {"chunk_frames": half}
-    return Step(name="chunks", depth=Depth.WORK, about="less sound decoded at once", changes=changes)
-
-
-def _slots(plan: Plan) -> Step | None:
-    if plan.slots < 2:
-        return None
-    slots = plan.slots // 2
-    # Who would have been let in still is: what the slots lose the queue gains.
-    queue = plan.queue + plan.slots - slots
-    changes = {"slots": slots, "lookahead": min(slots, plan.lookahead), "queue": queue}
-    return Step(name="slots", depth=Depth.WORK, about="fewer sequences side by side", changes=changes)
-
-
-def _threads(plan: Plan) -> Step | None:
-    if plan.threads < 2:
-        return None
-    changes = {"threads": plan.threads // 2}
-    return Step(name="threads", depth=Depth.WORK, about="fewer arithmetic threads", changes=changes)
-
-
-def _caches(plan: Plan) -> Step | None:
-    if plan.cache_entries < 2:
-        return None
-    changes = {"cache_entries": plan.cache_entries // 2, "cache_bytes": plan.cache_bytes // 2}
-    return Step(name="caches", depth=Depth.MEMORY, about="fewer voices kept ready", changes=changes)
-
-
-def _lighter(plan: Plan, spec: ModelSpec) -> Step | None:
-    """The next lighter precision, unless somebody asked for the one there is."""
-    if any(reason.field == "precision" and reason.source == "wish" for reason in plan.reasons):
-        return None
-    here = variant_of(plan, spec)
-    lighter = [
-        variant
-        for variant in spec.variants
-        if variant.executor == plan.executor
-        and plan.device in variant.devices
-        and variant.weight_bytes < here.weight_bytes
-    ]
-    if not lighter:
-        return None
-    # Of its variants the one that is most like the present one: what the machine had for that it has for this.
-    found = max(lighter, key=lambda each: (each.weight_bytes, len(each.options.items() & plan.options.items())))
-    frees = here.weight_bytes - found.weight_bytes
-    about = f"lighter weights, {mb(frees)} less"
-    return Step(
-        name="lighter",
-        depth=Depth.MEMORY,
-        about=about,
-        changes={"precision": found.precision, "options": found.options},
-        bytes=frees,
-        audible=True,
-    )
+def in_force(plan: Plan, report: PressureReport) -> Plan:
+    """The plan an engine runs by: steps that wait for their moment are not in force yet."""
+    return relieved(plan, set(report.steps) - set(report.pending))
 
 
 # -- how hard the machine is pressed
@@ -187,6 +77,7 @@ class Thresholds:
     memory: float = 85.0
     memory_over: float = 75.0
     memory_critical: float = 95.0
+    """New requests are refused."""
     cpu: float = 90.0
     """Of the usable CPUs, by everybody; and of it …"""
     others: float = 25.0
@@ -201,75 +92,108 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pressure:
-    """How far the machine pushes down the ladder now, and how far it still holds what has been given up."""
+    """What a look at the machine means."""
 
-    push: Depth = Depth.NONE
-    hold: Depth = Depth.NONE
-    why: str = "nothing presses"
-    """What pushes."""
-    holds: str = ""
-    """What pushes or holds."""
+    push: Mapping[Pressing, str] = field(default_factory=dict)
+    """What asks for less, and the sentence that says so."""
+    hold: Mapping[Pressing, str] = field(default_factory=dict)
+    """What keeps down what has been given up."""
+    critical: str = ""
+    """Why no new request should come in; empty: they may."""
+    missing: int = 0
+    """Bytes that would have to be free for memory not to press."""
     room: int = 1 << 62
     """Bytes that may be taken again before memory presses."""
 
+    def asks_for(self, level: Level) -> bool:
+        """Whether giving it up helps. What can be heard must make a real difference to what is missing."""
+        matters = not level.audible or level.frees * _DIFFERENCE >= self.missing
+        return matters and any(kind in self.push for kind in level.against)
 
-CALM = Pressure()
-_THRESHOLDS = Thresholds()
+    def keeps(self, level: Level) -> list[str]:
+        """Why it cannot be taken up again, if it cannot. Weights are certain to take what giving them up freed."""
+        holds = [why for kind, why in self.hold.items() if kind in level.against]
+        if not holds and level.audible and level.frees > self.room:
+            return [f"going back to the planned weights needs {mb(level.frees)}, and {mb(self.room)} may be taken"]
+        return holds
 
 
-def judge(now: Resources, limits: Thresholds = _THRESHOLDS, *, heat: bool = True) -> Pressure:
-    """What a look at the machine means. The deepest of memory, CPUs and (if asked for) heat counts; the reason
-    names all of them."""
-    found = [_memory(now, limits), _cpu(now, limits), *([_heat(now, limits)] if heat else [])]
-    room = int(now.memory_limit * limits.memory_over / 100) - (now.memory_limit - now.memory_available)
+LIMITS = Thresholds()
+_DIFFERENCE = 4
+"""What can be heard is given up only if it frees at least this part of what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One memory at one moment, bytes."""
+
+    limit: int
+    free: int
+    percent: float
+    """Share of the limit that is not free."""
+    where: str = "memory"
+
+    def __str__(self) -> str:
+        return f"{self.percent:.0f} % of {mb(self.limit)} of {self.where} is in use"
+
+
+def memories(now: Resources, device: str) -> tuple[Memory, ...]:
+    """Those an engine on this device lives in, the one that holds the model first."""
+    host = Memory(now.memory_limit, now.memory_available, now.memory_percent)
+    if device != "cuda" or not now.gpus:
+        return (host,)
+    gpu = max(now.gpus, key=lambda each: each.memory_total)  # as the plan takes it
+    free, total = gpu.memory_total - gpu.memory_used, gpu.memory_total
+    return Memory(total, free, 100 * gpu.memory_used / total, f"memory on the {gpu.name}"), host
+
+
+def classify(now: Resources, plan: Plan) -> Pressure:
+    """What a look at the machine means for an engine under this plan."""
+    places = memories(now, plan.device)
+    own = places[0]
+    used = own.limit - own.free
+    found: dict[Pressing, _Found] = {
+        "memory": (own.percent > LIMITS.memory, own.percent > LIMITS.memory_over, str(own)),
+        "cpu": _cpu(now),
+        "heat": _heat(now) if plan.thermal else (False, False, ""),
+    }
     return Pressure(
-        push=max(push for push, _, _ in found),
-        hold=max(hold for _, hold, _ in found),
-        why=" and ".join(why for push, _, why in found if push) or CALM.why,
-        holds=" and ".join(why for _, hold, why in found if hold),
-        room=max(0, room),
+        push={kind: why for kind, (push, _, why) in found.items() if push},
+        hold={kind: why for kind, (push, hold, why) in found.items() if push or hold},
+        critical=next((str(place) for place in places if place.percent > LIMITS.memory_critical), ""),
+        missing=max(0, used - int(own.limit * LIMITS.memory / 100)),
+        room=max(0, int(own.limit * LIMITS.memory_over / 100) - used),
     )
 
 
-_Found = tuple[Depth, Depth, str]
+_Found = tuple[bool, bool, str]
+"""Whether it pushes, whether it holds, and the sentence."""
 
 
-def _memory(now: Resources, limits: Thresholds) -> _Found:
-    used = now.memory_percent
-    push = Depth.DOOR if used > limits.memory_critical else Depth.MEMORY if used > limits.memory else Depth.NONE
-    # The door opens again as soon as it is no longer critical; everything else waits for the lower threshold.
-    hold = Depth.MEMORY if used > limits.memory_over else Depth.NONE
-    return push, max(push, hold), f"{used:.0f} % of {mb(now.memory_limit)} of memory is in use"
-
-
-def _cpu(now: Resources, limits: Thresholds) -> _Found:
+def _cpu(now: Resources) -> _Found:
     others = now.cpu_percent - now.cpu_own_percent
-    full = now.cpu_percent > limits.cpu
-    waits = now.cpu_stalled_percent is None or now.cpu_stalled_percent > limits.stalled
-    push = full and others >= limits.others and waits
+    full = now.cpu_percent > LIMITS.cpu
+    waits = now.cpu_stalled_percent is None or now.cpu_stalled_percent > LIMITS.stalled
+    push = full and others >= LIMITS.others and waits
     # Nobody waits once the engine has given way. What it would take again must be free, or it is back at once.
-    hold = others > limits.others_over and (waits or full)
-    return _work(push), _work(hold), f"other programs take {others:.0f} % of the CPUs"
+    hold = others > LIMITS.others_over and (waits or full)
+    return push, hold, f"other programs take {others:.0f} % of the CPUs"
 
 
-def _heat(now: Resources, limits: Thresholds) -> _Found:
+def _heat(now: Resources) -> _Found:
     if now.throttled:
-        return Depth.WORK, Depth.WORK, now.throttled[0]
+        return True, True, now.throttled[0]
     margin = now.heat_margin
     if margin is None:
-        return Depth.NONE, Depth.NONE, ""
+        return False, False, ""
     why = f"the hottest sensor is {margin:.0f} °C below its limit"
-    return _work(margin < limits.heat_margin), _work(margin < limits.heat_margin_over), why
+    return margin < LIMITS.heat_margin, margin < LIMITS.heat_margin_over, why
 
 
-def _work(pressed: bool) -> Depth:
-    return Depth.WORK if pressed else Depth.NONE
-
-
-# -- where the engine stands
+# -- what is given up
 
 GONE = "the pressure is gone"
-SLOWLY = "steps are taken up again one at a time, each after a while of calm"
+SLOWLY = "nothing presses any more, and what was given up comes back one step at a time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,97 +213,95 @@ class Timing:
 
 
 class Ladder:
-    """The level, step by step: down quickly, up slowly, and slower still if the last step up did not hold."""
+    """Levels given up, one by one: down quickly, up slowly, and slower still if the last step up did not hold.
+
+    Beside them new requests are refused while memory is critical: that changes no plan, so it comes and goes quickly.
+    """
 
     def __init__(
-        self,
-        rungs: tuple[Step, ...],
-        timing: Timing | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        self, levels: tuple[Level, ...], timing: Timing | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.rungs = rungs
-        self.level = 0
-        self.moved = ""
-        """Why the last step, down or up, was taken."""
+        self.levels = levels
+        self.taken: tuple[Level, ...] = ()
+        """What is given up, in that order."""
+        self.refusing = False
         self.reason = ""
         """Why it stands where it does, by the last look."""
         self.downs = self.ups = 0
         self._timing = timing or Timing()
         self._clock = clock
-        self.since = clock()
-        """When the last step was taken, on the clock."""
-        self._pressed: float | None = None
-        self._calm: float | None = None
-        self._climbed: float | None = None
+        self.since = self._stepped = clock()
+        """When the last step was taken, on the clock: of any kind; between levels."""
+        self._begun: dict[str, float] = {}
+        """Since when what may lead to a step has lasted."""
+        self._climbed = float("-inf")
         self._wait = self._timing.up
 
     @property
-    def taken(self) -> tuple[Step, ...]:
-        return self.rungs[: self.level]
+    def steps(self) -> tuple[str, ...]:
+        return (*(level.name for level in self.taken), *([REFUSE] if self.refusing else []))
 
     def feed(self, pressure: Pressure) -> bool:
-        """Take note of one look; whether a step was taken."""
-        moved = self._weigh(pressure)
-        if self.level:
-            self.reason = pressure.holds or self._kept(pressure.room) or SLOWLY
-        return moved
+        """Take one look into account; whether that led to a step."""
+        before = self.steps
+        self._turn_door(bool(pressure.critical))
+        self._turn_level(pressure)
+        return self._note(before, pressure)
 
-    def _kept(self, room: int) -> str:
-        """Why the last step cannot be taken up again although nothing holds it; empty if it can."""
-        last = self.rungs[self.level - 1]
-        if last.bytes <= room:
-            return ""
-        return f"taking up again what was given up last needs {mb(last.bytes)}, and {mb(room)} may be taken"
+    def drop(self, pressure: Pressure) -> bool:
+        """Give up at once all that helps against this pressure; whether there was anything."""
+        before = self.steps
+        if wanted := self._wanted(pressure):
+            self.taken, self._stepped = (*self.taken, *wanted), self._clock()
+            self._begun.clear()
+        self.refusing = self.refusing or bool(pressure.critical)
+        return self._note(before, pressure)
 
-    def _weigh(self, pressure: Pressure) -> bool:
+    def _note(self, before: tuple[str, ...], pressure: Pressure) -> bool:
+        """Count what has changed, and say why it stands there."""
+        down, up = len(set(self.steps) - set(before)), len(set(before) - set(self.steps))
+        self.downs, self.ups = self.downs + down, self.ups + up
+        if down or up:
+            self.since = self._clock()
+        holds = [pressure.critical] if self.refusing and pressure.critical else []
+        holds += [why for level in self.taken for why in pressure.keeps(level)]
+        if self.steps:
+            self.reason = " and ".join(dict.fromkeys(holds)) or SLOWLY
+        elif before:
+            self.reason = GONE
+        return bool(down or up)
+
+    def _wanted(self, pressure: Pressure) -> list[Level]:
+        return [level for level in self.levels if level not in self.taken and pressure.asks_for(level)]
+
+    def _turn_door(self, critical: bool) -> None:
+        lasted = self._lasted("door", critical != self.refusing)
+        if lasted >= (self._timing.confirm if critical else self._timing.door):
+            self.refusing = critical
+            del self._begun["door"]
+
+    def _turn_level(self, pressure: Pressure) -> None:
+        now, timing = self._clock(), self._timing
+        wanted = self._wanted(pressure)
+        free = [] if wanted else [level for level in self.taken if not pressure.keeps(level)]
+        pressed, calm = self._lasted("pressed", bool(wanted)), self._lasted("calm", bool(free))
+        if pressed >= timing.confirm and (not self.taken or now - self._stepped >= timing.down):
+            if now - self._climbed < 2 * timing.up:
+                self._wait = min(2 * self._wait, timing.patience)
+            elif not self.taken and now - self._stepped > timing.patience:
+                self._wait = timing.up
+            self.taken = (*self.taken, wanted[0])
+        elif calm >= self._wait:
+            self.taken = tuple(level for level in self.taken if level is not free[-1])
+            self._begun["calm"] = self._climbed = now
+        else:
+            return
+        self._stepped = now
+
+    def _lasted(self, what: str, true: bool) -> float:
+        """Seconds for which it has been true at every look; negative while it is not."""
+        if not true:
+            self._begun.pop(what, None)
+            return -1.0
         now = self._clock()
-        push, hold = self._reach(pressure.push), self._reach(pressure.hold)
-        if self.level < push:
-            self._calm = None
-            return self._down(now, pressure.why)
-        self._pressed = None
-        if self.level <= hold or self._kept(pressure.room):
-            self._calm = None
-            return False
-        return self._up(now, f"less presses: {pressure.holds}" if pressure.holds else GONE)
-
-    def drop(self, why: str, depth: Depth) -> bool:
-        """Down at once to the last step of this depth; whether that was down at all."""
-        target = self._reach(depth)
-        if self.level >= target:
-            return False
-        self.downs += target - self.level
-        self._calm = None
-        self._note(target, why)
-        return True
-
-    def _reach(self, depth: Depth) -> int:
-        return sum(step.depth <= depth for step in self.rungs)
-
-    def _down(self, now: float, why: str) -> bool:
-        if self._pressed is None:
-            self._pressed = now
-        if now - self._pressed < self._timing.confirm or (self.level and now - self.since < self._timing.down):
-            return False
-        if self._climbed is not None and now - self._climbed < 2 * self._timing.up:
-            self._wait = min(2 * self._wait, self._timing.patience)
-        elif self.level == 0 and now - self.since > self._timing.patience:
-            self._wait = self._timing.up
-        self.downs += 1
-        self._note(self.level + 1, why)
-        return True
-
-    def _up(self, now: float, why: str) -> bool:
-        if self._calm is None:
-            self._calm = now
-        closed = self.rungs[self.level - 1].depth == Depth.DOOR
-        if now - self._calm < (min(self._wait, self._timing.door) if closed else self._wait):
-            return False
-        self._calm = self._climbed = now
-        self.ups += 1
-        self._note(self.level - 1, why)
-        return True
-
-    def _note(self, level: int, reason: str) -> None:
-        self.level, self.since = level, self._clock()
-        self.moved = self.reason = reason
+        return now - self._begun.setdefault(what, now)

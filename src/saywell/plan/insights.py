@@ -6,10 +6,11 @@ Pure: given what was found, decided, measured and seen. Each sentence is true at
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from saywell.plan.degradation import Thresholds
-from saywell.plan.measured import Record, Trial, figures
+from saywell.plan.degradation import LIMITS, SLOWLY, memories
+from saywell.plan.measured import Record, Trial
 from saywell.plan.memory import mb
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from saywell.plan.degradation import PressureReport
     from saywell.plan.plan import Plan
 
-_LIMITS = Thresholds()
 _ENOUGH = 5
 """Answers from which their median says something."""
 _SLOWER, _FASTER = 1.5, 1.1
@@ -37,19 +37,24 @@ def insights(
     restarts: int = 0,
 ) -> list[str]:
     """`record`: what `saywell tune` kept for this machine and model. `spoken`: `Metrics.aggregates` of the engine."""
-    found = [*_strains(now, pressure, restarts), *_work(plan, now, record, spoken or {})]
+    found = [*_strains(plan, now, pressure, restarts), *_work(plan, now, record, spoken or {})]
     return [*found, *_measured(plan, record), *_limits(plan, hardware)]
 
 
-def _strains(now: Resources, pressure: PressureReport, restarts: int) -> list[str]:
+def _strains(plan: Plan, now: Resources, pressure: PressureReport, restarts: int) -> list[str]:
     """What presses, and what was given up for it."""
     found = []
-    if pressure.level:
-        given = "; ".join(f"{name} {change}" for name, change in pressure.changes.items()) or "new requests"
-        found.append(f"Given up for now: {given}, because {pressure.reason}. It comes back by itself.")
-    if now.memory_percent > _LIMITS.memory:
-        free = mb(now.memory_available)
-        found.append(f"{now.memory_percent:.0f} % of the memory is in use, {free} are free; requests may be refused.")
+    given = [f"{name} {change}" for name, change in pressure.changes.items()]
+    if given or pressure.refusing:
+        what = "; ".join([*given, *(["new requests"] if pressure.refusing else [])])
+        won = f", which frees up to {mb(pressure.frees)}" if pressure.frees else ""
+        why = SLOWLY if pressure.reason == SLOWLY else f"because {pressure.reason}; it comes back by itself"
+        found.append(f"Given up for now{won}: {what}, {why}.")
+    found += [
+        f"{place}, {mb(place.free)} are free; requests may be refused."
+        for place in memories(now, plan.device)
+        if place.percent > LIMITS.memory
+    ]
     found += [f"Slowed down: {text}. A cooler place or fewer threads help." for text in now.throttled]
     if restarts:
         times = "once" if restarts == 1 else f"{restarts} times"
@@ -64,7 +69,7 @@ def _work(plan: Plan, now: Resources, record: Record | None, spoken: Mapping[str
     if rtf and spoken["spoken"] >= _ENOUGH:
         expected = _rtf(_own(plan, record))
         others = max(0.0, now.cpu_percent - now.cpu_own_percent)
-        beside = f"; other programs take {others:.0f} % of the CPUs" if others > _LIMITS.others else ""
+        beside = f"; other programs take {others:.0f} % of the CPUs" if others > LIMITS.others else ""
         if expected and rtf["p50"] > _SLOWER * expected:
             times = f"{rtf['p50'] / expected:.1f} times what was measured here ({expected:.3g})"
             found.append(f"A second of speech takes {rtf['p50']:.3g} s at the moment, {times}{beside}.")
@@ -131,7 +136,7 @@ def _whole(record: Record | None) -> list[Trial]:
 
 
 def _rtf(trial: Trial | None) -> float | None:
-    return figures(trial)["rtf"] if trial is not None else None
+    return median(trial.rtf) if trial is not None else None
 
 
 def expected_rtf(plan: Plan, record: Record | None) -> float | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from saywell.errors import PlanError
 from saywell.plan import memory, validation
 from saywell.plan.memory import MIB, mb
-from saywell.plan.rules import SMALL_MEMORY, Decided, Situation
+from saywell.plan.rules import Decided, Situation
 from saywell.settings import default_data_dir
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Device = Literal["cpu", "cuda", "mps"]
 Source = Literal["wish", "measurement", "rule", "pressure"]
+Pressing = Literal["memory", "cpu", "heat"]
+"""What may press: too little memory, other programs that want the CPUs, heat."""
 Compile = Literal["inductor", "eager", "disabled"]
 
 
@@ -39,34 +41,10 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quantization:
-    """How the weights are made smaller: for the conversion of a model, and to know what runs."""
-
-    bits: int
-    """8, 4, or 0: not quantised."""
-    layer_wise: bool = False
-    """One layer at a time, so that conversion needs little memory."""
-    weight_only: bool = False
-    """Weights alone; else activations too."""
-    dynamic: bool = False
-    """Activations get their scale as they come, not once and for all."""
-    calibration: int = 0
-    """Samples the ranges are measured on."""
-
-    def __str__(self) -> str:
-        if not self.bits:
-            return "none"
-        kinds = [name.replace("_", "-") for name in ("layer_wise", "weight_only", "dynamic") if getattr(self, name)]
-        return ", ".join([f"int{self.bits}", *kinds, f"{self.calibration} samples"])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything the engine obeys. Complete: no "auto" left."""
 
     model: str
-    strategy: str
-    """A short name of the whole choice."""
     device: Device
     executor: str
     compile: Compile
@@ -74,7 +52,6 @@ class Plan:
     precision: str
     options: dict[str, str] = field(default_factory=dict)
     """Choices that only the model's family understands, such as kernels."""
-    quantization: Quantization
     threads: int
     """Arithmetic threads of one engine."""
     affinity: tuple[int, ...]
@@ -123,6 +100,25 @@ class Plan:
     idle_unload_s: float = 0.0
     """Idle seconds after which the model is unloaded until the next request; 0: never."""
     reasons: tuple[Reason, ...] = ()
+    levels: tuple[Level, ...] = ()
+    """What can be given up under pressure, in the order it is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """Something that can be given up under pressure: the plan decided again with less of it, all else as planned."""
+
+    name: str
+    """slots, threads, caches or lighter."""
+    plan: Plan
+    fields: tuple[str, ...]
+    """What is other in it."""
+    against: tuple[Pressing, ...]
+    """What giving it up helps against."""
+    frees: int = 0
+    """Bytes, at most."""
+    audible: bool = False
+    """It changes the sound; the others must not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,14 +137,80 @@ def make_plan(
 
     Raises PlanError, whose `param` names the setting, for what this machine or model cannot do.
     """
-    return _Decision(settings, Situation(hardware, spec, settings.worker_python is not None), measurements or {}).plan()
+    rules = Situation(hardware, spec, settings.worker_python is not None)
+
+    def decide(overrides: Mapping[str, Any]) -> Plan:
+        return _Decision(settings, rules, measurements or {}, overrides).plan()
+
+    plan = decide({})
+    there = replace(spec, variants=tuple(rules.by_precision(plan.device, plan.executor).values()))
+    return replace(plan, levels=levels(plan, there, decide, rules.device_memory(plan.device)))
+
+
+_SHED = ("slots", "lookahead", "queue", "threads", "cache_entries", "cache_bytes")
+"""Fields that levels make smaller. Each level pins those of the others, which the rules would let grow again."""
+_WORTH = 100
+"""A level that frees less than this part of the memory does not help against a lack of it."""
+
+
+def levels(
+    plan: Plan, spec: ModelSpec, replan: Callable[[Mapping[str, Any]], Plan], available: int
+) -> tuple[Level, ...]:
+    """What the plan can give up. `replan` decides again under overrides; `available`: bytes there are for models.
+
+    What cannot be halved or lightened, or would help against nothing, is no level.
+    """
+    pinned = {name: getattr(plan, name) for name in _SHED}
+    found = []
+    for name, changes in _smaller(plan, spec).items():
+        lower = replan({**pinned, **changes})
+        frees = memory.busy(plan, spec) - memory.busy(lower, spec) + plan.cache_bytes - lower.cache_bytes
+        helps: dict[Pressing, bool] = {
+            "memory": frees * _WORTH >= available,
+            "cpu": name in spec.sheds,
+            # Fewer slots cool where they share a step, or each has a process of its own.
+            "heat": name == "threads" or (name == "slots" and (spec.kind == "autoregressive" or plan.threads == 1)),
+        }
+        against = tuple(kind for kind, does in helps.items() if does)
+        if against:
+            other, audible = tuple(changed(plan, lower)), lower.precision != plan.precision
+            found.append(Level(name=name, plan=lower, fields=other, against=against, frees=frees, audible=audible))
+    return tuple(found)
+
+
+def _smaller(plan: Plan, spec: ModelSpec) -> dict[str, dict[str, Any]]:
+    """Level → the fields it overrides, the one that can be heard last."""
+    found: dict[str, dict[str, Any]] = {}
+    if plan.slots > 1:
+        slots = plan.slots // 2
+        # Nobody is refused for it who would have been let in: what the slots lose the queue gains.
+        queue = plan.queue + plan.slots - slots
+        found["slots"] = {"slots": slots, "lookahead": min(slots, plan.lookahead), "queue": queue}
+    if plan.threads > 1:
+        found["threads"] = {"threads": plan.threads // 2}
+    if plan.cache_entries > 1:
+        found["caches"] = {"cache_entries": plan.cache_entries // 2, "cache_bytes": plan.cache_bytes // 2}
+    here = memory.variant_of(plan, spec)
+    lighter = [variant for variant in spec.variants if variant.weight_bytes < here.weight_bytes]
+    wished = any(reason.field == "precision" and reason.source == "wish" for reason in plan.reasons)
+    if lighter and not wished:
+        found["lighter"] = {"precision": max(lighter, key=lambda variant: variant.weight_bytes).precision}
+    return found
 
 
 class _Decision:
     """One plan in the making. The rules propose, this weighs wishes and measurements against them and notes why."""
 
-    def __init__(self, settings: Settings, rules: Situation, measurements: Mapping[str, Measurement]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rules: Situation,
+        measurements: Mapping[str, Measurement],
+        overrides: Mapping[str, Any],
+    ) -> None:
+        """`overrides`: what pressure leaves of some fields; they win over everything."""
         self.settings = settings
+        self.overrides = overrides
         self.rules = rules
         self.spec = rules.spec
         self.measurements = measurements
@@ -165,13 +227,14 @@ class _Decision:
         variant = self.variant(device, executor, budget, frames)
         caches = self.cache_bytes(device, budget - rules.need(variant, 1, frames))
         slots = self.slots(device, variant, budget - caches, frames)
-        affinity = take("affinity", rules.affinity(), lambda cpus: validation.check_affinity(rules, cpus))
+        threads = self.threads(device, executor)
+        pinned = rules.affinity(device, executor, threads)
+        affinity = take("affinity", pinned, lambda cpus: validation.check_affinity(rules, cpus))
         kv_length = (memory.context(spec, frames), "a reference, the text and the frames of one chunk")
         if not variant.kv_bytes_per_frame:
             kv_length = (0, "this model keeps no keys and values")
         return Plan(
             model=model,
-            strategy=fact("strategy", *rules.strategy(device, executor)),
             device=device,
             executor=executor,
             compile=cast(
@@ -184,8 +247,7 @@ class _Decision:
             ),
             precision=variant.precision,
             options=fact("options", variant.options, variant.why if variant.options else "this model leaves no choice"),
-            quantization=fact("quantization", *self.quantization(variant.precision)),
-            threads=self.threads(device, executor, affinity),
+            threads=threads,
             affinity=affinity,
             slots=slots,
             lookahead=take("lookahead", rules.lookahead(slots), _within("lookahead", slots, "slots")),
@@ -255,6 +317,8 @@ class _Decision:
 
     def take(self, name: str, rule: Decided[T], check: Callable[[T], object] | None = None) -> T:
         """The wish if there is one, else what was measured, else the rule."""
+        if name in self.overrides:
+            return self.note(name, *rule, "rule")
         wish: T | None = getattr(self.settings, name)
         value, why = rule
         source: Source = "rule"
@@ -277,25 +341,14 @@ class _Decision:
         return self.note(name, value, why, "rule")
 
     def note(self, name: str, value: T, why: str, source: Source) -> T:
+        if name in self.overrides:
+            value, why, source = self.overrides[name], "what pressure leaves of it", "pressure"
         self.reasons.append(Reason(field=name, value=shown(name, value), why=why, source=source))
         return value
 
-    def quantization(self, precision: str) -> Decided[Quantization]:
-        bits = {"int8": 8, "int4": 4}.get(precision, 0)
-        prior = self.rules.prior
-        if not bits:
-            return Quantization(bits=0), f"{precision} is not quantised"
-        lean = prior.frugal or self.rules.hardware.usable_memory < SMALL_MEMORY
-        found = Quantization(
-            bits=bits,
-            layer_wise=lean,
-            weight_only=lean,
-            dynamic=True,
-            calibration=32 if self.rules.hardware.usable_memory < SMALL_MEMORY else prior.calibration,
-        )
-        return found, "starting value of this class of machine" + (" with little memory" if lean else "")
-
-    def threads(self, device: str, executor: str, affinity: tuple[int, ...]) -> int:
+    def threads(self, device: str, executor: str) -> int:
+        measured = self.measurements.get("affinity")
+        affinity = self.settings.affinity or (measured.value if measured else ())
         threads = self.take("threads", self.rules.threads(device, executor, affinity))
         cpus = self.rules.hardware.usable_cpus
         if self.settings.threads and threads > cpus:
@@ -363,3 +416,13 @@ def shown(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value) or "none"
+
+
+def changed(plan: Plan, now: Plan) -> dict[str, str]:
+    """Field → `planned → now`, for those that differ."""
+    names = [name for name in plan.__dataclass_fields__ if name not in ("reasons", "levels")]
+    return {
+        name: f"{shown(name, getattr(plan, name))} → {shown(name, getattr(now, name))}"
+        for name in names
+        if getattr(plan, name) != getattr(now, name)
+    }

@@ -159,11 +159,6 @@ class Situation:
         best = self.variants(device)[0]
         return best.executor, best.about or "the model's first choice"
 
-    def strategy(self, device: str, executor: str) -> Decided[str]:
-        how = {"cuda": "everything on the GPU", "mps": "the GPU of the Mac"}.get(device, f"{executor} on the CPU")
-        name = defaults.strategy(self.hardware, device, executor)
-        return name, f"{how}; a processor of the class {self.hardware.cpu_tier}"
-
     def compile(self, device: str, executor: str) -> Decided[str]:
         if executor != "torch":
             return "disabled", f"the executor {executor} has nothing to compile"
@@ -288,12 +283,17 @@ class Situation:
         ways.append((*fast, *slow))
         return tuple(dict.fromkeys(way[:threads] for way in ways if len(way) >= threads > 0))
 
-    def affinity(self) -> Decided[tuple[int, ...]]:
+    def affinity(self, device: str, executor: str, threads: int) -> Decided[tuple[int, ...]]:
+        """Without a measurement only where the topology says that it helps: threads that all have a performance core to
+        themselves must not end up on an efficiency core, which would keep the others waiting."""
         if self.hardware.os == "darwin":
             return (), "macOS lets no program pin its threads"
         if self.hardware.limits.quota is not None:
             return (), "a quota of CPU time is not tied to CPUs, so pinning gains nothing"
-        if self.cores("slow"):
+        fast, slow = self.cores("fast"), self.cores("slow")
+        if slow and device == "cpu" and executor != "process" and threads <= len(fast):
+            return fast, "the performance cores, one for each thread: one on an efficiency core holds up the others"
+        if slow:
             where = "the performance cores"
         elif self.hardware.cpu.logical > self.hardware.cpu.physical:
             where = "one CPU of each core"

@@ -16,11 +16,10 @@ from saywell import __version__
 from saywell.commands import show
 from saywell.engine import SpeechEngine
 from saywell.engine.launch import Decision, build, decide, learn
-from saywell.server import errors, middleware
+from saywell.server import errors, extensions, middleware
 from saywell.server.log import set_up_logging
-from saywell.server.metrics import Metrics
 from saywell.server.process import Server
-from saywell.server.routes import admin, catalogue, health, machine, metrics, speech, tts
+from saywell.server.routes import admin, catalogue, health, metrics, speech
 from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT, Service, check_bind, listen
 from saywell.settings import Settings
 
@@ -31,7 +30,6 @@ def create_app(
     engine: SpeechEngine,
     decision: Decision,
     *,
-    figures: Metrics | None = None,
     on_ready: Callable[[Service], None] = lambda _: None,
 ) -> FastAPI:
     """The ASGI application around an engine not yet started. Its lifespan starts and closes the engine.
@@ -39,7 +37,7 @@ def create_app(
     `app.state.service` is what the routes speak to. Raises PlanError for a public bind without a key.
     """
     check_bind(decision.settings)
-    service = Service(engine, decision, figures)
+    service = Service(engine, decision)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -53,21 +51,22 @@ def create_app(
     # No pages for people at /docs: they load scripts from elsewhere. The document itself is at /openapi.json.
     app = FastAPI(title="Saywell", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
-    for room in (speech, tts, catalogue, health, machine, admin, metrics):
+    for room in (speech, catalogue, health, admin, metrics):
         app.include_router(room.router)
+    extensions.install(app, service)
     errors.install(app)
     middleware.install(app, service)
     return app
 
 
-def run(settings: Settings, *, figures: Metrics | None = None) -> int:
+def run(settings: Settings) -> int:
     """Decide, load in a worker process, serve until told to stop. The exit code, as of `serve`; raises SaywellError."""
     check_bind(settings)
     decision = decide(settings)
-    return serve(build(decision, worker=True), decision, figures=figures)
+    return serve(build(decision, worker=True), decision)
 
 
-def serve(engine: SpeechEngine, decision: Decision, *, figures: Metrics | None = None) -> int:
+def serve(engine: SpeechEngine, decision: Decision) -> int:
     """Serve an engine not yet started. 0 after an orderly end, 1 if the engine could not be started, CUT_OFF if it
     ended before all that had begun was answered, 128 + the signal if a second one hurried it.
 
@@ -78,9 +77,9 @@ def serve(engine: SpeechEngine, decision: Decision, *, figures: Metrics | None =
     sock = listen(settings.host or DEFAULT_HOST, DEFAULT_PORT if settings.port is None else settings.port)
     url = url_of(sock)
     console = show.console(soft_wrap=True)
-    console.print(f"[bold]Saywell[/bold] {__version__} listens on [bold]{url}[/bold], loading {engine.spec.name} …")
-    app = create_app(engine, decision, figures=figures, on_ready=lambda service: _welcome(console, url, service))
+    app = create_app(engine, decision, on_ready=lambda service: _welcome(console, url, service))
     server = Server(app)
+    console.print(f"[bold]Saywell[/bold] {__version__} listens on [bold]{url}[/bold], loading {engine.spec.name} …")
     asyncio.run(server.serve(sockets=[sock]))
     return server.exit_code
 

@@ -1,4 +1,4 @@
-"""The machine, the plan and the engine under the names that programs of the smart backend know. Decides nothing."""
+"""The state of the machine and the engine, for `/health` and `/metrics`. Decides nothing."""
 
 from __future__ import annotations
 
@@ -12,42 +12,8 @@ from saywell.engine import SpeechEngine
 from saywell.engine.launch import Decision
 from saywell.machine import GIB
 from saywell.machine.monitor import Resources
-from saywell.plan import memory
 from saywell.plan.degradation import in_force
-from saywell.plan.insights import expected_rtf, insights
-from saywell.plan.plan import Plan
-
-INTEGER = frozenset({"int8", "int4"})
-"""Precisions of stored weights; what is computed with them is fp32."""
-
-
-def configuration(decision: Decision, now: Plan | None = None) -> dict[str, Any]:
-    """The plan, or what is left of it `now`, as the fields of `OptimalConfig` and `max_text_length`."""
-    plan = now or decision.plan
-    whole = memory.estimate(plan, decision.spec, plan.max_text_chars).total
-    return {
-        "device": plan.device,
-        "precision": "fp32" if plan.precision in INTEGER else plan.precision,
-        "quantization": plan.precision if plan.precision in INTEGER else "none",
-        "use_onnx": plan.executor in ("onnx", "openvino"),
-        "use_torch_compile": compiled(decision),
-        "chunk_length": plan.chunk_chars,
-        "chunk_frames": plan.chunk_frames,
-        "max_batch_size": plan.slots,
-        "num_threads": plan.threads,
-        "cache_limit": plan.cache_entries,
-        "enable_thermal_management": plan.adapt and plan.thermal and bool(decision.hardware.thermal),
-        "expected_rtf": expected_rtf(plan, decision.record),
-        "expected_memory_gb": round(whole / GIB, 2),
-        "optimization_strategy": plan.strategy,
-        "notes": next((reason.why for reason in plan.reasons if reason.field == "executor"), ""),
-        "max_text_length": plan.max_text_chars,
-    }
-
-
-def compiled(decision: Decision) -> bool:
-    """Whether the model is compiled before it runs."""
-    return decision.plan.compile == "inductor"
+from saywell.plan.insights import insights
 
 
 def current(now: Resources) -> dict[str, float]:
@@ -98,13 +64,13 @@ def health(
 
 
 def _system(engine: SpeechEngine, decision: Decision, uptime_s: float) -> dict[str, Any]:
-    plan, hardware = in_force(engine.plan, engine.spec, engine.health().pressure), decision.hardware
+    plan, hardware = in_force(engine.plan, engine.health().pressure), decision.hardware
     return {
         "version": __version__,
         "model": engine.spec.name,
         "executor": plan.executor,
         "precision": plan.precision,
-        "compile_enabled": compiled(decision),
+        "compile_enabled": plan.compile == "inductor",
         "threads": plan.threads,
         "planned": {"precision": engine.plan.precision, "threads": engine.plan.threads},
         "uptime_s": round(uptime_s, 1),

@@ -31,12 +31,9 @@ Reading = Callable[[], float]
 
 
 class Metrics:
-    """All metrics of one server. Safe to use from any thread.
+    """All metrics of one server. Safe to use from any thread."""
 
-    `s1_mini` adds the names of the S1-Mini engine, fed by the same events.
-    """
-
-    def __init__(self, *, s1_mini: bool = False) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "saywell_requests", "Requests answered, by HTTP status.", ["route", "model", "code"], registry=self.registry
@@ -76,7 +73,6 @@ class Metrics:
         self._lock = Lock()
         self._recent: deque[tuple[bool, float]] = deque(maxlen=WINDOW)
         self._spoken: deque[Summary] = deque(maxlen=WINDOW)
-        self._s1_mini = _S1Mini(self.registry) if s1_mini else None
 
     def answered(self, route: str, model: str, code: int, seconds: float) -> None:
         """A request to speak has ended. `route`: the template, never the path as sent."""
@@ -84,8 +80,6 @@ class Metrics:
         self.requests.labels(route, self._bounded("model", model), self._bounded("code", str(code))).inc()
         self.duration.labels(route).observe(seconds)
         self._recent.append((code < 400, seconds))
-        if self._s1_mini:
-            self._s1_mini.answered(code < 400, seconds)
 
     def spoke(self, model: str, summary: Summary) -> None:
         """A request has been spoken to its end."""
@@ -108,9 +102,8 @@ class Metrics:
         pressure: Reading | None = None,
         downs: Reading | None = None,
         ups: Reading | None = None,
-        vram: Reading | None = None,
     ) -> None:
-        """Read these at each scrape. `restarts`, `downs`, `ups`: totals so far; `vram`: share in use, 0 to 1."""
+        """Read these at each scrape. `restarts`, `downs`, `ups`: totals so far."""
         gauges = (
             (self.queue_depth, queue_depth), (self.active, active), (self.slots, slots), (self.ready, ready),
             (self.loaded, loaded), (self.pressure, pressure),
@@ -121,8 +114,6 @@ class Metrics:
         for total, reading in ((self._restarts, restarts), (self._downs, downs), (self._ups, ups)):
             if reading is not None:
                 total.reading = reading
-        if vram is not None and self._s1_mini:
-            self._s1_mini.vram.set_function(vram)
 
     def render(self) -> bytes:
         """Prometheus text format; its content type is CONTENT_TYPE."""
@@ -149,24 +140,6 @@ class Metrics:
                 return "other"
             known.add(value)
         return value
-
-
-class _S1Mini:
-    """The metric names of the S1-Mini engine."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.total = Counter("s1_mini_requests", "Requests answered.", registry=registry)
-        self.success = Counter("s1_mini_requests_success", "Requests answered well.", registry=registry)
-        self.error = Counter("s1_mini_requests_error", "Requests answered with an error.", registry=registry)
-        self.duration = Histogram(
-            "s1_mini_request_duration_seconds", "Arrival to the last byte.", buckets=SECONDS, registry=registry
-        )
-        self.vram = Gauge("s1_mini_vram_utilization", "Share of GPU memory in use, 0 to 1.", registry=registry)
-
-    def answered(self, good: bool, seconds: float) -> None:
-        self.total.inc()
-        (self.success if good else self.error).inc()
-        self.duration.observe(seconds)
 
 
 class _Total(Collector):

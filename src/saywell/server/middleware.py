@@ -26,8 +26,6 @@ PROBES = frozenset({"/livez", "/readyz", "/health", "/ready", "/ping"})
 """Answered without a key and while the server stops."""
 SCRAPES = frozenset({"/metrics"})
 """Not counted among the requests being answered, or whoever asks how many there are would count itself."""
-SPEECH = frozenset({"/v1/audio/speech", "/v1/tts", "/v1/tts/stream", "/tts"})
-"""Where speech is asked for: what the request metrics count."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -74,7 +72,7 @@ class Envelope:
         code = state.get("ended") or status or Cancelled.status
         if path not in PROBES:
             _log.info("%s %s %s %d %.3f s", state["request_id"], scope["method"], route_of(scope), code, seconds)
-        if path in SPEECH and scope["method"] == "POST":
+        if path in self._service.speech_paths and scope["method"] == "POST":
             self._service.metrics.answered(path, self._service.engine.spec.name, code, seconds)
 
     def _mark(self, message: Message, request_id: str) -> None:

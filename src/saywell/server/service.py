@@ -34,11 +34,11 @@ _LOOK_S = 1.0
 class Service:
     """One server's state. Used from the event loop, except where said."""
 
-    def __init__(self, engine: SpeechEngine, decision: Decision, metrics: Metrics | None = None) -> None:
+    def __init__(self, engine: SpeechEngine, decision: Decision) -> None:
         self.engine = engine
         self.decision = decision
         self.settings = decision.settings
-        self.metrics = metrics or Metrics()
+        self.metrics = Metrics()
         self.keys = tuple(key.encode() for key in self.settings.api_keys or ())
         self.loopback = is_loopback(self.settings.host or DEFAULT_HOST)
         self.draining = False
@@ -51,6 +51,8 @@ class Service:
         self.started = time.monotonic()
         self.last: Performance | None = None
         """The report of the last synthesis."""
+        self.speech_paths = {"/v1/audio/speech"}
+        """Where speech is asked for: what the request metrics count."""
         self.places = _places(engine.plan, self.settings, len(self.keys))
         self._monitor = Monitor()
         self._look: tuple[float, Resources] | None = None

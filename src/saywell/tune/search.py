@@ -1,302 +1,250 @@
-"""Which plan is fastest here: a race between candidates. Pure; what runs a trial is given.
+"""Which plan is fastest here: coordinate descent, then an A/B test. Pure; what runs a trial is given.
 
-Factors are settled one after the other, each by a race of its options with all else held at the best so far, and once
-more if time is left and something has changed. Rounds are interleaved, so that what slows the machine for a while slows
-all of them; an option is out as soon as it has lost every round clearly enough, a race ends when one is left.
+One field after the other: its options run in rounds by turns, so that what slows the machine for a while slows all of
+them, and the best median stays. What was found in the end runs by turns with the rules' plan; unless it wins beyond the
+noise of these very rounds, the rules stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from statistics import median
-from typing import Protocol
+from typing import Literal, Protocol
 
 from saywell.errors import SaywellError
 from saywell.plan.measured import Chosen, Goal, Trial
-from saywell.tune.space import Candidate, Space
+from saywell.tune.space import FIELDS, Candidate, Space, shown
 
-FIRST_S = 0.5
-"""Under the goal `throughput`, the first sound of a lone request comes within this, or …"""
 FIRST_SLACK = 1.25
-"""… within so many times what the rules' plan takes, where that is longer."""
-REAL_TIME = 1.0
-"""Under the goal `latency`, an RTF that keeps up with a listener."""
-TIE = 0.02
-"""Options closer than this are equal: the one the rules prefer stays."""
-APART = ((2, 1.25), (3, 1.05))
-"""After so many rounds an option is out whose best one cost more than so many times the leader's worst …"""
-LOST = 5
-"""… and after so many if it has lost every one of them: among equals that comes by chance once in 32."""
-MOST_ROUNDS = 9
-DUEL = 0.15
-"""Share of the time in which what was found has to prove itself against the rules' plan."""
+"""The bound of the first sound is at least so many times what the rules' plan takes."""
+TIE = 0.03
+"""An option takes the place of one before it if its median is better by more than this."""
+FAR = 2.0
+"""An option that takes so many times as long as the best one runs no other round."""
+ROUNDS, LEAST_ROUNDS = 3, 2
+"""Of each option, and the fewest that decide."""
+PAIRS, LEAST_PAIRS, MAY_LOSE = 9, 5, 3
+"""Rounds of the A/B test, the fewest that decide, and for how many beyond these one may be lost: among equals five of
+five are won by chance once in 32, eight of nine once in 51."""
+TEST = 0.4
+"""The A/B test is given no more than this share of the time."""
 SWEEPS = 2
-"""Times every factor is settled: once more if something has changed the first time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One round of one candidate."""
-
-    rtf: float
-    first_s: float
+"""Times each field is tried: once more if something has changed the first time."""
 
 
 class Rig(Protocol):
-    """What runs trials. Every method may raise SaywellError, which is the end of that candidate and of nothing else."""
+    """What runs trials."""
 
-    def hold(self, candidates: Sequence[Candidate]) -> None:
+    def hold(self, candidates: Iterable[Candidate]) -> None:
         """From now on only these are wanted: whatever else is loaded may go."""
         ...
 
-    def run(self, candidate: Candidate, round_: int) -> Sample:
-        """One round; loads the candidate if it is not. The same round number is the same work for all."""
+    def run(self, candidate: Candidate, round_: int, limit_s: float) -> Trial:
+        """One round, broken off after `limit_s`; loads the candidate if it is not. The same round number is the same
+        work for all. Raises SaywellError, which is the end of that candidate and of nothing else."""
         ...
 
-    def peak(self, candidate: Candidate) -> int: ...
 
-
-# -- judging
-
-
-@dataclass(slots=True)
-class Runs:
-    """The rounds of one candidate so far."""
-
-    candidate: Candidate
-    samples: list[Sample] = field(default_factory=list)
-    failed: str = ""
-    peak: int = 0
-
-    @property
-    def rtf(self) -> float:
-        return median(sample.rtf for sample in self.samples)
-
-    @property
-    def first_s(self) -> float:
-        return median(sample.first_s for sample in self.samples)
-
-    def trial(self) -> Trial:
-        return Trial(
-            values=dict(self.candidate.values),
-            rtf=tuple(sample.rtf for sample in self.samples),
-            first_s=tuple(sample.first_s for sample in self.samples),
-            peak_bytes=self.peak,
-            failed=self.failed,
-        )
+Rounds = dict[Candidate, Trial]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
-    """What counts as better."""
+    """What counts as better: a low RTF whose first sound comes in time, or an early first sound that keeps up."""
 
     goal: Goal = "throughput"
-    first_s: float = FIRST_S
+    first_s: float = 0.5
     """Bound of the first sound under the goal `throughput`."""
 
-    def cost(self, sample: Sample) -> float:
-        return sample.rtf if self.goal == "throughput" else sample.first_s
+    def cost(self, trial: Trial) -> tuple[float, ...]:
+        """A figure a round."""
+        return trial.rtf if self.goal == "throughput" else trial.first_s
 
-    def fit(self, runs: Runs) -> bool:
-        """Whether it keeps the bound that stands beside the goal."""
-        return runs.first_s <= self.first_s if self.goal == "throughput" else runs.rtf <= REAL_TIME
+    def rank(self, trial: Trial) -> tuple[bool, float]:
+        """Sorts the best first, those that miss the bound last."""
+        fits = median(trial.first_s) <= self.first_s if self.goal == "throughput" else median(trial.rtf) <= 1
+        return not fits, median(self.cost(trial))
 
-    def total(self, runs: Runs) -> tuple[bool, float]:
-        """Sorts the best first."""
-        return not self.fit(runs), median(self.cost(sample) for sample in runs.samples)
+    def best(self, trials: Rounds) -> Candidate:
+        """The best; an earlier one if it is as good as equal."""
+        unfit, cost = min(map(self.rank, trials.values()))
+        return next(each for each, trial in trials.items() if self.rank(trial) <= (unfit, cost * (1 + TIE)))
 
-    def best(self, field_: Sequence[Runs]) -> Runs:
-        """The best of those that ran; an earlier one if it is as good as equal."""
-        unfit, cost = min(self.total(each) for each in field_)
-        good = [each for each in field_ if self.total(each)[0] == unfit]
-        return next(each for each in good if self.total(each)[1] <= cost * (1 + TIE))
-
-    def out(self, runs: Runs, leader: Runs) -> bool:
-        """Whether it has lost to the leader beyond doubt."""
-        if runs is leader or self.fit(runs) > self.fit(leader):
-            return False
-        pairs = [(self.cost(one), self.cost(two)) for one, two in zip(runs.samples, leader.samples, strict=False)]
-        gap = min(mine for mine, _ in pairs) / max(theirs for _, theirs in pairs)
-        apart = any(len(pairs) >= rounds and gap > factor for rounds, factor in APART)
-        return apart or (len(pairs) >= LOST and all(mine > theirs for mine, theirs in pairs))
-
-
-# -- racing
-
-Tell = Callable[[str, Sequence[Runs]], None]
-"""Called after every round: what is being settled, and how its options stand."""
+    def wins(self, found: Trial, rules: Trial) -> bool:
+        """Whether `found` beats `rules` beyond the noise of these rounds: in the median, and in nearly every pair."""
+        (unfit, mine), (other_unfit, theirs) = self.rank(found), self.rank(rules)
+        pairs = list(zip(self.cost(found), self.cost(rules), strict=True))
+        lost = sum(one >= other for one, other in pairs)
+        clear = lost <= (len(pairs) - LEAST_PAIRS) // MAY_LOSE and mine * (1 + TIE) < theirs
+        return clear if unfit == other_unfit else other_unfit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What the races gave."""
+    """What the search gave."""
 
-    best: Runs
+    verdict: Literal["won", "rules", "short"]
+    """`won`: `best` is faster than the rules' plan; `rules`: theirs is as fast as any; `short`: no time to tell."""
+    best: Candidate
     chosen: dict[str, Chosen]
-    runs: list[Runs]
-    """Everything that was tried."""
-    skipped: tuple[str, ...] = ()
-    """Factors there was no time for."""
-    rules: Runs | None = None
-    """The rules' plan beside the one found, if that was another: their last race. `best` is of the same race."""
+    """Every field that was tried, moved or not: what confirms a rule is a measurement, too. Empty if `short`."""
+    trials: Rounds
+    test: Rounds
+    """The A/B test's own rounds: of the rules' plan and of the best other one. Empty if none was better."""
+    skipped: tuple[str, ...]
+    """Fields there was no time for."""
 
 
-class Tuner:
-    """Settles the factors. `clock` gives seconds and only goes forward."""
+Tell = Callable[[str, str], None]
+"""Takes what is being tried, and a sentence on what has come out of it, if something has."""
+
+
+class _TimeOver(Exception):
+    """The next round would not end in time, or did not."""
+
+
+class Search:
+    """`clock` gives seconds and only goes forward."""
 
     def __init__(self, space: Space, rig: Rig, judge: Judge, clock: Callable[[], float], tell: Tell) -> None:
         self._space, self._rig, self._judge, self._clock, self._tell = space, rig, judge, clock, tell
-        self._runs: dict[Candidate, Runs] = {}
+        self._trials: Rounds = {}
+        self._round_s = 0.0
+        """What a round of the rules' plan takes."""
 
-    def search(self, seconds: float) -> Result:
+    def run(self, seconds: float) -> Result:
         """The best plan that can be found in so many seconds. Raises what the rules' own plan fails with."""
-        end = self._clock() + seconds
-        deadline = end - DUEL * seconds
-        best, told, skipped = self._baseline(), dict[str, str](), list[str]()
-        rules = best.candidate
-        factors = self._space.factors()
-        for sweep in range(SWEEPS):
-            before = best.candidate
-            for place, name in enumerate(factors):
-                options = self._options(name, best.candidate)
-                left = deadline - self._clock()
-                if len(options) > 1 and left > 0:
-                    race = self.race(name, options, self._clock() + left / (len(factors) - place))
-                    best = self._judge.best(race) if race else best
-                    told[name] = explain(name, best, race, self._judge)
-                elif len(options) > 1 and not sweep:
-                    skipped.append(name)
-            if best.candidate == before:
-                break
-        duel = self._duel(rules, best.candidate, end)
-        if duel:
-            best, told = self._judge.best(duel), _retold(rules, best.candidate, told, duel, self._judge)
-        beside = next((each for each in duel if each.candidate == rules), None)
+        end, rules = self._clock() + seconds, self._space.rules
+        choices = [name for name in FIELDS if len(self._space.options(name, rules)) > 1]
+        told, test, best = dict[str, str](), Rounds(), rules
+        try:
+            self._baseline(end)
+            # The A/B test is sure of its time: what has got that far is faster than the rules' plan.
+            found = self._descend(told, end - min(2 * PAIRS * self._round_s, TEST * seconds))
+            if found != rules:
+                test = self._by_turns("the best beside the rules' plan", [rules, found], PAIRS, end, math.inf)
+                if len(test) == 2 and self._judge.wins(test[found], test[rules]):
+                    best = found
+                else:
+                    told = dict.fromkeys(told, explain("plan", rules, {rules: self._trials[rules], **test}))
+        except _TimeOver:
+            told = {}
         return Result(
+            verdict="short" if not told else "rules" if best == rules else "won",
             best=best,
-            chosen=_chosen(best, told),
-            runs=list(self._runs.values()),
-            skipped=tuple(skipped),
-            rules=beside,
+            chosen=self._chosen(best, told),
+            trials=self._trials,
+            test=test,
+            skipped=tuple(name for name in choices if name not in told),
         )
 
-    def _duel(self, rules: Candidate, found: Candidate, end: float) -> list[Runs]:
-        """The rules' plan and what was found, in turns: races of other times, on a machine that was busier in some,
-        must not end in a plan that is slower. Empty if they are the same."""
-        return [] if found == rules else self.race("the rules' plan", [rules, found], end)
-
-    def exhaust(self, rounds: int) -> Result:
-        """Every combination, so many interleaved rounds each."""
-        self._baseline()
-        everything = self.measure("every combination", self._space.every(), rounds)
-        ran = [runs for runs in everything if not runs.failed]
-        best = self._judge.best(ran)
-        why = explain("plan", best, ran, self._judge)
-        chosen = {name: Chosen(value=value, why=why) for name, value in best.candidate.values}
-        return Result(best=best, chosen=chosen, runs=list(self._runs.values()))
-
-    def measure(self, name: str, candidates: Sequence[Candidate], rounds: int) -> list[Runs]:
-        """So many interleaved rounds of each, in the order given; those that failed say why."""
-        entered = [Runs(each) for each in candidates]
-        for round_ in range(rounds):
-            self._round(name, entered, round_)
-        for each in entered:
-            self._keep(each)
-        return entered
-
-    def race(self, name: str, options: Sequence[Candidate], deadline: float) -> list[Runs]:
-        """Interleaved rounds until one option is left, the rest is equal, or time is up; those that ran at all.
-
-        All start anew, whatever is known of them from another race: it was run at another time.
-        """
-        entered = running = [Runs(each) for each in options]
-        for round_ in range(MOST_ROUNDS):
+    def _baseline(self, end: float) -> None:
+        """The rules' own plan, loaded and timed: with nothing to compare it with, its failure is everybody's."""
+        rules = self._space.rules
+        self._tell("the rules' plan", "")
+        self._rig.hold([rules])
+        for round_ in range(2):
             began = self._clock()
-            self._round(name, running, round_)
-            running = self._remaining(running)
-            took = self._clock() - began
-            if len(running) < 2 or self._clock() + took > deadline:
-                break
-        for each in entered:
-            self._keep(each)
-        return [each for each in entered if each.samples and not each.failed]
+            self._keep({rules: self._one(rules, round_, end)})
+            self._round_s = self._clock() - began
+        slack = FIRST_SLACK * median(self._trials[rules].first_s)
+        self._judge = replace(self._judge, first_s=max(self._judge.first_s, slack))
 
-    def _options(self, name: str, best: Candidate) -> list[Candidate]:
-        """Those of a factor that have not failed before."""
-        return [each for each in self._space.options(name, best) if each == best or not self._failed(each)]
+    def _descend(self, told: dict[str, str], deadline: float) -> Candidate:
+        """Settle one field after the other, and note in `told` why; the best plan."""
+        best = self._space.rules
+        for _ in range(SWEEPS):
+            before = best
+            for name in FIELDS:
+                options = [each for each in self._space.options(name, best) if not self._failed(each)]
+                if len(options) < 2:
+                    continue
+                with suppress(_TimeOver):
+                    trials = self._by_turns(name, options, ROUNDS, deadline, FAR)
+                    if not trials:
+                        continue
+                    best = self._judge.best(trials)
+                    told[name] = explain(name, best, trials)
+                    self._tell(name, f"{name} = {shown(getattr(best.plan, name))}, {told[name]}")
+            if best == before:
+                break
+        return best
 
     def _failed(self, candidate: Candidate) -> bool:
-        return candidate in self._runs and bool(self._runs[candidate].failed)
+        return candidate in self._trials and bool(self._trials[candidate].failed)
 
-    def _round(self, name: str, running: Sequence[Runs], round_: int) -> None:
-        self._rig.hold([each.candidate for each in running])
-        # Every other round backwards: whatever grows with time, such as heat, favours nobody.
-        for each in running if round_ % 2 == 0 else reversed(running):
-            if not each.failed:
-                self._one(each, round_)
-        self._tell(name, running)
+    def _by_turns(self, name: str, options: Sequence[Candidate], rounds: int, deadline: float, far: float) -> Rounds:
+        """Rounds of all options by turns; those that ran. Where time runs out, whole rounds count.
 
-    def _one(self, runs: Runs, round_: int) -> None:
+        All start anew, whatever is known of them: that was at another time. Raises _TimeOver if nothing is decided.
+        """
+        running, trials = list(options), {each: Trial(values=dict(each.values)) for each in options}
+        for round_ in range(rounds):
+            self._tell(f"{name}, round {round_ + 1} of {rounds}", "")
+            self._rig.hold(running)
+            # Every other round backwards: whatever grows with time, such as heat, favours nobody.
+            order = running[::-1] if round_ % 2 else running
+            try:
+                fresh = {each: self._attempt(each, round_, deadline) for each in order}
+            except _TimeOver:
+                if round_ < (LEAST_PAIRS if rounds == PAIRS else LEAST_ROUNDS):
+                    raise
+                break
+            trials.update((each, trials[each].plus(trial)) for each, trial in fresh.items())
+            running = self._near({each: trials[each] for each in running if not trials[each].failed}, far)
+            if len(running) < 2:
+                break
+        self._keep(trials)
+        return {each: trial for each, trial in trials.items() if not trial.failed}
+
+    def _keep(self, trials: Rounds) -> None:
+        for each, trial in trials.items():
+            self._trials[each] = self._trials[each].plus(trial) if each in self._trials else trial
+
+    def _attempt(self, candidate: Candidate, round_: int, deadline: float) -> Trial:
         try:
-            runs.samples.append(self._rig.run(runs.candidate, round_))
-            runs.peak = max(runs.peak, self._rig.peak(runs.candidate))
+            return self._one(candidate, round_, deadline)
         except SaywellError as error:
-            runs.failed = error.message
+            self._tell(str(candidate), f"{candidate} is out: {error.message}")
+            return Trial(values=dict(candidate.values), failed=error.message)
 
-    def _remaining(self, running: Sequence[Runs]) -> list[Runs]:
-        left = [each for each in running if not each.failed]
-        if not left:
-            return []
-        leader = self._judge.best(left)
-        return [each for each in left if not self._judge.out(each, leader)]
+    def _one(self, candidate: Candidate, round_: int, deadline: float) -> Trial:
+        left = deadline - self._clock()
+        if left <= self._round_s:
+            raise _TimeOver
+        try:
+            return self._rig.run(candidate, round_, left)
+        except SaywellError as error:
+            if self._clock() >= deadline:
+                raise _TimeOver from error
+            raise
 
-    def _baseline(self) -> Runs:
-        """The rules' own plan: with nothing to compare it with, its failure is everybody's."""
-        runs = Runs(self._space.candidate())
-        self._rig.hold([runs.candidate])
-        runs.samples.append(self._rig.run(runs.candidate, 0))
-        runs.peak = self._rig.peak(runs.candidate)
-        self._keep(runs)
-        if self._judge.goal == "throughput":
-            self._judge = replace(self._judge, first_s=max(self._judge.first_s, FIRST_SLACK * runs.first_s))
-        return runs
+    def _near(self, trials: Rounds, far: float) -> list[Candidate]:
+        """Those worth another round."""
+        ranks = {each: self._judge.rank(trial) for each, trial in trials.items()}
+        most = far * min(ranks.values(), default=(False, 0.0))[1]
+        return [each for each, (_, cost) in ranks.items() if cost <= most]
 
-    def _keep(self, runs: Runs) -> None:
-        known = self._runs.setdefault(runs.candidate, Runs(runs.candidate))
-        known.samples += runs.samples
-        known.peak, known.failed = max(known.peak, runs.peak), runs.failed or known.failed
-
-
-def _retold(rules: Candidate, found: Candidate, told: dict[str, str], duel: list[Runs], judge: Judge) -> dict[str, str]:
-    """Reasons after the duel: where the rules have won it, theirs for every field that had been moved."""
-    best = judge.best(duel)
-    if best.candidate != rules:
-        return told
-    why = explain("plan", best, duel, judge)
-    moved = {name for name in told if getattr(rules.plan, name) != getattr(found.plan, name)}
-    return {name: why if name in moved else reason for name, reason in told.items()}
+    def _chosen(self, best: Candidate, told: Mapping[str, str]) -> dict[str, Chosen]:
+        if not told:
+            return {}
+        if not self._space.wished("executor"):
+            # What holds for one executor says nothing about another that is installed later.
+            told = {"executor": f"measured here: {_figures(self._trials[best])}", **told}
+        if any("device" in dict(each.values) for each in self._trials):
+            told = {"device": told["executor"], **told}
+        return {name: Chosen(value=getattr(best.plan, name), why=why) for name, why in told.items()}
 
 
-def _chosen(best: Runs, told: dict[str, str]) -> dict[str, Chosen]:
-    """Every field a race has settled, moved or not: what confirmed a rule is a measurement, too."""
-    chosen = {name: Chosen(value=getattr(best.candidate.plan, name), why=why) for name, why in told.items()}
-    if "device" in dict(best.candidate.values):
-        chosen["device"] = Chosen(value=best.candidate.plan.device, why=told["executor"])
-    return chosen
+def explain(name: str, best: Candidate, trials: Rounds) -> str:
+    """The figures in a sentence: the winner's, then the others'."""
+    others = [f"{shown(getattr(each.plan, name, each))} {_figures(trial)}" for each, trial in trials.items()
+              if each != best]  # fmt: skip
+    return f"measured here: {_figures(trials[best])}" + (f" (others: {'; '.join(others)})" if others else "")
 
 
-def explain(name: str, best: Runs, race: Sequence[Runs], judge: Judge) -> str:
-    """The figures of a race in a sentence: the winner's, then the others'."""
-    others = sorted((each for each in race if each is not best), key=judge.total)
-    shown = "; ".join(f"{_label(name, each)} {_figures(each)}" for each in others[:4])
-    return f"measured here: {_figures(best)}" + (f" (others: {shown})" if shown else "")
-
-
-def _label(name: str, runs: Runs) -> str:
-    value = getattr(runs.candidate.plan, name, None)
-    return str(runs.candidate) if value is None else str(value)
-
-
-def _figures(runs: Runs) -> str:
-    return f"RTF {runs.rtf:.3g}, first sound {1000 * runs.first_s:.0f} ms"
+def _figures(trial: Trial) -> str:
+    return f"RTF {median(trial.rtf):.3g}, first sound {1000 * median(trial.first_s):.0f} ms"

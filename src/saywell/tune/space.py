@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from saywell.errors import PlanError
@@ -15,92 +15,81 @@ if TYPE_CHECKING:
     from saywell.settings import Settings
     from saywell.types import ModelSpec
 
-Values = tuple[tuple[str, Any], ...]
-"""Plan fields and what they are set to, sorted by name."""
+FIELDS = ("executor", "precision", "threads", "affinity", "slots", "chunk_frames")
+"""What is tried, in this order: what decides most comes first. `executor` stands for the device, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A plan that differs from the rules' in `values`."""
+    """A plan, named by where it differs from the rules' plan."""
 
-    values: Values
+    values: tuple[tuple[str, Any], ...]
     plan: Plan = field(compare=False)
 
     def __str__(self) -> str:
-        return ", ".join(f"{name}={value}" for name, value in self.values) or "the rules' plan"
+        return ", ".join(f"{name}={shown(value)}" for name, value in self.values) or "the rules' plan"
+
+
+def shown(value: Any) -> str:
+    """A value of a field; no CPUs to pin to means all of them."""
+    if isinstance(value, tuple):
+        return "+".join(map(str, value)) or "unpinned"
+    return str(value)
 
 
 class Space:
-    """What may be chosen on this machine with this model: the fields no wish has settled."""
+    """The candidates: every field that no wish has settled may change."""
 
     def __init__(self, settings: Settings, hardware: Hardware, spec: ModelSpec, precisions: Sequence[str] = ()) -> None:
-        """`precisions`: those that sound like full precision, beside the one the rules take."""
+        """`precisions`: those that may be tried beside the one the rules take."""
         self._settings, self._hardware, self._spec = settings, hardware, spec
-        self._rules = Situation(hardware, spec, settings.worker_python is not None)
+        self._situation = Situation(hardware, spec, settings.worker_python is not None)
         self._precisions = precisions
-        self._plain: Plan | None = None
+        self.rules = Candidate((), make_plan(settings, hardware, spec))
         self.refused: dict[str, str] = {}
-        """Options the plan would not have, and why."""
+        """Options that the plan would not have, and why."""
 
-    def candidate(self, values: Iterable[tuple[str, Any]] = ()) -> Candidate:
+    def candidate(self, values: Mapping[str, Any]) -> Candidate:
         """Raises PlanError for a combination that is impossible here."""
-        wanted = dict(values)
-        plan = self._plan(wanted)
-        for name, value in wanted.items():
-            if getattr(plan, name) != value:
-                raise PlanError(f"{name} stays {getattr(plan, name)}", param=name)
-        return Candidate(tuple(sorted(self._shortest(wanted, plan).items())), plan)
-
-    def _shortest(self, wanted: dict[str, Any], plan: Plan) -> dict[str, Any]:
-        """Without what the rules would have chosen anyway, so that one plan has one name."""
-        if self._plain is None:
-            self._plain = make_plan(self._settings, self._hardware, self._spec)
-        short = {name: value for name, value in wanted.items() if getattr(self._plain, name) != value}
-        same = short == wanted or _bare(self._plan(short)) == _bare(plan)
-        return short if same else wanted
-
-    def _plan(self, values: Mapping[str, Any]) -> Plan:
         measured = {name: Measurement(value=value, why="under trial") for name, value in values.items()}
-        return make_plan(self._settings, self._hardware, self._spec, measured)
+        plan = make_plan(self._settings, self._hardware, self._spec, measured)
+        for name, value in values.items():
+            if getattr(plan, name) != value:
+                raise PlanError(f"{name} stays {shown(getattr(plan, name))}", param=name)
+        pairs = [(name, getattr(plan, name)) for name in ("device", *FIELDS)]
+        return Candidate(tuple((name, value) for name, value in pairs if value != getattr(self.rules.plan, name)), plan)
 
-    def factors(self) -> tuple[str, ...]:
-        """What is settled, in this order: what decides most comes first."""
-        return ("executor", "precision", "threads", "affinity", "slots", "chunk_frames")
-
-    def options(self, factor: str, best: Candidate) -> list[Candidate]:
-        """The candidates that differ from `best` in one factor at most, `best` first."""
+    def options(self, name: str, best: Candidate) -> list[Candidate]:
+        """`best`, and the candidates that differ from it in one field."""
         found = [best]
-        if any(getattr(self._settings, name, None) is not None for name in _FIELDS.get(factor, (factor,))):
+        if self.wished(name):
             return found
-        for change in getattr(self, f"_{factor}")(best.plan):
+        for change in getattr(self, f"_{name}")(best.plan):
             try:
-                candidate = self.candidate({**dict(best.values), **change}.items())
+                candidate = self.candidate({**dict(best.values), **change})
             except PlanError as error:
-                self.refused[", ".join(f"{name}={value}" for name, value in change.items())] = error.message
+                self.refused[", ".join(f"{field}={shown(value)}" for field, value in change.items())] = error.message
                 continue
-            if all(_bare(candidate.plan) != _bare(each.plan) for each in found):
+            if candidate not in found:
                 found.append(candidate)
         return found
 
-    def every(self) -> list[Candidate]:
-        """All combinations of all options, the rules' plan first."""
-        found = [self.candidate()]
-        for factor in self.factors():
-            found = [each for base in found for each in self.options(factor, base)]
-        return list(dict.fromkeys(found))
+    def wished(self, name: str) -> bool:
+        """Whether a setting has settled a field."""
+        return any(getattr(self._settings, each) is not None for each in _SETTINGS.get(name, (name,)))
 
-    # -- the options of each factor
+    # -- the options of each field
 
     def _executor(self, _plan: Plan) -> list[dict[str, Any]]:
-        devices = [name for name in ("cuda", "mps") if self._rules.has(name) and not self._rules.lacks(name)]
-        pairs = [(device, name) for device in (*devices, "cpu") for name in self._rules.executors(device)]
-        if not devices:
-            return [{"executor": name} for _, name in pairs]
-        return [{"device": device, "executor": name} for device, name in pairs]
+        devices = [name for name in ("cuda", "mps") if not self._situation.lacks(name)]
+        return [
+            {"device": device, "executor": name}
+            for device in (*devices, "cpu")
+            for name in self._situation.executors(device)
+        ]
 
-    def _precision(self, plan: Plan) -> list[dict[str, Any]]:
-        allowed = [name for name in self._spec.precisions if name in self._precisions]
-        return [{"precision": name} for name in allowed if name != plan.precision]
+    def _precision(self, _plan: Plan) -> list[dict[str, Any]]:
+        return [{"precision": name} for name in self._spec.precisions if name in self._precisions]
 
     def _threads(self, plan: Plan) -> list[dict[str, Any]]:
         if plan.executor == "process":
@@ -112,23 +101,18 @@ class Space:
     def _affinity(self, plan: Plan) -> list[dict[str, Any]]:
         if plan.executor == "process" or plan.device != "cpu":
             return []
-        return [{"affinity": cpus} for cpus in ((), *self._rules.affinities(plan.threads))]
+        return [{"affinity": cpus} for cpus in ((), *self._situation.affinities(plan.threads))]
 
     def _slots(self, plan: Plan) -> list[dict[str, Any]]:
         return [{"slots": count} for count in (2 * plan.slots, plan.slots // 2, 1) if count > 0]
 
     def _chunk_frames(self, plan: Plan) -> list[dict[str, Any]]:
-        if self._rules.single:
+        if self._situation.single:
             return []
         tile = self._spec.decode_tile
         sizes = (plan.chunk_frames * 2, plan.chunk_frames // 2)
         return [{"chunk_frames": max(tile, size // tile * tile)} for size in sizes]
 
 
-_FIELDS = {"executor": ("executor", "device")}
-"""Settings that settle a factor which is not called like them."""
-
-
-def _bare(plan: Plan) -> Plan:
-    """Without its reasons: two ways to the same decision are one."""
-    return replace(plan, reasons=())
+_SETTINGS = {"executor": ("executor", "device")}
+"""Settings that settle a field which is not called like them."""

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from asking import until
 from babble import babble
 from conversion import convert_here
 from machines import fitted
@@ -27,13 +28,11 @@ from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.guards import LONGEST_PERIOD, Guard
 from saywell.models.dual_ar.model import DualArModel
 from saywell.models.dual_ar.onnx import ar_files
-from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.models.dual_ar.torch import nets
 from saywell.models.dual_ar.torch.codec_nets import Codec
 from saywell.plan import memory
-from saywell.plan.plan import Plan
 from saywell.settings import Settings
 from saywell.types import Audio, AudioChunk, Frame, Reference, Request, SamplingParams, Sequence
 
@@ -127,40 +126,37 @@ def test_batched_equals_alone_and_streamed_equals_whole(start: Start, precision:
     other_engine.close()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_other_threads_in_the_middle_of_a_sequence_are_not_heard(start: Start, precision: str) -> None:
-    engine = start(precision=precision, slots=2)
+def test_another_number_of_threads_waits_for_what_has_begun_and_is_not_heard(start: Start) -> None:
+    engine = start(precision="int8", slots=2)
     seeds = lively(engine, 2)
     planned = [engine.submit(ask(seed=seed)).collect().samples for seed in seeds]
-    model, seen = engine._resident.model, []
-    step, counts = model.step, itertools.cycle([2, 1])
+    model = engine._resident.model
+    step = model.step
 
     def changing(batch: list[Sequence]) -> list[Frame]:
-        if batch[0].frames % 5 == 2:
-            engine._loop.adapt(replace(engine.plan, threads=next(counts)))
-            seen.append(model._ar._graphs[0]._session.get_session_options().intra_op_num_threads)
+        engine._loop.adapt(replace(engine.plan, threads=2))
         return step(batch)
 
     model.step = changing
     streams = [engine.submit(ask(seed=seed)) for seed in seeds]
     for stream, samples in zip(streams, planned, strict=True):
         np.testing.assert_array_equal(stream.collect().samples, samples)
-    assert seen[:2] == [2, 1]
+    until(lambda: engine._resident.loaded and engine._resident.model is not model)
+    session = engine._resident.model._ar._graphs[0]._session
+    assert session.get_session_options().intra_op_num_threads == 2
+    np.testing.assert_array_equal(engine.submit(ask(seed=seeds[0])).collect().samples, planned[0])
 
 
-def test_with_other_threads_nothing_is_held_twice(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_again_holds_nothing_twice(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start(precision="int8")
     model: DualArModel = engine._resident.model
-    decoder, graphs = DualArModel._decoder, [weakref.ref(graph) for graph in model._ar._graphs]
-    codec, seen = weakref.ref(model._codec), []
-
-    def loading(self: DualArModel, plan: Plan) -> CodecDecoder:
-        seen.append((codec(), *(graph() for graph in graphs)))
-        return decoder(self, plan)
-
-    monkeypatch.setattr(DualArModel, "_decoder", loading)
-    model.adapt(replace(engine.plan, threads=2))
-    assert seen == [(None,) * (1 + len(graphs))]
+    parts, seen = [weakref.ref(part) for part in (*model._ar._graphs, model._codec)], []
+    del model
+    load = engine._resident._load
+    monkeypatch.setattr(engine._resident, "_load", lambda plan: (seen.extend(part() for part in parts), load(plan))[1])
+    engine.wake(lambda: engine._loop.adapt(replace(engine.plan, threads=2)))
+    until(lambda: bool(seen))
+    assert seen == [None] * len(parts)
     assert engine.submit(ask()).collect().samples.size
 
 

@@ -6,14 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import psutil
 
 from saywell.errors import Unavailable
 from saywell.machine.monitor import Resources
-from saywell.plan.degradation import Depth, Ladder, PressureReport, Timing, changed, judge, relieve, steps
-from saywell.plan.plan import Plan
-from saywell.types import ModelSpec
+from saywell.plan.degradation import Ladder, Pressure, PressureReport, Timing, classify, in_force, relieved
+from saywell.plan.plan import Plan, changed
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,6 @@ class Watch:
     def __init__(
         self,
         plan: Plan,
-        spec: ModelSpec,
         apply: Callable[[Plan], None],
         *,
         look: Look,
@@ -36,20 +35,13 @@ class Watch:
         every_s: float = EVERY_S,
     ) -> None:
         self._planned = plan
-        self._spec = spec
         self._apply = apply
         self._look = look
         self._every_s = every_s
-        self._ladder = Ladder(steps(plan, spec), timing)
+        self._ladder = Ladder(plan.levels, timing)
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="saywell-watch", daemon=True)
-        self._now: Resources | None = None
-
-    @property
-    def now(self) -> Resources | None:
-        """The newest look at the machine."""
-        return self._now
 
     @property
     def thread_id(self) -> int:
@@ -66,41 +58,47 @@ class Watch:
 
     def see(self, now: Resources) -> None:
         """Take one look into account."""
-        self._now = now
-        self._take(lambda ladder: ladder.feed(judge(now, heat=self._planned.thermal)))
+        self._take(lambda ladder: ladder.feed(classify(now, self._planned)))
 
     def hurry(self, now: Resources) -> None:
-        """Go down at once as far as this look pushes, instead of step by step. From any thread."""
-        pressure = judge(now, heat=self._planned.thermal)
-        self._take(lambda ladder: ladder.drop(pressure.why, pressure.push))
+        """Give up at once all that helps against what presses, instead of step by step. From any thread."""
+        self._take(lambda ladder: ladder.drop(classify(now, self._planned)))
 
     def ran_out(self, why: str) -> None:
-        """Memory has run out: all steps but the last at once. From any thread."""
-        self._take(lambda ladder: ladder.drop(why, Depth.MEMORY))
+        """Memory has run out: give up at once all that frees some. From any thread."""
+        self._take(lambda ladder: ladder.drop(Pressure(push={"memory": why}, hold={"memory": why})))
 
-    def _take(self, steps: Callable[[Ladder], bool]) -> None:
+    def _take(self, step: Callable[[Ladder], bool]) -> None:
         """Move on the ladder; if that changed anything, say so and hand on the plan, in the order of the moves."""
         with self._lock:
-            before = self._ladder.level
-            if steps(self._ladder):
-                self._move(before)
+            ladder = self._ladder
+            before = ladder.taken
+            if not step(ladder):
+                return
+            plan = relieved(self._planned, ladder.steps)
+            values = "; ".join(f"{name} {value}" for name, value in changed(self._planned, plan).items())
+            given_up = f"{', '.join(ladder.steps) or 'nothing'} ({ladder.reason})"
+            _log.warning("the engine has given up: %s. Now %s", given_up, values or "as planned")
+            if ladder.taken is not before:
+                self._apply(plan)
 
     def report(self, pending: Iterable[str] = ()) -> PressureReport:
-        """Where the engine stands. `pending`: fields of the plan in force that the loaded model does not have yet."""
+        """Where the engine stands. `pending`: fields of the plan that the loaded model does not have yet."""
         waiting = set(pending)
         with self._lock:
             ladder = self._ladder
-            plan = relieve(self._planned, self._spec, ladder.level, ladder.reason)
-            return PressureReport(
-                level=ladder.level,
-                steps=tuple(step.name for step in ladder.taken),
-                pending=tuple(step.name for step in ladder.taken if waiting & set(step.changes)),
-                changes=changed(self._planned, plan),
+            waits = [each for each in ladder.taken if waiting & set(each.fields)]
+            report = PressureReport(
+                level=len(ladder.steps),
+                steps=ladder.steps,
+                pending=tuple(level.name for level in waits),
+                frees=sum(level.frees for level in ladder.taken if level not in waits),
                 reason=ladder.reason,
                 since_s=time.monotonic() - ladder.since if ladder.reason else 0.0,
                 downs=ladder.downs,
                 ups=ladder.ups,
             )
+        return replace(report, changes=changed(self._planned, in_force(self._planned, report)))
 
     def _run(self) -> None:
         blind = False
@@ -114,16 +112,6 @@ class Watch:
                 continue
             blind = False
             self.see(now)
-
-    def _move(self, before: int) -> None:
-        ladder = self._ladder
-        plan = relieve(self._planned, self._spec, ladder.level, ladder.reason)
-        low, high = sorted((before, ladder.level))
-        names = ", ".join(step.name for step in ladder.rungs[low:high])
-        what = "gives up" if ladder.level > before else "takes up again"
-        values = "; ".join(f"{name} {value}" for name, value in changed(self._planned, plan).items())
-        _log.warning("the engine %s: %s (%s). Now %s", what, names, ladder.moved, values or "as planned")
-        self._apply(plan)
 
 
 def refusal(report: PressureReport) -> Unavailable:

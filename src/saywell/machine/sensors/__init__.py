@@ -21,8 +21,6 @@ class Heat:
     """°C between the processor's hottest sensor and the limit that sensor names; None: no limit is named."""
     throttled: tuple[str, ...] = ()
     """What is slowed down right now, in words."""
-    cpu_mhz: int = 0
-    """Fastest clock at the moment; 0: not told."""
     note: str = ""
     """Why there are no temperatures, and what would help."""
 

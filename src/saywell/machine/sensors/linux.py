@@ -38,7 +38,6 @@ class LinuxSensors:
             temperatures=temperatures,
             margin=min(margins, default=None),
             throttled=tuple(self._throttled()),
-            cpu_mhz=self._mhz(),
             note="" if temperatures else "this machine shows no temperature sensor",
         )
 
@@ -79,10 +78,6 @@ class LinuxSensors:
     def _throttle_events(self) -> int:
         counters = self._root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/*_throttle_count")
         return sum(read_int(counter) or 0 for counter in counters)
-
-    def _mhz(self) -> int:
-        clocks = self._root.glob("sys/devices/system/cpu/cpufreq/policy*/scaling_cur_freq")
-        return max((read_int(clock) or 0 for clock in clocks), default=0) // 1000
 
 
 def _on_processor(name: str) -> bool:

@@ -62,6 +62,8 @@ def facts(name: str, path: Path) -> ModelSpec:
         max_context=config.max_seq_len,
         decode_tile=_TILE,
         options=SAMPLING,
+        # Its threads wait for each other at every product; beside another program one is the faster of two.
+        sheds=("threads",),
         clones=True,
         default_voice=DEFAULT,
         path=path,

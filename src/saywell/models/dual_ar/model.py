@@ -38,6 +38,8 @@ class _State:
 class DualArModel:
     """Transformers and codec on one executor."""
 
+    live = frozenset({"cache_entries", "cache_bytes"})
+
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
         if spec.path is None:
             raise ModelFailure("this model needs the directory of a converted checkpoint")
@@ -47,7 +49,7 @@ class DualArModel:
         if old := too_old(self.config.attention_qk_norm):
             raise MissingDependency(old)
         self.tokenizer = Tokenizer.read(spec.path, self.config)
-        self._path, self._plan = spec.path, plan
+        self._path = spec.path
         self._ar = ArRuntime(
             spec.path,
             plan.precision,
@@ -151,12 +153,6 @@ class DualArModel:
     def adapt(self, plan: Plan) -> None:
         self._speakers.store.limit(codes_bytes(plan), plan.cache_entries)
         self._prefixes.limit(plan.cache_bytes - codes_bytes(plan), plan.cache_entries)
-        if plan.threads != self._plan.threads:
-            # Both go before either comes again: memory may be what is short.
-            del self._codec
-            self._ar.load_graphs(_threading(plan))
-            self._codec = self._decoder(plan)
-        self._plan = plan
 
     def release(self, sequence: Sequence) -> None:
         if sequence.state is not None:

@@ -7,13 +7,9 @@ from typing import Any
 import anyio.to_thread
 from fastapi import APIRouter
 
-from saywell.engine import Tidied
-from saywell.plan.degradation import PressureReport, relieve
 from saywell.plan.memory import MIB
-from saywell.server.describe import configuration
 from saywell.server.routes.common import ERRORS, ServiceOf, Trusted
-from saywell.server.schemas import ClearedAnswer, OptimisedAnswer
-from saywell.server.service import Service
+from saywell.server.schemas import ClearedAnswer
 
 router = APIRouter(dependencies=[Trusted], responses={status: ERRORS[status] for status in (401, 403, 503)})
 
@@ -21,29 +17,5 @@ router = APIRouter(dependencies=[Trusted], responses={status: ERRORS[status] for
 @router.post("/cache/clear", response_model=ClearedAnswer)
 async def clear_cache(service: ServiceOf) -> dict[str, Any]:
     """Empty the engine's caches and give memory back to the system. Running requests are not touched."""
-    done = await _tidy(service, adapt=False)
+    done = await anyio.to_thread.run_sync(service.engine.tidy)
     return {"status": "cleared", "freed_mb": round(done.freed / MIB, 1)}
-
-
-@router.post("/optimize-for-hardware", response_model=OptimisedAnswer, response_model_exclude_unset=True)
-async def optimise(service: ServiceOf) -> dict[str, Any]:
-    """Empty the caches, look at the machine, and give up or take up again at once what the engine's ladder would."""
-    done = await _tidy(service, adapt=True)
-    if done.before.level == done.after.level:
-        return {"status": "optimal", "message": "No adjustments needed"}
-    return {
-        "status": "adjusted",
-        "message": done.after.reason,
-        "previous_config": _config(service, done.before),
-        "new_config": _config(service, done.after),
-    }
-
-
-async def _tidy(service: Service, *, adapt: bool) -> Tidied:
-    return await anyio.to_thread.run_sync(lambda: service.engine.tidy(adapt=adapt))
-
-
-def _config(service: Service, at: PressureReport) -> dict[str, Any]:
-    """The configuration at that level of the ladder."""
-    engine = service.engine
-    return configuration(service.decision, relieve(engine.plan, engine.spec, at.level, at.reason))

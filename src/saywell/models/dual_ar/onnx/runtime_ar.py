@@ -108,13 +108,12 @@ class ArRuntime:
         self.begin, self.im_end = _ids(path / FACTS_FILE)
         self.slots, self.max_len = slots, min(max_len, self.config.max_seq_len)
         self.tables = Tables(path, self.config, self.begin)
-        self._files = (
-            path / slow_file(precision, cache, activation_bits),
-            path / fast_file(precision, activation_bits),
+        self._graphs = (
+            Graph(path / slow_file(precision, cache, activation_bits), threading),
+            Graph(path / fast_file(precision, activation_bits), threading),
         )
         self._slow_bound: dict[int, Binding] = {}
         self._fast_bound: dict[int, Binding] = {}
-        self.load_graphs(threading)
         self._pairs = precision in _PAIRED and slots > 1
         rows = slots + slots % 2 if self._pairs else slots
         c = self.config
@@ -126,14 +125,6 @@ class ArRuntime:
         self._buffers = _Buffers(c, rows)
         self.slow_s = self.fast_s = 0.0
         """Seconds spent so far in steps of each transformer."""
-
-    def load_graphs(self, threading: Threading) -> None:
-        """Load the graphs, or load them again for other threads: all that sequences are made of lies beside them."""
-        # The old ones go first: two of a size would not fit where memory is short.
-        self._slow_bound.clear()
-        self._fast_bound.clear()
-        self._graphs: tuple[Graph, ...] = ()
-        self._graphs = tuple(Graph(file, threading) for file in self._files)
 
     @property
     def free(self) -> int:

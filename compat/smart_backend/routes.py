@@ -1,27 +1,33 @@
-"""What the machine is and does, and what a text would cost. None of it waits for the engine."""
+"""What the smart backend's server answers: `POST /tts`, the machine and the plan under its names, and its advice."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import anyio.to_thread
 import msgspec
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
 
 from saywell.machine import Hardware
 from saywell.machine.monitor import Resources
 from saywell.machine.tier import fanless
 from saywell.plan import memory
-from saywell.plan.degradation import Thresholds, in_force
+from saywell.plan.degradation import LIMITS, classify, in_force, relieved
 from saywell.plan.memory import MIB, Estimate
-from saywell.server.describe import configuration, current
-from saywell.server.routes.common import ERRORS, ServiceOf, Trusted, form_schema, read_form
-from saywell.server.schemas import EstimateAnswer, HardwareAnswer, StatusAnswer, TextForm
+from saywell.plan.plan import changed
+from saywell.server.describe import current
+from saywell.server.routes.common import AUDIO, ERRORS, ServiceOf, Trusted
 from saywell.server.service import Service
+from saywell_compat.configuration import configuration
+from saywell_compat.forms import form_schema, read_form
+from saywell_compat.speech import TtsForm, whole
+from smart_backend.schemas import EstimateAnswer, HardwareAnswer, OptimisedAnswer, StatusAnswer, TextForm
 
 router = APIRouter()
+SPEECH = "/tts"
 
-LIMITS = Thresholds()
 FANLESS_CPU = 70.0
 """Percent beyond which a machine without a fan will slow down, if it goes on for long."""
 CHARS_PER_TOKEN = 10 / 3
@@ -34,18 +40,29 @@ ADVICE = {
 """What helps against each risk, the worst first."""
 
 
+def install(app: FastAPI, service: Service) -> None:
+    """Add the routes."""
+    app.include_router(router)
+    service.speech_paths.add(SPEECH)
+
+
+@router.post(SPEECH, response_class=Response, responses=AUDIO, openapi_extra=form_schema(TtsForm))
+async def tts(http: HttpRequest, service: ServiceOf) -> Response:
+    """Speak `text` of a form, urlencoded or multipart, and answer with a complete file."""
+    return await whole(http, await read_form(http, service, TtsForm), service)
+
+
 @router.get("/hardware", response_model=HardwareAnswer, responses={403: ERRORS[403]}, dependencies=[Trusted])
 async def hardware(service: ServiceOf) -> dict[str, Any]:
     """What was found, what was decided and why (`plan`), and what holds at the moment (`selected_configuration`)."""
-    found, plan = service.decision.hardware, service.engine.plan
+    found, engine = service.decision.hardware, service.engine
+    now = in_force(engine.plan, engine.health().pressure)
     return {
         "hardware": msgspec.to_builtins(found),
         "tier": found.cpu_tier,
         "fingerprint": found.fingerprint(),
-        "selected_configuration": configuration(
-            service.decision, in_force(plan, service.engine.spec, service.engine.health().pressure)
-        ),
-        "plan": {reason.field: msgspec.to_builtins(reason) for reason in plan.reasons},
+        "selected_configuration": configuration(service.decision, now),
+        "plan": {reason.field: msgspec.to_builtins(reason) for reason in engine.plan.reasons},
     }
 
 
@@ -87,6 +104,33 @@ async def estimate_memory(http: HttpRequest, service: ServiceOf) -> dict[str, An
             "text_length": length,
         },
         "recommendation": _recommendation(length, limit, fits),
+    }
+
+
+@router.post("/optimize-for-hardware", response_model=OptimisedAnswer, response_model_exclude_unset=True,
+             dependencies=[Trusted], responses={status: ERRORS[status] for status in (401, 403, 503)})  # fmt: skip
+async def optimise(service: ServiceOf) -> dict[str, Any]:
+    """Empty the caches, look at the machine, and give up at once what the engine's ladder would.
+
+    `optimal`: the plan holds as it was made, and nothing presses. `exhausted`: memory presses, and nothing of the plan
+    can be given up for it.
+    """
+    engine = service.engine
+    done = await anyio.to_thread.run_sync(lambda: engine.tidy(adapt=True))
+    if not done.after.steps:
+        if why := classify(service.resources(), engine.plan).push.get("memory"):
+            advice = ADVICE["memory_critical"]
+            return {"status": "exhausted", "message": f"{why}, and the plan has nothing to give up. {advice}"}
+        return {"status": "optimal", "message": "No adjustments needed"}
+    # What the engine's own watch had given up before anybody asked counts as well.
+    before = done.before.steps if done.before.steps != done.after.steps else ()
+    then, now = (relieved(engine.plan, steps) for steps in (before, done.after.steps))
+    return {
+        "status": "adjusted",
+        "message": done.after.reason,
+        "changes": changed(then, now),
+        "previous_config": configuration(service.decision, then),
+        "new_config": configuration(service.decision, now),
     }
 
 

@@ -1,4 +1,4 @@
-"""What the server says about its machine, its plan and the cost of a text, and to whom."""
+"""The smart backend's routes about the machine: what they answer, and whom."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import httpx
 import pytest
 
 from fake_engine import HARDWARE, PLAN, SPEC, FakeEngine, decision
-from saywell.engine.admission import check_language
-from saywell.errors import InvalidRequest
+from plans import with_levels
+from saywell.engine import Tidied
 from saywell.machine import GIB, Hardware
 from saywell.machine.monitor import Resources
 from saywell.plan import memory
+from saywell.plan.degradation import PressureReport
 from saywell.plan.memory import MIB
 from saywell.plan.plan import make_plan
 from saywell.server.app import create_app
-from saywell.server.describe import configuration
 from saywell.settings import Settings
-from saywell.types import Variant, Voice
+from saywell.types import Variant
+from saywell_compat.configuration import configuration
 
 pytestmark = pytest.mark.anyio
 KEY = "a-key-for-tests"
@@ -38,7 +39,6 @@ def looked(cpu=10.0, percent=50.0, available=4 * GIB, **more) -> Resources:
         memory_limit=8 * GIB,
         memory_available=available,
         memory_percent=percent,
-        process_memory=1 << 26,
         **more,
     )
 
@@ -160,18 +160,79 @@ async def test_the_answers_are_documented():
     assert form["required"] == ["text"]
 
 
-@pytest.mark.parametrize(
-    ("tag", "voice", "fits"),
-    [
-        ("en", "en-US", True), ("en-GB", "en-US", True), ("EN_us", "en-US", True), ("und", "de", True),
-        ("ja", "und", True), (None, "de", True), ("de", "en-US", False), ("zz", "en", False), ("e", "en", False),
-    ],
-)  # fmt: skip
-def test_a_voice_is_not_asked_for_a_language_it_does_not_speak(tag, voice, fits):
-    speaker = Voice(id="somebody", name="", language=voice, sample_rate=24_000)
-    if fits:
-        check_language(tag, speaker)
-        return
-    with pytest.raises(InvalidRequest, match="somebody speaks") as caught:
-        check_language(tag, speaker)
-    assert caught.value.param == "language"
+async def test_what_runs_now_is_told():
+    engine = FakeEngine(with_levels(replace(PLAN, slots=16), SPEC))
+    engine.pressure = PressureReport(level=1, steps=("slots",), reason="full")
+    async with open_client(engine=engine) as client:
+        found = (await client.get("/hardware")).json()["selected_configuration"]
+    assert found["max_batch_size"] == 8
+
+
+# What changes the engine
+
+OPTIMISE = "/optimize-for-hardware"
+LARGE = with_levels(
+    replace(PLAN, threads=10, slots=8, chunk_chars=512, cache_entries=25, cache_bytes=512 << 20),
+    replace(SPEC, sheds=("threads",)),
+)
+
+
+async def test_nothing_to_adjust():
+    engine = FakeEngine()
+    async with open_client(engine=engine, now=looked()) as client:
+        answer = await client.post(OPTIMISE)
+    assert answer.json() == {"status": "optimal", "message": "No adjustments needed"}
+    assert engine.tidied == [True]
+
+
+async def test_memory_that_presses_is_never_optimal():
+    async with open_client(now=looked(percent=91.0)) as client:
+        found = (await client.post(OPTIMISE)).json()
+    assert found["status"] == "exhausted"
+    assert found["message"].startswith(
+        "91 % of 8.0 GB of memory is in use, and the plan has nothing to give up. Reduce"
+    )
+
+
+async def adjusted(engine):
+    async with open_client(engine=engine) as client:
+        found = (await client.post(OPTIMISE)).json()
+    names = ("chunk_length", "num_threads", "cache_limit", "max_text_length")
+    assert (found["status"], found["message"]) == ("adjusted", "97 % of memory is in use")
+    assert [found["previous_config"][name] for name in names] == [512, 10, 25, 5000]
+    assert [found["new_config"][name] for name in names] == [512, 5, 12, 5000]
+    assert found["changes"]["threads"] == "10 → 5"
+
+
+async def test_adjusted_tells_before_and_after():
+    await adjusted(FakeEngine(LARGE, pressure=("threads", "caches")))
+
+
+async def test_what_the_engine_gave_up_before_anybody_asked_is_an_adjustment():
+    report = PressureReport(level=2, steps=("threads", "caches"), reason="97 % of memory is in use")
+
+    class Quicker(FakeEngine):
+        def tidy(self, *, adapt: bool = False) -> Tidied:
+            return Tidied(freed=0, before=report, after=report)
+
+    await adjusted(Quicker(LARGE))
+
+
+async def test_the_engine_is_changed_by_its_owner_only():
+    engine = FakeEngine()
+    async with open_client("http://example.org", engine=engine, host="0.0.0.0", allow_public=True) as client:
+        assert (await client.post(OPTIMISE)).status_code == 403
+    async with open_client(engine=engine, api_keys=(KEY,)) as client:
+        assert (await client.post(OPTIMISE)).status_code == 401
+    async with open_client(engine=engine) as client:
+        assert (await client.post(OPTIMISE, headers={"origin": "https://evil.example"})).status_code == 403
+        assert (await client.get(OPTIMISE)).status_code == 405
+    assert engine.tidied == []
+    async with open_client(engine=engine, api_keys=(KEY,), now=looked()) as client:
+        assert (await client.post(OPTIMISE, headers={"authorization": f"Bearer {KEY}"})).status_code == 200
+
+
+async def test_an_engine_that_is_not_ready_is_a_503():
+    async with open_client(engine=FakeEngine(started=False)) as client:
+        answer = await client.post(OPTIMISE)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
