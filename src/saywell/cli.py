@@ -147,7 +147,9 @@ def say(
     timestamps: Annotated[
         Path | None, typer.Option("--timestamps", help="Write when each word and phone is heard (.json).")
     ] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Write the file as the sound comes.")] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Speak a pipe's text as it comes; write the file as sound comes.")
+    ] = False,
     json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the machine, the plan and the figures.")] = False,
     set_: Set = None,

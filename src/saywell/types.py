@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import numbers
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -110,7 +112,8 @@ class Request:
     """Upper limit of frames for each sequence; None: by the plan. Reaching it is reported as finish reason `length`."""
     timeout_s: float | None = None
     """Seconds its reader waits for sound, all waits together, until the work stops with DeadlineExceeded; None: by the
-    plan. How long it takes to listen does not count."""
+    plan. How long it takes to listen does not count. Where text is fed, also how long the next piece may take to come,
+    each time; meanwhile no sound is waited for."""
     priority: int = 0
     """-10 to 10; higher goes first."""
     raw: bool = False
@@ -157,6 +160,36 @@ class Voice:
     sample_rate: int
     """Hz of the audio this voice yields."""
     description: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class VoiceState:
+    """What a model needs to speak as one voice, made of a recording. What is in it only its family knows."""
+
+    key: str
+    """SHA-256 of all that follows: states with one key are the same voice."""
+    arrays: Mapping[str, npt.NDArray[Any]]
+    """Read-only, of any shape and dtype."""
+    meta: Mapping[str, str]
+    """Short texts, such as what is said in the recording."""
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, str] | None = None) -> VoiceState:
+        """The state made of copies of these."""
+        kept = {
+            name: np.array(array, array.dtype.newbyteorder("<"), order="C") for name, array in sorted(arrays.items())
+        }
+        known = dict(meta or {})
+        digest = hashlib.sha256(json.dumps([list(kept), sorted(known.items())]).encode())
+        for array in kept.values():
+            array.flags.writeable = False
+            digest.update(json.dumps([array.dtype.str, array.shape]).encode())
+            digest.update(array.tobytes())
+        return cls(key=digest.hexdigest(), arrays=kept, meta=known)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +299,8 @@ class Sequence:
     text: str
     """What is spoken: `source`, normalised."""
     voice: Voice
+    voice_state: VoiceState | None = None
+    """What `prepare` made for the request; None for the default voice."""
     seed: int
     max_frames: int
     prompt: Any = None
@@ -310,7 +345,7 @@ class AudioChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a finished request cost and gave. Seconds on the monotonic clock."""
+    """What a finished request cost and gave. Seconds on the monotonic clock, less those spent waiting for fed text."""
 
     finish_reason: FinishReason
     sequences: int

@@ -726,3 +726,106 @@ def test_the_installed_program() -> None:
         pytest.skip("run from a source tree")
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"saywell {__version__}\n"
+
+
+# -- text that arrives
+
+
+def piped(*arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+    command = [*PROGRAM, "say", "--stream", *arguments]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.PIPE, bufsize=0)
+
+
+WORDS = "The first sentence is spoken early, I hope. The naïve café — the second — is longer. And a third comes last."
+
+
+def test_text_is_spoken_while_it_comes(tmp_path: Path) -> None:
+    """The first sound is there before the last words are written, and all of it is what the whole text gives."""
+    assert run("say", WORDS, "-o", str(tmp_path / "whole.pcm")).exit_code == 0
+    data, early = WORDS.encode(), 60
+    with piped("-o", "-", "--format", "pcm") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for at in range(early):  # a byte at a time, in the middle of a character, too
+            process.stdin.write(data[at : at + 1])
+        heard = process.stdout.read(4096)
+        assert len(heard) > 1000
+        for at in range(early, len(data)):
+            process.stdin.write(data[at : at + 1])
+        process.stdin.close()
+        while piece := process.stdout.read(1 << 16):
+            heard += piece
+    assert process.returncode == 0
+    assert heard == (tmp_path / "whole.pcm").read_bytes()
+
+
+def test_text_that_comes_grows_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    with piped("-", "-o", str(path)) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"\xef\xbb\xbf" + WORDS[:60].encode())
+        until = time.monotonic() + 20
+        while not path.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        assert path.exists()
+        process.stdin.write(WORDS[60:].encode())
+        process.stdin.close()
+        assert process.wait(20) == 0
+    whole = tmp_path / "whole.wav"
+    assert run("say", WORDS, "-o", str(whole)).exit_code == 0
+    assert np.array_equal(sf.read(path)[0], sf.read(whole)[0])
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"The first sentence is spoken. Then \xff comes.", "standard input is not UTF-8 text (byte 35)"),
+        (b"Half a character \xe4\xbd", "standard input is not UTF-8 text (byte 17)"),
+        (b"", "text has nothing to speak"),
+        (b" \n... \n", "text has nothing to speak"),
+        (b"Too long, it is. " * 3, "the limit is 40"),
+    ],
+    ids=lambda value: value[-12:] if isinstance(value, bytes) else "",
+)
+def test_text_that_comes_and_cannot_be_spoken_is_refused(tmp_path: Path, data: bytes, why: str) -> None:
+    path = tmp_path / "x.wav"
+    limit = ["--set", "max_text_chars=40"] if "limit" in why else []
+    with piped("-o", str(path), *limit) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        for at in range(0, len(data), 16):
+            process.stdin.write(data[at : at + 16])
+            time.sleep(0.01)
+        process.stdin.close()
+        assert process.wait(20) == 2
+        told = process.stderr.read(1 << 16).decode()
+    assert why in told
+    assert told.count("\n") == 1
+    assert not path.exists()
+
+
+@POSIX
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_who_waits_for_text_can_be_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+    path = tmp_path / "x.wav"
+    with piped("-o", str(path)) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(WORDS[:60].encode())
+        until = time.monotonic() + 20
+        while not path.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.5)  # by now there is nothing more to say
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
+        assert process.stderr.read(1 << 16) == b""
+    assert not path.exists()
+
+
+def test_a_text_that_stops_coming_is_given_up(tmp_path: Path) -> None:
+    with piped("-o", str(tmp_path / "x.wav"), "--timeout", "3") as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"Something was said. And then")
+        assert process.wait(30) == 1
+        assert b"no text came for 3 s" in process.stderr.read(1 << 16)

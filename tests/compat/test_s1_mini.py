@@ -348,13 +348,13 @@ def test_clearing_empties_the_engines_own_caches(named, tmp_path, monkeypatch, c
     with engine:
         assert engine.generate("Hello.").success
         kept = engine._speaker.engine._resident.model._prefixes
-        assert kept.stats().entries == 1
+        assert kept.nbytes > 0
         assert not engine.model_manager.clear_cache()
-        assert kept.stats().entries == 1
+        assert kept.nbytes > 0
         cleared = engine.model_manager.clear_cache(force=True)
         assert cleared
         assert cleared.freed_bytes >= 0
-        assert kept.stats().entries == 0
+        assert kept.nbytes == 0
         assert "the caches are empty; " in caplog.text
     assert not engine.model_manager.clear_cache(force=True)
 

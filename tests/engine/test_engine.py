@@ -668,7 +668,7 @@ def test_a_text_that_cannot_be_prepared_ends_its_own_request(
             raise RecursionError
         return text
 
-    monkeypatch.setattr("saywell.engine.job.normalise", normalise)
+    monkeypatch.setattr("saywell.engine.request_state.normalise", normalise)
     engine = tiny_engine(slots=2)
     for _ in range(5):  # more often than there are slots
         other = engine.submit(ask(LONG))
@@ -681,7 +681,7 @@ def test_a_text_that_cannot_be_prepared_ends_its_own_request(
 def test_a_text_that_cannot_be_split_ends_its_own_request(tiny_engine: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = tiny_engine()
     with monkeypatch.context() as patch:
-        patch.setattr("saywell.engine.job.chunks", lambda *_: 1 / 0)
+        patch.setattr("saywell.text.split.Splitter.take", lambda _: 1 / 0)
         with pytest.raises(ModelFailure, match="ZeroDivisionError"):
             engine.submit(ask()).collect()
     assert engine.submit(ask()).collect().duration_s > 0.3

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from plans import TINY_PLAN
-from saywell.engine.job import Job
+from saywell.engine.request_state import RequestState
 from saywell.engine.scheduler import Scheduler
 from saywell.engine.stream import Window
 from saywell.errors import SaywellError
@@ -26,12 +26,12 @@ CHARS_PER_S = 15.0
 
 @dataclass(eq=False)
 class Listener:
-    """Where a job's audio goes, and who hears it."""
+    """Where a state's audio goes, and who hears it."""
 
     pace: float
     """Seconds of audio heard in a second."""
     window: Window = field(default_factory=lambda: Window(PLAN.buffer_s))
-    job: Job | None = None
+    state: RequestState | None = None
     asked: float = 0.0
     first: float | None = None
     dry_s: float = 0.0
@@ -50,7 +50,7 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, speed: float, slots: int = 8) -> None:
         self.now = 0.0
-        monkeypatch.setattr("saywell.engine.job.time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr("saywell.engine.request_state.time", SimpleNamespace(monotonic=lambda: self.now))
         self.scheduler = Scheduler(slots, PLAN.lookahead)
         self.listeners: list[Listener] = []
         self._speed = speed
@@ -59,9 +59,10 @@ class World:
     def ask(self, chars: int, pace: float = 1.0, **fields: int) -> Listener:
         listener = Listener(pace, asked=self.now)
         request = Request(text=(SENTENCE * 60)[:chars], **fields)  # type: ignore[arg-type]
-        listener.job = Job(request, VOICE, PLAN, listener)
+        listener.state = RequestState(request, VOICE, PLAN, listener)
+        listener.state.look_ahead()
         self.listeners.append(listener)
-        self.scheduler.add(listener.job)
+        self.scheduler.add(listener.state)
         return listener
 
     def run(self, seconds: float, each_tick: Callable[[], None] = lambda: None) -> None:
@@ -72,8 +73,8 @@ class World:
 
     def _tick(self) -> None:
         self.now += TICK_S
-        while (job := self.scheduler.neediest()) is not None:
-            sequence = self.scheduler.place(job)
+        while (state := self.scheduler.next_request()) is not None:
+            sequence = self.scheduler.schedule(state)
             self._left[sequence] = max(0.5, len(sequence.text) / CHARS_PER_S)
         batch = self.scheduler.batch()
         for sequence in batch:
@@ -82,28 +83,28 @@ class World:
             self._hear(listener)
 
     def _make(self, sequence: Sequence, seconds: float) -> None:
-        listener = next(each for each in self.listeners if each.job and each.job.request is sequence.request)
-        job = listener.job
-        assert job is not None
+        listener = next(each for each in self.listeners if each.state and each.state.request is sequence.request)
+        state = listener.state
+        assert state is not None
         made = min(seconds, self._left[sequence])
         self._left[sequence] -= made
         final = self._left[sequence] <= 1e-9
         listener.first = listener.first if listener.first is not None else self.now
         samples = np.zeros(round(made * RATE), np.float32)
-        job.put(sequence, AudioChunk(request_id="", index=sequence.index, samples=samples, sample_rate=RATE,
+        state.put(sequence, AudioChunk(request_id="", index=sequence.index, samples=samples, sample_rate=RATE,
                                      final=final))  # fmt: skip
         if final:
             self.scheduler.finish(sequence)
-            job.leave(sequence, "stop")
-            if job.done:
-                self.scheduler.remove(job)
-                listener.job = None
+            state.finish_sequence(sequence, "stop")
+            if state.done:
+                self.scheduler.remove(state)
+                listener.state = None
 
     def _hear(self, listener: Listener) -> None:
         if listener.first is None:
             return
         wants = listener.pace * TICK_S
-        if listener.window.unread_s < wants / 2 and listener.job is not None and listener.pace:
+        if listener.window.unread_s < wants / 2 and listener.state is not None and listener.pace:
             listener.dry_s += TICK_S
         listener.window.read(wants)
 
@@ -176,17 +177,46 @@ def test_slots_that_pressure_took_are_lent_to_newcomers(monkeypatch: pytest.Monk
 
 def test_who_would_hear_nothing_more_first_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, speed=1.0)
-    jobs = [world.ask(4500).job, world.ask(4500).job, world.ask(4500, priority=1).job]
-    for job, audio_s in zip(jobs, (20.0, 5.0, 25.0), strict=True):
-        assert job is not None
-        sequence = job.take(0)
+    jobs = [world.ask(4500).state, world.ask(4500).state, world.ask(4500, priority=1).state]
+    for state, audio_s in zip(jobs, (20.0, 5.0, 25.0), strict=True):
+        assert state is not None
+        sequence = state.next_sequence(0)
         samples = np.zeros(int(audio_s * RATE), np.float32)
-        job.put(sequence, AudioChunk(request_id="", index=0, samples=samples, sample_rate=RATE, final=True))
-        job.leave(sequence, "stop")
+        state.put(sequence, AudioChunk(request_id="", index=0, samples=samples, sample_rate=RATE, final=True))
+        state.finish_sequence(sequence, "stop")
     rich, poor, urgent = jobs
-    assert world.scheduler.neediest() is urgent
+    assert world.scheduler.next_request() is urgent
     assert urgent is not None
     world.scheduler.remove(urgent)
-    assert world.scheduler.neediest() is poor
+    assert world.scheduler.next_request() is poor
     assert rich is not None
-    assert rich.eager
+    assert rich.wants_slot
+
+
+def test_a_pause_in_the_text_is_one_for_the_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, listener = World(monkeypatch, speed=1.0), Listener(1.0)
+    state = RequestState(Request(text=""), VOICE, PLAN, listener, more=True)
+
+    def speak(audio_s: float) -> None:
+        state.look_ahead()
+        sequence = state.next_sequence(0)
+        samples = np.zeros(round(audio_s * RATE), np.float32)
+        state.put(sequence, AudioChunk(request_id="", index=0, samples=samples, sample_rate=RATE, final=True))
+        state.finish_sequence(sequence, "stop")
+        state.look_ahead()
+
+    state.look_ahead()
+    world.now = 5.0
+    state.feed("Good morning to you all, my friends. And so ", last=False)
+    speak(4.0)
+    assert (state.starved, state.heard_until) == (True, 9.0)
+    world.now = 8.0  # he still hears the first sentence
+    state.feed("on. ", last=False)
+    assert (state.idle_s, state.heard_until) == (0.0, 9.0)
+    state.look_ahead()
+    world.now = 20.0  # and by now has heard nothing for eleven seconds
+    assert state.idle_s == 12.0
+    state.feed("", last=True)
+    speak(2.0)
+    assert (state.done, state.heard_until) == (True, 22.0)
+    assert state.summary().total_s == 0.0

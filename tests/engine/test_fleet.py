@@ -135,6 +135,20 @@ def test_a_model_is_not_unloaded_while_it_speaks(start: Start) -> None:
     until(lambda: loaded(fleet) == {"own"})
 
 
+def test_a_model_is_not_unloaded_while_it_waits_for_text(start: Start) -> None:
+    fleet = start()
+    fleet.load("second")
+    stream = fleet.submit("second", Request(text=""), keep_s=0.0, more=True)
+    stream.feed("The first sentence is spoken. The second")
+    until(lambda: stream.window.unread_s > 0 and stream.window.starved)
+    time.sleep(1.2)  # the sweeper has looked
+    assert "second" in loaded(fleet)
+    stream.feed(" as well.")
+    stream.end_text()
+    assert stream.collect().summary.sequences == 2
+    until(lambda: loaded(fleet) == {"own"})
+
+
 def test_what_was_not_used_for_longest_makes_room(start: Start) -> None:
     fleet = start(held=100 * MIB, memory_budget_mb=220)
     say(fleet, "second")

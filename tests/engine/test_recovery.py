@@ -337,7 +337,7 @@ def test_nothing_is_unloaded_unless_asked(start) -> None:
     engine._loop._idle_since -= 1e6
     assert engine.submit(ask()).collect().duration_s > 0
     engine._loop._idle_since -= 1e6
-    engine._loop.house()
+    engine._loop.maintain_model()
     assert engine.health().loaded
 
 
@@ -345,7 +345,7 @@ def test_a_reader_that_pauses_keeps_the_model(start) -> None:
     engine = start(idle_unload_s=0.05, buffer_s=0.1)
     stream = engine.submit(ask(LONG))
     next(stream)
-    until(lambda: not engine._loop.able)
+    until(lambda: not engine._loop.has_work)
     engine._loop._idle_since -= 1e6
     done = []
     engine.wake(lambda: done.append(engine.health().loaded))

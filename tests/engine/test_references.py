@@ -5,36 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import pytest
 
 from asking import ask, until
-from plans import TINY
-from saywell.engine.engine import Engine
+from encoding import KNOWN, RECORDING, SPEC, Encoder, model
+from saywell.engine.engine import _RECORDINGS, Engine
 from saywell.errors import EngineClosed, ModelFailure, SaywellError
-from saywell.plan.plan import Plan
-from saywell.types import ModelSpec, Reference, Request
-from tiny_ar import family as tiny_ar
 
-SPEC = replace(TINY, clones=True)
-RECORDING = Reference(pcm=np.zeros(16_000, np.float32).tobytes(), sample_rate=16_000)
 Start = Callable[..., Engine]
-
-
-class Encoder(tiny_ar.TinyModel):
-    """Takes as long over a reference as the test wants."""
-
-    def __init__(self, spec: ModelSpec, plan: Plan) -> None:
-        super().__init__(spec, plan)
-        self.begun, self.may_end, self.encoded = threading.Event(), threading.Event(), 0
-
-    def prepare(self, request: Request) -> None:
-        self.begun.set()
-        assert self.may_end.wait(10.0)
-        self.encoded += 1
 
 
 @pytest.fixture
@@ -42,16 +22,10 @@ def start(tiny_engine: Start) -> Start:
     return partial(tiny_engine, Encoder, SPEC)
 
 
-def model(engine: Engine) -> Encoder:
-    found = engine._resident.model
-    assert isinstance(found, Encoder)
-    return found
-
-
 def test_who_waits_is_told_when_the_engine_closes(start: Start) -> None:
     engine = start()
     streams = [engine.submit(ask(reference=RECORDING)) for _ in range(4)]
-    assert model(engine).begun.wait(5.0)
+    assert model(engine).begun.acquire(timeout=5.0)
     threading.Timer(0.1, model(engine).may_end.set).start()
     engine.close()
     closed = time.monotonic()
@@ -76,15 +50,52 @@ def test_closing_does_not_wait_for_a_model_nobody_loads_again(start: Start) -> N
 
 def test_what_nobody_waits_for_is_not_encoded(start: Start) -> None:
     engine = start()
-    first, *others = [engine.submit(ask(reference=RECORDING)) for _ in range(4)]
     encoder = model(engine)
-    assert encoder.begun.wait(5.0)
-    for stream in others:
+    begun = [engine.submit(ask(reference=RECORDING)) for _ in range(_RECORDINGS)]
+    for _ in begun:
+        assert encoder.begun.acquire(timeout=5.0)
+    for stream in [engine.submit(ask(reference=RECORDING)) for _ in range(4)]:
         stream.close()
     encoder.may_end.set()
-    assert first.collect().duration_s > 0
+    assert all(stream.collect().duration_s > 0 for stream in begun)
     assert engine.submit(ask(reference=RECORDING)).collect().duration_s > 0
-    assert encoder.encoded == 2
+    assert encoder.encoded == _RECORDINGS + 1
+
+
+def test_a_slow_recording_delays_nobody_else(start: Start) -> None:
+    engine = start()
+    slow = engine.submit(ask(reference=RECORDING))
+    assert model(engine).begun.acquire(timeout=5.0)
+    for fields in ({"reference": KNOWN}, {"voice": "tiny-2"}, {}):
+        assert engine.submit(ask(**fields)).collect().duration_s > 0
+    more = [engine.submit(ask(reference=RECORDING)) for _ in range(2 * _RECORDINGS)]
+    assert engine.submit(ask(voice="tiny-2")).collect().duration_s > 0, "a saved voice waits for no recording"
+    model(engine).may_end.set()
+    assert all(stream.collect().duration_s > 0 for stream in (slow, *more))
+
+
+def test_the_default_voice_needs_no_preparing(start: Start) -> None:
+    engine = start()
+    for voice in (None, "tiny-0", "TINY-0"):
+        engine.submit(ask(voice=voice)).collect()
+    assert not model(engine).begun.acquire(blocking=False)
+
+
+def test_unloading_does_not_wait_for_a_recording_and_never_closes_the_model_under_it(start: Start) -> None:
+    engine = start()
+    encoder = model(engine)
+    slow = engine.submit(ask(reference=RECORDING))
+    assert encoder.begun.acquire(timeout=5.0)
+    engine.wake(engine._resident.unload)
+    other = engine.submit(ask())
+    until(lambda: not engine.health().loaded)
+    time.sleep(0.05)
+    assert not encoder.closed
+    assert not engine.health().loaded, "there may be no room for two"
+    encoder.may_end.set()
+    assert all(stream.collect().duration_s > 0 for stream in (slow, other))
+    assert encoder.closed
+    assert model(engine) is not encoder
 
 
 def test_a_request_let_in_as_the_engine_ends_is_answered(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

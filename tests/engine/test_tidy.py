@@ -37,7 +37,7 @@ class Told(tiny_ar.TinyModel):
     def adapt(self, plan: Plan) -> None:
         self.seen.append(plan)
 
-    def empty_caches(self) -> None:
+    def clear_caches(self) -> None:
         Told.emptied += 1
 
 

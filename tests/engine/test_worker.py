@@ -37,6 +37,7 @@ from saywell.errors import (
     InvalidText,
     MissingDependency,
     SaywellError,
+    TooLarge,
     TooManyRequests,
     Unavailable,
     UnknownVoice,
@@ -187,6 +188,97 @@ def test_where_the_next_worker_would_sound_otherwise_only_the_unheard_begin_agai
     reader.join(30.0)
     np.testing.assert_array_equal(done[0].samples, golden[1])
     np.testing.assert_array_equal(waiting.collect().samples, golden[2])
+
+
+# Text that is fed
+
+
+def test_fed_text_sounds_as_the_whole_in_another_process_too(start: Callable[..., EngineClient]) -> None:
+    client = start(slots=1, queue=1)
+    golden = client.submit(ask(LONG)).collect().samples
+    streams = [client.submit(ask(""), more=True) for _ in range(4)]
+    for stream in streams:
+        stream.feed("The first ")
+    until(lambda: all(stream.window.starved for stream in streams))
+    until(lambda: (client.health().running, client.health().waiting) == (0, 0))
+    assert client.health().starved == 4
+    assert client.submit(ask()).collect().duration_s > 0.3, "they take no place"
+    for at in range(10, len(LONG), 7):
+        streams[0].feed(LONG[at : at + 7])
+    streams[0].end_text()
+    np.testing.assert_array_equal(streams[0].collect().samples, golden)
+    with pytest.raises(TooLarge):
+        streams[1].feed("x" * 5_000)
+    with pytest.raises(TooLarge):
+        streams[1].collect()
+    for stream in streams[2:]:
+        stream.close()
+    until(lambda: client.health().waiting == 0 and not client._active)
+
+
+def test_fed_text_goes_on_where_it_was_when_its_worker_dies(start: Callable[..., EngineClient]) -> None:
+    """While it is spoken, while it waits for text, and with text that comes while there is no worker."""
+    client = start(slots=2, lookahead=2, buffer_s=2.0)
+    stream = client.submit(Request(text=""), more=True)  # without a seed: the next worker has to draw the same
+    stream.feed(LONG[:150])
+    heard = [next(stream)]
+    killed_and_replaced(client)
+    heard += [next(stream) for _ in range(3)]
+    until(lambda: stream.window.starved)
+    killed_and_replaced(client)
+    stream.feed(LONG[150:200])
+    os.kill(pid(client), signal.SIGKILL)
+    stream.feed(LONG[200:330])
+    until(lambda: client.health().state == "loading")
+    stream.feed(LONG[330:340])
+    until(lambda: client.health().state == "ready", 20.0)
+    heard += [next(stream) for _ in range(3)]
+    stream.feed(LONG[340:])
+    os.kill(pid(client), signal.SIGKILL)
+    stream.end_text()
+    heard += list(stream)
+    assert stream.summary is not None
+    golden = client.submit(ask(LONG, seed=stream.summary.seed)).collect()
+    np.testing.assert_array_equal(np.concatenate([chunk.samples for chunk in heard]), golden.samples)
+    assert "".join(chunk.text for chunk in heard) == LONG
+    assert stream.summary.sequences == golden.summary.sequences
+    assert 0 < stream.summary.first_audio_s <= stream.summary.total_s
+
+
+def test_one_that_waits_for_text_survives_any_number_of_workers(
+    start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "_MOST_DEATHS", 0)
+    client = start()
+    stream = client.submit(ask(""), more=True)
+    stream.feed("The first sentence is spoken. Then ")
+    texts = [next(stream).text]
+    until(lambda: stream.window.starved)
+    killed_and_replaced(client)
+    monkeypatch.setattr(client, "_memory_ran_out", lambda: True)
+    other = client.submit(ask("", seed=3), more=True)  # unheard, it may begin again with lighter weights
+    other.feed("Good morning ")
+    until(lambda: other.window.starved)
+    other.feed("to ")
+    until(lambda: other.window.starved)
+    os.kill(pid(client), signal.SIGKILL)
+    with pytest.raises(WorkerDied):
+        texts.extend(chunk.text for chunk in stream)
+    with pytest.raises(WorkerDied):
+        stream.feed("more.")
+    other.feed("you all.")
+    other.end_text()
+    golden = client.submit(ask(seed=3)).collect().samples
+    np.testing.assert_array_equal(other.collect().samples, golden)
+
+
+def test_who_never_ends_the_text_is_ended(start: Callable[..., EngineClient]) -> None:
+    client = start()
+    stream = client.submit(ask("", timeout_s=0.3), more=True)
+    stream.feed("Something was said. And then")
+    until(lambda: not client._active)
+    with pytest.raises(DeadlineExceeded, match="no text came"):
+        list(stream)
 
 
 def test_signals_to_the_whole_group_are_not_the_workers_business(start: Callable[..., EngineClient]) -> None:

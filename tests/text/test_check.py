@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saywell.errors import InvalidText, TooLarge
-from saywell.text.check import SPOKEN_SYMBOLS, check, speakable
+from saywell.text.check import SPOKEN_SYMBOLS, IncomingText, check, speakable
 
 
 @pytest.mark.parametrize(
@@ -134,3 +135,25 @@ def test_is_quick_on_ten_megabytes(text: str) -> None:
         check(text, 5000)
     assert min(seconds(5000) for _ in range(3)) < 0.005
     assert seconds(10_000_000) < 1.0  # tens of milliseconds; slack for a busy machine
+
+
+@given(st.text("aé\u0301\x07\ud83c\U0001f389. \n", max_size=12), st.lists(st.integers(0, 12), max_size=4))
+def test_pieces_are_refused_as_the_whole_is(text: str, places: list[int]) -> None:
+    """For the same reason at the same place, wherever it is cut. A cut pair is no reason: its halves are joined."""
+    edges = [0, *sorted(min(place, len(text)) for place in places), len(text)]
+
+    def verdict(pieces: list[str]) -> str:
+        incoming, passed = IncomingText(8), ""
+        try:
+            for piece in pieces:
+                passed += incoming.add(piece)
+            incoming.finish()
+        except (InvalidText, TooLarge) as error:
+            return error.message.partition(" in several")[0]
+        assert passed == text
+        return ""
+
+    whole = verdict([text])
+    cut = verdict([text[a:b] for a, b in itertools.pairwise(edges)])
+    assert cut == whole or "characters, the limit is 8" in whole
+    assert (cut == "") == (whole == "")

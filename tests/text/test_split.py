@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from pace import check_linear
 from saywell.text.check import SPEAKABLE, speakable
-from saywell.text.split import Splitter, chunks
+from saywell.text.split import Splitter
 
 PROSE = (
     'Dr. Smith paid $3.14 to J. R. Tolkien at 9 a.m. today. He said "Stop. Now." and left (quickly!). See e.g. '
@@ -41,8 +42,23 @@ LIMITS = st.integers(1, 60)
 
 
 def fed(pieces: list[str], first: int, rest: int) -> list[str]:
+    splitter, found = Splitter(first, rest), []
+    for piece in pieces:
+        splitter.feed(piece)
+        found += taken(splitter)
+    splitter.finish()
+    return found + list(taken(splitter))
+
+
+def taken(splitter: Splitter) -> Iterator[str]:
+    return iter(splitter.take, None)
+
+
+def chunks(text: str, first: int, rest: int) -> Iterator[str]:
     splitter = Splitter(first, rest)
-    return [chunk for piece in pieces for chunk in splitter.feed(piece)] + splitter.finish()
+    splitter.feed(text)
+    splitter.finish()
+    return taken(splitter)
 
 
 def cut(text: str, places: list[int]) -> list[str]:
@@ -201,10 +217,13 @@ def test_first_chunk_ends_at_a_natural_pause(text: str, first: int, expected: st
 def test_goes_out_as_soon_as_it_is_certain() -> None:
     splitter = Splitter(60, 200)
     early = "The weather is fine today. "
-    assert [splitter.feed(letter) for letter in early] == [[]] * len(early)
-    assert splitter.feed("W") == []  # the next word is not known yet, but the full stop is not in question
-    assert splitter.feed("e ") == [early]
-    assert splitter.finish() == ["We "]
+    for letter in early + "W":  # the next word is not known yet, but the full stop is not in question
+        splitter.feed(letter)
+        assert splitter.take() is None
+    splitter.feed("e ")
+    assert list(taken(splitter)) == [early]
+    splitter.finish()
+    assert list(taken(splitter)) == ["We "]
 
 
 def test_chunks_are_lazy() -> None:

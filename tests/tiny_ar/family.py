@@ -141,7 +141,7 @@ class TinyModel:
             pieces.append(samples)
         return np.concatenate(pieces)
 
-    def empty_caches(self) -> None:
+    def clear_caches(self) -> None:
         """Nothing: it keeps nothing."""
 
     def adapt(self, plan: Plan) -> None:

@@ -26,12 +26,11 @@ from saywell.engine.stream import Stream
 from saywell.errors import BadAudio
 from saywell.models.base import DecodeJob, Model, load_family
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.speakers import PRECISION, model_digest
+from saywell.models.dual_ar.speakers import state_of, voice_store
 from saywell.plan.plan import Plan
 from saywell.settings import load_settings
 from saywell.types import Frame, Request, Samples, SamplingParams, Summary
 from saywell.types import Sequence as Spoken
-from saywell.voices.store import VoiceStore
 
 T = TypeVar("T")
 LOOKAHEADS = (1, 2, 4, 8)
@@ -72,7 +71,7 @@ class Clocked:
         self.spec, self.live, self._model = model.spec, model.live, model
         self.spent: defaultdict[str, float] = defaultdict(float)
         self.voices, self.prepare, self.adapt = model.voices, model.prepare, model.adapt
-        self.empty_caches, self.release, self.close = model.empty_caches, model.release, model.close
+        self.clear_caches, self.release, self.close = model.clear_caches, model.release, model.close
 
     def prefill(self, started: list[Spoken]) -> None:
         self._timed("prefill", lambda: self._model.prefill(started))
@@ -154,10 +153,11 @@ class Session:
 def save_voice(setup: Setup) -> None:
     """A voice of ten seconds of random codes, where the engine finds it."""
     config = Config.read(setup.model)
-    store = VoiceStore(setup.data / "voices", model_digest(setup.model), PRECISION)
+    decision = decide(load_settings(setup.wishes()))
     top = min(config.codec.book_size(book) for book in range(config.num_codebooks))
     shape = (config.num_codebooks, round(VOICE_S * config.codec.frame_rate))
-    store.save(VOICE, TRANSCRIPT, np.random.default_rng(0).integers(0, top, shape))
+    codes = np.random.default_rng(0).integers(0, top, shape)
+    voice_store(decision.spec, decision.plan).save(VOICE, state_of(codes, TRANSCRIPT))
 
 
 def plan_of(setup: Setup) -> Plan:

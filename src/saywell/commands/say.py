@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import os
 import stat
@@ -29,6 +30,7 @@ from saywell.types import Reference, Request
 
 if TYPE_CHECKING:
     from saywell.engine.launch import Speaker
+    from saywell.engine.stream import Stream
     from saywell.types import Summary, Timestamp
 
 LONG = 300
@@ -36,6 +38,9 @@ LONG = 300
 MAX_CHARS = 10_000_000
 MOST_BYTES = 4 * MAX_CHARS
 """Of as many characters in UTF-8."""
+_STDIN = "standard input"
+_PIPE_BYTES = 1 << 16
+"""Read from a pipe at once, if there are as many."""
 PATIENT_S = 86_400.0
 """Nobody else waits for the engine of a command, so it has all day unless told otherwise."""
 
@@ -79,7 +84,8 @@ def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
             screen.print(show.hardware_panel(speaker.hardware))
             screen.print(show.plan_panel(speaker.plan, full=False))
         before = process_memory()
-        summary, words = _speak(speaker, request, sink)
+        stream = speaker.stream(request) if text is not None else launch.feed(speaker.engine, request, _arriving())
+        summary, words = _speak(stream, sink)
         if job.timestamps is not None:
             _write_timestamps(job.timestamps, words, summary)
         voice = request.voice or speaker.spec.default_voice
@@ -92,23 +98,22 @@ def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
             print(f"{note}, RTF {summary.rtf:.3f}", file=sys.stderr)  # noqa: T201
 
 
-def _request(job: Job, decision: launch.Decision, text: str, fields: dict[str, Any]) -> Request:
-    """What the options ask for. Raises what can be said against it before anything is loaded."""
+def _request(job: Job, decision: launch.Decision, text: str | None, fields: dict[str, Any]) -> Request:
+    """What the options ask for. `text`: None if it arrives. Raises what can be said against it before any load."""
     timeout_s = decision.settings.timeout_s or PATIENT_S
-    request = launch.make_request(text, decision.settings, **{"timeout_s": timeout_s, **fields})
+    request = launch.make_request(text or "", decision.settings, **{"timeout_s": timeout_s, **fields})
     if job.codes_out is not None and decision.spec.kind == "single-shot":
         raise InvalidRequest(f"{decision.spec.name} has no codes to write; leave --codes-out out", param="codes_out")
-    check_request(request, decision.spec, decision.plan)
+    check_request(request, decision.spec, decision.plan, more=text is None)
     return request
 
 
-def _speak(speaker: Speaker, request: Request, sink: Sink) -> tuple[Summary, list[Timestamp]]:
+def _speak(stream: Stream, sink: Sink) -> tuple[Summary, list[Timestamp]]:
     """Carry every chunk to the sink while the progress bar follows the text."""
-    stream = speaker.stream(request)
     words: list[Timestamp] = []
     with ExitStack() as stack:
         stack.callback(stream.close)
-        advance = stack.enter_context(_progress(len(request.text)))
+        advance = stack.enter_context(_progress(len(stream.request.text)))
         try:
             said = 0
             for chunk in stream:
@@ -133,11 +138,12 @@ def _write_timestamps(path: Path, words: list[Timestamp], summary: Summary) -> N
     path.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1))
 
 
-def _patient(settings: Settings, text: str) -> Settings:
+def _patient(settings: Settings, text: str | None) -> Settings:
     """What the server needs to protect itself from many is in the way of a single one."""
     wishes: dict[str, Any] = {}
-    if settings.max_text_chars is None and len(text) > 5000:
-        wishes["max_text_chars"] = len(text)
+    chars = MAX_CHARS if text is None else len(text)
+    if settings.max_text_chars is None and chars > 5000:
+        wishes["max_text_chars"] = chars
     origins = {**settings.origins, **{name: settings.origins.get(name, "the say command") for name in wishes}}
     return replace(settings, **wishes, origins=origins)
 
@@ -145,7 +151,8 @@ def _patient(settings: Settings, text: str) -> Settings:
 # -- the text
 
 
-def _text(job: Job) -> str:
+def _text(job: Job) -> str | None:
+    """None: it is to be spoken while it arrives on standard input."""
     if job.text not in (None, "-") and job.file is not None:
         raise InvalidRequest("give the text or --file, not both", param="text")
     if job.file is not None and str(job.file) != "-":
@@ -155,7 +162,28 @@ def _text(job: Job) -> str:
         return str(job.text)
     if job.text is None and job.file is None and sys.stdin.isatty():
         raise InvalidRequest('nothing to say: saywell say "Hello there.", or pipe a text in, or --file', param="text")
-    return _decoded(sys.stdin.buffer.read(MOST_BYTES + 1), "standard input")
+    return None if job.stream else _decoded(sys.stdin.buffer.read(MOST_BYTES + 1), _STDIN)
+
+
+def _arriving() -> Iterator[str]:
+    """The text on standard input, as it comes. Raises InvalidText.
+
+    By its descriptor: a thread left waiting in Python's buffered reader breaks the end of the program.
+    """
+    decoder, read, data = codecs.getincrementaldecoder("utf-8-sig")(), 0, b"-"
+    while data:
+        data = os.read(sys.stdin.fileno(), _PIPE_BYTES)
+        begins = read - len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            raise _not_utf8(_STDIN, begins + error.start) from error
+        read += len(data)
+        yield text
+
+
+def _not_utf8(origin: str, at: int) -> InvalidText:
+    return InvalidText(f"{origin} is not UTF-8 text (byte {at}); convert it first", param="text")
 
 
 def _decoded(data: bytes, origin: str) -> str:
@@ -163,7 +191,7 @@ def _decoded(data: bytes, origin: str) -> str:
     try:
         text = data.decode("utf-8-sig") if len(data) <= MOST_BYTES else ""
     except UnicodeDecodeError as error:
-        raise InvalidText(f"{origin} is not UTF-8 text (byte {error.start}); convert it first", param="text") from error
+        raise _not_utf8(origin, error.start) from error
     if len(data) > MOST_BYTES or len(text) > MAX_CHARS:
         raise TooLarge(f"{origin} has more than {MAX_CHARS} characters; split it", param="text")
     return text

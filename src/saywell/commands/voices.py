@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
@@ -13,8 +11,10 @@ from saywell.commands.say import read_reference
 from saywell.engine import launch
 from saywell.errors import InvalidRequest
 from saywell.hub.sources import SOURCES
+from saywell.models.base import open_voices
 from saywell.settings import Settings
 from saywell.voices.names import openai_voices
+from saywell.voices.store import VoiceStore
 
 
 def save(settings: Settings, name: str | None, recording: Path | None, transcript: str) -> None:
@@ -22,23 +22,18 @@ def save(settings: Settings, name: str | None, recording: Path | None, transcrip
     if name is None or recording is None:
         raise InvalidRequest("a voice is made of a recording: --save NAME --reference FILE", param="reference")
     reference = read_reference(recording, transcript)
-    speakers = _speakers(settings)
-    ((said, codes),) = speakers.references(name, reference)
-    speakers.store.save(name, said, codes)
+    store = _store(settings)
+    store.save(name, store.encode(reference))
 
 
 def delete(settings: Settings, name: str) -> None:
     """Forget a saved voice. Raises UnknownVoice."""
-    _speakers(settings).store.delete(name)
+    _store(settings).delete(name)
 
 
-def _speakers(settings: Settings) -> Any:
-    """The family's room for saved voices, without loading the model."""
+def _store(settings: Settings) -> VoiceStore:
     decision = launch.decide(settings)
-    if not decision.spec.clones:
-        raise InvalidRequest(f"{decision.spec.name} cannot speak like a recording; name another --model", param="model")
-    family: Any = import_module(f"saywell.models.{decision.spec.family}.speakers")
-    return family.open_speakers(decision.spec, decision.plan)
+    return open_voices(decision.spec, decision.plan)
 
 
 def run(settings: Settings, *, as_json: bool) -> None:

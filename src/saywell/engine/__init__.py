@@ -29,6 +29,8 @@ class EngineHealth:
     """Sequences in a slot."""
     waiting: int
     """Requests without a slot."""
+    starved: int = 0
+    """Requests that have said all they can and wait for more of their text."""
     steps: int
     """Model steps since the start."""
     restarts: int = 0
@@ -63,8 +65,12 @@ class SpeechEngine(Protocol):
         """Load the model and wait until it has produced checked audio. Raises what went wrong."""
         ...
 
-    def submit(self, request: Request) -> Stream:
-        """Admit a request and return its audio on the way. Never waits for the model. Raises a SaywellError."""
+    def submit(self, request: Request, *, more: bool = False) -> Stream:
+        """Admit a request and return its audio on the way. Never waits for the model. Raises a SaywellError.
+
+        `more`: `request.text` is empty, and the text is fed to the stream as it arrives (`feed`, `end_text`). What is
+        heard is what the whole text would have given.
+        """
         ...
 
     def voices(self) -> tuple[Voice, ...]: ...

@@ -49,22 +49,29 @@ class Admission:
         return found
 
     def check(
-        self, request: Request, others: Mapping[str, Window], seconds_each: float, *, loaded: bool = True
+        self,
+        request: Request,
+        others: Mapping[str, Window],
+        seconds_each: float,
+        *,
+        loaded: bool = True,
+        more: bool = False,
     ) -> Voice:
         """Raise what speaks against the request, cheapest test first.
 
         `others`: ids of the requests that are not over, and how far each is ahead of its reader. Who is far ahead
         needs no work for now and keeps nobody out; and beside those who have something to hear already there is room
-        for a few who have not. `seconds_each`: recent time of a request.
+        for a few who have not. `seconds_each`: recent time of a request. `more`: its text is fed, and as
+        much as one sequence is reckoned with.
         """
         plan = self._plan
         due = sum(window.wants_more() for window in others.values())
-        fresh = sum(not window.begun for window in others.values())
+        fresh = sum(not window.begun and window.wants_more() for window in others.values())
         if request.id in others:
             raise InvalidRequest(
                 "a request of this id is not over yet; make another one, or give it its own id", param="id"
             )
-        check_request(request, self._spec, plan)
+        check_request(request, self._spec, plan, more=more)
         voice = self.voice(request)
         check_language(request.language, voice)
         places = plan.slots + plan.queue
@@ -86,9 +93,12 @@ class Admission:
         return self._free
 
 
-def check_request(request: Request, spec: ModelSpec, plan: Plan) -> None:
-    """Raise what can be said against a request before any engine runs."""
-    check_text(request.text, plan.max_text_chars)
+def check_request(request: Request, spec: ModelSpec, plan: Plan, *, more: bool = False) -> None:
+    """Raise what can be said against a request before any engine runs. `more`: its text is fed, see `submit`."""
+    if not more:
+        check_text(request.text, plan.max_text_chars)
+    elif request.text:
+        raise InvalidRequest("a request whose text is fed begins with none; give it to feed()", param="text")
     if request.speed != 1.0 and "speed" not in spec.options:
         raise InvalidRequest(f"{spec.name} speaks at its own speed only; leave speed out", param="speed")
     for name, value in {"speed": request.speed, **request.options}.items():

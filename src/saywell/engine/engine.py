@@ -9,25 +9,27 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from dataclasses import replace
 
 import psutil
 
 from saywell.engine import EngineHealth, State, Tidied
 from saywell.engine.admission import Admission
 from saywell.engine.forked import Birthplace
-from saywell.engine.job import Job, seeded
 from saywell.engine.loop import Loop, cause
 from saywell.engine.pressure.recovery import ran_out
 from saywell.engine.pressure.watch import Look, Watch, refusal
+from saywell.engine.request_state import RequestState, seeded
 from saywell.engine.resident import Loader, Resident, give_back
-from saywell.engine.stream import START, Outlet, Resume, Stream
+from saywell.engine.stream import START, Outlet, Resume, Stream, TextSink
 from saywell.errors import Cancelled, DeadlineExceeded, EngineClosed, OutOfMemory, SaywellError, Unavailable
 from saywell.machine.monitor import Monitor, Resources, process_memory, resources
 from saywell.models.base import load_family
 from saywell.plan.degradation import PressureReport, Timing, classify
 from saywell.plan.plan import Plan
 from saywell.runtimes.pinning import pin
-from saywell.types import ModelSpec, Request, SamplingParams, Voice
+from saywell.text.check import IncomingText
+from saywell.types import ModelSpec, Request, SamplingParams, Voice, VoiceState
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +39,9 @@ _TIDY_S = 25.0
 """How long `tidy` waits for the step that is being done."""
 _PAUSED_S = 0.02
 """Longest it sleeps while every running sequence waits for its reader."""
+_RECORDINGS = 3
+"""Recordings prepared at the same time: one that is known already, or is refused, does not wait for one that is being
+encoded. Few, since one that has begun is prepared to the end even if its client has gone."""
 _WARM_UP, _WARM_UP_S = "Ready.", 300.0
 
 
@@ -74,8 +79,10 @@ class Engine:
         self._admission: Admission
         self._voices: tuple[Voice, ...] = ()
         self._door = threading.Lock()
-        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="saywell-prepare")
-        self._open_to_jobs = False
+        # Two pools: a saved voice, read in milliseconds, never waits for recordings that are encoded for seconds.
+        self._encoding = ThreadPoolExecutor(_RECORDINGS, thread_name_prefix="saywell-encode")
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="saywell-voices")
+        self._admitting = False
         self._look = look or resources
         self._monitor = Monitor(also_own=also_own) if plan.adapt and look is None else None
         self._watch: Watch | None = None
@@ -122,9 +129,9 @@ class Engine:
     def voices(self) -> tuple[Voice, ...]:
         return self._voices
 
-    def submit(self, request: Request) -> Stream:
+    def submit(self, request: Request, *, more: bool = False) -> Stream:
         self._refuse_unless_ready()
-        return self._open(request)
+        return self._open(request, more=more)
 
     def _refuse_unless_ready(self) -> None:
         self._birthplace.check()
@@ -137,7 +144,7 @@ class Engine:
         if (pressure := self._pressure()).refusing:
             raise refusal(pressure)
 
-    def _open(self, request: Request) -> Stream:
+    def _open(self, request: Request, *, more: bool = False) -> Stream:
         request = seeded(request, self.spec)
         stream = Stream(
             request,
@@ -145,72 +152,95 @@ class Engine:
             timeout_s=self._timeout_s(request),
             on_close=lambda: self.abort(request.id),
             on_read=lambda *_: self.wake(_nothing),
+            text=IncomingText(self.plan.max_text_chars) if more else None,
         )
 
         def admit() -> Voice:
             others = {other: outlet.window for other, outlet in list(self._loop.in_flight.items())}
-            return self._admission.check(request, others, self._loop.seconds_each, loaded=self._resident.loaded)
+            each = self._loop.seconds_each
+            return self._admission.check(request, others, each, loaded=self._resident.loaded, more=more)
 
-        self._accept(request, stream, admit)
+        feed = self._accept(request, stream, admit, more=more)
+        if more:  # it holds on to all of a request, and would do so in a circle
+            stream.on_text = feed
         return stream
 
     def _timeout_s(self, request: Request) -> float:
         return request.timeout_s or self.plan.timeout_s
 
-    def accept(self, request: Request, outlet: Outlet, resume: Resume = START) -> None:
-        """Take a request that has been admitted elsewhere, and whose audio goes to `outlet`. Raises if it cannot."""
-        self._accept(seeded(request, self.spec), outlet, lambda: self._admission.voice(request), resume)
+    def accept(self, request: Request, outlet: Outlet, resume: Resume = START, *, more: bool = False) -> TextSink:
+        """Take a request that has been admitted elsewhere, and whose audio goes to `outlet`. Raises if it cannot.
 
-    def _accept(self, request: Request, outlet: Outlet, admit: Callable[[], Voice], resume: Resume = START) -> None:
+        `more`: its text goes on; what comes of it is to be given to what this returns.
+        """
+        return self._accept(
+            seeded(request, self.spec), outlet, lambda: self._admission.voice(request), resume, more=more
+        )
+
+    def _accept(
+        self,
+        request: Request,
+        outlet: Outlet,
+        admit: Callable[[], Voice],
+        resume: Resume = START,
+        *,
+        more: bool,
+    ) -> TextSink:
         loop = self._loop
         with self._door:
-            if not self._open_to_jobs:
+            if not self._admitting:
                 raise copy(self._error) if self._error else EngineClosed("the engine has stopped", retry_after=5.0)
             voice = admit()
+            # Split as planned, whatever presses: a text cut otherwise sounds otherwise.
+            state = RequestState(request, voice, self.plan, outlet, resume, more=more)
             loop.in_flight[request.id] = outlet
 
-            def add() -> None:
-                # Split as planned, whatever presses: a text cut otherwise sounds otherwise.
-                loop.add(lambda: Job(request, voice, self.plan, outlet, resume), outlet, request.id)
+            def add(prepared: VoiceState | None = None) -> None:
+                state.voice_state = prepared
+                loop.add(state)
 
             # Handed over before the door can close: what comes after that is seen by nobody.
-            if request.reference is None:
+            if request.reference is None and (voice.id == self._voices[0].id or not self.spec.clones):
                 self.wake(add)
             else:
                 self.wake(_nothing)  # a model that was unloaded is loaded meanwhile
                 deadline = time.monotonic() + self._timeout_s(request)
-                self._preparing.submit(self._prepare, request, outlet, deadline, add)
+                pool = self._reading if request.reference is None else self._encoding
+                pool.submit(self._prepare, replace(request, voice=voice.id), outlet, deadline, add)
+        return lambda text, last: self.wake(lambda: loop.feed(state, text, last=last))
 
-    def _prepare(self, request: Request, outlet: Outlet, deadline: float, add: Callable[[], None]) -> None:
-        """Encode a reference beside the engine's thread, then let the request in."""
+    def _prepare(
+        self, request: Request, outlet: Outlet, deadline: float, add: Callable[[VoiceState | None], None]
+    ) -> None:
+        """Have the voice of a request prepared beside the engine's thread, then let the request in."""
         if self._loop.in_flight.get(request.id) is not outlet:
             return  # cancelled meanwhile
         try:
             try:
-                self._resident.prepare(request, deadline - time.monotonic())
+                state = self._resident.prepare(request, deadline - time.monotonic())
             except OutOfMemory:
                 raise  # refused before it began
             except Exception as error:
                 if not ran_out(error):
                     raise
-                self._ran_out("memory ran out while a reference was encoded")
+                self._ran_out("memory ran out while a voice was prepared")
                 give_back()
-                self._resident.prepare(request, deadline - time.monotonic())
+                state = self._resident.prepare(request, deadline - time.monotonic())
         except TimeoutError:
             self._loop.leave(request.id, outlet)
             outlet.fail(DeadlineExceeded("the deadline passed before the model was there"))
         except Exception as error:  # noqa: BLE001 - on a thread of its own, where nobody else would hear of it
             self._loop.leave(request.id, outlet)
-            outlet.fail(cause(error, "the reference could not be prepared"))
+            outlet.fail(cause(error, "the voice could not be prepared"))
         else:
-            self.wake(add)
+            self.wake(lambda: add(state))
 
     def abort(self, request_id: str) -> None:
         """Stop a request and free its slots before the next step."""
 
         def stop() -> None:
-            if (job := self._loop.scheduler.job(request_id)) is not None:
-                self._loop.end(job, Cancelled("the request was cancelled"))
+            if (state := self._loop.scheduler.request(request_id)) is not None:
+                self._loop.end(state, Cancelled("the request was cancelled"))
 
         self._loop.in_flight.pop(request_id, None)  # at once: whoever cancels may send the next in the same breath
         self.wake(stop)
@@ -226,6 +256,7 @@ class Engine:
             slots=loop.scheduler.slots,
             running=loop.scheduler.running,
             waiting=loop.scheduler.waiting,
+            starved=loop.scheduler.starved,
             steps=loop.steps,
             rss_bytes=psutil.Process().memory_info().rss,
             error=self._error.message if self._error else "",
@@ -240,7 +271,7 @@ class Engine:
         held, before, done = process_memory(), self._pressure(), threading.Event()
 
         def clear() -> None:
-            self._loop.empty_caches()
+            self._loop.clear_caches()
             done.set()
 
         self.wake(clear)
@@ -296,7 +327,7 @@ class Engine:
             self._loaded.set()
             return
         self._admission = Admission(self.spec, self.plan, self._voices)
-        self._open_to_jobs = True
+        self._admitting = True
         self._loaded.set()
         try:
             while not self._stop.is_set():
@@ -309,8 +340,9 @@ class Engine:
     def _turn(self) -> None:
         """One turn: what others asked for, the model there is, one step."""
         loop = self._loop
-        self._receive(0.0 if loop.able else _PAUSED_S if loop.scheduler else _IDLE_S)
-        loop.house()
+        self._receive(0.0 if loop.has_work else _PAUSED_S if loop.scheduler else _IDLE_S)
+        loop.end_idle()
+        loop.maintain_model()
         loop.work()
 
     def _receive(self, wait_s: float) -> None:
@@ -329,13 +361,14 @@ class Engine:
 
     def _shut(self) -> None:
         with self._door:
-            self._open_to_jobs = False
+            self._admitting = False
         why = self._error or EngineClosed("the engine was closed", retry_after=5.0)
         self._resident.give_up(why)
-        self._preparing.shutdown(wait=True)
+        self._encoding.shutdown(wait=True)
+        self._reading.shutdown(wait=True)
         self._receive(0.0)
-        for job in self._loop.scheduler.jobs():
-            job.outlet.fail(why)
+        for state in self._loop.scheduler.requests():
+            state.outlet.fail(why)
         self._loop.in_flight.clear()
         self._resident.unload()
 

@@ -46,9 +46,9 @@ class _Member:
     starting: threading.Lock = field(default_factory=threading.Lock)
 
     def idle_s(self) -> float:
-        """Seconds since it last spoke; 0 while it speaks or loads."""
+        """Seconds since it last spoke; 0 while it speaks, loads or is to be given more text."""
         health = self.engine.health() if self.engine is not None else None
-        if health is not None and (health.running or health.waiting or health.state == "loading"):
+        if health is not None and (health.running or health.waiting or health.starved or health.state == "loading"):
             self.used = time.monotonic()
             return 0.0
         return time.monotonic() - self.used
@@ -148,8 +148,9 @@ class Fleet:
                     self._sweeper.start()
             return engine
 
-    def submit(self, name: str, request: Request, keep_s: float | None = None) -> Stream:
+    def submit(self, name: str, request: Request, keep_s: float | None = None, *, more: bool = False) -> Stream:
         """Admit a request to a model that is loaded. `keep_s`: how long the model stays after it; None: as it is set.
+        `more`: as `SpeechEngine.submit`.
 
         Never waits. Raises Unavailable if the model has been closed meanwhile: load it again.
         """
@@ -160,7 +161,7 @@ class Fleet:
             if keep_s is not None:
                 member.keep_s = keep_s
             member.used = time.monotonic()
-            return member.engine.submit(request)
+            return member.engine.submit(request, more=more)
 
     def close(self, drain_s: float = 0.0) -> None:
         """Close all engines, each as `SpeechEngine.close`, at the same time."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +14,7 @@ from saywell.engine import SpeechEngine
 from saywell.engine.engine import Engine
 from saywell.engine.stream import Stream
 from saywell.engine.worker.client import EngineClient
+from saywell.errors import InvalidText, SaywellError
 from saywell.machine import Hardware, detect
 from saywell.models.base import FAMILY_OF, find_spec
 from saywell.models.installed import installed
@@ -117,12 +120,18 @@ class Speaker:
         """All voices, the default first."""
         return self.engine.voices()
 
-    def stream(self, text: str | Request, **fields: Any) -> Stream:
-        """Speak as it is synthesised: iterate over AudioChunks. `fields`: those of Request and SamplingParams."""
+    def stream(self, text: str | Request | Iterable[str], **fields: Any) -> Stream:
+        """Speak as it is synthesised: iterate over AudioChunks. `fields`: those of Request and SamplingParams.
+
+        The pieces of an iterable are spoken as they come, and sound as if they had been given joined. They are taken
+        in a thread of their own.
+        """
+        if isinstance(text, Iterable) and not isinstance(text, str):
+            return feed(self.engine, make_request("", self.settings, **fields), text)
         request = text if isinstance(text, Request) else make_request(text, self.settings, **fields)
         return self.engine.submit(request)
 
-    def say(self, text: str | Request, **fields: Any) -> Audio:
+    def say(self, text: str | Request | Iterable[str], **fields: Any) -> Audio:
         """Speak, and wait for all of it."""
         return self.stream(text, **fields).collect()
 
@@ -137,6 +146,27 @@ class Speaker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def feed(engine: SpeechEngine, request: Request, pieces: Iterable[str]) -> Stream:
+    """Speak the pieces of a text as they come. `request` has none. An iterable that fails ends the request."""
+    stream = engine.submit(request, more=True)
+
+    def give() -> None:
+        try:
+            for piece in pieces:
+                stream.feed(piece)
+            stream.end_text()
+        except SaywellError as error:
+            stream.reject(error)
+        except Exception as error:  # noqa: BLE001 - on a thread of its own: whoever reads the stream is told
+            why = InvalidText(f"the text broke off: {type(error).__name__}: {error}", param="text")
+            why.__cause__ = error
+            stream.reject(why)
+
+    # A daemon: nobody can make an iterable give its next piece, and the program may end without it.
+    threading.Thread(target=give, name="saywell-text", daemon=True).start()
+    return stream
 
 
 _SAMPLING = frozenset(SamplingParams.__dataclass_fields__)

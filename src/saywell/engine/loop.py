@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from saywell.engine.job import Job, Track, next_seed
 from saywell.engine.pressure.recovery import ran_out
+from saywell.engine.request_state import RequestState, SequenceOutput, next_seed
 from saywell.engine.resident import READ, Resident, give_back
 from saywell.engine.scheduler import Scheduler
 from saywell.engine.stream import Outlet
 from saywell.errors import (
     BadAudio,
+    DeadlineExceeded,
     InvalidText,
     ModelFailure,
     OutOfMemory,
@@ -36,7 +37,7 @@ _AGAIN_S = 2.0
 
 
 class Loop:
-    """Jobs, their sequences, and the model they run on. Every method is called from the engine's thread."""
+    """Requests, their sequences, and the model they run on. Every method is called from the engine's thread."""
 
     def __init__(self, spec: ModelSpec, plan: Plan, resident: Resident, on_ran_out: Callable[[str], None]) -> None:
         """`on_ran_out` is told why when memory has run out and the work is begun anew."""
@@ -56,11 +57,11 @@ class Loop:
         self._stays = False
         """The model has not loaded as the plan in force says: until there is another, it is loaded as planned."""
         self._resident = resident
-        self._tracks: dict[Sequence, Track] = {}
+        self._outputs: dict[Sequence, SequenceOutput] = {}
         self._on_ran_out = on_ran_out
 
     @property
-    def able(self) -> bool:
+    def has_work(self) -> bool:
         """Whether some sequence can make a step."""
         return any(sequence.state is not None for sequence in self.scheduler.batch())
 
@@ -93,18 +94,18 @@ class Loop:
         if plan.cache_bytes < before.cache_bytes:
             give_back()
 
-    def house(self) -> None:
+    def maintain_model(self) -> None:
         """Load, load again or unload the model, if this is the moment for it."""
         now = time.monotonic()
         if self.in_flight:
             self._idle_since = now
         if not self._resident.loaded:
-            if self.in_flight and now >= self._load_after:
+            if self._resident.finish_unload() and self.in_flight and now >= self._load_after:
                 self._load_for_those_waiting()
             return
         waits = bool(self.pending) and not self._stays and not self._resident.preparing
         self.scheduler.hold = waits and "precision" in self.pending and now < self._hold_until
-        if waits and not self.scheduler.begun:
+        if waits and not self.scheduler.started:
             self._load_again()
         elif self.plan.idle_unload_s and now - self._idle_since > self.plan.idle_unload_s:
             _log.info("unloading the model: nothing to do for %g s", self.plan.idle_unload_s)
@@ -116,8 +117,8 @@ class Loop:
             self.load()
         except Exception as error:  # noqa: BLE001 - whoever waits for it is told; the next request tries again
             why = cause(error, "the model could not be loaded")
-            for job in self.scheduler.jobs():
-                self.end(job, why)
+            for state in self.scheduler.requests():
+                self.end(state, why)
             self._load_after = time.monotonic() + _AGAIN_S
         else:
             _log.info("the model was loaded in %.1f s", time.monotonic() - begun)
@@ -141,10 +142,10 @@ class Loop:
         if self.plan != planned:
             self._model.adapt(self.plan)
 
-    def empty_caches(self) -> None:
+    def clear_caches(self) -> None:
         """Forget what can be made anew, and give the memory back to the system. The plan stays."""
         if self._resident.loaded:
-            self._model.empty_caches()
+            self._model.clear_caches()
         give_back()
 
     def unload(self) -> None:
@@ -156,31 +157,54 @@ class Loop:
         wanted = ", ".join(f"{name}={getattr(self.plan, name)}" for name in self.pending)
         _log.warning("the model is loaded again with %s", wanted)
         self._resident.unload()
-        self._load_for_those_waiting()
+        if self._resident.finish_unload():  # else on a later turn
+            self._load_for_those_waiting()
 
-    # Jobs
+    # Requests
 
-    def add(self, make: Callable[[], Job], outlet: Outlet, request_id: str) -> None:
-        if self.in_flight.get(request_id) is not outlet:
+    def add(self, state: RequestState) -> None:
+        if self.in_flight.get(state.request.id) is not state.outlet:
             return  # cancelled meanwhile; the id may be another request's by now
-        try:
-            job = make()
-        except Exception as error:  # noqa: BLE001 - a text nobody foresaw ends its own request, not the engine
-            self.leave(request_id, outlet)
-            outlet.fail(cause(error, "the text could not be prepared"))
-            return
-        self.scheduler.add(job)
-        if not job.more and job.resumed:
-            self._finish(job)  # all of it had been delivered, but not that this was all
-        elif not job.more:
-            self.end(job, InvalidText("there is nothing to speak in this text", param="text"))
+        self.scheduler.add(state)
+        self._look_ahead(state)
 
-    def end(self, job: Job, error: SaywellError) -> None:
-        """End a job before its time."""
-        for sequence in self.scheduler.remove(job):
+    def feed(self, state: RequestState, text: str, *, last: bool) -> None:
+        """More text of a request, which may not have been added yet, or be over."""
+        state.feed(text, last=last)
+        if self.scheduler.request(state.request.id) is state:
+            self._look_ahead(state)
+
+    def _look_ahead(self, state: RequestState) -> None:
+        """See what there is to say next. If nothing is, the request is over, or waits for the rest of its text."""
+        try:
+            state.look_ahead()
+        except Exception as error:  # noqa: BLE001 - a text nobody foresaw ends its own request, not the engine
+            self.end(state, cause(error, "the text could not be prepared"))
+            return
+        if state.starved:
+            state.outlet.starve(state.chars)
+        elif state.done and state.spoken:
+            self._finish(state)
+        elif state.done:
+            self.end(state, InvalidText("there is nothing to speak in this text", param="text"))
+
+    def end_idle(self) -> None:
+        """End requests whose next piece of text does not come for as long as a reader would wait for sound.
+
+        No sound is due, so their readers' clocks stand still; and each holds a stream, a thread or a connection.
+        """
+        for state in self.scheduler.requests():
+            limit_s = state.request.timeout_s or self.plan.timeout_s
+            if state.idle_s > limit_s:
+                why = f"no text came for {limit_s:g} s; send it sooner, say when it is complete, or raise timeout_s"
+                self.end(state, DeadlineExceeded(why, param="timeout_s"))
+
+    def end(self, state: RequestState, error: SaywellError) -> None:
+        """End a request before its time."""
+        for sequence in self.scheduler.remove(state):
             self._forget(sequence)
-        self.leave(job.request.id, job.outlet)
-        job.outlet.fail(error)
+        self.leave(state.request.id, state.outlet)
+        state.outlet.fail(error)
 
     def leave(self, request_id: str, outlet: Outlet) -> None:
         """A request is over. Its id may have been taken by another one that is not."""
@@ -203,45 +227,45 @@ class Loop:
                 self._deliver(frames)
         except SequenceError as error:
             if ran_out(error.cause):
-                self._begin_anew(error.cause)
+                self._retry_after_oom(error.cause)
             else:
-                self.end(self._tracks[error.sequence].job, cause(error.cause, "a sequence failed"))
+                self.end(self._outputs[error.sequence].owner, cause(error.cause, "a sequence failed"))
         except Exception as error:  # noqa: BLE001 - a broken step fails the sequences in it, not the engine
             if ran_out(error):
-                self._begin_anew(error)
+                self._retry_after_oom(error)
             else:
                 self._fail_running(error)
         finally:
             self.busy_since = None
 
     def _start(self) -> None:
-        careful = self._careful
-        while not careful and (job := self.scheduler.neediest()) is not None:
+        retrying = self._retry_mode
+        while not retrying and (state := self.scheduler.next_request()) is not None:
             try:
-                sequence = self.scheduler.place(job)
+                sequence = self.scheduler.schedule(state)
             except Exception as error:  # noqa: BLE001 - a text nobody foresaw ends its own request, not the others
-                self.end(job, cause(error, "the text could not be prepared"))
+                self.end(state, cause(error, "the text could not be prepared"))
             else:
-                self._tracks[sequence] = Track(job, sequence)
-        # One that failed is gone from the tracks, and those after it are still to be prefilled on the next turn.
-        fresh = [sequence for sequence in self._tracks if sequence.state is None]
-        if careful:
-            fresh = fresh[:1] if len(fresh) == len(self._tracks) else []
+                self._outputs[sequence] = SequenceOutput(state, sequence)
+        # One that failed is gone from the outputs, and those after it are still to be prefilled on the next turn.
+        fresh = [sequence for sequence in self._outputs if sequence.state is None]
+        if retrying:
+            fresh = fresh[:1] if len(fresh) == len(self._outputs) else []
         if fresh:
             self._model.prefill(fresh)
 
     def _deliver(self, frames: list[Frame]) -> None:
-        """Frames to their tracks; what is due is decoded together, judged and sent."""
+        """Frames to their outputs; what is due is decoded together, judged and sent."""
         for frame in frames:
-            track = self._tracks.get(frame.sequence)  # None if a sibling's failure has just ended its job
-            if track is not None and frame.error is not None:
-                self.end(track.job, frame.error)
-            elif track is not None:
-                track.add(frame, self.plan)
-        due = [track for frame in frames if (track := self._tracks.get(frame.sequence)) is not None and track.due]
-        for job, samples in self._decode([track.decode_job(self.plan) for track in due]):
-            if (track := self._tracks.get(job.sequence)) is not None:  # None if a sibling's failure has ended its job
-                self._send(track, samples)
+            output = self._outputs.get(frame.sequence)  # None if a sibling's failure has just ended its request
+            if output is not None and frame.error is not None:
+                self.end(output.owner, frame.error)
+            elif output is not None:
+                output.add(frame, self.plan)
+        due = [output for frame in frames if (output := self._outputs.get(frame.sequence)) is not None and output.due]
+        for job, samples in self._decode([output.decode_job(self.plan) for output in due]):
+            if (output := self._outputs.get(job.sequence)) is not None:  # None: a sibling's failure has ended it
+                self._send(output, samples)
 
     def _decode(self, jobs: list[DecodeJob]) -> list[tuple[DecodeJob, Samples]]:
         """Samples of each job, but of those whose request fails meanwhile."""
@@ -251,59 +275,60 @@ class Loop:
             except SequenceError as error:
                 if ran_out(error.cause):
                     raise
-                self.end(self._tracks[error.sequence].job, cause(error.cause, "a sequence failed"))
-                jobs = [job for job in jobs if job.sequence in self._tracks]
+                self.end(self._outputs[error.sequence].owner, cause(error.cause, "a sequence failed"))
+                jobs = [job for job in jobs if job.sequence in self._outputs]
         return []
 
-    def _send(self, track: Track, samples: Samples) -> None:
-        job = track.job
+    def _send(self, output: SequenceOutput, samples: Samples) -> None:
+        state = output.owner
         try:
-            chunk = track.chunk(samples)
-            self._refuse_bad_end(track)
+            chunk = output.chunk(samples)
+            self._refuse_bad_end(output)
         except BadAudio as error:
-            if self._may_draw_again(track):
-                self._draw_again(track)
+            if self._may_draw_again(output):
+                self._draw_again(output)
             else:
-                self.end(job, error)
+                self.end(state, error)
             return
-        job.put(track.sequence, chunk)
-        if track.finish is None:
+        state.put(output.sequence, chunk)
+        if output.finish is None:
             return
-        self._forget(track.sequence)
-        job.leave(track.sequence, track.finish)
-        if job.done:
-            self._finish(job)
+        self._forget(output.sequence)
+        state.finish_sequence(output.sequence, output.finish)
+        self._look_ahead(state)
 
-    def _refuse_bad_end(self, track: Track) -> None:
+    def _refuse_bad_end(self, output: SequenceOutput) -> None:
         """An end nobody asked for is an error, never a short answer under a success."""
-        limited = track.sequence.request.max_frames is not None and track.sequence.frames >= track.sequence.max_frames
-        asked = track.finish == "length" and limited
-        if track.finish in ("length", "loop", "empty") and not asked:
+        sequence = output.sequence
+        limited = sequence.request.max_frames is not None and sequence.frames >= sequence.max_frames
+        asked = output.finish == "length" and limited
+        if output.finish in ("length", "loop", "empty") and not asked:
             raise BadAudio(
-                f"generation ended with {track.finish!r} instead of by itself; "
+                f"generation ended with {output.finish!r} instead of by itself; "
                 "try another seed, a lower temperature or a shorter text"
             )
 
-    def _may_draw_again(self, track: Track) -> bool:
+    def _may_draw_again(self, output: SequenceOutput) -> bool:
         """Whether another draw may do better: it would be another one, nothing was heard, and it is the first time."""
-        greedy = track.sequence.request.sampling.temperature == 0
-        return self.spec.kind == "autoregressive" and not (greedy or track.heard or track.redrawn)
+        greedy = output.sequence.request.sampling.temperature == 0
+        return self.spec.kind == "autoregressive" and not (greedy or output.heard or output.redrawn)
 
-    def _draw_again(self, track: Track) -> None:
+    def _draw_again(self, output: SequenceOutput) -> None:
         _log.info("drawing a sequence again after a bad end")
-        self._reset(track.sequence)
-        track.sequence.seed = next_seed(track.sequence.seed, _REDRAW)
-        self._tracks[track.sequence] = Track(track.job, track.sequence, redrawn=True)  # prefilled on the next turn
+        sequence = output.sequence
+        self._reset(sequence)
+        sequence.seed = next_seed(sequence.seed, _REDRAW)
+        self._outputs[sequence] = SequenceOutput(output.owner, sequence, redrawn=True)  # prefilled on the next turn
 
-    def _finish(self, job: Job) -> None:
-        self.scheduler.remove(job)
-        self.leave(job.request.id, job.outlet)
-        summary = job.summary()
+    def _finish(self, state: RequestState) -> None:
+        self.scheduler.remove(state)
+        self.leave(state.request.id, state.outlet)
+        summary = state.summary()
         self.seconds_each += 0.1 * (summary.total_s - self.seconds_each)
-        job.outlet.finish(summary)
+        state.outlet.finish(summary)
 
     def _forget(self, sequence: Sequence) -> None:
-        self._tracks.pop(sequence, None)
+        self._outputs.pop(sequence, None)
         self.scheduler.finish(sequence)
         self._model.release(sequence)
 
@@ -315,39 +340,39 @@ class Loop:
     # Failures
 
     @property
-    def _careful(self) -> bool:
+    def _retry_mode(self) -> bool:
         """While sequences that met a lack of memory are spoken again, one after the other and nothing beside them."""
-        return any(track.anew for track in self._tracks.values())
+        return any(output.retrying_oom for output in self._outputs.values())
 
     @property
-    def _alone(self) -> Track | None:
+    def _alone(self) -> SequenceOutput | None:
         """The sequence that is spoken while the others wait; None if they are not made to wait."""
-        tracks = list(self._tracks.values())
-        running = [track for track in tracks if track.sequence.state is not None]
-        return (running or tracks)[0] if self._careful else None
+        outputs = list(self._outputs.values())
+        running = [output for output in outputs if output.sequence.state is not None]
+        return (running or outputs)[0] if self._retry_mode else None
 
-    def _begin_anew(self, error: Exception) -> None:
+    def _retry_after_oom(self, error: Exception) -> None:
         """Free what can be freed and speak what was running again, alone, from where it was heard to. Once: a second
         time the one that was being spoken alone is ended, and the others get their turn."""
         _log.warning("memory ran out (%s); beginning anew with less", type(error).__name__)
         alone = self._alone
-        for job in self.scheduler.jobs():
-            tracks = [track for track in self._tracks.values() if track.job is job]
-            between = len(tracks) < job.running  # one of them: forgotten, and the job has not been left
-            if between or alone in tracks:
-                self.end(job, out_of_memory())
+        for state in self.scheduler.requests():
+            outputs = [output for output in self._outputs.values() if output.owner is state]
+            between = len(outputs) < state.running  # one has been forgotten here and not in the state
+            if between or alone in outputs:
+                self.end(state, out_of_memory())
                 continue
-            for track in tracks:
-                self._reset(track.sequence)
-                self._tracks[track.sequence] = track.again()
+            for output in outputs:
+                self._reset(output.sequence)
+                self._outputs[output.sequence] = output.retry()
         self._on_ran_out("memory ran out in the middle of a step")
         give_back()
 
     def _fail_running(self, error: Exception) -> None:
         why = cause(error, "a model step failed")
-        for job in self.scheduler.jobs():
-            if job.running:  # asked of the job: the step may have failed between forgetting a track and leaving it
-                self.end(job, why)
+        for state in self.scheduler.requests():
+            if state.running:  # asked of the state: its output may have been forgotten just before the step failed
+                self.end(state, why)
 
 
 def cause(error: Exception, what: str) -> SaywellError:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from saywell.errors import SaywellError
 from saywell.models.base import Model
 from saywell.plan.plan import Plan
-from saywell.types import Request
+from saywell.types import Request, VoiceState
 
 READ = ("precision", "options", "threads", "cache_entries", "cache_bytes")
 """Fields that pressure changes and models go by. (Every model does with fewer slots.)"""
@@ -28,9 +28,10 @@ class Resident:
         self._load = load
         self._planned = plan
         self._model: Model | None = None
+        self._leaving: Model | None = None
+        """Closed as soon as nobody prepares a voice with it."""
         self._plan = plan
-        # Whoever prepares a reference holds the model; it must not be closed under their hands.
-        self._held = threading.Condition()
+        self._changed = threading.Condition()
         self._over: SaywellError | None = None
         self._preparing = 0
 
@@ -40,7 +41,7 @@ class Resident:
 
     @property
     def preparing(self) -> bool:
-        """Whether somebody holds the model, to encode a reference: to unload it would wait for them."""
+        """Whether somebody prepares a voice: until then the model cannot be closed."""
         return self._preparing > 0
 
     @property
@@ -56,17 +57,28 @@ class Resident:
         # sequence has touched of it takes no memory.
         model = self._load(replace(plan, slots=self._planned.slots, lookahead=self._planned.lookahead))
         model.adapt(plan)
-        with self._held:
+        with self._changed:
             self._model, self._plan = model, plan
-            self._held.notify_all()
+            self._changed.notify_all()
 
     def unload(self) -> None:
-        with self._held:
-            model, self._model = self._model, None
-            if model is not None:
-                model.close()
-            del model
-        give_back()
+        """Never waits: while a voice is prepared with the model, closing it is left to `finish_unload`."""
+        with self._changed:
+            if self._model is not None:
+                self._leaving, self._model = self._model, None
+        self.finish_unload()
+
+    def finish_unload(self) -> bool:
+        """Close an unloaded model if nobody uses it any more. False: not yet, and there may be no room for another."""
+        with self._changed:
+            if self._leaving is not None and self.preparing:
+                return False
+            leaving, self._leaving = self._leaving, None
+        if leaving is not None:
+            leaving.close()
+            del leaving
+            give_back()
+        return True
 
     def stale(self, plan: Plan) -> tuple[str, ...]:
         """Fields of `plan` that only loading again can bring about."""
@@ -74,28 +86,30 @@ class Resident:
         fixed = [name for name in READ if model is not None and name not in model.live]
         return tuple(name for name in fixed if getattr(plan, name) != getattr(self._plan, name))
 
-    def prepare(self, request: Request, timeout_s: float) -> None:
-        """Encode a request's reference, once the model is there.
+    def prepare(self, request: Request, timeout_s: float) -> VoiceState | None:
+        """Have a request's voice prepared, once the model is there. For any number of threads at the same time.
 
         Raises what the model raises, TimeoutError, and why there will be no model any more.
         """
-        with self._held:
-            there = self._held.wait_for(lambda: self.loaded or self._over is not None, timeout_s)
+        with self._changed:
+            there = self._changed.wait_for(lambda: self.loaded or self._over is not None, timeout_s)
             if self._over is not None:
                 raise copy(self._over)
             if not there or timeout_s <= 0:
                 raise TimeoutError
+            model = self.model
             self._preparing += 1
-            try:
-                self.model.prepare(request)
-            finally:
+        try:
+            return model.prepare(request)
+        finally:
+            with self._changed:
                 self._preparing -= 1
 
     def give_up(self, why: SaywellError) -> None:
         """Nothing is loaded from now on: whoever waits for a model is told."""
-        with self._held:
+        with self._changed:
             self._over = why
-            self._held.notify_all()
+            self._changed.notify_all()
 
 
 def give_back() -> None:

@@ -8,7 +8,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Protocol
@@ -16,8 +17,9 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from saywell.errors import Cancelled, DeadlineExceeded, SaywellError
+from saywell.errors import Cancelled, DeadlineExceeded, InvalidRequest, SaywellError
 from saywell.plan.memory import WINDOWS
+from saywell.text.check import IncomingText
 from saywell.types import Audio, AudioChunk, Request, Summary
 
 
@@ -32,6 +34,8 @@ class Window:
         self.begun = False
         """Whether any sound has come."""
         self.unread_s = 0.0
+        self.starved = False
+        """All that its text gives so far has come, and more text is waited for: no sound is due."""
         self._most_s = WINDOWS * seconds
 
     def put(self, seconds: float) -> None:
@@ -44,7 +48,7 @@ class Window:
 
     def wants_more(self, expected_s: float = 0.0) -> bool:
         """Whether another sequence should begin, while the running ones are expected to give `expected_s` more."""
-        return self.unread_s + expected_s < self._most_s
+        return not self.starved and self.unread_s + expected_s < self._most_s
 
 
 class Resume(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +62,9 @@ class Resume(msgspec.Struct, frozen=True, kw_only=True):
 
 START = Resume(index=0, samples=0)
 
+TextSink = Callable[[str, bool], None]
+"""Takes the next piece of a request's text, and whether it is the last. Never waits."""
+
 
 class Outlet(Protocol):
     """Where the engine puts a request's audio. Called from the engine's thread only; never blocks."""
@@ -67,15 +74,33 @@ class Outlet(Protocol):
 
     def put(self, chunk: AudioChunk) -> None: ...
 
+    def starve(self, chars: int) -> None:
+        """All that the first `chars` characters of the text give has been put, and more text is waited for."""
+        ...
+
     def finish(self, summary: Summary) -> None: ...
 
     def fail(self, error: SaywellError) -> None: ...
 
 
+@dataclass(slots=True)
+class _Patience:
+    """How long a reader waits for sound."""
+
+    left_s: float | None
+    """None: while none is due, as long as it takes."""
+
+    def spend(self, began: float) -> None:
+        """A wait is over."""
+        if self.left_s is not None:
+            self.left_s -= time.monotonic() - began
+
+
 class Stream:
     """An iterator of AudioChunk, for `for` and for `async for`, read by one reader.
 
-    Ends when all audio has been read (`summary` is then set) or raises the SaywellError that ended it.
+    Ends when all audio has been read (`summary` is then set) or raises the SaywellError that ended it. If its request
+    was submitted with `more`, somebody, in any one thread, gives it the text by `feed` and `end_text`.
     `close()`, or leaving it as a context manager, stops the work and frees its slots; it may be called at any time,
     from any thread, more than once.
     """
@@ -88,16 +113,29 @@ class Stream:
         timeout_s: float,
         on_close: Callable[[], None],
         on_read: Callable[[float], None] | None = None,
+        text: IncomingText | None = None,
     ) -> None:
         """`timeout_s`: how long the reader waits for sound, all its waits together; what it takes to be read does not
-        count. `on_read(seconds)`: called after each chunk read."""
+        count. `on_read(seconds)`: called after each chunk read. `text`: checks what is fed; None: nothing can be."""
         self.request = request
         self.summary: Summary | None = None
         self.came_s = 0.0
         """Seconds of audio that have come, read or not."""
-        self._patience_s = timeout_s
+        self._timeout_s = timeout_s
+        self._patience = _Patience(timeout_s)
+        """Of the reader; another one, which wakes him, when text has run out or come."""
         self._on_close = on_close
         self._on_read = on_read
+        self.on_text: TextSink | None = None
+        """Where fed text goes, where it can be."""
+        self._text = text
+        self._feeding = threading.Lock()
+        """Not the other one: whoever takes the text may hold a lock that is held where this stream is spoken to."""
+        self._fed = 0
+        """Characters."""
+        self.starved_s = 0.0
+        """Seconds spent waiting for text, all such waits that are over."""
+        self._starved_since: float | None = None
         self.window = Window(window_s)
         self._ready: dict[int, deque[AudioChunk]] = {}
         self._head = 0
@@ -111,9 +149,14 @@ class Stream:
         self._finished: Summary | None = None
         self._error: SaywellError | None = None
         self._closed = False
+        self._released = False
+        """The engine knows that this is over."""
         self._read_s = 0.0
         self._collecting = False
         self._collected: list[AudioChunk] = []
+        if text is not None:
+            with self._changed:
+                self._wait_for_text(True)
 
     # The engine's side
 
@@ -157,18 +200,27 @@ class Stream:
         if self._read_s and not self._collecting:
             return False
         self.window.read(self.window.unread_s)
+        if self._fed and self.window.starved:
+            self._wait_for_text(False)
         for each in (self._ready, self._collected, self._came, self._over):
             each.clear()
         self._head, self._read_s, self.came_s = 0, 0.0, 0.0
         return True
 
+    def starve(self, chars: int) -> None:
+        with self._changed:
+            if chars == self._fed and self._text is not None:  # or more is on its way to the engine
+                self._wait_for_text(True)
+
     def finish(self, summary: Summary) -> None:
         with self._changed:
             self._finished = summary
+            self._released = True
             self._wake()
 
     def fail(self, error: SaywellError) -> None:
         with self._changed:
+            self._released = True
             if self._error is None and self._finished is None:
                 self._error = error
                 self._wake()
@@ -178,12 +230,67 @@ class Stream:
         """Whether nothing more will come, read or not."""
         return self._closed or self._finished is not None or self._error is not None
 
+    def _wait_for_text(self, starved: bool) -> None:
+        """Whether sound is due is another now. Under the lock."""
+        now = time.monotonic()
+        if self._starved_since is not None:
+            self.starved_s += now - self._starved_since
+        self._starved_since = now if starved else None
+        self.window.starved = starved
+        self._patience = _Patience(None if starved else self._timeout_s)
+        self._wake()
+
     def _wake(self) -> None:
         self._changed.notify_all()
         if self._waker is not None:
             waker, self._waker = self._waker, None
             with contextlib.suppress(RuntimeError):  # the reader's event loop has been closed: nobody to wake
                 waker()
+
+    # The side of who gives the text
+
+    def feed(self, text: str) -> None:
+        """The next piece of the text, cut anywhere. Never waits.
+
+        Raises InvalidText or TooLarge for a piece that cannot be spoken, which ends the request for its reader, too,
+        after what has been spoken; and what has ended it, if it is over.
+        """
+        self._give(text, last=False)
+
+    def end_text(self) -> None:
+        """The text is complete. Raises InvalidText if there was nothing to speak in it, and as `feed`."""
+        self._give("", last=True)
+
+    def _give(self, text: str, *, last: bool) -> None:
+        with self._feeding:
+            if self._error is not None or self._closed:
+                raise copy(self._error) if self._error is not None else Cancelled("the stream was closed")
+            if self._text is None or self.on_text is None:
+                raise InvalidRequest("the text of this request is complete; submit it with more=True", param="text")
+            try:
+                text = self._text.add(text)
+                if last:
+                    self._text.finish()
+            except SaywellError as error:
+                self.reject(error)
+                raise
+            with self._changed:
+                self._fed += len(text)
+                self._text = None if last else self._text
+                if self.window.starved and (text or last):
+                    self._wait_for_text(False)
+            if text or last:
+                self.on_text(text, last)
+
+    def reject(self, error: SaywellError) -> None:
+        """End the request with this error, from outside the engine. What has come can still be read."""
+        with self._changed:
+            if self.ended:
+                return
+            self._error = error
+            self._released = True
+            self._wake()
+        self._on_close()
 
     # The reader's side
 
@@ -208,7 +315,7 @@ class Stream:
         if self._finished is not None:
             self.summary = self._finished
             raise StopIteration
-        if self._patience_s <= 0:
+        if self._patience.left_s is not None and self._patience.left_s <= 0:
             self._error = DeadlineExceeded("the deadline passed before the speech was finished", param="timeout_s")
             raise self._error
         return None
@@ -233,9 +340,9 @@ class Stream:
         try:
             with self._changed:
                 while (chunk := self._pop()) is None:
-                    began = time.monotonic()
-                    self._changed.wait(self._patience_s)
-                    self._patience_s -= time.monotonic() - began
+                    patience, began = self._patience, time.monotonic()
+                    self._changed.wait(patience.left_s)
+                    patience.spend(began)
         except SaywellError:
             self.close()
             raise
@@ -254,10 +361,10 @@ class Stream:
                         break
                     changed = loop.create_future()
                     self._waker = partial(loop.call_soon_threadsafe, _resolve, changed)
-                began = time.monotonic()
+                    patience, began = self._patience, time.monotonic()
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(changed, self._patience_s)
-                self._patience_s -= time.monotonic() - began
+                    await asyncio.wait_for(changed, patience.left_s)
+                patience.spend(began)
         except StopIteration:
             raise StopAsyncIteration from None
         except SaywellError:
@@ -294,8 +401,8 @@ class Stream:
             self._closed = True
             self._ready.clear()
             self._wake()
-            over = self._finished is not None
-        if not over:
+            released, self._released = self._released, True
+        if not released:
             self._on_close()
 
     def __enter__(self) -> Stream:

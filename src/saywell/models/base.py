@@ -6,6 +6,10 @@ A family is a folder of this room whose package has these functions::
     load(spec: ModelSpec, plan: Plan) -> Model           maps weights, starts what it needs
     missing() -> str                                     what has to be installed first; empty: nothing
 
+and, if it can speak like a recording (`spec.clones`), a third::
+
+    voice_store(spec: ModelSpec, plan: Plan) -> VoiceStore    without loading the model
+
 The engine calls every method of a Model but `prepare` from one thread, the one that called `load`.
 """
 
@@ -19,12 +23,13 @@ from importlib import import_module, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from saywell.errors import MissingDependency, SaywellError, UnknownModel
+from saywell.errors import InvalidRequest, MissingDependency, SaywellError, UnknownModel
 from saywell.files import MANIFEST, Damaged, read_manifest
-from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
+from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice, VoiceState
 
 if TYPE_CHECKING:
     from saywell.plan.plan import Plan
+    from saywell.voices.store import VoiceStore
 
 _log = logging.getLogger(__name__)
 
@@ -69,15 +74,19 @@ class Model(Protocol):
         """All voices, the default first."""
         ...
 
-    def prepare(self, request: Request) -> None:
-        """Do what is slow and must precede the first prefill of a request with a reference: encode it.
+    def prepare(self, request: Request) -> VoiceState | None:
+        """The state of the voice of a request: of its reference, or of the saved voice `request.voice`, one of
+        `voices()`; None for a voice the loaded model has all it needs for.
 
-        Called from another thread than the engine's, before the request is scheduled. Raises a SaywellError.
+        Called before the request is scheduled from a thread that is not the engine's, for several requests at the same
+        time, and not at all for one that speaks with the default voice. Its sequences carry the result, as
+        `voice_state`, to `prefill`, if need be that of the same model loaded again with another precision. Raises a
+        SaywellError.
         """
         ...
 
     def prefill(self, started: list[Sequence]) -> None:
-        """Prepare sequences that have just been given a slot: prompt ids, voice state, KV cache.
+        """Prepare sequences that have just been given a slot: prompt ids, KV cache.
 
         Sets `sequence.state` of each one prepared; one without is handed in again. Raises SequenceError for one.
         """
@@ -104,7 +113,7 @@ class Model(Protocol):
         """
         ...
 
-    def empty_caches(self) -> None:
+    def clear_caches(self) -> None:
         """Forget what is kept in memory only to be quicker next time. Called between steps, as `adapt` is."""
         ...
 
@@ -127,6 +136,19 @@ class Family(Protocol):
     def missing(self) -> str:
         """What keeps all models of this family from speaking here, in a sentence; empty: nothing."""
         ...
+
+
+class CloningFamily(Family, Protocol):
+    """The package of a family whose models speak like a recording."""
+
+    def voice_store(self, spec: ModelSpec, plan: Plan) -> VoiceStore: ...
+
+
+def open_voices(spec: ModelSpec, plan: Plan) -> VoiceStore:
+    """The voices made of recordings of a model that is not loaded. Raises InvalidRequest if it has none."""
+    if not spec.clones:
+        raise InvalidRequest(f"{spec.name} cannot speak like a recording; name another --model", param="model")
+    return cast(CloningFamily, load_family(spec.family)).voice_store(spec, plan)
 
 
 def find_spec(model: str | None, path: Path | None = None, voice: str | None = None) -> ModelSpec:

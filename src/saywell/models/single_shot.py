@@ -93,7 +93,7 @@ class SingleShot:
                 old, self._pool = self._pool, self._make_pool(plan)
             old.shutdown(wait=False)  # pieces under way are still finished there
 
-    def empty_caches(self) -> None:
+    def clear_caches(self) -> None:
         """Nothing: no such voice keeps anything to be quicker next time."""
 
     def release(self, sequence: Sequence) -> None:

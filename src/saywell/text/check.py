@@ -25,15 +25,52 @@ _C1_UTF8 = re.compile(rb"\xc2[\x80-\x84\x86-\x9f]")
 
 def check(text: str, limit: int) -> None:
     """Raise InvalidText or TooLarge unless `text` can be spoken. `limit`: characters (code points)."""
-    if not isinstance(text, str):
-        raise InvalidText(f"text must be a string, not {type(text).__name__}", param="text")
-    if len(text) > limit:
-        raise TooLarge(
-            f"text has {len(text)} characters, the limit is {limit}; send it in several requests", param="text"
-        )
-    _refuse_controls(text, _utf8(text))
-    if not speakable(text):
-        raise InvalidText("text has nothing to speak; it needs at least one letter or digit", param="text")
+    incoming = IncomingText(limit)
+    incoming.add(text)
+    incoming.finish()
+
+
+class IncomingText:
+    """Checks a text that arrives in pieces, as `check` does the whole: each piece as it comes."""
+
+    def __init__(self, limit: int) -> None:
+        """`limit`: characters (code points) of all pieces together."""
+        self.chars = 0
+        """Characters that have come."""
+        self._limit = limit
+        self._half = ""
+        """The first half of a surrogate pair, which ended a piece."""
+        self._speakable = False
+
+    def add(self, piece: str) -> str:
+        """Raise InvalidText or TooLarge for a piece that cannot be spoken; what of it can be passed on.
+
+        A text from a program that counts in UTF-16 may be cut inside a surrogate pair: its halves come out joined.
+        """
+        if not isinstance(piece, str):
+            raise InvalidText(f"text must be a string, not {type(piece).__name__}", param="text")
+        piece = self._whole_pairs(piece)
+        before, self.chars = self.chars, self.chars + len(piece)
+        if self.chars > self._limit:
+            said = f"text has {self.chars} characters, the limit is {self._limit}; send it in several requests"
+            raise TooLarge(said, param="text")
+        _refuse_controls(piece, _utf8(piece, before), before)
+        self._speakable = self._speakable or speakable(piece)
+        return piece
+
+    def _whole_pairs(self, piece: str) -> str:
+        if self._half and piece:
+            pair, piece, self._half = self._half + piece[0], piece[1:], ""
+            piece = pair.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass") + piece
+        if "\ud800" <= piece[-1:] <= "\udbff":
+            piece, self._half = piece[:-1], piece[-1]
+        return piece
+
+    def finish(self) -> None:
+        """All pieces have come. Raise InvalidText if they leave nothing to speak, or half a character."""
+        _utf8(self._half, self.chars)
+        if not self._speakable:
+            raise InvalidText("text has nothing to speak; it needs at least one letter or digit", param="text")
 
 
 def speakable(text: str) -> bool:
@@ -41,19 +78,20 @@ def speakable(text: str) -> bool:
     return SPEAKABLE.search(text) is not None
 
 
-def _utf8(text: str) -> bytes:
+def _utf8(text: str, before: int) -> bytes:
+    """`before`: characters of the text that came before this piece of it."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
         found = ord(text[error.start])
         raise InvalidText(
-            f"text has half a surrogate pair (U+{found:04X}) at position {error.start}; "
+            f"text has half a surrogate pair (U+{found:04X}) at position {before + error.start}; "
             "remove it, or decode the source as UTF-16 before sending",
             param="text",
         ) from None
 
 
-def _refuse_controls(text: str, data: bytes) -> None:
+def _refuse_controls(text: str, data: bytes, before: int) -> None:
     """Works on UTF-8, where deleting bytes runs at memory speed; the slow search only finds the position."""
     if len(data.translate(None, _C0)) == len(data) and not (b"\xc2" in data and _C1_UTF8.search(data)):
         return
@@ -61,6 +99,5 @@ def _refuse_controls(text: str, data: bytes) -> None:
     assert found is not None
     code = ord(found[0])
     hint = "; the text looks like Windows-1252 decoded as Latin-1" if code > 0x7F else ""
-    raise InvalidText(
-        f"text has the control character U+{code:04X} at position {found.start()}; remove it{hint}", param="text"
-    )
+    at = before + found.start()
+    raise InvalidText(f"text has the control character U+{code:04X} at position {at}; remove it{hint}", param="text")

@@ -1,6 +1,6 @@
 """Cutting a text into chunks to be spoken one after the other, while the text may still be arriving.
 
-The chunks joined are the text, exactly, and they are the same however the text was fed. Each goes out as soon as
+The chunks joined are the text, exactly, and they are the same however the text was fed. Each can be had as soon as
 nothing that may follow could move its end. Chunks end with a sentence where there is one, else with a clause, a space,
 or, in a word longer than the limit, anywhere. Short sentences stay together. The first chunk is cut earlier than the
 others, for an early first sound.
@@ -9,7 +9,7 @@ others, for an early first sound.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections import deque
 from dataclasses import dataclass
 
 from saywell.text.breaks import GAP, Break, judge, next_word
@@ -19,14 +19,6 @@ _PIECE = 2048
 """Characters taken in at once: bounds the buffer, and with it the cost of cutting it."""
 _SHORT = 60
 """Sentences shorter than this are joined to the next, if both fit."""
-
-
-def chunks(text: str, first: int, rest: int) -> Iterator[str]:
-    """The chunks of a whole text, lazily. `first`, `rest`: upper limits in characters of chunk 0 and of the others."""
-    splitter = Splitter(first, rest)
-    for at in range(0, len(text), _PIECE):
-        yield from splitter.feed(text[at : at + _PIECE])
-    yield from splitter.finish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +33,7 @@ class _Gap:
 
 
 class Splitter:
-    """Cuts a text that arrives in pieces.
+    """Cuts a text that arrives in pieces. Each chunk is made when it is taken: no more of a long text is read before.
 
     A chunk always has something speakable in it, unless the text has none, or has a run of punctuation or white space
     about as long as the limit.
@@ -55,38 +47,54 @@ class Splitter:
         self._limit = first
         self._sentence_from = first // 4
         self._clause_from: int | None = first // 2
+        self._waiting: deque[str] = deque()
+        """Pieces not yet read; of the first one, characters before `_at` are."""
+        self._at = 0
         self._buffer = ""
+        """Read, and not yet in a chunk."""
+        self._ended = False
+        """No more pieces come."""
         self._final = False
+        """And all of them are read."""
         self._forget()
 
-    def feed(self, text: str) -> list[str]:
-        """Take the next piece of the text; return the chunks that have become certain."""
-        if self._final:
+    def feed(self, text: str) -> None:
+        """The next piece of the text."""
+        if self._ended:
             raise ValueError("the text has been finished; start another Splitter")
-        ready: list[str] = []
-        for at in range(0, len(text), _PIECE):
-            self._buffer += text[at : at + _PIECE]
-            ready += self._drain()
-        return ready
+        self._waiting.append(text)
 
-    def finish(self) -> list[str]:
-        """The text is complete; return what is left."""
-        self._final = True
-        ready = self._drain()
-        if self._buffer:
-            ready.append(self._buffer)
-            self._buffer = ""
-        return ready
+    def finish(self) -> None:
+        """The text is complete."""
+        self._ended = True
 
-    def _drain(self) -> list[str]:
-        ready: list[str] = []
-        while (cut := self._find_cut()) is not None:
-            ready.append(self._buffer[:cut])
-            self._buffer = self._buffer[cut:]
-            self._limit = self._rest
-            self._sentence_from, self._clause_from = min(_SHORT, self._rest // 3), None
-            self._forget()
-        return ready
+    def take(self) -> str | None:
+        """The next chunk; None while more text may move its end, and after the last one."""
+        while (cut := self._find_cut()) is None:
+            if not self._read_on():
+                cut = len(self._buffer) if self._final else 0
+                break
+        if not cut:
+            return None
+        chunk, self._buffer = self._buffer[:cut], self._buffer[cut:]
+        self._limit = self._rest
+        self._sentence_from, self._clause_from = min(_SHORT, self._rest // 3), None
+        self._forget()
+        return chunk
+
+    def _read_on(self) -> bool:
+        """Take in a bit more of the text, or that this was all; False if nothing is new."""
+        if not self._waiting:
+            news = self._ended and not self._final
+            self._final = self._ended
+            return news
+        piece = self._waiting[0]
+        self._buffer += piece[self._at : self._at + _PIECE]
+        self._at += _PIECE
+        if self._at >= len(piece):
+            self._waiting.popleft()
+            self._at = 0
+        return True
 
     def _forget(self) -> None:
         """Begin a chunk: nothing of it has been looked at."""

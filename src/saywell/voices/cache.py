@@ -1,4 +1,4 @@
-"""Byte-bounded least-recently-used caches: values in memory, arrays on disk in sealed files."""
+"""Byte-bounded least-recently-used caches: values in memory, voice states on disk in sealed files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from typing import Generic, Protocol, TypeVar
 from filelock import FileLock
 
 from saywell.files import UNFINISHED, Damaged, read_plain, write_atomically
-from saywell.voices.sealed import SUFFIX, Array, seal, unseal
+from saywell.types import VoiceState
+from saywell.voices.sealed import SUFFIX, seal, unseal
 
 _log = logging.getLogger(__name__)
 
@@ -44,16 +45,6 @@ V = TypeVar("V")
 M = TypeVar("M", bound=Measured)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stats:
-    """What a cache holds, and how often it had what was asked of it."""
-
-    hits: int
-    misses: int
-    entries: int
-    nbytes: int
-
-
 # -- in memory
 
 
@@ -64,7 +55,7 @@ class MemoryCache(Generic[M]):
         """`max_entries` None: as many as fit."""
         self.max_bytes, self.max_entries = max_bytes, max_entries
         self._entries: OrderedDict[str, M] = OrderedDict()
-        self._nbytes = self._hits = self._misses = 0
+        self._nbytes = 0
         self._lock = Lock()
 
     @property
@@ -75,11 +66,8 @@ class MemoryCache(Generic[M]):
     def get(self, key: str) -> M | None:
         with self._lock:
             found = self._entries.get(key)
-            if found is None:
-                self._misses += 1
-                return None
-            self._hits += 1
-            self._entries.move_to_end(key)
+            if found is not None:
+                self._entries.move_to_end(key)
             return found
 
     def put(self, key: str, value: M) -> None:
@@ -102,10 +90,6 @@ class MemoryCache(Generic[M]):
         with self._lock:
             self._entries.clear()
             self._nbytes = 0
-
-    def stats(self) -> Stats:
-        with self._lock:
-            return Stats(hits=self._hits, misses=self._misses, entries=len(self._entries), nbytes=self._nbytes)
 
     def _shrink(self) -> None:
         most = len(self._entries) if self.max_entries is None else self.max_entries
@@ -174,7 +158,7 @@ class _Entry:
 
 
 class DiskCache:
-    """Arrays by SHA-256, one sealed file each, shared with every process that uses the directory.
+    """Voice states by SHA-256, one sealed file each, shared with every process that uses the directory.
 
     Nothing it does raises for the state of the disk: what cannot be read is a miss, what cannot be written is not kept,
     and the next call tries again. What is damaged is deleted. Other files in the directory are left alone.
@@ -186,29 +170,22 @@ class DiskCache:
         max_bytes: int,
         *,
         max_files: int = 4096,
-        fits: Callable[[Array], bool] = lambda _: True,
         patience_s: float = 60.0,
     ) -> None:
-        """`fits`: whether an array is of the kind kept here. `patience_s`: how long to wait for another process that
-        computes the same."""
+        """`patience_s`: how long to wait for another process that computes the same."""
         self.directory, self.max_bytes, self.max_files = directory, max_bytes, max_files
-        self._fits, self._patience_s = fits, patience_s
-        self._flights: SingleFlight[Array] = SingleFlight()
-        self._writing, self._counting = Lock(), Lock()
-        self._hits = self._misses = 0
+        self._patience_s = patience_s
+        self._flights: SingleFlight[VoiceState] = SingleFlight()
+        self._writing = Lock()
         self._told: set[str] = set()
 
-    def get(self, key: str) -> Array | None:
-        """The array, read-only, or None. Raises ValueError for a key that is no SHA-256."""
-        found = self._read(self._path(key), key)
-        with self._counting:
-            self._hits += found is not None
-            self._misses += found is None
-        return found
+    def get(self, key: str) -> VoiceState | None:
+        """Raises ValueError for a key that is no SHA-256."""
+        return self._read(self._path(key), key)
 
-    def put(self, key: str, array: Array) -> bool:
-        """Keep `array`; False if that was not possible."""
-        path, data = self._path(key), seal(key, array)
+    def put(self, key: str, state: VoiceState) -> bool:
+        """Keep `state`; False if that was not possible."""
+        path, data = self._path(key), seal(key, state)
         if _on_disk(len(data)) > self.max_bytes:
             return False
         try:
@@ -222,37 +199,17 @@ class DiskCache:
         self._told.discard("disk")
         return True
 
-    def compute(self, key: str, make: Callable[[], Array]) -> Array:
-        """The array, made if it is not there; by one thread of one process at a time, as far as locks can be had."""
+    def compute(self, key: str, make: Callable[[], VoiceState]) -> VoiceState:
+        """The state, made if it is not there; by one thread of one process at a time, as far as locks can be had."""
         found = self.get(key)
         return found if found is not None else self._flights.do(key, lambda: self._make(key, make))
 
-    def clear(self) -> None:
-        """Delete every entry."""
-        with suppress(OSError):
-            for entry in self._entries():
-                _unlink(entry.path)
-
-    def stats(self) -> Stats:
-        """`nbytes`: on disk now."""
-        entries: list[_Entry] = []
-        with suppress(OSError):
-            entries = self._entries()
-        with self._counting:
-            return Stats(
-                hits=self._hits,
-                misses=self._misses,
-                entries=len(entries),
-                nbytes=sum(entry.nbytes for entry in entries),
-            )
-
-    def _make(self, key: str, make: Callable[[], Array]) -> Array:
+    def _make(self, key: str, make: Callable[[], VoiceState]) -> VoiceState:
         # A lock file cannot be deleted safely, so there is a fixed number of them, each for many keys.
         with self._locked(key[:2], self._patience_s):
             found = self._read(self._path(key), key)  # another process may have been quicker
             if found is None:
                 found = make()
-                found.flags.writeable = False  # others get the same one
                 self.put(key, found)
             return found
 
@@ -277,11 +234,9 @@ class DiskCache:
             raise ValueError("a key of the cache is a SHA-256 in lower-case hex")
         return self.directory / f"{key}{SUFFIX}"
 
-    def _read(self, path: Path, key: str) -> Array | None:
+    def _read(self, path: Path, key: str) -> VoiceState | None:
         try:
-            array, _ = unseal(key, read_plain(path, self.max_bytes))
-            if not self._fits(array):
-                raise Damaged("it holds something else")
+            state, _ = unseal(key, read_plain(path, self.max_bytes))
         except FileNotFoundError:
             return None
         except Damaged:
@@ -293,7 +248,7 @@ class DiskCache:
             return None
         with suppress(OSError):
             os.utime(path)
-        return array
+        return state
 
     def _make_room(self, path: Path, nbytes: int) -> None:
         """Delete what was used longest ago until one more file of this size fits, and what dead processes left."""

@@ -1,6 +1,6 @@
-"""Voices made of recordings: the codes of a reference, encoded once, and voices saved under a name.
+"""Voices made of recordings: the state of a reference, made once, and voices saved under a name.
 
-    directory/cache/<SHA-256>.safetensors    codes of references, bounded, may be deleted at any time
+    directory/cache/<SHA-256>.safetensors    states of references, bounded, may be deleted at any time
     directory/<id>.safetensors               named voices, kept until they are deleted
 
 Nothing a client says becomes part of a path but the id of a named voice, and that only in one safe spelling.
@@ -14,18 +14,15 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
-import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from saywell.errors import (
     AlreadyExists,
     InvalidRequest,
-    ModelFailure,
     StorageFailure,
     TooLarge,
     Unavailable,
@@ -33,40 +30,24 @@ from saywell.errors import (
 )
 from saywell.files import UNFINISHED, Damaged, read_plain, write_atomically
 from saywell.text.check import check as check_text
-from saywell.types import Reference
+from saywell.types import Reference, VoiceState
 from saywell.voices.cache import DiskCache, MemoryCache
-from saywell.voices.sealed import SUFFIX, Array, seal, unseal
+from saywell.voices.sealed import SCHEMA, SUFFIX, seal, unseal
 
 _log = logging.getLogger(__name__)
 
-Codes = npt.NDArray[np.int64]
-"""[num_codebooks, T], none negative."""
-
-SCHEMA = 1
-"""Part of every key: another number, and everything is encoded again."""
 SHORTEST_S, LONGEST_S = 1.0, 60.0
 LOUDEST = 1.5
 RATES = (8_000, 192_000)
 TRANSCRIPT_CHARS = 3_000
 """Twice what a hurried reader says in a minute."""
 MAX_NAMED = 1_000
-_MAX_FILE = 4 << 20
+_MAX_FILE = 64 << 20
 _LOCK_S = 10.0
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _RESERVED = {"default", "con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 """The voice every model has, and what Windows takes for devices."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedVoice:
-    """A saved voice."""
-
-    id: str
-    transcript: str
-    path: Path
-    digest: str
-    """SHA-256 of all of it: another one under the same id is another voice."""
 
 
 def check(reference: Reference) -> None:
@@ -105,83 +86,74 @@ def is_id(voice: str) -> bool:
     return bool(_ID.fullmatch(voice)) and voice not in _RESERVED
 
 
-def are_codes(array: Array) -> bool:
-    return array.dtype == np.int64 and array.ndim == 2 and array.size > 0 and int(array.min()) >= 0
-
-
 class VoiceStore:
-    """Codes of references and named voices of one model. Safe from any thread, and among processes."""
+    """What one model knows of voices: recordings, and named voices. Safe from any thread, and among processes."""
 
     def __init__(
         self,
         directory: Path,
-        model_digest: str,
-        precision: str,
+        make: Callable[[Reference], VoiceState],
         *,
+        family: str,
+        model: str,
+        recipe: str,
         memory_bytes: int = 16 << 20,
         memory_entries: int | None = None,
         disk_bytes: int = 256 << 20,
     ) -> None:
-        """`model_digest`: of all weights, the codec's too. `precision`: of the codec's encoder, and whatever else codes
-        depend on."""
+        """`make`: encodes a recording; called from several threads. `family`, `model`: who can speak with what it
+        makes, `model` a digest of all weights. `recipe`: what else it depends on, such as the encoder's precision."""
         self.directory = directory
-        self._model, self._precision = model_digest, precision
-        self._memory: MemoryCache[Codes] = MemoryCache(memory_bytes, memory_entries)
-        self._disk = DiskCache(directory / "cache", disk_bytes, fits=are_codes)
+        self._make = make
+        self._family, self._model, self._recipe = family, model, recipe
+        self._memory: MemoryCache[VoiceState] = MemoryCache(memory_bytes, memory_entries)
+        self._disk = DiskCache(directory / "cache", disk_bytes)
         self._looking = Lock()
-        self._known: dict[Path, tuple[tuple[int, ...], NamedVoice | None]] = {}
+        self._known: dict[Path, tuple[str, bool]] = {}
 
     # -- references
 
     def key(self, reference: Reference) -> str:
-        """SHA-256 of everything its codes depend on."""
-        parts = ("saywell codes", str(SCHEMA), self._model, self._precision, reference.key)
+        """SHA-256 of everything its state depends on."""
+        parts = ("saywell voice", str(SCHEMA), self._family, self._model, self._recipe, reference.key)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
-    def codes(self, reference: Reference, encode: Callable[[Reference], Codes]) -> Codes:
-        """Its codes, read-only; `encode` is called only if nobody has encoded it before.
+    def encode(self, reference: Reference) -> VoiceState:
+        """Its state, made only if nobody has made it before. Takes as long as `make` does.
 
-        Raises InvalidRequest and TooLarge for what is no recording of speech, and what `encode` raises.
+        Raises InvalidRequest and TooLarge for what is no recording of speech, and what `make` raises.
         """
         check_transcript(reference.transcript)
         key = self.key(reference)
         found = self._memory.get(key)
         if found is None:
             check(reference)
-            found = self._disk.compute(key, lambda: self._encode(key, reference, encode))
+            found = self._disk.compute(key, lambda: self._made(key, reference))
             self._memory.put(key, found)
         return found
 
-    def _encode(self, key: str, reference: Reference, encode: Callable[[Reference], Codes]) -> Codes:
+    def _made(self, key: str, reference: Reference) -> VoiceState:
         found = self._memory.get(key)  # another thread may have been quicker, and the disk out of order
-        if found is not None:
-            return found
-        codes = np.array(encode(reference), order="C")
-        if not are_codes(codes):
-            raise ModelFailure("the codec gave no codes for the reference")
-        codes.flags.writeable = False
-        self._memory.put(key, codes)
-        return codes
+        if found is None:
+            found = self._make(reference)
+            self._memory.put(key, found)
+        return found
 
     def limit(self, memory_bytes: int, memory_entries: int | None) -> None:
-        """Set other bounds to the codes in memory; what no longer fits leaves at once, and is on disk still."""
+        """Set other bounds to the states in memory; what no longer fits leaves at once, and is on disk still."""
         self._memory.limit(memory_bytes, memory_entries)
 
-    def empty(self) -> None:
-        """Forget the codes in memory; on disk they stay."""
+    def clear_memory(self) -> None:
+        """Forget the states in memory; on disk they stay."""
         self._memory.clear()
-
-    def clear(self) -> None:
-        """Forget the codes of references. Named voices stay."""
-        self.empty()
-        self._disk.clear()
 
     # -- named voices
 
-    def save(self, voice: str, transcript: str, codes: Codes, *, replace: bool = False) -> NamedVoice:
+    def save(self, voice: str, state: VoiceState, *, replace: bool = False) -> None:
         """Keep a voice under an id.
 
-        Raises InvalidRequest for an id that is not [a-z0-9][a-z0-9_-]*, AlreadyExists, StorageFailure, Unavailable.
+        Raises InvalidRequest for an id that is not [a-z0-9][a-z0-9_-]*, AlreadyExists, TooLarge, StorageFailure,
+        Unavailable.
         """
         if not is_id(voice):
             raise InvalidRequest(
@@ -189,16 +161,10 @@ class VoiceStore:
                 "reserved (default, con, nul, …)",
                 param="voice",
             )
-        check_transcript(transcript)
-        codes = np.ascontiguousarray(codes)
-        if not are_codes(codes) or codes.nbytes > _MAX_FILE // 2:
-            raise InvalidRequest(
-                "a voice's codes are whole numbers [num_codebooks, frames], not negative", param="codes"
-            )
-        data = seal(voice, codes, {"schema": str(SCHEMA), "model": self._model, "transcript": transcript})
-        path = self._path(voice)
-        self._locked(lambda: self._write(path, data, replace))
-        return _described(path, unseal(voice, data)[1])
+        data = seal(voice, state, {"family": self._family, "model": self._model})
+        if len(data) > _MAX_FILE:
+            raise TooLarge(f"a saved voice takes at most {_MAX_FILE >> 20} MB, and this one more", param="voice")
+        self._locked(lambda: self._write(self._path(voice), data, replace))
 
     def _write(self, path: Path, data: bytes, replace: bool) -> None:
         if os.path.lexists(path):
@@ -210,36 +176,29 @@ class VoiceStore:
             left.unlink()
         write_atomically(path, data)
 
-    def named(self) -> tuple[NamedVoice, ...]:
-        """The voices saved with this model, by id. Damaged files and other models' voices are left out."""
+    def named(self) -> tuple[str, ...]:
+        """The ids of the voices saved with this model, sorted. Damaged files and other models' voices are left out."""
         with self._looking:
             try:
                 files = self._files()
             except OSError as error:
                 _log.warning("the saved voices in %s cannot be listed: %s", self.directory, error.strerror)
                 return ()
-            found = [each for path in files if (each := self._look(path)) is not None]
+            found = tuple(path.stem for path in files if self._look(path))
             self._known = {path: self._known[path] for path in files if path in self._known}
-            return tuple(found)
+            return found
 
-    def find(self, voice: str) -> NamedVoice:
-        """One saved voice, without its codes. Raises UnknownVoice as `load` does."""
-        with self._looking:
-            found = self._look(self._path(voice)) if is_id(voice) else None
-        if found is None:
-            self.load(voice)  # knows why
-            raise _unknown()
-        return found
-
-    def load(self, voice: str) -> tuple[str, Codes]:
-        """Transcript and codes.
-
-        Raises UnknownVoice, also for a voice that is damaged or was made with another model; Unavailable.
-        """
+    def load(self, voice: str) -> VoiceState:
+        """Raises UnknownVoice, also for a voice that is damaged or was made with another model; Unavailable."""
         if not is_id(voice):
             raise _unknown()
+        path = self._path(voice)
         try:
-            codes, about = self._open(self._path(voice))
+            key = f"{voice} {_mark(path)}"
+            found = self._memory.get(key)
+            if found is not None:
+                return found
+            state, about = self._open(path)
         except (FileNotFoundError, NotADirectoryError):
             raise _unknown() from None
         except Damaged:
@@ -247,9 +206,11 @@ class VoiceStore:
         except OSError as error:
             raise Unavailable(f"the voice {voice!r} cannot be read: {error.strerror}", retry_after=1.0) from error
         if not self._is_ours(about):
-            message = f"the voice {voice!r} was made with another model; save it again with this one"
-            raise UnknownVoice(message, param="voice")
-        return about["transcript"], codes
+            family = about.get("family", self._family)
+            other = "another model" if family == self._family else f"a model of another family, {family}"
+            raise UnknownVoice(f"the voice {voice!r} was made with {other}; save it again with this one", param="voice")
+        self._memory.put(key, state)
+        return state
 
     def delete(self, voice: str) -> None:
         """Raises UnknownVoice, StorageFailure, Unavailable."""
@@ -269,37 +230,34 @@ class VoiceStore:
         voices = (name[: -len(SUFFIX)] for name in names if name.endswith(SUFFIX))
         return [self._path(voice) for voice in sorted(voices) if is_id(voice)]
 
-    def _look(self, path: Path) -> NamedVoice | None:
-        """What is in a file, read again only when it has changed; None if it is no voice of this model."""
+    def _look(self, path: Path) -> bool:
+        """Whether a file is a voice of this model; it is read again only when it has changed."""
         try:
-            about = path.lstat()
-            changed = (about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+            mark = _mark(path)
             known = self._known.get(path)
-            if known is None or known[0] != changed:
-                known = self._known[path] = changed, self._describe(path)
+            if known is None or known[0] != mark:
+                known = self._known[path] = mark, self._read(path)
         except OSError:
-            return None
+            return False
         return known[1]
 
-    def _describe(self, path: Path) -> NamedVoice | None:
+    def _read(self, path: Path) -> bool:
         try:
             _, about = self._open(path)
         except Damaged:
             about = {}
         if not self._is_ours(about):
             _log.warning("a saved voice in %s is left out: it is damaged or another model's", self.directory)
-            return None
-        return _described(path, about)
+            return False
+        return True
 
-    def _open(self, path: Path) -> tuple[Codes, dict[str, str]]:
-        """Codes and metadata of any model's voice. Raises OSError, Damaged."""
-        codes, about = unseal(path.stem, read_plain(path, _MAX_FILE))
-        if not are_codes(codes) or not about.keys() >= {"schema", "model", "transcript"}:
-            raise Damaged("it holds no voice")
-        return codes, about
+    def _open(self, path: Path) -> tuple[VoiceState, dict[str, str]]:
+        """Any model's voice, and whose it is. Raises OSError, Damaged."""
+        return unseal(path.stem, read_plain(path, _MAX_FILE))
 
     def _is_ours(self, about: Mapping[str, str]) -> bool:
-        return about.get("model") == self._model and about.get("schema") == str(SCHEMA)
+        """Files of schema 1 name the model alone."""
+        return about.get("model") == self._model and about.get("family", self._family) == self._family
 
     def _locked(self, change: Callable[[], None]) -> None:
         """Change a file while no other process does."""
@@ -314,8 +272,10 @@ class VoiceStore:
             raise StorageFailure(f"the saved voices cannot be changed: {error.strerror}; {out}") from error
 
 
-def _described(path: Path, about: Mapping[str, str]) -> NamedVoice:
-    return NamedVoice(id=path.stem, transcript=about["transcript"], path=path, digest=about["sha256"])
+def _mark(path: Path) -> str:
+    """Changes when the file does. Raises OSError."""
+    about = path.lstat()
+    return f"{about.st_ino} {about.st_size} {about.st_mtime_ns} {about.st_ctime_ns}"
 
 
 def _is_file(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,20 +22,21 @@ from plans import TINY_PLAN
 from saywell.engine.engine import Engine
 from saywell.engine.launch import decide
 from saywell.errors import BadAudio, InvalidRequest, MissingDependency, OutOfMemory, TooLarge, UnknownVoice
-from saywell.models.base import find_spec
+from saywell.models.base import find_spec, open_voices
 from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.guards import LONGEST_PERIOD, Guard
 from saywell.models.dual_ar.model import DualArModel
 from saywell.models.dual_ar.onnx import ar_files
+from saywell.models.dual_ar.onnx.runtime_codec import CodecEncoder
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.models.dual_ar.torch import nets
 from saywell.models.dual_ar.torch.codec_nets import Codec
 from saywell.plan import memory
 from saywell.settings import Settings
-from saywell.types import Audio, AudioChunk, Frame, Reference, Request, SamplingParams, Sequence
+from saywell.types import Audio, AudioChunk, Frame, Reference, Request, Samples, SamplingParams, Sequence
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 Start = Callable[..., Engine]
@@ -171,7 +173,7 @@ def test_all_caches_are_emptied_and_limited(start: Start) -> None:
             engine.submit(ask(reference=reference)).collect()
 
     def kept() -> tuple[int, int]:
-        return model._prefixes.stats().entries, model._speakers.store._memory.stats().entries
+        return len(model._prefixes._entries), len(model._saved._memory._entries)
 
     say(1, 2)
     assert kept() == (3, 2), "both, and the voice that the engine began with"
@@ -188,10 +190,10 @@ def test_a_recording_changes_the_voice_and_is_encoded_once(start: Start, monkeyp
     engine = start(precision="fp32")
     heard = babble(2.0, 22_050, 5)
     reference = Reference(pcm=heard.tobytes(), sample_rate=22_050, transcript="What is said in it.")
-    encoded: list[int] = []
-    speakers = engine._resident.model._speakers
-    encoder = speakers._encoder
-    monkeypatch.setattr(speakers, "_encoder", lambda samples: (encoded.append(len(samples)), encoder(samples))[1])
+    encoded: list[Reference] = []
+    store = engine._resident.model._saved
+    make = store._make
+    monkeypatch.setattr(store, "_make", lambda each: (encoded.append(each), make(each))[1])
 
     def say(**fields: object) -> Audio:
         return engine.submit(ask(**fields)).collect()
@@ -202,6 +204,46 @@ def test_a_recording_changes_the_voice_and_is_encoded_once(start: Start, monkeyp
     assert len(encoded) == 1
     other = say(reference=replace(reference, transcript="Something else."))
     assert not np.array_equal(other.samples, cloned.samples)
+
+
+def test_a_recording_is_encoded_once_a_request_and_never_in_the_engines_thread(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nothing is kept: no entry in memory, and a file where the directory of the cache should be."""
+    (tmp_path / "voices").mkdir()
+    (tmp_path / "voices" / "cache").write_text("in the way")
+    engine, encoded = start(precision="fp32", cache_entries=0), []
+    encode = CodecEncoder.encode
+
+    def counted(self: CodecEncoder, audio: Samples) -> Any:
+        encoded.append(threading.current_thread())
+        return encode(self, audio)
+
+    monkeypatch.setattr(CodecEncoder, "encode", counted)
+    recordings = [Reference(pcm=babble(2.0, 22_050, seed).tobytes(), sample_rate=22_050) for seed in range(2)]
+    streams = [engine.submit(ask(reference=recording)) for recording in recordings]
+    assert all(stream.collect().summary.frames for stream in streams)
+    assert len(encoded) == len(recordings)
+    assert engine._thread not in encoded
+
+
+def test_a_saved_voice_speaks_like_its_recording(start: Start, converted: Path, tmp_path: Path) -> None:
+    heard = babble(2.0, 22_050, 5)
+    reference = Reference(pcm=heard.tobytes(), sample_rate=22_050, transcript="What is said in it.")
+    plan = replace(TINY_PLAN, data_dir=tmp_path)
+    store = open_voices(find_spec(None, converted), plan)
+    store.save("anna", store.encode(reference))
+    engine = start(precision="fp32")
+    assert [(voice.id, voice.sample_rate, voice.language) for voice in engine.voices()] == [
+        ("default", 44_100, "und"),
+        ("anna", 44_100, "und"),
+    ]
+    saved, cloned = (engine.submit(ask(**fields)).collect() for fields in ({"voice": "ANNA"}, {"reference": reference}))
+    np.testing.assert_array_equal(saved.samples, cloned.samples)
+    assert len(engine._resident.model._prefixes._entries) == 2, "the default voice's, and one for both"
+    store.delete("anna")
+    with pytest.raises(UnknownVoice):
+        engine.submit(ask(voice="anna")).collect()
 
 
 def test_a_recording_that_is_none_is_refused(start: Start) -> None:

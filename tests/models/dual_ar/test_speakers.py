@@ -8,29 +8,34 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from babble import babble
 from conversion import convert_here, write_down
 from machines import made_up
+from plans import TINY_PLAN
 from saywell.audio.recording import prepare
 from saywell.errors import InvalidRequest, ModelFailure, OutOfMemory, UnknownVoice
+from saywell.models.base import CloningFamily, load_family
 from saywell.models.dual_ar import speakers
-from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.convert.tensors import TensorFile
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.graphs import codec
 from saywell.models.dual_ar.onnx.codec_files import ENCODE
 from saywell.models.dual_ar.onnx.runtime_codec import CodecEncoder, load_encoder
-from saywell.models.dual_ar.speakers import DEFAULT, Speakers, model_digest
+from saywell.models.dual_ar.speakers import model_digest, spoken_in, voice_store
 from saywell.runtimes.base import Threading
 from saywell.runtimes.onnx import GraphError
 from saywell.types import ModelSpec, Reference, Samples
+from saywell.voices.store import VoiceStore
 
 RATE = 22_050
 
@@ -92,34 +97,44 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Loads:
 
 
 @pytest.fixture
-def make(tiny: Path, tmp_path: Path) -> Callable[..., Speakers]:
-    return lambda **fields: Speakers(spec(tiny), Config.read(tiny), Threading(), tmp_path / "voices", **fields)
+def make(tiny: Path, tmp_path: Path) -> Callable[..., VoiceStore]:
+    return lambda **fields: voice_store(spec(tiny), replace(TINY_PLAN, data_dir=tmp_path, **fields))
 
 
 def reference(seed: int = 0, seconds: float = 1.5, rate: int = RATE, transcript: str = "Hello there.") -> Reference:
     return Reference(pcm=babble(seconds, rate, seed).tobytes(), sample_rate=rate, transcript=transcript)
 
 
-def test_voices(make: Callable[[], Speakers]) -> None:
-    cast = make()
-    assert [voice.id for voice in cast.voices()] == [DEFAULT]
-    assert cast.references(DEFAULT) == ()
-    cast.store.save("zoe", "Hi.", cast.encode(reference()))
-    cast.store.save("anna", "Hi.", cast.encode(reference(1)))
-    assert [voice.id for voice in make().voices()] == [DEFAULT, "anna", "zoe"]
-    assert {(voice.sample_rate, voice.language) for voice in cast.voices()} == {(44100, "und")}
-    ((transcript, codes),) = make().references("anna")
-    assert transcript == "Hi."
-    np.testing.assert_array_equal(codes, cast.encode(reference(1)))
+def test_voices_are_saved_without_loading_the_model(tiny: Path, tmp_path: Path) -> None:
+    family = cast(CloningFamily, load_family("dual_ar"))
+    store = family.voice_store(spec(tiny), replace(TINY_PLAN, data_dir=tmp_path))
+    made = store.encode(reference())
+    store.save("zoe", made)
+    again = family.voice_store(spec(tiny), replace(TINY_PLAN, data_dir=tmp_path))
+    assert again.named() == ("zoe",)
+    assert again.load("zoe").key == made.key
     with pytest.raises(UnknownVoice):
-        cast.references("bob")
+        again.load("bob")
 
 
-def test_codes_are_the_codecs(tiny: Path, make: Callable[[], Speakers]) -> None:
+def test_a_voice_saved_by_an_earlier_version_is_spoken_with(tiny: Path, make: Callable[..., VoiceStore]) -> None:
+    codes = np.arange(8, dtype=np.int64).reshape(4, 2)
+    known = {"schema": "1", "model": model_digest(tiny), "transcript": "Hi."}
+    about = json.dumps(["anna", codes.dtype.str, codes.shape, sorted(known.items())]).encode()
+    place = make().directory / "anna.safetensors"
+    place.parent.mkdir()
+    place.write_bytes(save({"values": codes}, {**known, "sha256": sha256(about + codes.tobytes()).hexdigest()}))
+    assert make().named() == ("anna",)
+    said, found = spoken_in(make().load("anna"))
+    assert said == "Hi."
+    np.testing.assert_array_equal(found, codes)
+
+
+def test_codes_are_the_codecs(tiny: Path, make: Callable[..., VoiceStore]) -> None:
     config = Config.read(tiny)
     for rate in (RATE, 44_100, 16_000, 48_000):
         asked = reference(rate=rate)
-        codes = make().encode(asked)
+        _, codes = spoken_in(make().encode(asked))
         sound = prepare(np.frombuffer(asked.pcm, np.float32), rate, 44_100, 30.0).samples
         wanted = load_encoder(tiny, config.codec, Threading()).encode(sound)
         np.testing.assert_array_equal(codes, wanted)
@@ -129,39 +144,39 @@ def test_codes_are_the_codecs(tiny: Path, make: Callable[[], Speakers]) -> None:
     assert len(np.unique(codes)) > 10
 
 
-def test_encoded_once_also_after_a_restart(make: Callable[[], Speakers], counted: Loads) -> None:
-    cast, asked = make(), reference()
-    ((transcript, codes),) = cast.references(DEFAULT, asked)
-    assert transcript == asked.transcript
-    for each in (cast, make()):
-        np.testing.assert_array_equal(each.references("whoever", asked)[0][1], codes)
+def test_encoded_once_also_after_a_restart(make: Callable[..., VoiceStore], counted: Loads) -> None:
+    store, asked = make(), reference()
+    made = store.encode(asked)
+    assert spoken_in(made)[0] == asked.transcript
+    for each in (store, make()):
+        assert each.encode(asked).key == made.key
     assert (counted.loads, counted.encodes) == (1, 1)
-    cast.encode(reference(transcript="Other words."))
-    cast.encode(reference(seed=1))
+    store.encode(reference(transcript="Other words."))
+    store.encode(reference(seed=1))
     assert counted.encodes == 3
 
 
 def test_too_long_a_recording_is_cut_with_its_transcript_and_said(
-    make: Callable[[], Speakers], caplog: pytest.LogCaptureFixture
+    make: Callable[..., VoiceStore], caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = " ".join(f"Sentence {number}." for number in range(40))
     asked = reference(seconds=40.0, rate=8_000, transcript=whole)
-    for cast in (make(), make()):  # the second has its codes from the disk
-        ((said, codes),) = cast.references(DEFAULT, asked)
-        seconds = codes.shape[1] * 2048 / 44_100
-        assert 20 <= seconds <= 30.1
-        assert whole.startswith(said)
-        assert len(said) / len(whole) == pytest.approx(seconds / 40, abs=0.05)
-        (record,) = caplog.records
-        assert "40 s of speech" in record.getMessage()
-        caplog.clear()
+    said, codes = spoken_in(make().encode(asked))
+    seconds = codes.shape[1] * 2048 / 44_100
+    assert 20 <= seconds <= 30.1
+    assert whole.startswith(said)
+    assert len(said) / len(whole) == pytest.approx(seconds / 40, abs=0.05)
+    (record,) = caplog.records
+    assert "40 s of speech" in record.getMessage()
+    caplog.clear()
+    assert spoken_in(make().encode(asked))[0] == said, "from the disk"
     short = replace(asked, pcm=asked.pcm[: 4 * 8_000 * 29])
-    assert make().references(DEFAULT, short)[0][0] == whole
+    assert spoken_in(make().encode(short))[0] == whole
     assert not caplog.records
 
 
 def test_codes_of_another_preparation_are_not_taken(
-    make: Callable[[], Speakers], counted: Loads, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., VoiceStore], counted: Loads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make().encode(reference())
     monkeypatch.setattr(speakers, "VERSION", speakers.VERSION + 1)
@@ -169,36 +184,36 @@ def test_codes_of_another_preparation_are_not_taken(
     assert counted.encodes == 2
 
 
-def test_the_encoder_is_let_go(make: Callable[[], Speakers], counted: Loads) -> None:
-    cast = make()
+def test_the_encoder_is_let_go(make: Callable[..., VoiceStore], counted: Loads) -> None:
+    store = make()
     for seed in range(3):
-        cast.encode(reference(seed))
-        assert cast._encoder._loaded is None
+        store.encode(reference(seed))
+        assert store._make._loaded is None
     assert counted.loads == 3
 
 
-def test_the_encoder_is_kept_while_others_wait(make: Callable[[], Speakers], counted: Loads) -> None:
-    cast, counted.pause_s = make(), 0.02
+def test_the_encoder_is_kept_while_others_wait(make: Callable[..., VoiceStore], counted: Loads) -> None:
+    store, counted.pause_s = make(), 0.02
     # Different recordings whose cache locks differ, so that they meet at the encoder.
-    asked = {cast.store.key(each)[:2]: each for each in map(reference, range(12))}
+    asked = {store.key(each)[:2]: each for each in map(reference, range(12))}
     barrier = threading.Barrier(len(asked))
 
     def work(each: Reference) -> None:
         barrier.wait()
-        cast.encode(each)
+        store.encode(each)
 
     with ThreadPoolExecutor(len(asked)) as pool:
         list(pool.map(work, asked.values()))
     assert counted.encodes == len(asked)
     assert counted.loads < len(asked) // 2
     assert counted.most == 1
-    assert cast._encoder._loaded is None
+    assert store._make._loaded is None
 
 
 def test_the_encoder_is_let_go_after_a_failure(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Speakers]
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[..., VoiceStore]
 ) -> None:
-    cast = make()
+    store = make()
 
     def fail(*_: object) -> None:
         raise GraphError("broken")
@@ -206,16 +221,16 @@ def test_the_encoder_is_let_go_after_a_failure(
     with monkeypatch.context() as patch:
         patch.setattr(CodecEncoder, "encode", fail)
         with pytest.raises(GraphError):
-            cast.encode(reference())
-    assert cast._encoder._loaded is None
+            store.encode(reference())
+    assert store._make._loaded is None
     with monkeypatch.context() as patch:
         patch.setattr(speakers, "load_encoder", fail)
         with pytest.raises(GraphError):
-            cast.encode(reference())
-    assert cast.encode(reference()).shape[0] == 4
+            store.encode(reference())
+    assert spoken_in(store.encode(reference()))[1].shape[0] == 4
 
 
-def test_what_is_no_recording_never_reaches_the_encoder(make: Callable[[], Speakers], counted: Loads) -> None:
+def test_what_is_no_recording_never_reaches_the_encoder(make: Callable[..., VoiceStore], counted: Loads) -> None:
     noise = np.random.default_rng(0).normal(0, 0.2, 2 * RATE).astype(np.float32)
     silence, noisy = (Reference(pcm=pcm, sample_rate=RATE) for pcm in (bytes(4 * RATE * 2), noise.tobytes()))
     for bad in (reference(seconds=0.2), silence, noisy):
@@ -224,28 +239,15 @@ def test_what_is_no_recording_never_reaches_the_encoder(make: Callable[[], Speak
     assert counted.loads == 0
 
 
-def test_keys_tell_voices_apart(make: Callable[[], Speakers]) -> None:
-    cast, asked = make(), reference()
-    cast.store.save("anna", "Hi.", cast.encode(asked))
-    first = cast.key("anna")
-    keys = {cast.key(DEFAULT), first, cast.key("anna", asked), cast.key("anna", reference(1))}
-    assert len(keys) == 4
-    assert cast.key("anna", asked) == cast.key(DEFAULT, asked)
-    cast.store.save("anna", "Hi!", cast.encode(asked), replace=True)
-    assert cast.key("anna") != first
-    with pytest.raises(UnknownVoice):
-        cast.key("bob")
-
-
 def test_another_models_voices_are_refused(
-    make: Callable[[], Speakers], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, counted: Loads
+    make: Callable[..., VoiceStore], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, counted: Loads
 ) -> None:
-    make().store.save("anna", "Hi.", make().encode(reference()))
+    make().save("anna", make().encode(reference()))
     path = convert_tiny(tmp_path_factory.mktemp("other"), seed=1)
-    other = Speakers(spec(path), Config.read(path), Threading(), tmp_path / "voices")
-    assert [voice.id for voice in other.voices()] == [DEFAULT]
+    other = voice_store(spec(path), replace(TINY_PLAN, data_dir=tmp_path))
+    assert other.named() == ()
     with pytest.raises(UnknownVoice, match="another model"):
-        other.references("anna")
+        other.load("anna")
     other.encode(reference())
     assert counted.encodes == 2
 
@@ -265,22 +267,20 @@ def test_the_digest_is_of_all_weights(tiny: Path, tmp_path: Path) -> None:
         model_digest(tmp_path)
 
 
-def test_without_a_directory(tiny: Path) -> None:
+def test_without_a_directory() -> None:
     with pytest.raises(ModelFailure):
-        Speakers(spec(None), Config.read(tiny), Threading())
-    where = speakers.default_directory("ab" * 32)
-    assert where.parts[-2:] == ("voices", "ab" * 8)
+        voice_store(spec(None), TINY_PLAN)
 
 
 def test_an_encoder_that_does_not_fit_is_not_loaded(
-    tiny: Path, make: Callable[..., Speakers], monkeypatch: pytest.MonkeyPatch
+    tiny: Path, make: Callable[..., VoiceStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads, weights = Loads(monkeypatch), (tiny / f"{ENCODE}.data").stat().st_size
     monkeypatch.setattr(speakers, "available_memory", lambda: weights // 2)
     with pytest.raises(OutOfMemory, match="encoding a new reference needs"):
         make().encode(reference())
     assert not loads.loads
-    codes = make(check_memory=False).encode(reference())
+    made = make(check_memory=False).encode(reference())
     assert loads.loads == 1
-    np.testing.assert_array_equal(make().encode(reference()), codes)  # known: nothing has to be loaded
+    assert make().encode(reference()).key == made.key  # known: nothing has to be loaded
     assert loads.loads == 1

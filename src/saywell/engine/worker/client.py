@@ -7,7 +7,8 @@ import subprocess
 import threading
 import time
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,8 +17,8 @@ from saywell.child import spawn
 from saywell.engine import EngineHealth, State, Tidied
 from saywell.engine.admission import Admission
 from saywell.engine.forked import Birthplace
-from saywell.engine.job import seeded
 from saywell.engine.pressure.watch import refusal
+from saywell.engine.request_state import seeded
 from saywell.engine.stream import START, Resume, Stream
 from saywell.engine.worker.link import Link
 from saywell.engine.worker.messages import (
@@ -30,9 +31,11 @@ from saywell.engine.worker.messages import (
     FromWorker,
     Load,
     Message,
+    MoreText,
     Pulse,
     Ready,
     Sound,
+    Starved,
     Submit,
     Tidy,
     TidyDone,
@@ -45,6 +48,7 @@ from saywell.errors import EngineClosed, InvalidRequest, SaywellError, Unavailab
 from saywell.machine import cgroup, process_memory
 from saywell.plan.degradation import PressureReport
 from saywell.plan.plan import Plan
+from saywell.text.check import IncomingText
 from saywell.types import ModelSpec, Request, Summary, Voice
 
 _log = logging.getLogger(__name__)
@@ -78,21 +82,36 @@ class _Active:
 
     stream: Stream
     began: float
-    """When it was submitted, on the monotonic clock, …"""
-    heard: float | None = None
-    """… and when its first sound came."""
+    """When it was submitted, on the monotonic clock."""
+    first_audio_s: float | None = None
+    """How long after that, without waits for text, its first sound came."""
+    more: bool = False
+    """Its text goes on."""
+    text: list[str] = field(default_factory=list)
+    """What of it has been fed, for another worker to go on with."""
     resume: Resume = START
     """From where on the next worker speaks it."""
     deaths: int = 0
     """Workers that died while they had it and had nothing to show for it."""
 
+    def order(self) -> Submit:
+        """To speak it, from where on it has not come."""
+        request = self.stream.request
+        if self.text:
+            request = replace(request, text="".join(self.text))
+        return Submit(request=request, resume=self.resume, more=self.more)
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.began - self.stream.starved_s
+
     def whole(self, summary: Summary) -> Summary:
         """The summary of the worker that finished it, less what only that one knew: what came before it counts."""
         if self.resume == START:
             return summary
-        now = time.monotonic()
-        first = (self.heard or now) - self.began
-        return replace(summary, audio_s=self.stream.came_s, first_audio_s=first, total_s=now - self.began)
+        total_s = self.elapsed_s
+        first = self.first_audio_s or total_s
+        return replace(summary, audio_s=self.stream.came_s, first_audio_s=first, total_s=total_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +186,7 @@ class EngineClient:
     def voices(self) -> tuple[Voice, ...]:
         return self._voices
 
-    def submit(self, request: Request) -> Stream:
+    def submit(self, request: Request, *, more: bool = False) -> Stream:
         self._birthplace.check()  # before the lock, which another thread may have held as the process was forked
         with self._lock:
             if self._state == "failed" and self._error is not None:
@@ -179,17 +198,20 @@ class EngineClient:
             if self._pressure.refusing:
                 raise refusal(self._pressure)
             others = {other: active.stream.window for other, active in self._active.items()}
-            self._admission.check(request, others, self._seconds_each, loaded=self._loaded)
+            self._admission.check(request, others, self._seconds_each, loaded=self._loaded, more=more)
             request = seeded(request, self.spec)  # here, so that another worker goes on with the same one
-            message = _packed(request)
             stream = Stream(
                 request,
                 window_s=self.plan.buffer_s,
                 timeout_s=request.timeout_s or self.plan.timeout_s,
                 on_close=lambda: self._abort(request.id),
                 on_read=lambda seconds: self._credit(request.id, seconds),
+                text=IncomingText(self.plan.max_text_chars) if more else None,
             )
-            self._active[request.id] = _Active(stream, time.monotonic())
+            active = _Active(stream, time.monotonic(), more=more)
+            stream.on_text = partial(self._feed, active) if more else None
+            message = _packed(active.order())
+            self._active[request.id] = active
             if self._state == "ready":  # while a worker is being replaced, requests wait for the new one
                 self._send_packed(message)
         return stream
@@ -200,12 +222,14 @@ class EngineClient:
         with self._lock:
             last = self._health
             running = last.running if last and self._state == "ready" else 0
+            starved = sum(active.stream.window.starved for active in self._active.values())
             hung = self._state == "ready" and time.monotonic() - self._heard > _HUNG_S
             return EngineHealth(
                 state="hung" if hung else self._state,
                 slots=last.slots if last else self.plan.slots,
                 running=running,
-                waiting=max(0, len(self._active) - running),
+                waiting=max(0, len(self._active) - starved - running),
+                starved=starved,
                 steps=last.steps if last else 0,
                 restarts=self._restarts,
                 rss_bytes=last.rss_bytes if last else 0,
@@ -295,6 +319,14 @@ class EngineClient:
             self._changed.notify_all()
         self._send(Abort(request_id=request_id))
 
+    def _feed(self, active: _Active, text: str, last: bool) -> None:
+        with self._lock:
+            active.text.append(text)
+            active.more = not last
+            request_id = active.stream.request.id
+            if self._state in ("ready", "draining") and self._active.get(request_id) is active:
+                self._send(MoreText(request_id=request_id, text=text, last=last))
+
     def _credit(self, request_id: str, seconds: float) -> None:
         if request_id in self._active:
             self._send(Credit(request_id=request_id, seconds=seconds))
@@ -334,6 +366,9 @@ class EngineClient:
         self._heard = time.monotonic()
         if isinstance(message, Sound):
             self._sound(message)
+        elif isinstance(message, Starved):
+            if (active := self._active.get(message.request_id)) is not None:
+                active.stream.starve(message.chars)
         elif isinstance(message, Finished):
             self._finished(message.request_id, message.summary)
         elif isinstance(message, Failed):
@@ -357,7 +392,7 @@ class EngineClient:
         active = self._active.get(message.request_id)
         if active is not None:
             active.deaths = 0
-            active.heard = active.heard or time.monotonic()
+            active.first_audio_s = active.first_audio_s or active.elapsed_s
             active.stream.put(chunk(message))
 
     def _finished(self, request_id: str, summary: Summary) -> None:
@@ -396,7 +431,7 @@ class EngineClient:
             self._error = None
             self._misses = 0
             for active in self._active.values():
-                self._send(Submit(request=active.stream.request, resume=active.resume))
+                self._send(active.order())
             self._changed.notify_all()
 
     def _broken(self, error: SaywellError) -> None:
@@ -454,7 +489,7 @@ class EngineClient:
         last = self._state == "draining"
         doomed = []
         for active in self._active.values():
-            active.deaths += 1
+            active.deaths += not active.stream.window.starved
             resume = active.stream.resume(alike=alike)
             if last or active.deaths > _MOST_DEATHS or resume is None:
                 doomed.append(active)
@@ -501,9 +536,9 @@ class EngineClient:
             link.child.process.kill()  # its reader thread sees EOF and does the rest
 
 
-def _packed(request: Request) -> bytes:
-    """The order to speak it. Raises InvalidRequest for a field that cannot travel."""
+def _packed(order: Submit) -> bytes:
+    """Raises InvalidRequest for a field of the request that cannot travel."""
     try:
-        return pack(Submit(request=request))
+        return pack(order)
     except (TypeError, ValueError, NotImplementedError) as error:  # half a surrogate pair is a ValueError
         raise InvalidRequest(f"the request cannot be sent to the engine's process: {error}") from error

@@ -34,6 +34,16 @@ class Load(Message):
 class Submit(Message):
     request: Request
     resume: Resume = START
+    more: bool = False
+    """Its text goes on."""
+
+
+class MoreText(Message):
+    """The next piece of a request's text."""
+
+    request_id: str
+    text: str
+    last: bool
 
 
 class Abort(Message):
@@ -99,6 +109,13 @@ class Sound(Message):
     timestamps: tuple[Timestamp, ...] = ()
 
 
+class Starved(Message):
+    """All that the first `chars` characters of the text give has been sent, and more text is waited for."""
+
+    request_id: str
+    chars: int
+
+
 class Finished(Message):
     request_id: str
     summary: Summary
@@ -157,8 +174,8 @@ def chunk(message: Sound) -> AudioChunk:
     )
 
 
-ToWorker = Load | Submit | Abort | Credit | Tidy | Unload | Close
-FromWorker = Ready | Broken | Pulse | Sound | Finished | Failed | TidyDone
+ToWorker = Load | Submit | MoreText | Abort | Credit | Tidy | Unload | Close
+FromWorker = Ready | Broken | Pulse | Sound | Starved | Finished | Failed | TidyDone
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import NoReturn
 from saywell.child import parent
 from saywell.engine.engine import Engine
 from saywell.engine.loop import cause
-from saywell.engine.stream import Resume, Window
+from saywell.engine.stream import TextSink, Window
 from saywell.engine.worker.messages import (
     Abort,
     Broken,
@@ -25,8 +25,10 @@ from saywell.engine.worker.messages import (
     Finished,
     Load,
     Message,
+    MoreText,
     Pulse,
     Ready,
+    Starved,
     Submit,
     Tidy,
     TidyDone,
@@ -36,7 +38,7 @@ from saywell.engine.worker.messages import (
     unpack_to_worker,
 )
 from saywell.errors import SaywellError
-from saywell.types import AudioChunk, Request, Summary
+from saywell.types import AudioChunk, Summary
 
 _PULSE_S = 0.5
 
@@ -66,12 +68,16 @@ class RemoteOutlet:
 
     def __init__(self, line: Line, request_id: str, window_s: float) -> None:
         self.window = Window(window_s)
+        self.feed: TextSink | None = None
         self._line = line
         self._id = request_id
 
     def put(self, chunk: AudioChunk) -> None:
         self.window.put(len(chunk.samples) / chunk.sample_rate)
         self._line.send(sound(chunk))
+
+    def starve(self, chars: int) -> None:
+        self._line.send(Starved(request_id=self._id, chars=chars))
 
     def finish(self, summary: Summary) -> None:
         self._line.send(Finished(request_id=self._id, summary=summary))
@@ -107,9 +113,11 @@ class Worker:
             self._line.send(Pulse(health=self._engine.health(), busy_s=busy_s))
             time.sleep(_PULSE_S)
 
-    def handle(self, message: Submit | Abort | Credit | Tidy | Unload | Close) -> None:
+    def handle(self, message: Submit | MoreText | Abort | Credit | Tidy | Unload | Close) -> None:
         if isinstance(message, Submit):
-            self._submit(message.request, message.resume)
+            self._submit(message)
+        elif isinstance(message, MoreText):
+            self._feed(message)
         elif isinstance(message, Abort):
             self._outlets.pop(message.request_id, None)
             self._engine.abort(message.request_id)
@@ -123,13 +131,20 @@ class Worker:
             # On a thread of its own: credits must still come in, or what drains would pause for ever.
             threading.Thread(target=self._close, args=(message.drain_s,), name="saywell-close").start()
 
-    def _submit(self, request: Request, resume: Resume) -> None:
+    def _submit(self, order: Submit) -> None:
+        request = order.request
         outlet = _Tracked(self._line, request.id, self._plan.buffer_s, self._outlets)
         self._outlets[request.id] = outlet
         try:
-            self._engine.accept(request, outlet, resume)
+            feed = self._engine.accept(request, outlet, order.resume, more=order.more)
+            outlet.feed = feed if order.more else None
         except SaywellError as error:
             outlet.fail(error)
+
+    def _feed(self, more: MoreText) -> None:
+        outlet = self._outlets.get(more.request_id)
+        if outlet is not None and outlet.feed is not None:
+            outlet.feed(more.text, more.last)
 
     def _credit(self, credit: Credit) -> None:
         outlet = self._outlets.get(credit.request_id)

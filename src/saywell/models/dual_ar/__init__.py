@@ -12,6 +12,7 @@ from saywell.types import ModelSpec
 if TYPE_CHECKING:
     from saywell.models.base import Model
     from saywell.plan.plan import Plan
+    from saywell.voices.store import VoiceStore
 
 
 def spec(name: str, path: Path | None) -> ModelSpec:
@@ -33,3 +34,10 @@ def load(spec: ModelSpec, plan: Plan) -> Model:
 def missing() -> str:
     """What keeps every checkpoint of this family from speaking; empty: nothing."""
     return "" if find_spec("tiktoken") else "DualAR models need the package tiktoken: pip install tiktoken"
+
+
+def voice_store(spec: ModelSpec, plan: Plan) -> VoiceStore:
+    """The voices made of recordings. Raises BadConfig, BadCheckpoint."""
+    from saywell.models.dual_ar.speakers import voice_store
+
+    return voice_store(spec, plan)

@@ -10,7 +10,7 @@ import numpy as np
 from saywell.errors import MissingDependency, ModelFailure, SaywellError, TooLarge
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.models.dual_ar import prompt
-from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert.verified import check_files, run_from
 from saywell.models.dual_ar.guards import Guard
 from saywell.models.dual_ar.onnx.ar_files import too_old
@@ -19,13 +19,16 @@ from saywell.models.dual_ar.onnx.kv_cache import Prefix
 from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running
 from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder, DecoderState, load_decoder
 from saywell.models.dual_ar.sampling import Sampling
-from saywell.models.dual_ar.speakers import codes_bytes, open_speakers
+from saywell.models.dual_ar.speakers import spoken_in, states_bytes, voice_store
 from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.plan.memory import context
 from saywell.plan.plan import Plan
 from saywell.runtimes.base import Threading
-from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
+from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice, VoiceState
 from saywell.voices.cache import MemoryCache
+
+LANGUAGE = "und"
+"""The model speaks any of its languages with any voice, so a voice has none of its own."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,8 +63,8 @@ class DualArModel:
             activation_bits=int(plan.options.get("activation_bits", 8)),
         )
         self._codec = self._decoder(plan)
-        self._speakers = open_speakers(spec, plan)
-        self._prefixes: MemoryCache[Prefix] = MemoryCache(plan.cache_bytes - codes_bytes(plan), plan.cache_entries)
+        self._saved = voice_store(spec, plan)
+        self._prefixes: MemoryCache[Prefix] = MemoryCache(plan.cache_bytes - states_bytes(plan), plan.cache_entries)
 
     def _decoder(self, plan: Plan) -> CodecDecoder:
         return load_decoder(
@@ -74,11 +77,17 @@ class DualArModel:
         )
 
     def voices(self) -> tuple[Voice, ...]:
-        return self._speakers.voices()
+        default = self._voice(DEFAULT, "as the model speaks without a reference")
+        return (default, *(self._voice(each, "made of a recording") for each in self._saved.named()))
 
-    def prepare(self, request: Request) -> None:
+    def _voice(self, voice: str, description: str) -> Voice:
+        rate = self.config.codec.sample_rate
+        return Voice(id=voice, name=voice, language=LANGUAGE, sample_rate=rate, description=description)
+
+    def prepare(self, request: Request) -> VoiceState | None:
         if request.reference is not None:
-            self._speakers.encode(request.reference)
+            return self._saved.encode(request.reference)
+        return None if request.voice in (None, DEFAULT) else self._saved.load(request.voice)
 
     def prefill(self, started: list[Sequence]) -> None:
         for sequence in started:
@@ -91,20 +100,19 @@ class DualArModel:
         request = sequence.request
         text = prompt.text_part(self.tokenizer, self.config, sequence.text)
         sampling = Sampling.of(request.sampling, sequence.seed)
-        prefix = self._prefix(sequence)
+        prefix = self._prefix(sequence.voice_state)
         guard = None if request.raw else Guard(sequence.text, self.spec.frame_rate)
         decoder = self._codec.start()
         # Last, since it takes a row of the cache, which nobody would give back if anything failed after it.
         return _State(self._ar.prefill(text, sampling, prefix), guard, decoder)
 
-    def _prefix(self, sequence: Sequence) -> Prefix:
+    def _prefix(self, voice: VoiceState | None) -> Prefix:
         """The KV of what comes before the text, computed once for each voice."""
-        reference = sequence.request.reference
-        key = self._speakers.key(sequence.voice.id, reference)
+        key = DEFAULT if voice is None else voice.key
         kept = self._prefixes.get(key)
         if kept is not None:
             return kept
-        spoken = self._speakers.references(sequence.voice.id, reference)
+        spoken = () if voice is None else (spoken_in(voice),)
         prefix = self._ar.prefix(prompt.voice_part(self.tokenizer, self.config, spoken))
         self._prefixes.put(key, prefix)
         return prefix
@@ -146,13 +154,13 @@ class DualArModel:
         state: _State = job.sequence.state
         return self._codec.decode(state.decoder, np.stack(codes, axis=1))
 
-    def empty_caches(self) -> None:
+    def clear_caches(self) -> None:
         self._prefixes.clear()
-        self._speakers.store.empty()
+        self._saved.clear_memory()
 
     def adapt(self, plan: Plan) -> None:
-        self._speakers.store.limit(codes_bytes(plan), plan.cache_entries)
-        self._prefixes.limit(plan.cache_bytes - codes_bytes(plan), plan.cache_entries)
+        self._saved.limit(states_bytes(plan), plan.cache_entries)
+        self._prefixes.limit(plan.cache_bytes - states_bytes(plan), plan.cache_entries)
 
     def release(self, sequence: Sequence) -> None:
         if sequence.state is not None:

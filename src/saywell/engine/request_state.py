@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any
 
 import numpy.typing as npt
@@ -18,7 +16,7 @@ from saywell.models.base import DecodeJob
 from saywell.plan.plan import Plan
 from saywell.text.check import speakable
 from saywell.text.normalise import normalise
-from saywell.text.split import chunks
+from saywell.text.split import Splitter
 from saywell.types import (
     AudioChunk,
     FinishReason,
@@ -30,6 +28,7 @@ from saywell.types import (
     Summary,
     Timestamp,
     Voice,
+    VoiceState,
 )
 
 _CHARS_PER_S = 15.0
@@ -38,30 +37,107 @@ _GOLDEN = 0x9E3779B97F4A7C15
 """Odd and far from round: seeds of neighbouring sequences share no pattern."""
 
 
-class Job:
-    """Hands out its sequences in text order, and knows when the last of them is done."""
+class RequestState:
+    """Takes its text in, hands out its sequences in text order, and knows when the last of them is done."""
 
-    def __init__(self, request: Request, voice: Voice, plan: Plan, outlet: Outlet, resume: Resume = START) -> None:
-        """`request` has a seed. `resume`: from where on it is to be spoken."""
+    def __init__(
+        self,
+        request: Request,
+        voice: Voice,
+        plan: Plan,
+        outlet: Outlet,
+        resume: Resume = START,
+        *,
+        more: bool = False,
+    ) -> None:
+        """`request` has a seed. `resume`: from where on it is to be spoken. `more`: its text goes on with `feed`.
+
+        Any thread may make it; from then on it is the engine's.
+        """
         self.request = request
         self.voice = voice
+        self.voice_state: VoiceState | None = None
+        """What the family has prepared of the voice."""
         self.outlet = outlet
+        self.chars = 0
+        """Of text that have come."""
         self._running: dict[Sequence, float] = {}
         self._plan = plan
         self._resume = resume
-        self._texts = islice(_texts(request, plan), resume.index, None)
-        self._next = next(self._texts, None)
+        self._splitter = Splitter(plan.first_chunk_chars, plan.chunk_chars)
+        self._raw: list[str] = []
+        """The pieces of a text that is spoken as it is."""
+        self._ended = False
+        """All of the text has come."""
+        self._next: str | None = None
+        self._skip = resume.index
+        """Chunks still to come that have been spoken before."""
         self._index = resume.index
         self._submitted = time.monotonic()
-        self._started: float | None = None
-        self._first_audio: float | None = None
+        self._starved: float | None = None
+        """When it began to wait for more text; None while it does not."""
+        self._starved_s = 0.0
+        """Its earlier waits for text, together."""
+        self._queued_s: float | None = None
+        self._first_audio_s: float | None = None
+        self._hears_from: float | None = None
+        """When a listener would have begun who has heard all until now without a pause."""
         self._audio_s = 0.0
         self._frames = 0
         self._finish: FinishReason = "stop"
+        self.feed(request.text, last=not more)
+
+    def feed(self, text: str, *, last: bool) -> None:
+        """The next piece of the text; `last`: it is complete. Nothing is done with it before `look_ahead`."""
+        self.chars += len(text)
+        if self.request.raw:
+            self._raw.append(text)
+        else:
+            self._splitter.feed(text)
+        if last:
+            self._ended = True
+            self._splitter.finish()
+        if self._starved is not None:
+            now = time.monotonic()
+            self._starved_s += now - self._starved
+            self._starved = None
+            if self._hears_from is not None:  # the listener had a pause
+                self._hears_from += max(0.0, now - self.heard_until)
+
+    def look_ahead(self) -> None:
+        """Make the text of the next sequence, if enough of it has come. Raises what a text nobody foresaw raises."""
+        while self._next is None and (text := self._take()) is not None:
+            if self._skip:
+                self._skip -= 1
+            else:
+                self._next = text
+        if self._next is None and not self._running and not self._ended:
+            self._starved = self._starved or time.monotonic()
+
+    def _take(self) -> str | None:
+        """The next chunk to be spoken. One with nothing to say (a line of dashes) makes no sequence."""
+        if self.request.raw and self._ended and self._raw:
+            text = "".join(self._raw)
+            self._raw.clear()
+            return text
+        while (chunk := self._splitter.take()) is not None:
+            if speakable(chunk):
+                return chunk
+        return None
+
+    @property
+    def starved(self) -> bool:
+        """Whether all that can be said of its text is made, and the text is not complete."""
+        return self._starved is not None
+
+    @property
+    def idle_s(self) -> float:
+        """How long it has been waiting for the next piece of its text."""
+        return time.monotonic() - self._starved if self._starved is not None else 0.0
 
     @property
     def more(self) -> bool:
-        """Whether `take` has another sequence to give."""
+        """Whether `next_sequence` has another sequence to give now."""
         return self._next is not None
 
     @property
@@ -69,25 +145,30 @@ class Job:
         return len(self._running)
 
     @property
-    def begun(self) -> bool:
+    def started(self) -> bool:
         """Whether its first sequence has been given a slot."""
-        return self._started is not None
+        return self._queued_s is not None
 
     @property
     def done(self) -> bool:
-        return self._next is None and not self._running
+        return self._ended and self._next is None and not self._running
 
     @property
-    def eager(self) -> bool:
+    def spoken(self) -> bool:
+        """Whether it has had anything to say, by this worker or an earlier one."""
+        return self._index > 0
+
+    @property
+    def wants_slot(self) -> bool:
         """Whether another sequence is worth a slot now: there is one, and the reader keeps up."""
-        if self._next is None or (self._running and self._first_audio is None):
+        if self._next is None or (self._running and self._hears_from is None):
             return False  # until the first sound is out, nothing may slow it down
         return self.outlet.window.wants_more(self._expected_s)
 
     @property
     def heard_until(self) -> float:
         """When a listener at the pace of speech has heard all that is made or being made, on the monotonic clock."""
-        return (self._first_audio or self._submitted) + self._audio_s + self._expected_s
+        return (self._hears_from or self._submitted) + self._audio_s + self._expected_s
 
     @property
     def _expected_s(self) -> float:
@@ -97,20 +178,15 @@ class Job:
             for sequence, produced in self._running.items()
         )
 
-    @property
-    def resumed(self) -> bool:
-        """Whether some of it had been delivered before this job was made."""
-        return self._resume != START
-
     def delivered(self, sequence: Sequence) -> int:
-        """Samples of a sequence that had been delivered before the job was resumed."""
+        """Samples of a sequence that had been delivered before the request was resumed."""
         return self._resume.samples if sequence.index == self._resume.index else 0
 
-    def take(self, slot: int) -> Sequence:
-        """The next sequence, in `slot`. Its text is split and normalised now, not before it is needed."""
+    def next_sequence(self, slot: int) -> Sequence:
+        """The next sequence, in `slot`. Its text is normalised, and the one after it split, now and not before."""
         if self._next is None:
             raise IndexError("no sequence left")
-        source, self._next = self._next, next(self._texts, None)
+        source, self._next = self._next, None
         request = self.request
         sequence = Sequence(
             request=request,
@@ -118,40 +194,49 @@ class Job:
             source=source,
             text=source if request.raw else normalise(source, request.language or self.voice.language),
             voice=self.voice,
+            voice_state=self.voice_state,
             seed=next_seed(self.request.sampling.seed or 0, self._index),
             max_frames=request.max_frames or self._plan.max_frames,
             slot=slot,
         )
         self._index += 1
         self._running[sequence] = 0.0
-        self._started = self._started or time.monotonic()
+        if self._queued_s is None:
+            self._queued_s = self._elapsed_s
+        self.look_ahead()
         return sequence
 
     def put(self, sequence: Sequence, chunk: AudioChunk) -> None:
         if len(chunk.samples):
             seconds = len(chunk.samples) / chunk.sample_rate
-            self._first_audio = self._first_audio or time.monotonic()
+            if self._first_audio_s is None:
+                self._first_audio_s, self._hears_from = self._elapsed_s, time.monotonic()
             self._audio_s += seconds
             self._running[sequence] += seconds
         self.outlet.put(chunk)
 
-    def leave(self, sequence: Sequence, finish: FinishReason) -> None:
+    def finish_sequence(self, sequence: Sequence, finish: FinishReason) -> None:
         """A sequence has ended by itself."""
         del self._running[sequence]
         self._frames += sequence.frames
         if finish != "stop":
             self._finish = finish
 
+    @property
+    def _elapsed_s(self) -> float:
+        """Since it was submitted, without the time that it waited for text."""
+        return time.monotonic() - self._submitted - self._starved_s
+
     def summary(self) -> Summary:
-        now = time.monotonic()
+        total_s = self._elapsed_s
         return Summary(
             finish_reason=self._finish,
             sequences=self._index,
             frames=self._frames,
             audio_s=self._audio_s,
-            queued_s=(self._started or now) - self._submitted,
-            first_audio_s=(self._first_audio or now) - self._submitted,
-            total_s=now - self._submitted,
+            queued_s=total_s if self._queued_s is None else self._queued_s,
+            first_audio_s=total_s if self._first_audio_s is None else self._first_audio_s,
+            total_s=total_s,
             seed=self.request.sampling.seed or 0,
         )
 
@@ -169,21 +254,11 @@ def seeded(request: Request, spec: ModelSpec) -> Request:
     return replace(request, sampling=replace(request.sampling, seed=seed))
 
 
-def _texts(request: Request, plan: Plan) -> Iterator[str]:
-    """The chunks to be spoken, one sequence each. A chunk with nothing to say (a line of dashes) makes no sequence."""
-    if request.raw:
-        yield request.text
-        return
-    for chunk in chunks(request.text, plan.first_chunk_chars, plan.chunk_chars):
-        if speakable(chunk):
-            yield chunk
-
-
 @dataclass(slots=True, eq=False)
-class Track:
+class SequenceOutput:
     """The way of one sequence from frames to chunks: decoded in portions, judged, stitched."""
 
-    job: Job
+    owner: RequestState
     sequence: Sequence
     verdict: Verdict = field(init=False)
     stitcher: Stitcher | None = field(init=False)
@@ -192,7 +267,7 @@ class Track:
     """The first draw of this sequence was no good; this is the second."""
     heard: bool = False
     """Some of it has left: it can no longer be drawn again."""
-    anew: bool = False
+    retrying_oom: bool = False
     """It met a lack of memory and is spoken a second time."""
     _sent: int = 0
     """Samples that have left."""
@@ -207,8 +282,8 @@ class Track:
 
     def __post_init__(self) -> None:
         sequence = self.sequence
-        if not self.anew:
-            self._skip = self._sent = self.job.delivered(sequence)
+        if not self.retrying_oom:
+            self._skip = self._sent = self.owner.delivered(sequence)
             self._named = self._skip > 0
         rate, request = sequence.voice.sample_rate, sequence.request
         self.verdict = Verdict(sequence.text, rate, request.speed)
@@ -239,10 +314,10 @@ class Track:
         self._portion = min(plan.chunk_frames, self.sequence.frames)
         return DecodeJob(self.sequence, frames, last=self.finish is not None)
 
-    def again(self) -> Track:
+    def retry(self) -> SequenceOutput:
         """The same sequence from its start, with what was sent left out: the same frames give the same samples."""
-        return Track(
-            self.job, self.sequence, redrawn=self.redrawn, heard=self.heard, anew=True, _named=self._named,
+        return SequenceOutput(
+            self.owner, self.sequence, redrawn=self.redrawn, heard=self.heard, retrying_oom=True, _named=self._named,
             _skip=self._sent, _sent=self._sent, _skip_frames=self._sent_frames, _sent_frames=self._sent_frames,
         )  # fmt: skip
 
