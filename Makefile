@@ -2,7 +2,7 @@
 # make test      install what tests need; lint, types, tests
 # make test-slow full-size checkpoints, soak, browser
 # make test-lowest  the lowest versions of all dependencies, with each Python from 3.10 to 3.13 found here
-# make meter     word errors, sound, speed and memory of every voice beside other engines; plots into out/
+# make meter     word errors, sound, speed and memory of every voice beside other engines; a plot into out/
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -33,7 +33,8 @@ test-lowest:
 
 meter: $(VENV)/.ready-test
 	@$(BIN)/python scripts/meter others
-	$(BIN)/python -m benchmarks.quality --others --plots out
+	@mkdir -p out
+	$(BIN)/python -m benchmarks.quality --others --plot out/quality.png
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

@@ -30,14 +30,15 @@ from typing import Any
 
 import psutil
 from rich.console import Console
-from rich.table import Table
+
+from saywell.bench import report
+from saywell.bench.service import SPEECH
 
 SHORT = "The kettle is on, and the door is open."
 LONG = ("The road runs along the river for a mile, then it climbs between old walls to the village on the hill. " * 60)[
     :5000
 ]
 WITHIN_S = 3.0
-SPEECH = "/v1/audio/speech"
 
 
 @dataclass(frozen=True)
@@ -306,18 +307,16 @@ def main() -> int:
     options.add_argument("--path", default="", help="PYTHONPATH of the server")
     chosen = options.parse_args()
     found: dict[str, Any] = {}
-    console = Console(stderr=True)
+    console, here = Console(stderr=True), report.machine()
+    console.print(report.about(here))
     for name in chosen.names or MEASURES:
         measure, descriptors = MEASURES[name]
         path = {"PYTHONPATH": chosen.path} if chosen.path else {}
         with console.status(name), serving([chosen.python, "-m", "saywell"], descriptors, **path) as server:
-            found[name] = {**asyncio.run(_run(measure, server)), "load": round(os.getloadavg()[0], 2)}
-    table = Table("load", "figure", "value")
+            found[name] = {**asyncio.run(_run(measure, server)), "load": report.load()[0]}
     for name, figures in found.items():
-        for figure, value in figures.items():
-            table.add_row(name, figure, str(value))
-    console.print(table)
-    print(json.dumps(found))
+        report.show(console, [figures], name)
+    print(json.dumps({"bench": "load", "machine": here, **found}))
     return 0
 
 

@@ -21,8 +21,7 @@ import numpy as np
 import soundfile
 from rich.console import Console
 
-from benchmarks import quality_report as report
-from benchmarks import weights
+from benchmarks import quality_report, weights
 from benchmarks.alignment import align
 from benchmarks.hearing import Clip, hear
 from benchmarks.held_out import sentences
@@ -30,6 +29,7 @@ from benchmarks.quality_figures import figures
 from benchmarks.speakers import TIMEOUT_S, Job, reference
 from benchmarks.spectra import Print, spectrum, voice_print
 from benchmarks.takes import Take, take
+from saywell.bench import plot, report
 from saywell.engine.launch import Decision, Speaker, decide, start
 from saywell.errors import MissingDependency, SaywellError
 from saywell.models.base import DEFAULT_MODEL, FAMILY_OF
@@ -75,17 +75,20 @@ class Setup:
 
 def main(args: list[str]) -> int:
     """Run it. 1 if `good` says no."""
-    setup, plots = _setup(args)
+    setup, file = _setup(args)
+    if file:
+        plot.check(file)
     console, rows = Console(width=180), []
-    before = report.machine()
+    here = report.machine(quality_report.PACKAGES)
+    console.print(report.about(here))
     for row in measure(setup):
         rows.append(row)
-        report.show_line(console, row)
-    report.show(console, rows)
-    if plots:
-        console.print(f"plotted {report.plot(rows, plots)}")
-    result = {"bench": "quality", "machine": before, "load_after": report.load(), "rows": rows, "good": good(rows)}
-    print(json.dumps(result))
+        quality_report.show_line(console, row)
+    quality_report.show(console, rows)
+    if file:
+        plot.draw(quality_report.panels(rows), file)
+    print(json.dumps({"bench": "quality", "machine": here, "load_after": report.load(), "rows": rows,
+                      "good": good(rows)}))  # fmt: skip
     return 0 if good(rows) else 1
 
 
@@ -102,7 +105,7 @@ def _setup(args: list[str]) -> tuple[Setup, Path | None]:
     parser.add_argument("--threads", type=int, default=1, help="of each engine (default 1)")
     parser.add_argument("--hearing-threads", type=int, default=1, help="of Whisper (default 1)")
     parser.add_argument("--skip-long", action="store_true", help="without the ten minutes in one request")
-    parser.add_argument("--plots", type=Path, help="directory for quality.png")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="a PNG of words, sound and speed")
     options = parser.parse_args(args)
     comes_with = [name for name in (DEFAULT_MODEL, "espeak") if name in FAMILY_OF]
     setup = Setup(
@@ -116,7 +119,7 @@ def _setup(args: list[str]) -> tuple[Setup, Path | None]:
         threads=options.threads,
         hearing_threads=options.hearing_threads,
     )
-    return setup, options.plots
+    return setup, options.plot
 
 
 def good(rows: Sequence[dict[str, Any]]) -> bool:

@@ -1,45 +1,17 @@
-"""How the quality benchmark is shown: a line for each row, the table, the plot, and the machine it ran on."""
+"""How the quality benchmark is shown: a line for each row, the tables, and what to draw."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
-from rich.table import Table
 
-from saywell.machine import detect
+from saywell.bench import report
+from saywell.bench.plot import Panel, Series
 
-_PACKAGES = ("saywell", "numpy", "onnxruntime", "faster-whisper", "ctranslate2", "speechmos")
-_LEFT = ("model", "voice", "precision")
-COLUMNS = (
-    *_LEFT, "WER %", "95 %", "CER %", "P.808", "95 %", "ovrl", "sig", "bak", "RTF", "audible ms", "MB", "speaker",
-    "streamed", "batched", "gates",
-)  # fmt: skip
+PACKAGES = ("saywell", "numpy", "onnxruntime", "faster-whisper", "ctranslate2", "speechmos")
 _NAMED = 3
-
-
-def machine() -> dict[str, Any]:
-    """Hardware, versions, and the load at this moment."""
-    found = detect()
-    return {
-        "cpu": found.cpu.model,
-        "cpus": found.usable_cpus,
-        "memory_gb": round(found.usable_memory / 2**30, 1),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
-        "load": load(),
-    }
-
-
-def load() -> list[float]:
-    """Load averages over 1, 5 and 15 minutes."""
-    return [round(average, 2) for average in psutil.getloadavg()]
 
 
 def show_line(console: Console, row: dict[str, Any]) -> None:
@@ -51,14 +23,9 @@ def show_line(console: Console, row: dict[str, Any]) -> None:
 def show(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     """The figures, the differences on the same sentences, and what became of the long text."""
     spoken = f"{rows[0]['sentences']} sentences, {rows[0]['words']} words" if rows else "nothing measured"
-    table = Table(title=f"{spoken}; * default precision", title_justify="left", box=None, pad_edge=False)
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*_cells(row))
-    console.print(table)
-    if any(row["against"] for row in rows):
-        console.print(_differences(rows))
+    report.show(console, [_figures(row) for row in rows], f"{spoken}; * default precision")
+    if differences := _differences(rows):
+        report.show(console, differences, "Differences on the same sentences, with 95 % intervals")
     for row in rows:
         if row["long"]:
             console.print(_long(row), highlight=False)
@@ -68,36 +35,47 @@ def label(row: dict[str, Any]) -> str:
     return f"{row['model']} {row['voice']} {row['precision']}"
 
 
-def plot(rows: Sequence[dict[str, Any]], folder: Path) -> Path:
-    """Write `quality.png`."""
-    from benchmarks import quality_plots
-
-    folder.mkdir(parents=True, exist_ok=True)
-    return quality_plots.draw(rows, folder / "quality.png")
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
+def panels(rows: Sequence[dict[str, Any]]) -> list[Panel]:
+    """Word errors, sound and speed with their intervals, ours beside the others: what to draw."""
+    shown = (("wer", "Word error rate, % (lower is better)", 100.0), ("p808", "Sound, DNSMOS P.808, 1 to 5", 1.0),
+             ("rtf", "Real-time factor (lower is better)", 1.0))  # fmt: skip
+    ours = [row for row in rows if "saywell" in row["packages"]]
+    groups = {"ours": ours, "others": [row for row in rows if row not in ours]}
+    there = {group: some for group, some in groups.items() if some}
     return [
-        row["model"],
-        row["voice"],
-        row["precision"] + (" *" if row["default"] else ""),
-        f"{100 * row['wer']:.1f}",
-        _interval(row["wer_interval"], "{:.1f}", 100),
-        f"{100 * row['cer']:.1f}",
-        f"{row['p808']:.2f}",
-        _interval(row["p808_interval"], "{:.2f}"),
-        *(f"{row[scale]:.2f}" for scale in ("ovrl", "sig", "bak")),
-        _number(row["rtf"], "{:.3f}"),
-        _number(row["first_audible_ms"], "{:.0f}"),
-        str(row["memory_mb"]),
-        _number(row["speaker"], "{:.3f}"),
-        *("" if row[name] is None else "same" if row[name] else "DIFFERENT" for name in ("streamed", "batched")),
-        _gates(row),
+        Panel(title=title, log=name == "rtf", series=[_series(*each, name, unit) for each in there.items()])
+        for name, title, unit in shown
     ]
 
 
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
+def _series(group: str, rows: Sequence[dict[str, Any]], name: str, unit: float) -> Series:
+    known = [row for row in rows if row[name] is not None]
+    bounds = [(unit * row[f"{name}_interval"][0], unit * row[f"{name}_interval"][1]) for row in known]
+    return Series(name=group, x=[label(row) for row in known], y=[unit * row[name] for row in known], mark="dots",
+                  interval=bounds)  # fmt: skip
+
+
+def _figures(row: dict[str, Any]) -> dict[str, Any]:
+    equal = {
+        name: None if row[name] is None else "same" if row[name] else "DIFFERENT" for name in ("streamed", "batched")
+    }
+    return {
+        "model": row["model"],
+        "voice": row["voice"],
+        "precision": row["precision"] + (" *" if row["default"] else ""),
+        "WER %": 100 * row["wer"],
+        "WER 95 %": _interval(row["wer_interval"], "{:.1f}", 100),
+        "CER %": 100 * row["cer"],
+        "P.808": row["p808"],
+        "P.808 95 %": _interval(row["p808_interval"], "{:.2f}"),
+        **{scale: row[scale] for scale in ("ovrl", "sig", "bak")},
+        "RTF": row["rtf"],
+        "audible ms": row["first_audible_ms"],
+        "MB": row["memory_mb"],
+        "speaker": row["speaker"],
+        **equal,
+        "gates": _gates(row),
+    }
 
 
 def _interval(bounds: Sequence[float], form: str, unit: float = 1.0) -> str:
@@ -110,20 +88,20 @@ def _gates(row: dict[str, Any]) -> str:
     return "passed" if all(row["against"][name]["verdict"]["passed"] for name in row["gates"]) else "FAILED"
 
 
-def _differences(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title="\nDifferences on the same sentences, with 95 % intervals", title_justify="left", box=None)
-    for name in ("", "minus", "WER, points", "P.808", "ovrl", "gate"):
-        table.add_column(name, no_wrap=True)
-    for row in rows:
-        for name, found in row["against"].items():
-            judged = found["verdict"]
-            points = f"{100 * judged['added']:+.1f} ({_interval(judged['interval'], '{:+.1f}', 100)})"
-            opinions = (
-                f"{found[scale]:+.2f} ({_interval(found[f'{scale}_interval'], '{:+.2f}')})"
-                for scale in ("p808", "ovrl")
-            )
-            table.add_row(label(row), name, points, *opinions, _gate(judged) if name in row["gates"] else "")
-    return table
+def _differences(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "": label(row),
+            "minus": name,
+            "WER, points": f"{100 * found['verdict']['added']:+.1f} "
+            f"({_interval(found['verdict']['interval'], '{:+.1f}', 100)})",
+            **{scale: f"{found[scale]:+.2f} ({_interval(found[f'{scale}_interval'], '{:+.2f}')})"
+               for scale in ("p808", "ovrl")},
+            "gate": _gate(found["verdict"]) if name in row["gates"] else "",
+        }
+        for row in rows
+        for name, found in row["against"].items()
+    ]  # fmt: skip
 
 
 def _gate(judged: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ def finch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not FINCH.is_dir():
         pytest.skip("the weights are in the repository, not in the sdist")
     from conversion import convert_here
-    from saywell.models.dual_ar.convert.convert import MANIFEST
+    from saywell.manifest import MANIFEST
 
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base

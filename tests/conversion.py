@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from saywell.files import sha256
+from saywell.manifest import Entry
 from saywell.models.dual_ar.convert import child
 from saywell.models.dual_ar.convert import convert as convert_module
 from saywell.models.dual_ar.convert.convert import PRECISIONS, read_manifest
@@ -27,7 +28,7 @@ def convert_here(source: Path, out: Path, precisions: tuple[str, ...] = PRECISIO
 def in_process(patch: pytest.MonkeyPatch) -> None:
     """The child's work without its process and the limits set to it."""
 
-    def run(kind: str, source: Path, out: Path, progress: Callable[[int, int], None]) -> None:
+    def run(kind: str, source: Path, out: Path) -> None:
         said: list[dict[str, Any]] = []
         patch.setattr(child, "say", lambda **line: said.append(line))
         if child.main(kind, str(source), str(out)):
@@ -41,6 +42,5 @@ def write_down(model: Path, files: Iterable[Path]) -> None:
     """Put files that a test has made or changed into a converted model's manifest."""
     manifest = read_manifest(model)
     for file in files:
-        entry = {"bytes": file.stat().st_size, "sha256": convert_module.sha256(file), "from": {}}
-        manifest["files"][file.name] = entry
-    (model / convert_module.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        manifest.files[file.name] = Entry(bytes=file.stat().st_size, sha256=sha256(file))
+    manifest.write(model)

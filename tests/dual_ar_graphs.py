@@ -20,6 +20,7 @@ from paths import TESTS
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.graphs import ar, build, codec
+from saywell.models.dual_ar.graphs.linears import Judge
 from saywell.models.dual_ar.layout import Shapes, codec_tensors, model_tensors
 
 KNOWN = TESTS / "models" / "dual_ar" / "graphs.json"
@@ -43,11 +44,11 @@ def written() -> dict[str, dict[str, Any]]:
             model, ids = weights(model_tensors(config)), {"semantic_begin_id": 400, "im_end_id": 399}
             ar.build_tables(model, out, **ids)
             for precision in ar.PRECISIONS:
-                ar.build(config, model, out, precision, **ids)
+                ar.build(config, model, out, precision, judge=Judge({}), **ids)
             found.update({f"{size}/{path.name}": described(path) for path in sorted(out.glob("*.[!d]*"))})
-        out, arrays = Path(folder), weights(codec_tensors(fixture.TINY_CODEC))
-        codec.write_decoder(arrays, fixture.TINY_CODEC, out)
-        codec.write_encoder(arrays, fixture.TINY_CODEC, out)
+        out, tensors = Path(folder), weights(codec_tensors(fixture.TINY_CODEC))
+        codec.write_decoder(tensors, fixture.TINY_CODEC, out)
+        codec.write_encoder(tensors, fixture.TINY_CODEC, out)
         found.update({path.name: described(path) for path in sorted(out.glob("*.onnx"))})
     return found
 

@@ -18,7 +18,7 @@ FILES = sorted([*SOURCE.rglob("*.py"), *(ROOT / "compat").rglob("*.py")])
 
 FLOORS = (
     "types errors __init__",
-    "files settings text audio machine child",
+    "files manifest settings text audio machine child",
     "plan hub voices",
     "runtimes",
     "models",

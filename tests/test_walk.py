@@ -24,7 +24,6 @@ from typer.testing import CliRunner
 
 from machines import machine
 from saywell import cli
-from saywell.commands import bench
 from saywell.engine import launch
 from saywell.engine.worker.messages import Load, pack
 from saywell.errors import Unavailable
@@ -184,6 +183,7 @@ def _stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("typer.testing._get_command", lambda _: PROGRAM)  # else all commands are built at each step
     monkeypatch.setattr("saywell.engine.launch.build", build)
     monkeypatch.setattr("saywell.server.app.build", build)
+    monkeypatch.setattr("saywell.bench.ablation.serving", stop)
     monkeypatch.setattr("saywell.commands.tune.Trials", stop)
     monkeypatch.setattr("saywell.hub.weights._hub", stop)
     now = Resources(cpu_percent=0, memory_limit=8 << 30, memory_available=6 << 30, memory_percent=25)
@@ -305,22 +305,6 @@ def test_every_setting_in_a_file(place: Place, tmp_path: Path) -> None:
         walk.step("plan", "--json", env={"SAYWELL_CONFIG": str(file)}, told=repr(data))
     for word in [*WORDS, *place.words]:
         walk.step("plan", "--json", env={"SAYWELL_CONFIG": word}, told=ascii(word)[:60])
-    walk.over()
-
-
-@pytest.mark.parametrize("name", bench.names())
-def test_every_benchmark(name: str, place: Place) -> None:
-    """Their options by type; none gets as far as measuring."""
-    walk = Walk()
-    shown = CliRunner().invoke(cli.app, ["bench", name, "--help"])
-    assert shown.exit_code == 0
-    for option in ("--seconds", "--requests", "--limit", "--frames", "--only", "--limits", "--cpus", "--section"):
-        assert walk.step("bench", name, option, "no number") == 2
-    wrong = {"--merge": ("folder", "text.txt", "empty", "link"), "--plots": ("text.txt", "link"), "--plot": ("folder",)}
-    wrong |= {"--join": wrong["--merge"], "--save": ("folder", "none/x", "link")}
-    for option, names in wrong.items():
-        for word in names if f"{option} " in shown.stdout else ():
-            assert walk.step("bench", name, option, str(place.root / word)) != 0
     walk.over()
 
 

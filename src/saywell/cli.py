@@ -282,18 +282,36 @@ def models(json: Json = False, set_: Set = None) -> None:
         run(_settings(set_), as_json=json)
 
 
-@app.command(
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
-    options_metavar="",
-)
+@app.command()
 def bench(
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[NAME] [OPTIONS]...", help="Which one.")] = None,
+    model: Model = None,
+    streams: Annotated[
+        list[int] | None, typer.Option("--streams", min=1, max=1024, help="So many at once. May repeat.")
+    ] = None,
+    length: Annotated[
+        list[int] | None, typer.Option("--length", min=10, max=100_000, help="Characters of a text. May repeat.")
+    ] = None,
+    repeats: Annotated[int | None, typer.Option("--repeats", min=1, max=10_000, help="Of each.")] = None,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="In a memory limit, with budget, affinity and estimate added in turn.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="MB", min=1, max=10_000_000, help="Of an ablation; 512 MB if none.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the result into a PNG file.")] = None,
+    json: Json = False,
+    set_: Set = None,
 ) -> None:
-    """Measure: `saywell bench` lists what there is, `saywell bench NAME --help` its options."""
+    """Measure how fast the model speaks here: what memory allows, first sound, RTF, memory."""
     with _guard():
-        from saywell.commands.bench import run
+        settings = _settings(set_, model=model)
+        from saywell.commands.bench import Wanted, run
 
-        raise typer.Exit(run(arguments or []))
+        wanted = Wanted(
+            ablation=ablation, streams=streams or (), lengths=length or (), repeats=repeats, limit_mb=limit, plot=plot,
+            as_json=json,
+        )  # fmt: skip
+        raise typer.Exit(run(settings, wanted))
 
 
 @app.command()
@@ -301,12 +319,13 @@ def convert(
     directory: Annotated[Path, typer.Argument(help="A published checkpoint.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Where the converted model goes.")],
     precision: Annotated[list[str] | None, typer.Option("--precision", help="Only these. May repeat.")] = None,
+    calibration: Annotated[int | None, typer.Option("--calibration", help="Sentences it reads, 4 unless set.")] = None,
 ) -> None:
     """Turn a published checkpoint into what the engine maps at start. Needs torch, once."""
     with _guard():
         from saywell.commands.models import convert as run
 
-        run(directory, out, precision or [])
+        run(directory, out, precision or [], calibration)
 
 
 @app.command()

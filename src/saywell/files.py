@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
+import secrets
 import stat
-import tempfile
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 UNFINISHED = ".unfinished-"
 """How the names of files begin that are being written."""
-MANIFEST = "saywell.json"
-"""In the directory of a converted model: its family, and the digest of each of its files."""
-_MAX_MANIFEST = 4 << 20
+_CHUNK = 4 << 20
 _LINKS = (errno.ELOOP, errno.EMLINK)
 _SOCKETS = (errno.ENXIO, errno.EOPNOTSUPP)
 _HANDED_OVER = re.compile(r"/dev/(stdin|fd/\d+)|/proc/self/fd/\d+")
@@ -76,23 +76,59 @@ def read_plain(path: Path, limit: int, *, links: bool = False) -> bytes:
     return data
 
 
-def read_manifest(directory: Path) -> bytes:
-    """The manifest of a converted model, as it lies there. Raises OSError, Damaged."""
-    return read_plain(directory / MANIFEST, _MAX_MANIFEST, links=True)
+@contextmanager
+def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` once it is complete and on disk; nothing is left of it if the block raises.
+
+    It replaces what a link leads to, with the mode and, where the system lets us, the owner of what was there; a pipe
+    or a device is written to. `private`: it replaces whatever is there, and only the owner may read it.
+    """
+    if not private:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
+        path = Path(os.path.realpath(path))
+        if path.is_symlink():  # to itself
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    temporary = path.with_name(f"{UNFINISHED}{secrets.token_hex(8)}")
+    try:
+        with open(temporary, "xb", opener=_open_private if private else None) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if not private and path.exists():
+            _become(temporary, path.stat())
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _become(file: Path, like: os.stat_result) -> None:
+    if hasattr(os, "chown"):
+        with suppress(PermissionError):  # only root gives files away
+            os.chown(file, like.st_uid, like.st_gid)
+    file.chmod(stat.S_IMODE(like.st_mode))
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """All of it or nothing, readable by the owner alone. Makes the directory if there is none. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    with replacing(path, private=True) as file:
+        file.write(data)
+
+
+def sha256(path: Path, progress: Callable[[int, int], None] = lambda _done, _total: None) -> str:
+    """Hex digest of a regular file; `progress` hears bytes done and bytes in all. Raises OSError, Irregular."""
+    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
+    with open_file(path) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            progress(done, total)
+    return digest.hexdigest()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, inspect
 
 from saywell.errors import PlanError
 from saywell.files import open_file
@@ -29,6 +29,14 @@ _log = logging.getLogger(__name__)
 PREFIX = "SAYWELL_"
 CONFIG = PREFIX + "CONFIG"
 """Names the settings file; empty: read none."""
+_WORDS: dict[type[inspect.Type], str] = {
+    inspect.IntType: "a whole number",
+    inspect.FloatType: "a number of seconds",
+    inspect.BoolType: "true or false",
+    inspect.StrType: "a text",
+    inspect.CustomType: "a path",
+}
+"""Kinds of single values, for messages."""
 _SECRET = frozenset({"api_keys", "hub_token"})
 """Never shown, not even when they are wrong."""
 _MAX_FILE = 1 << 20
@@ -356,14 +364,15 @@ def _path(kind: type, value: Any) -> Any:
 
 def _wanted(name: str) -> str:
     """What a field takes, in words."""
-    text = str(Settings.__dataclass_fields__[name].type).removesuffix(" | None")
-    if text.startswith("Literal["):
-        return "one of " + text.removeprefix("Literal[").removesuffix("]").replace('"', "")
-    words = {"int": "a whole number", "Co": "a whole number", "Si": "a whole number", "Se": "a number of seconds"}
-    words |= {"Annotated[int": "a whole number", "Annotated[float": "a number", "bool": "true or false"}
-    words |= {"Annotated[tuple": "a list of CPU numbers, as 0,2 or 0-3"}
-    words |= {"tuple": "a list of texts", "Path": "a path", "Text": "a text"}
-    return next((word for start, word in words.items() if text.startswith(start)), text)
+    found = inspect.type_info(_types()[name])
+    if isinstance(found, inspect.UnionType):
+        found = next(each for each in found.types if not isinstance(each, inspect.NoneType))
+    if isinstance(found, inspect.LiteralType):
+        return f"one of {', '.join(map(str, found.values))}"
+    if isinstance(found, inspect.VarTupleType):
+        cpus = isinstance(found.item_type, inspect.IntType)
+        return "a list of CPU numbers, as 0,2 or 0-3" if cpus else "a list of texts"
+    return _WORDS[type(found)]
 
 
 def _plain(message: str) -> str:

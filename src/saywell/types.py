@@ -207,6 +207,8 @@ class Variant:
     worth taking with."""
     weight_bytes: int = 0
     """Resident weights."""
+    read_bytes_per_frame: int = 0
+    """Weights that a step must read for a frame, however many sequences share it; 0: not counted."""
     kv_bytes_per_frame: int = 0
     """KV cache of one sequence for each frame of context."""
     options: dict[str, str] = field(default_factory=dict)

@@ -271,7 +271,7 @@ def test_a_failed_save_leaves_the_old_file_and_no_new_one(tmp_path: Path, monkey
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(room.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         save(path, voice(0.2, 24000), 24000)
     assert path.read_bytes() == before

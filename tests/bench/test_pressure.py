@@ -9,13 +9,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from rich.console import Console
 
 from asking import until
-from saywell.bench import pressure, pressure_plots, pressure_report
+from benchmarks import pressure
+from saywell.bench import plot
 from saywell.bench.limits import Cage, caged
-from saywell.bench.pressure_child import TEXTS, Setup
+from saywell.bench.service import serving
+from saywell.engine.launch import decide
 from saywell.plan.memory import MIB
+from saywell.settings import Settings
 
 LOOK = """
 import sys, time
@@ -42,7 +44,7 @@ def cage():
 
 
 def test_the_eater_fills_the_group_as_far_as_asked_and_no_further(cage: Cage) -> None:
-    with pressure._eating(cage, 80.0) as since:
+    with pressure.eating(cage, 80.0) as since:
         assert 0 <= time.monotonic() - since < 30
         command = [sys.executable, "-c", LOOK, cage.kind, str(cage.bytes), str(cage.group)]
         seen = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -52,7 +54,7 @@ def test_the_eater_fills_the_group_as_far_as_asked_and_no_further(cage: Cage) ->
 
 
 def test_hogs_take_cpus_and_are_gone_afterwards() -> None:
-    with pressure._hogging(2):
+    with pressure.hogging(2):
         children = psutil.Process().children()
         until(lambda: sum(pressure.HOG in each.cmdline() for each in children) == 2, 20)  # once each is its own program
         hogs = [each for each in children if pressure.HOG in each.cmdline()]
@@ -60,18 +62,17 @@ def test_hogs_take_cpus_and_are_gone_afterwards() -> None:
     assert not any(hog.is_running() for hog in hogs)
 
 
-def test_an_engine_in_a_child_speaks_and_compares_what_it_hears() -> None:
-    setup = Setup(limit=1 << 40, kind="none", group=None, wishes={"adapt": False}, frames=None, readers=1)
-    with pressure.Child(setup) as child:
-        ready = child.wait(lambda event: event["event"] == "ready", 60)
-        assert ready["texts"] == len(TEXTS)
-        child.tell("go")
-        spoken = child.wait(lambda event: event["event"] == "spoken", 60)
-        child.wait(lambda event: event["event"] == "look", 60)
-    assert (spoken["ok"], spoken["same"], spoken["audible"]) == (True, True, False)
-    assert spoken["at"] > spoken["began"]
-    with pytest.raises(Exception, match="has ended"):
-        child.wait(lambda event: event["event"] == "never", 1)
+def test_readers_compare_what_they_hear() -> None:
+    with serving({"adapt": False}) as server:
+        speaking = pressure.Speaking(server, decide(Settings(adapt=False)), None)
+        with speaking.by(2):
+            until(lambda: sum(each["event"] == "spoken" for each in list(speaking.events)) >= 3, 60)
+    spoken = [each for each in speaking.events if each["event"] == "spoken"]
+    looks = [each for each in speaking.events if each["event"] == "look"]
+    assert all((each["ok"], each["same"], each["audible"]) == (True, True, False) for each in spoken[:3])
+    assert all(each["at"] > each["began"] and each["rtf"] > 0 for each in spoken[:3])
+    assert 0 < looks[0]["memory"] < 100
+    assert (looks[0]["level"], looks[0]["steps"]) == (0, [])
 
 
 # Figures
@@ -82,77 +83,63 @@ def spoken(began: float, rtf: float, **fields: object) -> dict:
     return {"event": "spoken", "began": began, "at": began + 0.5, **good, **fields}
 
 
-def level(at: float, *steps: str) -> dict:
-    return {
-        "event": "level",
-        "at": at,
-        "level": len(steps),
-        "steps": list(steps),
-        "reason": "other programs take 50 % of the CPUs",
-    }
+def look(at: float, *steps: str) -> dict:
+    reason = "other programs take 50 % of the CPUs"
+    return {"event": "look", "at": at, "memory": 50.0, "level": len(steps), "steps": list(steps), "reason": reason}
 
 
-def result(**fields: object) -> dict:
+CPU = {"kind": "cpu", "calm_at": 10.0, "since": 20.0, "released": 35.0, "until": 50.0}
+
+
+def runs(**fields: object) -> dict:
     events = [
         *(spoken(10 + n, 0.1) for n in range(5)),
-        level(21.5, "chunks"),
-        level(22.5, "chunks", "slots"),
+        look(12.0),
+        look(21.5, "chunks"),
+        look(22.5, "chunks", "slots"),
         *(spoken(27 + n, 0.2) for n in range(5)),
-        level(39.0, "chunks"),
-        level(43.0),
-        {"event": "look", "at": 12.0, "memory": 50.0},
+        look(39.0, "chunks"),
+        look(43.0),
     ]
-    cpu = {"kind": "cpu", "calm_at": 10.0, "since": 20.0, "released": 35.0, "until": 50.0}
-    adapts = {
-        "plan": {}, "watch_percent": 0.3, "kills": 0, "limit": "…", "pressures": [cpu], "events": events,
-    }  # fmt: skip
+    adapts = {"watch_percent": 0.3, "kills": 0, "limit": "…", "pressures": [CPU], "events": events}
     stays = {**adapts, "events": [*(spoken(10 + n, 0.1) for n in range(5)), *(spoken(27 + n, 0.6) for n in range(5))]}
-    run = {**adapts, **fields}
-    return {
-        "machine": {"cpu": "Testing 1", "cpus": 2, "memory_gb": 8}, "model": "m", "readers": 1, "hogs": 2,
-        "runs": {"adapts": run, "as planned": stays},
-    }  # fmt: skip
+    return {"adapts": {**adapts, **fields}, "as planned": stays}
 
 
 def test_goals_met() -> None:
-    found = result()
-    row = pressure_report.figures(found["runs"]["adapts"], found["runs"]["adapts"]["pressures"][0])
-    assert (row["down_s"], row["back_s"], row["steps"]) == (1.5, 8.0, ["chunks", "slots"])
-    assert (row["rtf_calm"], row["rtf_pressed"], row["requests"], row["failed"]) == (0.1, 0.2, 10, 0)
-    assert pressure_report.met(found)
-    assert pressure_report.won_back(found) == 3.0
-    assert pressure_report.brief(found)["won_back"] == 3.0
-    console = Console(record=True, width=120, quiet=True)
-    pressure_report.show(console, found)
-    assert "Beside the hogs the steps win back a factor of 3 " in pressure_report.sentences(found)[-1]
+    found = runs()
+    rows = [{"engine": name, **pressure.figures(run["events"], CPU)} for name, run in found.items()]
+    assert (rows[0]["down_s"], rows[0]["back_s"], rows[0]["gave_up"]) == (1.5, 8.0, ["chunks", "slots"])
+    assert (rows[0]["rtf_calm"], rows[0]["rtf_pressed"], rows[0]["requests"], rows[0]["failed"]) == (0.1, 0.2, 10, 0)
+    assert all(met for _, met in pressure.goals(found))
+    assert pressure.won_back(rows) == 3.0
+    assert pressure.won_back(rows[:1]) is None
 
 
 @pytest.mark.parametrize(
     ("fields", "missed"),
     [
-        ({"events": [level(22.5, "slots"), level(40.0)]}, "first step down after 2.5 s"),
-        ({"events": [level(21.0, "slots"), level(66.0)]}, "as planned again never"),
-        ({"events": []}, "first step down after never"),
+        ({"events": [look(19.0), look(22.5, "slots"), look(40.0)]}, "first step down after 2.5 s"),
+        ({"events": [look(19.0), look(21.0, "slots"), look(66.0)]}, "as planned again never"),
+        ({"events": []}, "first step down never"),
         (
-            {"events": [level(21.0, "slots"), level(40.0), spoken(25, 1.0, ok=False, error="no")]},
+            {"events": [look(19.0), look(21.0, "slots"), look(40.0), spoken(25, 1.0, ok=False, error="no")]},
             "1 of 1 requests failed",
         ),
-        ({"events": [level(21.0, "slots"), level(40.0), spoken(25, 1.0, same=False)]}, "1 sounded different"),
+        ({"events": [look(19.0), look(21.0, "slots"), look(40.0), spoken(25, 1.0, same=False)]}, "1 sounded different"),
         ({"watch_percent": 1.2}, "watching takes 1.20 %"),
         ({"kills": 1}, "1 processes killed"),
     ],
 )
 def test_goals_missed(fields: dict, missed: str) -> None:
-    found = result(**fields)
-    assert not pressure_report.met(found)
-    assert any(missed in text for text, good in pressure_report.goals(found) if not good)
+    assert any(missed in text for text, met in pressure.goals(runs(**fields)) if not met)
 
 
 def test_lighter_weights_may_be_heard() -> None:
-    heard = [level(21.0, "lighter"), level(40.0), spoken(25, 1.0, same=False, audible=True)]
-    assert pressure_report.met(result(events=heard))
+    heard = [look(19.0), look(21.0, "lighter"), look(40.0), spoken(25, 1.0, same=False, audible=True)]
+    assert all(met for _, met in pressure.goals(runs(events=heard)))
 
 
 def test_the_plot_is_drawn(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    assert pressure_plots.draw(result(), tmp_path).stat().st_size > 10_000
+    plot.draw([pressure.panel(name, run) for name, run in runs().items() if name == "adapts"], tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 10_000

@@ -293,7 +293,7 @@ def spoken_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("spoken_by_nobody")
 def test_the_last_line_is_for_programs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert quality.main(["--sentences", "3", "--others", str(tmp_path), "--plots", str(tmp_path)]) == 0
+    assert quality.main(["--sentences", "3", "--others", str(tmp_path), "--plot", str(tmp_path / "quality.png")]) == 0
     *shown, line = capsys.readouterr().out.splitlines()
     result = json.loads(line)
     assert set(result) == {"bench", "machine", "load_after", "rows", "good"}

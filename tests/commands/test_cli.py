@@ -20,7 +20,6 @@ from typer.testing import CliRunner
 
 from paths import TESTS
 from saywell import __version__, cli
-from saywell.commands import bench as bench_command
 from saywell.commands import doctor as doctor_command
 from saywell.commands import play
 from saywell.commands.sinks import AtOnce
@@ -178,7 +177,12 @@ def test_what_the_engine_gives_up_is_told_to_who_asks(tmp_path: Path, options: l
         (["plan", "--set", "treads=1"], "did you mean 'threads'"),
         (["plan", "--set", "slots=100000"], "slots"),
         (["plan", "--model", "nothing"], "no model 'nothing'"),
-        (["bench", "nothing"], "no benchmark"),
+        (["bench", "--limit", "300"], "goes with --ablation"),
+        (["bench", "--streams", "1000"], "at once"),
+        (["bench", "--length", "99999", "--set", "max_text_chars=500"], "500 characters at most"),
+        (["bench", "--ablation", "--length", "900", "--set", "max_text_chars=500"], "500 characters at most"),
+        (["bench", "--ablation", "--streams", "1", "--streams", "2"], "one number of --streams"),
+        (["bench", "--model", "nothing"], "no model"),
         (["serve", "--port", "99999"], "port"),
         (["say", "--bogus"], "No such option"),
     ],
@@ -703,21 +707,6 @@ def test_serve_hands_its_options_over(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wishes["api_keys"] == ("first-key", "second-key")
     assert (wishes["port"], wishes["drain_s"], wishes["log_json"]) == (0, 2.5, True)
     assert "allow_public" not in wishes
-
-
-def test_bench_lists_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "made_up_bench"
-    package.mkdir()
-    (package / "quick.py").write_text(
-        '"""Measures nothing.\n\nMore."""\n\ndef main(args):\n    print(args)\n    return 3\n'
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(bench_command, "HOME", "made_up_bench")
-    assert "quick  Measures nothing." in run("bench").stdout
-    assert "quick" in run("bench", "--help").stdout
-    done = run("bench", "quick", "--requests", "5", "--help")
-    assert done.stdout == "['--requests', '5', '--help']\n"
-    assert done.exit_code == 3
 
 
 def test_the_installed_program() -> None:

@@ -105,7 +105,7 @@ def test_health_answers_while_the_engine_is_saturated(program):
     stop.set()
     for thread in threads:
         thread.join()
-    # The median, because the clients of this test take their share of the same CPUs; `saywell bench server` has p99.
+    # The median, because the clients of this test take their share of the same CPUs; `benchmarks.serve` has p99.
     assert np.median(times) < 0.2
 
 

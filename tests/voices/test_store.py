@@ -378,7 +378,7 @@ def test_a_voice_too_large_to_be_read_again_is_not_saved(tmp_path: Path, monkeyp
         store(tmp_path).save("anna", state(frames=30_000))
 
 
-@pytest.mark.parametrize("where", ["os.fsync", "os.replace", "tempfile.mkstemp", "pathlib.Path.mkdir"])
+@pytest.mark.parametrize("where", ["os.fsync", "os.replace", "secrets.token_hex", "pathlib.Path.mkdir"])
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     voices = store(tmp_path)
     voices.save("anna", state(1))

@@ -8,16 +8,10 @@ front, under 1024 behind.
 
 from __future__ import annotations
 
-import errno
-import os
-import secrets
-import stat
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +19,7 @@ import soundfile as sf
 
 from saywell.audio.resample import Resampler
 from saywell.errors import BadAudio, UnsupportedMedia
+from saywell.files import replacing
 from saywell.types import Samples
 
 
@@ -134,37 +129,6 @@ def save(path: str | Path, samples: Samples, sample_rate: int, format: str | Non
     with replacing(path) as file:
         file.write(data)
     return path
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` once it is complete and on disk: of what a link leads to, with the mode
-    and, where the system lets us, the owner of what was there."""
-    if path.exists() and not path.is_file():  # a pipe or a device is written to, never replaced
-        with path.open("wb") as file:
-            yield file
-        return
-    path = Path(os.path.realpath(path))
-    if path.is_symlink():  # to itself
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            _become(temporary, path.stat())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _become(file: Path, like: os.stat_result) -> None:
-    if hasattr(os, "chown"):
-        with suppress(PermissionError):  # only root gives files away
-            os.chown(file, like.st_uid, like.st_gid)
-    file.chmod(stat.S_IMODE(like.st_mode))
 
 
 def _known(format: str) -> Format:
@@ -322,7 +286,10 @@ class _Sndfile:
 
 
 def _shorten_ogg_pages(file: Any) -> None:
-    """Let pages go every 60 ms and not every second: 5 % more bytes, first sound a second earlier."""
+    """Let pages go every 60 ms and not every second: 5 % more bytes, first sound a second earlier.
+
+    By soundfile's own handles: it offers this command of libsndfile nowhere, and `flush` sends no page.
+    """
     milliseconds = sf._ffi.new("double *", 20.0)
     sf._snd.sf_command(file._file, _SET_OGG_PAGE_LATENCY_MS, milliseconds, 8)
 

@@ -1,1 +1,1 @@
-"""What `saywell bench` runs: one module each, `main(args) -> int`; a table for people, one JSON line at the end."""
+"""How fast this machine speaks, for `saywell bench`; harness, report and plot for the benchmarks beside `src`, too."""

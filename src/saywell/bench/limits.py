@@ -15,8 +15,6 @@ from saywell.errors import MissingDependency
 from saywell.machine.cgroup import own_group, read_int, read_text
 
 _EVERY_S = 0.1
-_PERIOD_US = 100_000
-"""What container engines take for a quota of CPU time."""
 _GONE_S = 5.0
 """How long a group may take to lose its last process."""
 
@@ -63,18 +61,11 @@ class Cage:
         return int(fields.get("oom_kill", "0"))
 
 
-def join(group: Path) -> None:
-    """Lock this process and all it starts in a control group."""
-    (group / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
-
-
 def enter(cage: Cage) -> None:
     """For the child, first of all: lock this process and all it starts in."""
     if cage.group is not None:
-        join(cage.group)
+        (cage.group / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
         return
-    if sys.platform == "win32":
-        raise MissingDependency("Windows has neither control groups nor address space limits; measure on Linux")
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (cage.bytes, cage.bytes))
@@ -102,9 +93,19 @@ class OwnPeak:
             self.bytes = max(self.bytes, self._cage.own())
 
 
+def check() -> None:
+    """Raises MissingDependency where nothing can be limited."""
+    if sys.platform == "win32":
+        raise MissingDependency("Windows has neither control groups nor address space limits; measure on Linux")
+
+
 @contextmanager
 def caged(size: int, name: str) -> Iterator[Cage]:
-    """A group of `size` bytes as long as it is entered; without the right to make one, the address space is limited."""
+    """A group of `size` bytes as long as it is entered; without the right to make one, the address space is limited.
+
+    Raises MissingDependency on Windows.
+    """
+    check()
     cage = _group(size, name)
     if cage is None or cage.group is None:
         yield Cage(kind="address space", bytes=size)
@@ -113,38 +114,6 @@ def caged(size: int, name: str) -> Iterator[Cage]:
         yield cage
     finally:
         _remove(cage.group)
-
-
-@contextmanager
-def throttled(cpus: float, name: str) -> Iterator[Path]:
-    """A group with a quota of so many CPUs' worth of time, as long as it is entered.
-
-    Raises MissingDependency where none can be made.
-    """
-    parent = own_group("cpu")
-    group = parent / f"saywell-bench-{name}-{os.getpid()}" if parent else None
-    try:
-        if group is None or not _quota(group, cpus):
-            raise MissingDependency("no control group with a CPU quota can be made here; run it as root on Linux")
-        yield group
-    finally:
-        if group is not None and group.is_dir():
-            _remove(group)
-
-
-def _quota(group: Path, cpus: float) -> bool:
-    """Whether the group could be made and the kernel took the quota."""
-    period, limit = str(_PERIOD_US), str(round(cpus * _PERIOD_US))
-    try:
-        group.mkdir()
-        if (group / "cpu.max").exists():
-            (group / "cpu.max").write_text(f"{limit} {period}", encoding="ascii")
-        else:
-            (group / "cpu.cfs_period_us").write_text(period, encoding="ascii")
-            (group / "cpu.cfs_quota_us").write_text(limit, encoding="ascii")
-    except OSError:
-        return False
-    return True
 
 
 def _group(size: int, name: str) -> Cage | None:

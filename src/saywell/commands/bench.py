@@ -1,61 +1,102 @@
-"""`saywell bench NAME`: runs a module of `saywell.bench`, each with `main(args) -> int | None`."""
+"""`saywell bench`: how fast the model in use speaks here; `--ablation`: what keeps it standing in a memory limit."""
 
 from __future__ import annotations
 
-import ast
-import pkgutil
-from importlib import import_module, util
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from rich.table import Table
-
+from saywell.bench import plot, report
 from saywell.commands import show
 from saywell.errors import InvalidRequest
+from saywell.settings import Settings
 
-HOME = "saywell.bench"
-
-
-def run(arguments: list[str]) -> int:
-    """Run one, or list them all. Returns the exit code."""
-    if not arguments or arguments[0] in ("--help", "-h"):
-        _list()
-        return 0
-    name, *rest = arguments
-    module = name.replace("-", "_")
-    if not module.isidentifier() or not _has_main(module):
-        there = ", ".join(names()) or "none is installed"
-        raise InvalidRequest(f"no benchmark {name!r}; there is {there}", param="name")
-    code = import_module(f"{HOME}.{module}").main(rest)
-    return int(code or 0)
+_LIMIT_MB, _QUEUE = 512, 64
+_REPEATS, _ABLATION_REPEATS = 3, 5
 
 
-def names() -> list[str]:
-    """Every benchmark there is."""
-    spec = util.find_spec(HOME)
-    places = list(spec.submodule_search_locations or []) if spec else []
-    found = (module.name for module in pkgutil.iter_modules(places) if _has_main(module.name))
-    return sorted(name.replace("_", "-") for name in found)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the command line asks for. Nothing: what fits the measurement."""
+
+    ablation: bool = False
+    streams: Sequence[int] = ()
+    lengths: Sequence[int] = ()
+    repeats: int | None = None
+    limit_mb: int | None = None
+    plot: Path | None = None
+    as_json: bool = False
 
 
-def _list() -> None:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    for name in names():
-        table.add_row(name, _about(name))
-    show.console().print(table if names() else "no benchmark is installed")
+def run(settings: Settings, wanted: Wanted) -> int:
+    """Measure and show. 1 if all that is switched on in an ablation answers less often than the baseline."""
+    if wanted.plot is not None:
+        plot.check(wanted.plot)
+    if wanted.limit_mb is not None and not wanted.ablation:
+        raise InvalidRequest("--limit goes with --ablation", param="limit")
+    return _ablation(settings, wanted) if wanted.ablation else _speed(settings, wanted)
 
 
-def _has_main(module: str) -> bool:
-    """Whether a module is a benchmark, not a part of one."""
-    return any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in _read(module).body)
+def _speed(settings: Settings, wanted: Wanted) -> int:
+    from saywell.bench import speed
+    from saywell.engine.launch import decide
+
+    # As planned: what others take meanwhile should not make it give up slots or threads.
+    decision = decide(replace(settings, adapt=False) if settings.adapt is None else settings)
+    streams = wanted.streams or sorted({1, decision.plan.slots})
+    lengths = wanted.lengths or [min(each, decision.plan.max_text_chars) for each in speed.LENGTHS]
+    speed.check(decision, streams, lengths)
+    here, screen = report.machine(), show.console(stderr=wanted.as_json)
+    screen.print(report.about(here), markup=False)
+    screen.print(f"{decision.spec.name}, {decision.plan.precision}, {decision.plan.threads} threads", markup=False)
+    top = speed.ceiling(decision)
+    screen.print(top if isinstance(top, str) else top.why)
+    rows = speed.measure(decision, top, streams, lengths, wanted.repeats or _REPEATS)
+    report.show(screen, rows)
+    found = {"bench": "speed", "machine": here, "model": decision.spec.name,
+             "ceiling": top if isinstance(top, str) else asdict(top), "rows": rows}  # fmt: skip
+    _end(found, wanted, speed.panels(rows), decision.spec.name)
+    return 0
 
 
-def _read(module: str) -> ast.Module:
-    """A benchmark's module, read without importing it."""
-    spec = util.find_spec(f"{HOME}.{module}")
-    return ast.parse(Path(spec.origin).read_bytes()) if spec and spec.origin else ast.Module([], [])
+def _ablation(settings: Settings, wanted: Wanted) -> int:
+    from saywell.bench import ablation, limits, speed
+    from saywell.engine.launch import decide
+
+    limits.check()
+    if len(wanted.streams) > 1:
+        raise InvalidRequest("--ablation takes one number of --streams", param="streams")
+    work = ablation.Work(
+        limit_mb=wanted.limit_mb or _LIMIT_MB, lengths=wanted.lengths or ablation.LENGTHS,
+        repeats=wanted.repeats or _ABLATION_REPEATS, clients=(wanted.streams or [1])[0],
+    )  # fmt: skip
+    # Room to wait for all: a full queue would hide what becomes of them.
+    decision = decide(replace(settings, queue=max(_QUEUE, work.clients)) if settings.queue is None else settings)
+    speed.check(decision, [work.clients], work.lengths)
+    here, screen = report.machine(), show.console(stderr=wanted.as_json)
+    screen.print(report.about(here), markup=False)
+    runs = ablation.measure(decision, work)
+    rows = [ablation.figures(run) for run in runs]
+    title = f"{decision.spec.name}, each in {work.limit_mb} MB, {work.clients} at once"
+    report.show(screen, rows, title, ablation.SHOWN)
+    for sentence in ablation.sentences(runs):
+        screen.print(sentence, markup=False)
+    found = {
+        "bench": "ablation",
+        "machine": here,
+        "model": decision.spec.name,
+        **asdict(work),
+        "rows": rows,
+        "verdicts": ablation.verdicts(runs),
+        "runs": [asdict(run) for run in runs],
+    }
+    _end(found, wanted, ablation.panels(runs), title)
+    return 0 if ablation.met(runs) else 1
 
 
-def _about(name: str) -> str:
-    """The first line of a module's docstring."""
-    text = ast.get_docstring(_read(name.replace("-", "_"))) or ""
-    return text.partition("\n")[0]
+def _end(found: Mapping[str, Any], wanted: Wanted, panels: Sequence[plot.Panel], title: str) -> None:
+    if wanted.plot is not None:
+        plot.draw(panels, wanted.plot, title)
+    if wanted.as_json:
+        print(show.as_json(found))  # noqa: T201

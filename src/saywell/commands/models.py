@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -17,17 +18,39 @@ from saywell.settings import Settings, default_data_dir
 Progress = Callable[[str, int, int], None]
 
 
-def convert(directory: Path, out: Path, precisions: list[str]) -> None:
+def convert(directory: Path, out: Path, precisions: list[str], sentences: int | None) -> None:
     """A published checkpoint → what an engine maps at start."""
-    from saywell.models.dual_ar.convert.convert import PRECISIONS
+    from saywell.models.dual_ar.convert.calibrate import TEXTS
+    from saywell.models.dual_ar.convert.convert import PRECISIONS, SENTENCES
     from saywell.models.dual_ar.convert.convert import convert as run
 
+    sentences = SENTENCES if sentences is None else sentences
+    if not 1 <= sentences <= len(TEXTS):
+        raise InvalidRequest(f"--calibration takes 1 to {len(TEXTS)} sentences, not {sentences}", param="calibration")
     unknown = [name for name in precisions if name not in PRECISIONS]
     if unknown:
         raise InvalidRequest(f"no precision {unknown[0]!r}; there is {', '.join(PRECISIONS)}", param="precision")
     with _bars() as progress:
-        run(directory, out, progress=progress, precisions=precisions or PRECISIONS)
+        run(directory, out, progress=progress, precisions=precisions or PRECISIONS, sentences=sentences)
+    for precision in precisions or PRECISIONS:
+        _tell_layers(out, precision)
     _say(f"{out} is ready: saywell say --model {out} …")
+
+
+def _tell_layers(model: Path, precision: str) -> None:
+    """Which layers of a precision were kept above it, and how near the others came."""
+    from saywell.models.dual_ar.onnx.ar_files import layers_file
+
+    report = model / layers_file(precision)
+    if not report.is_file():  # fp32 has none
+        return
+    found = json.loads(report.read_bytes())
+    errors, kept = found["errors"], found["kept"]
+    below = max((name for name in errors if name not in kept), key=errors.__getitem__, default=None)
+    worst = f"; largest error of the others: {errors[below]:.3f} ({below})" if below else ""
+    _say(f"{precision}: {len(kept)} of {len(errors)} layers stay above it, for an error over {found['bound']}{worst}")
+    for name, fmt in kept.items():
+        _say(f"  {name}: {errors[name]:.3f}, kept as {fmt}")
 
 
 def pull(name: str, directory: Path | None, settings: Settings, *, accept_license: bool, revision: str | None) -> None:

@@ -16,8 +16,9 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from saywell.audio.encode import Encoder, replacing
+from saywell.audio.encode import Encoder
 from saywell.errors import InvalidRequest
+from saywell.files import replacing
 from saywell.types import Samples
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from huggingface_hub import HfApi, get_session, hf_hub_url
+from huggingface_hub import HfApi, HfFileSystem
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -14,22 +14,23 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
 from saywell.errors import Forbidden, InvalidRequest, Unavailable, UnknownModel
 from saywell.hub.weights import Interrupted, RemoteFile, Snapshot
 
 _TIMEOUT_S = 30.0
-# The base of everything the HTTP client underneath raises, whichever client this release of the hub library uses.
-_TransportError: type[Exception] = HfHubHTTPError.__bases__[0]
+_PIECE = 16 << 20
+"""Bytes asked for at once: what an interruption loses at most."""
+# The base of what the HTTP client raises; which client it is has changed between releases of the hub library.
+_TransportError: type[Exception] = next(base for base in HfHubHTTPError.__bases__ if base is not OSError)
 
 
 class Hub:
     """The hub at `endpoint` (None: HF_ENDPOINT, else huggingface.co), asked with `token` (None: as logged in)."""
 
     def __init__(self, endpoint: str | None = None, token: str | None = None) -> None:
-        self._endpoint, self._token = endpoint, token
         self._api = HfApi(endpoint=endpoint, token=token)
+        self._files = HfFileSystem(endpoint=endpoint, token=token, skip_instance_cache=True)
 
     def snapshot(self, repo: str, revision: str) -> Snapshot:
         """What a branch, tag or commit is now. Raises UnknownModel, InvalidRequest, Forbidden, Unavailable."""
@@ -44,26 +45,19 @@ class Hub:
             raise Unavailable(f"the hub names no commit for {repo} at {revision}")
         return Snapshot(repo, info.sha, files)
 
-    def read(self, snapshot: Snapshot, name: str, start: int) -> Iterator[tuple[int, bytes]]:
-        """Pieces of a file from byte `start` with their offsets; from 0 if the server cannot start there.
+    def read(self, snapshot: Snapshot, name: str, start: int) -> Iterator[bytes]:
+        """A file from byte `start`, piece by piece; a broken connection is taken up again a few times.
 
-        Raises Interrupted when the connection breaks, else as `snapshot`.
+        Raises Interrupted if that does not help, else as `snapshot`.
         """
-        url = hf_hub_url(snapshot.repo, name, revision=snapshot.commit, endpoint=self._endpoint)
-        headers = build_hf_headers(token=self._token)
-        headers["Accept-Encoding"] = "identity"
-        if start:
-            headers["Range"] = f"bytes={start}-"
+        place, size = f"{snapshot.repo}@{snapshot.commit}/{name}", snapshot.files[name].size
         with (
             _errors_told(snapshot.repo, snapshot.commit),
-            get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=_TIMEOUT_S) as response,
+            self._files.open(place, "rb", block_size=_PIECE, cache_type="none") as file,
         ):
-            hf_raise_for_status(response)
-            at = start if response.status_code == 206 else 0
-            # As it arrives: gathering larger pieces would lose what a broken connection had brought.
-            for piece in response.iter_raw():
-                yield at, piece
-                at += len(piece)
+            for at in range(start, size, _PIECE):
+                file.seek(at)
+                yield file.read(min(_PIECE, size - at))
 
 
 @contextmanager
@@ -87,5 +81,7 @@ def _errors_told(repo: str, revision: str) -> Iterator[None]:
         raise Unavailable("HF_HUB_OFFLINE is set, so nothing can be fetched") from None
     except HfHubHTTPError as error:
         raise Unavailable(f"the hub answered with status {error.response.status_code} for {repo}") from None
+    except FileNotFoundError:
+        raise Unavailable(f"the hub no longer gives {repo} at {revision}; run it again") from None
     except _TransportError as error:
         raise Interrupted(f"no connection to the hub ({type(error).__name__}); run it again, it goes on") from None

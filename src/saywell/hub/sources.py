@@ -29,6 +29,8 @@ class Source:
     """What to type when it is here."""
     family: str = "dual_ar"
     """That can speak with it."""
+    as_is: bool = False
+    """Whether the family runs the files as published, with nothing to convert."""
 
     @property
     def url(self) -> str:
@@ -46,6 +48,7 @@ def _sibling(name: str, file: str, sha256: str) -> Source:
         digests={file: sha256},
         free=True,
         family="hibari",
+        as_is=True,
         next=f'saywell say -v {name} "Hello there."',
     )
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from saywell.errors import Forbidden, MissingDependency, Unavailable
-from saywell.files import Damaged, read_plain
+from saywell.files import Damaged, read_plain, replacing, sha256
 from saywell.hub.sources import Source, source
+from saywell.manifest import MANIFEST, Entry, Manifest
 
 if TYPE_CHECKING:
     from saywell.hub.client import Hub
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 RECORD = "source.json"
 """What was fetched from where, beside the files."""
 _MOST_RECORD = 1 << 20
-_ATTEMPTS, _PAUSE_S = 5, 0.25
-_CHUNK = 4 << 20
 
 Progress = Callable[[str, int, int], None]
 """Called with (file, bytes done, bytes in all)."""
@@ -79,8 +77,8 @@ def pull(
     """Fetch a published checkpoint into `directory`/`name`; that path. Goes on where a former run stopped.
 
     A commit once fetched is kept to until `revision` names another. Every file is verified by the digest the hub gives
-    for that commit. Raises LicenceNotAccepted unless acknowledged now or before, MissingDependency, Forbidden for gated
-    repositories, BadDownload, Unavailable.
+    for that commit. Files that run as published get a manifest. Raises LicenceNotAccepted unless acknowledged now or
+    before, MissingDependency, Forbidden for gated repositories, BadDownload, Unavailable.
     """
     chosen, target = source(name), Path(directory) / name
     known = read_record(target)
@@ -93,9 +91,15 @@ def pull(
     snapshot = hub.snapshot(chosen.repo, revision or known.get("commit") or chosen.revision)
     target.mkdir(parents=True, exist_ok=True)
     with FileLock(target / ".lock"):
+        if known.get("commit") != snapshot.commit:
+            (target / MANIFEST).unlink(missing_ok=True)  # until all is there the files may be of two commits
         files = _fetch_all(hub, snapshot, chosen, target, progress or _silent)
+        if chosen.as_is:
+            mine = {Path(name).name: Entry(**each) for name, each in files.items()}
+            Manifest(family=chosen.family, licence=chosen.licence, files=mine).write(target)
         record = {"repo": chosen.repo, "commit": snapshot.commit, "accepted": chosen.licence, "files": files}
-        _write_record(target, record)
+        with replacing(target / RECORD) as file:
+            file.write(json.dumps(record, indent=1).encode() + b"\n")
     return target
 
 
@@ -121,12 +125,6 @@ def read_record(target: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _write_record(target: Path, record: dict[str, Any]) -> None:
-    temporary = target / f".{RECORD}"
-    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(target / RECORD)
-
-
 def _fetch_all(hub: Hub, snapshot: Snapshot, chosen: Source, target: Path, progress: Progress) -> dict[str, Any]:
     missing = [name for name in chosen.files if name not in snapshot.files]
     if missing:
@@ -138,7 +136,7 @@ def _fetch_all(hub: Hub, snapshot: Snapshot, chosen: Source, target: Path, progr
             _check_announced(chosen, snapshot, name, remote)
             place = target / Path(name).name
             _fetch(hub, snapshot, name, remote, place, progress)
-            files[name] = {"bytes": remote.size, "sha256": _digest(place, "sha256")}
+            files[name] = {"bytes": remote.size, "sha256": sha256(place)}
     return files
 
 
@@ -152,60 +150,35 @@ def _check_announced(chosen: Source, snapshot: Snapshot, name: str, remote: Remo
 
 
 def _fetch(hub: Hub, snapshot: Snapshot, name: str, remote: RemoteFile, final: Path, progress: Progress) -> None:
-    if final.is_file() and final.stat().st_size == remote.size and _matches(final, remote):
+    if final.is_file() and _matches(final, remote):
         progress(name, remote.size, remote.size)
         return
     # Named after its content, so that what is left of another commit is never continued.
     partial = final.with_name(f".{final.name}.{(remote.sha256 or remote.git_id)[:16]}.partial")
-    _receive(hub, snapshot, name, remote.size, partial, lambda done: progress(name, done, remote.size))
-    if partial.stat().st_size != remote.size or not _matches(partial, remote):
+    partial.touch()
+    pieces = hub.read(snapshot, name, partial.stat().st_size)
+    _receive(pieces, remote.size, partial, lambda done: progress(name, done, remote.size))
+    if not _matches(partial, remote):
         partial.unlink()
         raise BadDownload(f"{name} of {snapshot.repo} arrived damaged; run it again to fetch it anew")
     partial.replace(final)
 
 
-def _receive(
-    hub: Hub, snapshot: Snapshot, name: str, size: int, partial: Path, progress: Callable[[int], None]
-) -> None:
-    """Append to `partial` until it has `size` bytes. A broken connection is taken up again a few times."""
-    partial.touch()
-    failures = 0
-    while (have := partial.stat().st_size) < size:
-        broken = _append(hub, snapshot, name, size, partial, progress)
-        failures = 0 if partial.stat().st_size > have else failures + 1
-        if failures == _ATTEMPTS:
-            raise broken or Interrupted(f"the hub stops sending {name}; run it again, it goes on")
-        time.sleep(_PAUSE_S * 2**failures if failures else 0)
-
-
-def _append(
-    hub: Hub, snapshot: Snapshot, name: str, size: int, partial: Path, progress: Callable[[int], None]
-) -> Interrupted | None:
-    """What one request brings; the interruption if one ended it."""
-    with partial.open("r+b") as file:
-        try:
-            for at, piece in hub.read(snapshot, name, partial.stat().st_size):
-                if at + len(piece) > size:
-                    raise BadDownload(f"{name} of {snapshot.repo} is longer than announced")
-                file.seek(at)
-                file.write(piece)
-                file.truncate()
-                progress(at + len(piece))
-        except Interrupted as error:
-            return error
-    return None
+def _receive(pieces: Iterator[bytes], size: int, partial: Path, progress: Callable[[int], None]) -> None:
+    """Append to `partial` until it has `size` bytes, or more: a server that knows no ranges sends all of it."""
+    with partial.open("ab") as file:
+        for piece in pieces:
+            file.write(piece)
+            progress(file.tell())
+            if file.tell() >= size:
+                return
 
 
 def _matches(path: Path, remote: RemoteFile) -> bool:
+    if path.stat().st_size != remote.size:
+        return False
     if remote.sha256 is not None:
-        return _digest(path, "sha256") == remote.sha256
+        return sha256(path) == remote.sha256
     # Git names content by its SHA-1 with a header; for small files the hub knows no other digest.
-    return _digest(path, "sha1", f"blob {remote.size}\0".encode()) == remote.git_id
-
-
-def _digest(path: Path, kind: str, before: bytes = b"") -> str:
-    digest = hashlib.new(kind, before, usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    content = b"blob %d\0" % remote.size + path.read_bytes()
+    return hashlib.sha1(content, usedforsecurity=False).hexdigest() == remote.git_id

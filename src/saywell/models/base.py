@@ -15,7 +15,6 @@ The engine calls every method of a Model but `prepare` from one thread, the one 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from saywell.errors import InvalidRequest, MissingDependency, SaywellError, UnknownModel
-from saywell.files import MANIFEST, Damaged, read_manifest
+from saywell.files import Damaged
+from saywell.manifest import MANIFEST, Manifest
 from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice, VoiceState
 
 if TYPE_CHECKING:
@@ -190,15 +190,15 @@ def family_in(directory: Path) -> str:
     if not directory.is_dir():
         raise UnknownModel(f"{directory} is not a directory", param="model_path")
     try:
-        family = json.loads(read_manifest(directory))["family"]
+        family = Manifest.read(directory).family
     except FileNotFoundError:
         raise UnknownModel(
             f"{directory} holds no converted model ({MANIFEST} is missing); run `saywell convert` on a published one",
             param="model_path",
         ) from None
-    except (Damaged, ValueError, KeyError, TypeError, RecursionError):
+    except Damaged:
         raise UnknownModel(f"{directory / MANIFEST} is damaged; convert the model again", param="model_path") from None
-    if not isinstance(family, str) or not family.isidentifier():
+    if not family.isidentifier():
         raise UnknownModel(f"{directory / MANIFEST} names no model family", param="model_path")
     return family
 

@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 
 from saywell import __version__
 from saywell.errors import MissingDependency, SaywellError, StorageFailure, UnknownModel
-from saywell.files import MANIFEST, read_plain, write_atomically
+from saywell.files import read_plain, write_atomically
+from saywell.manifest import MANIFEST
 from saywell.models.base import find_spec
 
 _log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saywell.errors import SaywellError
-from saywell.files import MANIFEST
+from saywell.manifest import MANIFEST
 from saywell.models.base import FAMILY_OF, family_in, load_family
 
 CONVERTED, PULLED = "converted", "checkpoints"

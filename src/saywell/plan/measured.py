@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,8 @@ import msgspec
 
 from saywell import __version__
 from saywell.errors import StorageFailure
-from saywell.files import MANIFEST, UNFINISHED, Damaged, read_manifest, read_plain, write_atomically
+from saywell.files import UNFINISHED, Damaged, read_plain, write_atomically
+from saywell.manifest import Manifest
 from saywell.plan.plan import Measurement, Plan
 
 if TYPE_CHECKING:
@@ -166,15 +168,16 @@ class Store:
 
 
 def model_digest(spec: ModelSpec) -> str:
-    """Changes when the model's facts or files do: the manifest of a converted model holds the digests of its files.
+    """Changes when the model's facts or files do.
 
     Not with what was measured of its memory, which is kept under this digest.
     """
     names = spec.__dataclass_fields__.keys() - {"path", "overhead_bytes"}
     facts = {name: getattr(spec, name) for name in sorted(names)}
     digest = hashlib.sha256(msgspec.json.encode(facts, order="deterministic"))
-    if spec.path and (spec.path / MANIFEST).is_file():
-        digest.update(read_manifest(spec.path))
+    if spec.path is not None:
+        with suppress(OSError, Damaged):
+            digest.update(Manifest.read(spec.path).digest().encode())
     return digest.hexdigest()
 
 

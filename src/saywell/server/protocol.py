@@ -1,4 +1,9 @@
-"""HTTP/1.1 as uvicorn speaks it, without its patience: who does not send or take bytes is hung up on."""
+"""HTTP/1.1 as uvicorn speaks it, without its patience: who does not send or take bytes is hung up on.
+
+By subclassing uvicorn's protocol, since none of this can be had from outside: its settings bound neither the time nor
+the size of a request's head (with httptools) nor how long a response lies unread, and an ASGI app never sees the
+connection. `tests/server/test_door.py` notices if a release of uvicorn changes what is used here.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saywell.bench import dual_ar_codec
+from benchmarks import dual_ar_codec
 from saywell.errors import MissingDependency
 from saywell.machine import detect
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CodecConfig
@@ -236,8 +236,7 @@ def test_the_benchmark_measures_a_variant(rig: Rig) -> None:
     codec_json = json.dumps(asdict(rig.sizes))
     (rig.directory / CODEC_CONFIG_FILE).write_text(codec_json, encoding="utf-8")
     row = dual_ar_codec.decoder_row(rig.directory, "int8", "onnx", 1, 16)
-    assert set(row["s_per_audio_s"]) == {"whole", "16", "4", "1"}
-    assert all(each > 0 for each in row["s_per_audio_s"].values())
+    assert all(row[name] > 0 for name in ("whole", "16", "4", "1"))
     assert row["samples"].shape == (16 * rig.sizes.frame,)
 
 

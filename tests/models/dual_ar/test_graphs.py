@@ -19,8 +19,17 @@ from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert import calibrate, fixture
 from saywell.models.dual_ar.convert.checkpoint import read_model
 from saywell.models.dual_ar.graphs import ar, draw
-from saywell.models.dual_ar.graphs.ar_writer import ArWriter, External
-from saywell.models.dual_ar.graphs.linears import STEPS, Format, Linears, middle, quantize_blocks, quantize_rows, step
+from saywell.models.dual_ar.graphs.linears import (
+    STEPS,
+    Format,
+    Judge,
+    Linears,
+    middle,
+    quantize_blocks,
+    quantize_rows,
+    step,
+)
+from saywell.models.dual_ar.graphs.writer import TRANSFORMER, External, GraphWriter
 from saywell.models.dual_ar.onnx.ar_files import CODES_FILE
 from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running, _Buffers
 from saywell.models.dual_ar.sampling import Sampler, Sampling
@@ -57,7 +66,7 @@ class Model:
         (out / "config.json").write_text(json.dumps(self.config.to_json()), encoding="utf-8")
         ar.build_tables(weights, out, **ids)
         for precision in PRECISIONS:
-            ar.build(self.config, weights, out, precision, **ids)
+            ar.build(self.config, weights, out, precision, judge=Judge({}), **ids)
             if precision != "fp32":
                 calibrate.write_scales(out, out, precision, [self.prompt(20, 7), self.prompt(9, 8)], threads=1)
 
@@ -111,9 +120,9 @@ def test_no_product_overflows_here(fmt: Format, tmp_path: Path) -> None:
     signs = np.random.default_rng(0).choice(np.array([-1.0, 1.0], np.float32), (rows, 1))
     codes = np.repeat(signs, columns, axis=1)  # of one sign in each row: nothing cancels
     external = External(tmp_path / "weights.data")
-    g = ArWriter("product", external)
+    g = GraphWriter("product", TRANSFORMER, external)
     x = g.input("x", ["M", columns])
-    g.output("y", Linears(g, fmt, x)(x, "w", codes), ["M", rows])
+    g.output("y", Linears(g, fmt, x, Judge({}))(x, "w", codes), ["M", rows])
     external.close()
     graph = ar.with_activation_bits(g.model(), bits)
     (tmp_path / "product.onnx").write_bytes(graph.SerializeToString())
@@ -279,7 +288,7 @@ def drawer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """A graph of both draws over `size` ids: fewer and more than are looked at first."""
     size, out = request.param, tmp_path_factory.mktemp("draw")
     external = External(out / "draw.data")
-    g = ArWriter("draw", external)
+    g = GraphWriter("draw", TRANSFORMER, external)
     given = draw.inputs(g, 2)
     logits, turn = g.input("logits", ["B", size]), g.const(0, np.int64)
     g.output("semantic", draw.semantic(g, logits, size, given), ["B"], 7)

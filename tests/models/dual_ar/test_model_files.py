@@ -15,10 +15,12 @@ import pytest
 from conversion import convert_here
 from machines import fitted
 from plans import TINY_PLAN
-from saywell.errors import SaywellError
+from saywell.errors import SaywellError, UnknownModel
+from saywell.files import sha256
+from saywell.manifest import MANIFEST
 from saywell.models.base import find_spec
 from saywell.models.dual_ar.convert import fixture, verified
-from saywell.models.dual_ar.convert.convert import MANIFEST, convert, sha256
+from saywell.models.dual_ar.convert.convert import convert
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.model import DualArModel
 
@@ -189,7 +191,7 @@ def test_an_entry_of_another_kind_is_damage(model: Path, entry: dict[str, object
     manifest = json.loads((model / MANIFEST).read_text())
     manifest["files"]["ar.json"] |= entry
     (model / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(BadCheckpoint, match=r"saywell\.json is damaged"):
+    with pytest.raises(UnknownModel, match=r"saywell\.json is damaged"):
         find_spec(None, model)
 
 

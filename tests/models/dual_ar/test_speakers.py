@@ -43,7 +43,7 @@ RATE = 22_050
 def convert_tiny(out: Path, seed: int = 0) -> Path:
     """Tensors and the encoder's graph."""
     path = convert_here(fixture.write(out / "published", seed=seed), out / "model", precisions=())
-    weights = TensorFile(path / "codec.safetensors").arrays()
+    weights = TensorFile(path / "codec.safetensors")
     write_down(path, codec.write_encoder(weights, Config.read(path).codec, path))
     return path
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from saywell.errors import MissingDependency
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.errors import BadCheckpoint
@@ -144,3 +146,9 @@ def test_wrong_files_are_refused_by_name(tmp_path: Path, ranks: str, file: objec
 def test_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BadCheckpoint, match=r"tokenizer\.tiktoken is missing"):
         Tokenizer.read(tmp_path, Config.parse(SIZES))
+
+
+def test_without_tiktoken_the_way_out_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tiktoken", None)
+    with pytest.raises(MissingDependency, match=r"needs tiktoken, .*: pip install 'saywell\[dualar\]'"):
+        Tokenizer.read(path, Config.read(path))

@@ -27,8 +27,9 @@ from benchmarks.takes import listen
 from saywell.cli import app
 from saywell.engine import launch
 from saywell.engine.engine import Engine
-from saywell.errors import MissingDependency, ModelFailure, UnknownVoice
+from saywell.errors import MissingDependency, ModelFailure, UnknownModel, UnknownVoice
 from saywell.hub import sources
+from saywell.manifest import Manifest
 from saywell.models.base import find_spec, load_family
 from saywell.models.hibari import acoustic, package
 from saywell.models.hibari.reader import Reader, unpack
@@ -52,8 +53,8 @@ def engine() -> Iterator[Engine]:
     made.close()
 
 
-def made_with(**fields: object) -> Engine:
-    decision = launch.decide(Settings())
+def made_with(model_path: Path | None = None, **fields: object) -> Engine:
+    decision = launch.decide(Settings(model_path=model_path))
     return Engine(decision.spec, replace(decision.plan, adapt=False, **fields))
 
 
@@ -355,6 +356,21 @@ def test_a_pulled_voice_speaks_with_the_dictionaries_of_its_accent(
     heart, emma, kokoro = (say(engine, "I can't go.", voice=each) for each in ("heart", "emma", "bf_emma"))
     assert not np.array_equal(heart.samples, emma.samples)
     np.testing.assert_array_equal(emma.samples, kokoro.samples)
+
+
+def test_the_directory_of_a_pulled_voice_is_a_model_that_speaks_with_it(
+    sibling: Path, planned: Callable[..., Engine]
+) -> None:
+    Manifest(family="hibari", files={}).write(sibling.parent)
+    named, chosen = planned(data_dir=sibling.parents[2]), planned(model_path=sibling.parent)
+    assert [voice.id for voice in chosen.voices()] == ["emma", "heart"]
+    np.testing.assert_array_equal(say(chosen, "Hello.").samples, say(named, "Hello.", voice="emma").samples)
+
+
+def test_a_directory_of_another_name_is_no_voice(tmp_path: Path) -> None:
+    Manifest(family="hibari", files={}).write(tmp_path)
+    with pytest.raises(UnknownModel, match="there are the directories that `saywell pull` made: heart, emma"):
+        find_spec(None, tmp_path)
 
 
 def test_a_damaged_pulled_voice_is_told_and_the_others_speak(sibling: Path, planned: Callable[..., Engine]) -> None:

@@ -33,7 +33,7 @@ def load(spec: ModelSpec, plan: Plan) -> Model:
 
 def missing() -> str:
     """What keeps every checkpoint of this family from speaking; empty: nothing."""
-    return "" if find_spec("tiktoken") else "DualAR models need the package tiktoken: pip install tiktoken"
+    return "" if find_spec("tiktoken") else "DualAR models need tiktoken: pip install 'saywell[dualar]'"
 
 
 def voice_store(spec: ModelSpec, plan: Plan) -> VoiceStore:

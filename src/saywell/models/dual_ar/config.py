@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
 
 from saywell.files import Damaged, read_plain
 from saywell.models.dual_ar.errors import BadConfig
@@ -21,40 +25,42 @@ DEFAULT = "default"
 CONFIG_FILE = "config.json"
 CODEC_CONFIG_FILE = "codec_config.json"
 MAX_CONFIG_BYTES = 1 << 20
+Count = Annotated[int, Meta(gt=0, lt=1 << 31)]
+Counts = Annotated[tuple[Count, ...], Meta(min_length=1)]
+Real = Annotated[float, Meta(gt=0, lt=1 << 31)]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodecConfig:
     """Sizes of the causal codec. The defaults are those of S1-mini, whose checkpoint has no file for them."""
 
-    sample_rate: int = 44100
-    encoder_dim: int = 64
-    encoder_rates: tuple[int, ...] = (2, 4, 8, 8)
-    latent_dim: int = 1024
-    decoder_dim: int = 1536
-    decoder_rates: tuple[int, ...] = (8, 8, 4, 2)
-    dilations: tuple[int, ...] = (1, 3, 9)
-    downsample: tuple[int, ...] = (2, 2)
-    semantic_codebook_size: int = 4096
-    residual_codebook_size: int = 1024
-    n_residual: int = 9
-    codebook_dim: int = 8
-    head_dim: int = 64
+    sample_rate: Count = 44100
+    encoder_dim: Count = 64
+    encoder_rates: Counts = (2, 4, 8, 8)
+    latent_dim: Count = 1024
+    decoder_dim: Count = 1536
+    decoder_rates: Counts = (8, 8, 4, 2)
+    dilations: Counts = (1, 3, 9)
+    downsample: Counts = (2, 2)
+    semantic_codebook_size: Count = 4096
+    residual_codebook_size: Count = 1024
+    n_residual: Count = 9
+    codebook_dim: Count = 8
+    head_dim: Count = 64
     """Of all codec transformers; they have dim / head_dim heads, all of them with their own keys and values."""
-    intermediate_factor: int = 3
+    intermediate_factor: Count = 3
     """Width of a transformer's feed-forward layer over its dim."""
-    rope_base: float = 10000.0
-    norm_eps: float = 1e-5
-    encoder_layers: int = 4
-    encoder_window: int = 512
+    rope_base: Real = 10000.0
+    norm_eps: Real = 1e-5
+    encoder_layers: Count = 4
+    encoder_window: Count = 512
     """Positions a query of the encoder's transformer sees, itself included."""
-    module_layers: int = 8
+    module_layers: Count = 8
     """Of `pre_module` and of `post_module`."""
-    module_window: int = 128
+    module_window: Count = 128
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            _check_positive(CODEC_CONFIG_FILE, name, value)
         for name in ("latent_dim", "encoder_out"):
             if getattr(self, name) % self.head_dim:
                 raise BadConfig(f"{CODEC_CONFIG_FILE}: head_dim {self.head_dim} does not divide {name}")
@@ -95,7 +101,7 @@ class CodecConfig:
     def read(cls, directory: Path) -> CodecConfig:
         """From `codec_config.json`, or S1-mini's sizes where there is none. Raises BadConfig."""
         path = directory / CODEC_CONFIG_FILE
-        return cls(**_fitting(cls, _load(path), path.name)) if path.exists() else cls()
+        return _made(cls, _load(path), path.name) if path.exists() else cls()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,17 +109,17 @@ class Config:
     """Sizes of both transformers. `fast_*` are those of the one that runs over the codebooks of a frame."""
 
     model_type: str = "dual_ar"
-    vocab_size: int
-    dim: int
-    n_layer: int
-    n_head: int
-    n_local_heads: int
+    vocab_size: Count
+    dim: Count
+    n_layer: Count
+    n_head: Count
+    n_local_heads: Count
     """Key/value heads."""
-    head_dim: int
-    intermediate_size: int
-    rope_base: float = 10000.0
-    norm_eps: float = 1e-5
-    max_seq_len: int = 2048
+    head_dim: Count
+    intermediate_size: Count
+    rope_base: Real = 10000.0
+    norm_eps: Real = 1e-5
+    max_seq_len: Count = 2048
     attention_qk_norm: bool = False
     attention_qkv_bias: bool = False
     attention_o_bias: bool = False
@@ -122,20 +128,20 @@ class Config:
     norm_fast_input: bool = False
     """The fast transformer gets the hidden state after the final norm (S2), not before it (S1)."""
 
-    codebook_size: int
+    codebook_size: Count
     """Rows of each codebook in `codebook_embeddings`; also the number of semantic tokens."""
-    num_codebooks: int
-    residual_logits: int
+    num_codebooks: Count
+    residual_logits: Count
     """Leading entries of the fast logits that count for codebooks after the first."""
 
-    n_fast_layer: int
-    fast_dim: int
-    fast_n_head: int
-    fast_n_local_heads: int
-    fast_head_dim: int
-    fast_intermediate_size: int
-    fast_rope_base: float
-    fast_norm_eps: float
+    n_fast_layer: Count
+    fast_dim: Count
+    fast_n_head: Count
+    fast_n_local_heads: Count
+    fast_head_dim: Count
+    fast_intermediate_size: Count
+    fast_rope_base: Real
+    fast_norm_eps: Real
     fast_attention_qk_norm: bool
     fast_attention_qkv_bias: bool
     fast_attention_o_bias: bool
@@ -144,15 +150,12 @@ class Config:
     """As the file says; None: the tokeniser knows."""
     semantic_end_id: int | None = None
     im_end_id: int | None = None
-    reference_seconds: float = 30.0
+    reference_seconds: Real = 30.0
     """The longest recording it was made to speak like. S1-mini's makers advise 10 to 30 s."""
 
     codec: CodecConfig = field(default_factory=CodecConfig)
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            if each.type in ("int", "float"):
-                _check_positive(CONFIG_FILE, each.name, getattr(self, each.name))
         for prefix in ("", "fast_"):
             heads, kv = getattr(self, f"{prefix}n_head"), getattr(self, f"{prefix}n_local_heads")
             if heads % kv:
@@ -181,7 +184,7 @@ class Config:
         # S1 looks only at logits that exist in the residual books; S2 at all of them, the codec clamps.
         size = _number(flat, "codebook_size")
         counted = size if flat.get("norm_fast_input") else min(size, codec.residual_codebook_size)
-        return cls(**_fitting(cls, {"residual_logits": counted, **values}, CONFIG_FILE), codec=codec)
+        return _made(cls, {"residual_logits": counted, **values, "codec": codec}, CONFIG_FILE)
 
     def to_json(self) -> dict[str, Any]:
         """Flat, complete: `parse` gives the same Config back (with the same codec sizes)."""
@@ -273,34 +276,14 @@ def _load(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _fitting(cls: type, raw: Mapping[str, Any], file: str) -> dict[str, Any]:
-    """The keys a config dataclass knows, each checked against its annotation; the sizes nothing can stand in for."""
-    known = {each.name: str(each.type) for each in fields(cls) if each.name != "codec"}
-    values = {name: _typed(file, name, known[name], value) for name, value in raw.items() if name in known}
-    for name in ("vocab_size", "num_codebooks", "n_fast_layer", "n_layer"):
-        if name in known and name not in values:
-            raise BadConfig(f"{file}: {name} is missing")
-    return values
-
-
-def _typed(file: str, name: str, kind: str, value: Any) -> Any:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind.startswith("int") and number and float(value).is_integer():
-        return int(value)
-    if kind == "float" and number and math.isfinite(value):
-        return float(value)
-    if (kind == "bool" and isinstance(value, bool)) or (kind == "str" and isinstance(value, str)):
-        return value
-    if kind.endswith("| None") and value is None:
-        return None
-    if kind.startswith("tuple") and isinstance(value, list) and all(type(each) is int for each in value):
-        return tuple(value)
-    raise BadConfig(f"{file}: {name} must be {kind}, not {value!r}")
-
-
-def _check_positive(file: str, name: str, value: Any) -> None:
-    for each in value if isinstance(value, tuple) else (value,):
-        if not 0 < each < 1 << 31:
-            raise BadConfig(f"{file}: {name} must be above 0 and of a sane size, not {value!r}")
-    if value == ():
-        raise BadConfig(f"{file}: {name} must not be empty")
+def _made(cls: type[T], raw: Mapping[str, Any], file: str) -> T:
+    """A config of what its dataclass knows of `raw`. Raises BadConfig naming the key."""
+    try:
+        return msgspec.convert(raw, cls)
+    except msgspec.ValidationError as error:
+        found = re.search(r"required field `(\w+)`|at `\$\.(\w+)", str(error))
+        missing, name = found.groups() if found else (None, "it")
+        if missing:
+            raise BadConfig(f"{file}: {missing} is missing") from None
+        expected = str(error).partition(" - at")[0].replace("`", "").lower()
+        raise BadConfig(f"{file}: {name} cannot be {raw.get(name)!r:.80}: {expected}") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert.convert import FORMAT, PRECISIONS, read_manifest
+from saywell.models.dual_ar.cost import bytes_read
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.onnx.ar_files import (
     CODES_FILE,
@@ -34,18 +35,24 @@ def facts(name: str, path: Path) -> ModelSpec:
     """Raises BadConfig and BadCheckpoint naming the file at fault."""
     config = Config.read(path)
     manifest = read_manifest(path)
-    if manifest["format"] != FORMAT:
+    if manifest.format != FORMAT:
         raise BadCheckpoint(
-            f"{path} was converted by another version of Saywell (format {manifest['format']!r:.20}, here {FORMAT}); "
+            f"{path} was converted by another version of Saywell (format {manifest.format}, here {FORMAT}); "
             "run `saywell convert` on the published checkpoint again"
         )
-    files = {file: int(entry["bytes"]) for file, entry in manifest["files"].items()}
+    files = {file: entry.bytes for file, entry in manifest.files.items()}
     _check_sizes(path, files)
     kv_bytes = {cache: _kv(config, cache) for cache, _ in _CACHES}
     ways = tuple(
         variant
         for precision in PRECISIONS
-        for variant in variants(precision, _weights(precision, files), kv_bytes, lambda wanted: wanted <= files.keys())
+        for variant in variants(
+            precision,
+            _weights(precision, files),
+            kv_bytes,
+            lambda wanted: wanted <= files.keys(),
+            bytes_read(config, precision),
+        )
     )
     width = config.codec.decoder_dim / _FULL_WIDTH
     if not ways:
@@ -95,7 +102,11 @@ _CACHES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def variants(
-    precision: str, weight_bytes: int, kv_bytes: Mapping[str, int], there: Callable[[set[str]], bool]
+    precision: str,
+    weight_bytes: int,
+    kv_bytes: Mapping[str, int],
+    there: Callable[[set[str]], bool],
+    read_bytes: int = 0,
 ) -> Iterator[Variant]:
     """The ways to run a precision. `kv_bytes`: of a frame, by element type of the cache. `there`: whether the model has
     files of these names."""
@@ -113,6 +124,7 @@ def variants(
                     precision=precision,
                     requires=(*requires, *releases),
                     weight_bytes=weight_bytes,
+                    read_bytes_per_frame=read_bytes,
                     kv_bytes_per_frame=kv_bytes[cache],
                     options=options,
                     about=_ABOUT[executor],

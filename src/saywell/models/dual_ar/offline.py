@@ -9,9 +9,9 @@ import numpy.typing as npt
 from numpy.lib.format import open_memmap
 
 from saywell.audio.decode import decode as decode_audio
-from saywell.audio.encode import replacing, save
+from saywell.audio.encode import save
 from saywell.errors import InvalidRequest, TooLarge
-from saywell.files import open_file
+from saywell.files import open_file, replacing
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.convert.verified import check_files, encoder_files, run_from
 from saywell.models.dual_ar.onnx.runtime_codec import load_decoder, load_encoder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -135,8 +134,7 @@ def _check_room(directory: Path) -> None:
 
 def model_digest(directory: Path) -> str:
     """SHA-256 of all weights of a converted model, as its manifest names them. Raises BadCheckpoint."""
-    files = read_manifest(directory)["files"]
-    missing = [name for name in (MODEL, CODEC) if name not in files]
-    if missing:
-        raise BadCheckpoint(f"{directory} was not converted to the end, it lacks {missing[0]}; convert it again")
-    return hashlib.sha256("\0".join(files[name]["sha256"] for name in (MODEL, CODEC)).encode()).hexdigest()
+    try:
+        return read_manifest(directory).digest((MODEL, CODEC))
+    except KeyError as error:
+        raise BadCheckpoint(f"{directory} was not converted to the end, it lacks {error}; convert it again") from None

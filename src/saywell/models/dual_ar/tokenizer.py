@@ -7,13 +7,15 @@ import binascii
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tiktoken
-
+from saywell.errors import MissingDependency
 from saywell.files import Damaged, read_plain
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.errors import BadCheckpoint
+
+if TYPE_CHECKING:
+    import tiktoken
 
 RANKS_FILE = "tokenizer.tiktoken"
 SPECIALS_FILE = "special_tokens.json"
@@ -83,7 +85,14 @@ class Tokenizer:
 
     @classmethod
     def read(cls, directory: Path, config: Config) -> Tokenizer:
-        """From `tokenizer.tiktoken` and, if there, `special_tokens.json`. Raises BadCheckpoint naming the file."""
+        """From `tokenizer.tiktoken` and, if there, `special_tokens.json`. Raises BadCheckpoint naming the file,
+        MissingDependency."""
+        try:
+            import tiktoken  # here, because planning reads this module and must not need it
+        except ModuleNotFoundError as error:
+            raise MissingDependency(
+                f"a DualAR model needs {error.name}, which is not installed: pip install 'saywell[dualar]'"
+            ) from error
         ranks = read_ranks(directory / RANKS_FILE)
         specials = _read_specials(directory / SPECIALS_FILE)
         if specials is None:

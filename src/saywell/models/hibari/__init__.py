@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from saywell.errors import UnknownModel
 from saywell.types import SEED, SPEED, ModelSpec, Variant
 
 if TYPE_CHECKING:
@@ -47,7 +48,16 @@ WEIGHTS = 7_936_868
 
 
 def spec(name: str, path: Path | None) -> ModelSpec:
-    """The facts; the package need not be there. Bytes beside the weights as measured on x86-64 Linux."""
+    """The facts; the package need not be there. Bytes beside the weights as measured on x86-64 Linux.
+
+    `path`: the directory of a pulled voice, which is then the default. Raises UnknownModel for any other.
+    """
+    voice = DEFAULT if path is None else path.name
+    if voice not in VOICES:
+        raise UnknownModel(
+            f"{path} is no voice of hibari; there are the directories that `saywell pull` made: {', '.join(VOICES)}",
+            param="model_path",
+        )
     return ModelSpec(
         name=name,
         family="hibari",
@@ -68,7 +78,7 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         max_threads=8,
         options={**SEED, **SPEED},
         timestamps=True,
-        default_voice=DEFAULT,
+        default_voice=voice,
         path=path,
     )
 

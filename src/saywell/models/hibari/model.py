@@ -44,18 +44,19 @@ class HibariModel(SingleShot):
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
         """Raises MissingDependency, ModelFailure."""
         self.spec = spec
-        self._checkpoints = plan.data_dir / "checkpoints"
+        self._checkpoints = spec.path.parent if spec.path else plan.data_dir / "checkpoints"
         self._ids: dict[str, int] = json.loads(package.read("assets/vocab.json"))
         self._loading = Lock()
         self._readers: dict[bool, Reader] = {}
         """By whether it reads British English."""
         self._loaded: dict[str, _Loaded] = {}
-        self._voice(DEFAULT)  # now, not while the first listener waits
+        self._voice(spec.default_voice)  # now, not while the first listener waits
         super().__init__(self._speak_sequence, plan)
 
     def voices(self) -> tuple[Voice, ...]:
         """The default and those that have been pulled, where their place may be looked into."""
         there = [name for name in VOICES if name == DEFAULT or os.access(self._file(name), os.R_OK)]
+        there.sort(key=lambda name: name != self.spec.default_voice)
         return tuple(_described(name, VOICES[name]) for name in there)
 
     def prepare(self, request: Request) -> None:

@@ -1,4 +1,5 @@
-"""Scales of the int8 KV cache: how large keys and values get when the model reads and speaks. Build time only.
+"""The calibration sentences, and the scales of the int8 KV cache measured on them: how large keys and values get when
+the model reads and speaks. Build time only.
 
 One scale for each channel of each layer, fixed before anything is spoken, so that no sequence depends on another.
 """
@@ -21,8 +22,20 @@ TEXTS = (
     "Am Anfang war das Wort; später kamen Bücher, Zeitungen und – endlich – das Radio.",
     "今天天气很好，我们一起去公园散步吧。",
     "Il était une fois, dans un pays lointain, une reine qui ne dormait jamais…",
+    "Hello! How can I help you today?",
+    "The committee will meet again on Thursday, the fourteenth of March, at half past nine in the morning.",
+    "She sells sea shells by the sea shore; the shells she sells are surely sea shells.",
+    "No. Absolutely not. Who told you that?",
+    "Please call Stella and ask her to bring six spoons of fresh snow peas and five thick slabs of blue cheese.",
+    "Der Zug nach Hamburg fährt heute ausnahmsweise von Gleis sieben ab.",
+    "¿Dónde está la biblioteca? Está al otro lado de la plaza, junto al mercado.",
+    "きょうはとてもいい天気ですね。散歩に行きましょう。",
+    "In the beginning there was silence, and then, very slowly, a single note.",
+    "Your order number is A, seven, nine, four, Q; it will arrive within two days.",
+    "Rain fell on the roof all night, and by morning the river had risen over the lower road.",
+    "Nel mezzo del cammin di nostra vita mi ritrovai per una selva oscura.",
 )
-"""Read as prompts; what the model says to them is part of what is measured."""
+"""Read as prompts, the first ones of them; what the model says to them is part of what is measured."""
 FRAMES = 48
 _HEADROOM = 1.25
 """Over the largest value seen. A value beyond it is clipped."""

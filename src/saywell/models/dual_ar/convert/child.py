@@ -2,7 +2,7 @@
 
     python -m saywell.models.dual_ar.convert.child (model|codec) CHECKPOINT_DIR OUT_FILE
 
-Says one JSON object a line: {"done", "total"}, and on a refusal {"refused"} or {"missing"} with exit status 3.
+On a refusal it says one JSON object, {"refused"} or {"missing"}, and ends with exit status 3.
 """
 
 from __future__ import annotations

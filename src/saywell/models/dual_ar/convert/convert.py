@@ -12,12 +12,12 @@ Each step is recorded in the manifest when it is done, so that a second run does
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -27,18 +27,20 @@ from filelock import FileLock
 
 from saywell.child import interpreter
 from saywell.errors import MissingDependency
-from saywell.files import Damaged, open_file, read_plain
+from saywell.files import UNFINISHED, Damaged, open_file, replacing, sha256
 from saywell.hub.weights import read_record
+from saywell.manifest import MANIFEST, Entry, Manifest
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CONFIG_FILE, Config
-from saywell.models.dual_ar.convert.child import FILES
+from saywell.models.dual_ar.convert.child import FILES, REFUSED
 from saywell.models.dual_ar.convert.tensors import TensorFile
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.layout import codec_tensors, model_tensors
 from saywell.models.dual_ar.tokenizer import RANKS_FILE, SPECIALS_FILE, Tokenizer
 
 FORMAT = 1
-MANIFEST = "saywell.json"
 PRECISIONS = ("fp32", "int8", "int4")
+SENTENCES = 4
+"""Read by the calibration unless another number is asked for."""
 MODEL, CODEC = "model.safetensors", "codec.safetensors"
 _COPIED = (
     CONFIG_FILE,
@@ -52,9 +54,6 @@ _COPIED = (
 )
 SOURCES = (*FILES.values(), CONFIG_FILE, CODEC_CONFIG_FILE, RANKS_FILE, SPECIALS_FILE)
 """What a conversion depends on, as far as a checkpoint has it."""
-_CHUNK = 4 << 20
-_UNFINISHED = ".unfinished"
-_MAX_MANIFEST = 4 << 20
 
 Progress = Callable[[str, int, int], None]
 """Called with (step, done, total)."""
@@ -66,7 +65,7 @@ class _Work:
 
     source: Path
     out: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     progress: Progress
     digests: dict[str, str] = field(default_factory=dict)
 
@@ -79,21 +78,27 @@ class _Work:
 
     def is_done(self, name: str, made_from: dict[str, str]) -> bool:
         """True if `name` was made from the same inputs and is still what it was."""
-        entry, path = self.manifest["files"].get(name), self.out / name
+        entry, path = self.manifest.files.get(name), self.out / name
         return bool(
             entry
-            and entry["from"] == made_from
+            and entry.made_from == made_from
             and path.is_file()
-            and path.stat().st_size == entry["bytes"]
-            and self.digest(path) == entry["sha256"]
+            and path.stat().st_size == entry.bytes
+            and self.digest(path) == entry.sha256
         )
 
     def record(self, name: str, made_from: dict[str, str]) -> None:
         path = self.out / name
         self.digests.pop(str(path), None)
-        entry = {"bytes": path.stat().st_size, "sha256": self.digest(path), "from": made_from}
-        self.manifest["files"][name] = entry
-        _write(self.out / MANIFEST, json.dumps(self.manifest, indent=1) + "\n")
+        entry = Entry(bytes=path.stat().st_size, sha256=self.digest(path), made_from=made_from)
+        self.manifest.files[name] = entry
+        self.manifest.write(self.out)
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """Where files are made before they are moved into `out`; the next run deletes what a killed one has left."""
+        with tempfile.TemporaryDirectory(dir=self.out, prefix=UNFINISHED) as folder:
+            yield Path(folder)
 
 
 def convert(
@@ -103,11 +108,12 @@ def convert(
     progress: Progress | None = None,
     precisions: Sequence[str] = PRECISIONS,
     licence: str | None = None,
+    sentences: int = SENTENCES,
 ) -> Path:
     """Convert a published checkpoint; the directory `out`. Does only what a former run has not done.
 
     `precisions`: of the transformers' graphs; none at all: no graphs. `licence`: of the weights, kept in the manifest;
-    None: the one acknowledged when they were pulled.
+    None: the one acknowledged when they were pulled. `sentences`: how many of the calibration (`calibrate.TEXTS`).
     Raises BadConfig and BadCheckpoint naming the file at fault, MissingDependency without torch.
     """
     source, target = Path(directory), Path(out)
@@ -119,7 +125,7 @@ def convert(
     graphs = _graph_writer() if precisions else None  # what is missing is said before minutes of work
     target.mkdir(parents=True, exist_ok=True)
     with FileLock(target / ".lock"):
-        for leftover in target.glob(f".*{_UNFINISHED}"):
+        for leftover in target.glob(f"{UNFINISHED}*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         manifest = _manifest(target, licence or read_record(source).get("accepted"))
         work = _Work(source, target, manifest, progress or _silent)
@@ -128,7 +134,7 @@ def convert(
         _tensors(work, config, "model", MODEL)
         _tensors(work, config, "codec", CODEC)
         if graphs is not None:
-            _graphs(work, graphs.version(), graphs.steps(config, tokenizer, precisions))
+            _graphs(work, graphs.version(), graphs.steps(config, tokenizer, precisions, sentences))
     return target
 
 
@@ -147,44 +153,24 @@ def _check_sources(source: Path, config: Config) -> None:
         )
 
 
-def _manifest(out: Path, licence: str | None) -> dict[str, Any]:
-    fresh = {"format": FORMAT, "family": "dual_ar", "licence": licence, "files": {}}
-    path = out / MANIFEST
-    if not path.exists():
-        return fresh
-    known = read_manifest(out)
-    if known["format"] != FORMAT or known["family"] != "dual_ar":
-        return fresh
-    return {**known, "licence": licence or known.get("licence")}
+def _manifest(out: Path, licence: str | None) -> Manifest:
+    if (out / MANIFEST).exists():
+        known = read_manifest(out)
+        if (known.format, known.family) == (FORMAT, "dual_ar"):
+            known.licence = licence or known.licence
+            return known
+    return Manifest(format=FORMAT, family="dual_ar", licence=licence, files={})
 
 
-def read_manifest(directory: Path) -> dict[str, Any]:
+def read_manifest(directory: Path) -> Manifest:
     """The manifest of a converted model. Raises BadCheckpoint if there is none or it is damaged."""
     path = directory / MANIFEST
     try:
-        manifest = json.loads(read_plain(path, _MAX_MANIFEST, links=True).decode())
-        files = manifest["files"]
-        for entry in files.values():
-            if (type(entry["sha256"]), type(entry["bytes"]), type(entry["from"])) != (str, int, dict):
-                raise TypeError
-        manifest["format"], manifest["family"]
+        return Manifest.read(directory)
     except FileNotFoundError:
         raise BadCheckpoint(f"{path} is missing; `saywell convert` makes it") from None
-    except Damaged:
-        raise BadCheckpoint(f"{path} is no regular file, or larger than any manifest is") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, KeyError, TypeError, AttributeError):
-        raise BadCheckpoint(f"{path} is damaged; delete it and convert again") from None
-    return manifest  # type: ignore[no-any-return]
-
-
-def verify(directory: Path, progress: Progress | None = None) -> None:
-    """Raises BadCheckpoint naming the first file that is not what the manifest says, by size and digest."""
-    for name, entry in read_manifest(directory)["files"].items():
-        path = directory / name
-        if Path(name).name != name or not path.is_file() or path.stat().st_size != entry["bytes"]:
-            raise BadCheckpoint(f"{path} is missing or has another size than {MANIFEST} says; convert again")
-        if _digest(path, progress or _silent) != entry["sha256"]:
-            raise BadCheckpoint(f"{path} is damaged: its digest is not the one in {MANIFEST}; convert again")
+    except Damaged as error:
+        raise BadCheckpoint(f"{path} is damaged, {error}; delete it and convert again") from None
 
 
 def _copy(work: _Work, name: str) -> None:
@@ -193,9 +179,8 @@ def _copy(work: _Work, name: str) -> None:
     made_from = {name: work.digest(work.source / name)}
     if work.is_done(name, made_from):
         return
-    temporary = _temporary(work.out / name)
-    shutil.copyfile(work.source / name, temporary)
-    temporary.replace(work.out / name)
+    with open_file(work.source / name) as source, replacing(work.out / name) as copy:
+        shutil.copyfileobj(source, copy)
     work.record(name, made_from)
 
 
@@ -204,48 +189,31 @@ def _tensors(work: _Work, config: Config, kind: str, name: str) -> None:
     made_from = {each: work.digest(work.source / each) for each in inputs if (work.source / each).is_file()}
     if work.is_done(name, made_from):
         return
-    temporary = _temporary(work.out / name)
-    try:
-        _run_child(kind, work.source, temporary, lambda done, total: work.progress(f"convert {name}", done, total))
+    with work.folder() as folder:
+        made = folder / name
+        work.progress(f"convert {name}", 0, 1)
+        _run_child(kind, work.source, made)
+        work.progress(f"convert {name}", 1, 1)
         shapes = model_tensors(config) if kind == "model" else codec_tensors(config.codec)
-        TensorFile(temporary).check(shapes)
-        temporary.replace(work.out / name)
-    finally:
-        temporary.unlink(missing_ok=True)
+        TensorFile(made).check(shapes)
+        made.replace(work.out / name)
     work.record(name, made_from)
 
 
-def _run_child(kind: str, source: Path, out: Path, progress: Callable[[int, int], None]) -> None:
+def _run_child(kind: str, source: Path, out: Path) -> None:
     command = [interpreter(), "-m", "saywell.models.dual_ar.convert.child", kind, str(source), str(out)]
-    with tempfile.TemporaryFile() as errors:
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as child:
-            try:
-                last = _follow(child, progress)
-            except BaseException:
-                child.kill()
-                raise
-        errors.seek(0)
-        trouble = errors.read(1 << 20).decode(errors="replace").strip().splitlines()
-    if "missing" in last:
+    child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if child.returncode == REFUSED:
+        why = json.loads(child.stdout)
+        if "refused" in why:
+            raise BadCheckpoint(why["refused"])
         raise MissingDependency(
-            f"reading {FILES[kind]} needs {last['missing']}, which is not installed: pip install 'saywell[convert]'"
+            f"reading {FILES[kind]} needs {why['missing']}, which is not installed: pip install 'saywell[convert]'"
         )
-    if "refused" in last:
-        raise BadCheckpoint(last["refused"])
     if child.returncode:
-        why = trouble[-1][:300] if trouble else f"exit status {child.returncode}"
-        raise BadCheckpoint(f"{FILES[kind]} could not be converted: the process doing it ended with {why}")
-
-
-def _follow(child: subprocess.Popen[bytes], progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """Report the child's progress; the last thing it said."""
-    last: dict[str, Any] = {}
-    assert child.stdout
-    for line in child.stdout:
-        last = json.loads(line)
-        if "done" in last:
-            progress(last["done"], last["total"])
-    return last
+        trouble = child.stderr.strip().splitlines()
+        ended = trouble[-1][:300] if trouble else f"exit status {child.returncode}"
+        raise BadCheckpoint(f"{FILES[kind]} could not be converted: the process doing it ended with {ended}")
 
 
 def _graph_writer() -> Any:
@@ -261,20 +229,20 @@ def _graphs(work: _Work, version: str, steps: Sequence[Any]) -> None:
     """Graphs, each group made again when its tensors, the sizes or the code that writes it change."""
     for step in steps:
         inputs = {"model": MODEL, "codec": CODEC}[step.tensors], *(CONFIG_FILE, CODEC_CONFIG_FILE)
-        files = work.manifest["files"]
-        made_from = {each: files[each]["sha256"] for each in inputs if each in files}
-        made_from.update(step=step.name, code=version)
+        files = work.manifest.files
+        made_from = {each: files[each].sha256 for each in inputs if each in files}
+        made_from.update(step=step.name, code=version, **step.made_from)
         _graph_group(work, step, made_from)
 
 
 def _graph_group(work: _Work, step: Any, made_from: dict[str, str]) -> None:
-    done = [name for name, entry in work.manifest["files"].items() if entry["from"].get("step") == step.name]
+    done = [name for name, entry in work.manifest.files.items() if entry.made_from.get("step") == step.name]
     if done and all(work.is_done(name, made_from) for name in done):
         return
     work.progress(f"write {step.name}", 0, 1)
-    with tempfile.TemporaryDirectory(dir=work.out, prefix=".graphs", suffix=_UNFINISHED) as folder:
+    with work.folder() as folder:
         tensors = TensorFile(work.out / (MODEL if step.tensors == "model" else CODEC))
-        written = step.build(tensors.arrays(), Path(folder))
+        written = step.build(tensors, folder)
         for path in written:
             path.chmod((work.out / MANIFEST).stat().st_mode)  # onnx writes for the owner alone
             path.replace(work.out / path.name)
@@ -283,27 +251,5 @@ def _graph_group(work: _Work, step: Any, made_from: dict[str, str]) -> None:
     work.progress(f"write {step.name}", 1, 1)
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}{_UNFINISHED}")
-
-
-def _write(path: Path, text: str) -> None:
-    """All of it or nothing; unlike `files.write_atomically` for whoever may read the directory, as the graphs are."""
-    temporary = _temporary(path)
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
 def _digest(path: Path, progress: Progress) -> str:
     return sha256(path, lambda done, total: progress(f"verify {path.name}", done, total))
-
-
-def sha256(path: Path, progress: Callable[[int, int], None] = lambda _done, _total: None) -> str:
-    """Hex digest of a file."""
-    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
-    with open_file(path) as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            done += len(chunk)
-            progress(done, total)
-    return digest.hexdigest()

@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from saywell.files import Damaged, read_plain, write_atomically
-from saywell.models.dual_ar.convert.convert import CODEC, MANIFEST, MODEL, PRECISIONS, read_manifest, sha256
+from saywell.files import Damaged, read_plain, sha256, write_atomically
+from saywell.manifest import MANIFEST
+from saywell.models.dual_ar.convert.convert import CODEC, MODEL, PRECISIONS, read_manifest
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.onnx.ar_files import data_file
 from saywell.models.dual_ar.onnx.codec_files import ENCODE
@@ -28,7 +29,7 @@ _LONG_S = 2.0
 def check_files(directory: Path, names: Iterable[str], kept: Path) -> None:
     """Raises BadCheckpoint naming the first of these files that is not the one that was converted. `kept`: the folder
     for what was found."""
-    files = read_manifest(directory)["files"]
+    files = read_manifest(directory).files
     key = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
     place = kept / f"verified-{key}.json"
     known, began = _known(place), time.monotonic()
@@ -36,7 +37,7 @@ def check_files(directory: Path, names: Iterable[str], kept: Path) -> None:
     for name in names:
         if name not in files:
             raise BadCheckpoint(f"{directory / name} is not in {MANIFEST}; run `saywell convert` again")
-    found = {name: f"{files[name]['sha256']} {_mark(directory / name)}" for name in names}
+    found = {name: f"{files[name].sha256} {_mark(directory / name)}" for name in names}
     new = [name for name, mark in found.items() if known.get(name) != mark]
     told = False
 
@@ -47,7 +48,7 @@ def check_files(directory: Path, names: Iterable[str], kept: Path) -> None:
             _log.warning("the files in %s are read through, once, until one changes", directory)
 
     for name in new:
-        if sha256(directory / name, tell) != files[name]["sha256"]:
+        if sha256(directory / name, tell) != files[name].sha256:
             raise BadCheckpoint(
                 f"{directory / name} is damaged: its digest is not the one in {MANIFEST}; run `saywell convert` again"
             )
@@ -60,7 +61,7 @@ def run_from(directory: Path, precision: str) -> list[str]:
     """Names of the files a model at this precision is run from, but for the encoder, which few ever need."""
     others = {data_file(each) for each in PRECISIONS if each != precision}
     encoder = {ENCODE, f"{ENCODE}.data"}
-    return [name for name in read_manifest(directory)["files"] if name not in {MODEL, CODEC, *others, *encoder}]
+    return [name for name in read_manifest(directory).files if name not in {MODEL, CODEC, *others, *encoder}]
 
 
 def encoder_files() -> list[str]:

@@ -22,8 +22,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.graphs import draw as draws
-from saywell.models.dual_ar.graphs.ar_writer import FUSED, ArWriter, External
-from saywell.models.dual_ar.graphs.linears import MIDDLE, STEP, Format, Linears, middle, step
+from saywell.models.dual_ar.graphs.linears import MIDDLE, STEP, Format, Judge, Linears, middle, step
+from saywell.models.dual_ar.graphs.writer import FUSED, TRANSFORMER, External, GraphWriter
+from saywell.models.dual_ar.numerics import rotary, to_bfloat16
 from saywell.models.dual_ar.onnx.ar_files import (
     CODES_FILE,
     EMBEDDINGS_FILE,
@@ -55,9 +56,19 @@ PRECISIONS = {
 
 
 def build(
-    config: Config, weights: Weights, out: Path, precision: str, *, semantic_begin_id: int, im_end_id: int
+    config: Config,
+    weights: Weights,
+    out: Path,
+    precision: str,
+    *,
+    semantic_begin_id: int,
+    im_end_id: int,
+    judge: Judge,
 ) -> list[Path]:
-    """Write the graphs of one precision into `out`; returns the files. See `build_tables` for what all share."""
+    """Write the graphs of one precision into `out`; returns the files. See `build_tables` for what all share.
+
+    `judge` decides which layers stay at a higher precision.
+    """
     formats = PRECISIONS[precision]
     external = External(out / data_file(precision))
     slow = _slow(
@@ -65,9 +76,10 @@ def build(
         weights,
         formats,
         external,
+        judge,
         [*range(semantic_begin_id, semantic_begin_id + config.codebook_size), im_end_id],
     )
-    fast = _fast(config, weights, formats, external)
+    fast = _fast(config, weights, formats, external, judge)
     external.close()
     graphs = {}
     for bits in activation_bits(precision):
@@ -89,26 +101,20 @@ def build_tables(weights: Weights, out: Path, *, semantic_begin_id: int, im_end_
     return [out / name for name in (EMBEDDINGS_FILE, CODES_FILE, FACTS_FILE)]
 
 
-def to_bfloat16(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """The bits of bfloat16, rounded to nearest even."""
-    bits = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32)
-    return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
-
-
-def rotary(positions: int, head_dim: int, base: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """cos and sin [positions, head_dim / 2], rounded to bfloat16 as in training."""
-    # In float32 as the reference computes it: the rounding that follows would show a difference.
-    turn = np.float32(1) / np.float32(base) ** (np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim))
-    angle = np.outer(np.arange(positions, dtype=np.float32), turn.astype(np.float32))
-    cos, sin = ((to_bfloat16(part).astype(np.uint32) << 16).view(np.float32) for part in (np.cos(angle), np.sin(angle)))
-    return cos, sin
-
-
 class _Stack:
     """One of the two transformers inside a graph. Rows of all sequences and positions lie flat, [M, dim]."""
 
-    def __init__(self, g: ArWriter, config: Config, weights: Weights, prefix: str, fmt: Format, positions: int) -> None:
-        self.g, self.weights, self.prefix, self.fmt = g, weights, prefix, fmt
+    def __init__(
+        self,
+        g: GraphWriter,
+        config: Config,
+        weights: Weights,
+        prefix: str,
+        fmt: Format,
+        judge: Judge,
+        positions: int,
+    ) -> None:
+        self.g, self.weights, self.prefix, self.fmt, self.judge = g, weights, prefix, fmt, judge
         names = ("dim", "n_head", "n_local_heads", "head_dim", "intermediate_size", "norm_eps", "rope_base")
         self.dim, self.heads, self.kv, self.size, self.wide, self.eps, base = (
             getattr(config, prefix + name) for name in names
@@ -140,7 +146,7 @@ class _Stack:
         g, delta, new = self.g, "", []
         self.shapes(x)
         h = g.op("Reshape", x, g.ints(-1, self.dim))
-        self.linear = Linears(g, self.fmt, h)
+        self.linear = Linears(g, self.fmt, h, self.judge)
         for layer, cache in enumerate(caches):
             at = f"{self.prefix}layers.{layer}."
             if layer:
@@ -184,17 +190,17 @@ class _Stack:
         return self.linear(inner, at + "w2", weights[at + "w2.weight"])
 
 
-def _last(g: ArWriter, stack: _Stack, flat: str) -> str:
+def _last(g: GraphWriter, stack: _Stack, flat: str) -> str:
     """Rows [M, dim] → those of the last position, [B, dim]."""
     grid = g.op("Reshape", flat, stack.by_row)
     return g.op("Gather", grid, g.const(-1, np.int64), axis=1)
 
 
 def _slow(
-    config: Config, weights: Weights, formats: Formats, external: External, emitted: list[int]
+    config: Config, weights: Weights, formats: Formats, external: External, judge: Judge, emitted: list[int]
 ) -> onnx.ModelProto:
-    g = ArWriter("slow", external)
-    stack = _Stack(g, config, weights, "", formats.slow, config.max_seq_len)
+    g = GraphWriter("slow", TRANSFORMER, external)
+    stack = _Stack(g, config, weights, "", formats.slow, judge, config.max_seq_len)
     x = g.input("x", ["B", "S", config.dim])
     lens, total = g.input("lens", ["B"], TensorProto.INT32), g.input("total", [], TensorProto.INT32)
     shape = ["B", stack.kv, "P", stack.size]
@@ -203,7 +209,7 @@ def _slow(
     hidden = g.op("Add", _last(g, stack, h), _last(g, stack, delta))
     normed = stack.norm(hidden, "norm.weight")
     head = weights["embeddings.weight" if config.tie_word_embeddings else "output.weight"][emitted]
-    logits = Linears(g, formats.heads, normed)(normed, "output", head)
+    logits = Linears(g, formats.heads, normed, judge)(normed, "output", head)
     g.output("logits", logits, ["B", len(emitted)])
     g.output("hidden", normed if config.norm_fast_input else hidden, ["B", config.dim])
     for n in range(stack.layers):
@@ -245,39 +251,46 @@ def _dims(model: onnx.ModelProto, name: str) -> Any:
     return found.type.tensor_type.shape.dim
 
 
-def _fast(config: Config, weights: Weights, formats: Formats, external: External) -> onnx.ModelProto:
-    g = ArWriter("fast", external)
+def _fast(config: Config, weights: Weights, formats: Formats, external: External, judge: Judge) -> onnx.ModelProto:
+    g = GraphWriter("fast", TRANSFORMER, external)
     given = draws.inputs(g, config.num_codebooks)
     logits = g.input("logits", ["B", config.codebook_size + 1])
     hidden = g.input("hidden", ["B", config.dim])
     semantic = draws.semantic(g, logits, config.codebook_size + 1, given)
     table = g.weight("fast_embeddings", weights["fast_embeddings.weight"])
     spoken = g.op("Min", semantic, g.const(config.codebook_size - 1, np.int64))
-    start = _fast_start(g, config, weights, hidden, g.op("Gather", table, spoken))
-    codes = _residual_loop(g, config, weights, formats, start, table, given)
+    start = _fast_start(g, config, weights, judge, hidden, g.op("Gather", table, spoken))
+    codes = _residual_loop(g, config, weights, formats, judge, start, table, given)
     every = g.op("Concat", g.op("Unsqueeze", semantic, g.ints(0)), codes, axis=0)
     g.output("codes", g.op("Transpose", every, perm=[1, 0]), ["B", config.num_codebooks], TensorProto.INT64)
     return g.model()
 
 
-def _fast_start(g: ArWriter, config: Config, weights: Weights, hidden: str, first: str) -> str:
+def _fast_start(g: GraphWriter, config: Config, weights: Weights, judge: Judge, hidden: str, first: str) -> str:
     """Positions 0 (the hidden state) and 1 (the semantic code) together, [B, 2, fast_dim]."""
     if config.projects_fast_input:
         matrix, bias = weights["fast_project_in.weight"], weights["fast_project_in.bias"]
-        hidden = Linears(g, "fp32", hidden)(hidden, "fast_project_in", matrix, bias)
+        hidden = Linears(g, "fp32", hidden, judge)(hidden, "fast_project_in", matrix, bias)
     two = [g.op("Unsqueeze", each, g.ints(1)) for each in (hidden, first)]
     return g.op("Concat", *two, axis=1)
 
 
 def _residual_loop(
-    g: ArWriter, config: Config, weights: Weights, formats: Formats, start: str, table: str, given: draws.Given
+    g: GraphWriter,
+    config: Config,
+    weights: Weights,
+    formats: Formats,
+    judge: Judge,
+    start: str,
+    table: str,
+    given: draws.Given,
 ) -> str:
     """One turn for each residual book: the positions new to the cache, the draw, its embedding. Codes [books, B]."""
-    stack = _Stack(g, config, weights, "fast_", formats.fast, config.num_codebooks)
+    stack = _Stack(g, config, weights, "fast_", formats.fast, judge, config.num_codebooks)
     rows = g.op("Slice", g.op("Shape", start), g.ints(0), g.ints(1))
     empty = g.op("ConstantOfShape", g.op("Concat", rows, g.ints(stack.kv, 0, stack.size), axis=0))
     names = [f"cache.{part}.{layer}" for layer in range(stack.layers) for part in "kv"]
-    outside = g.enter()
+    outside = g.begin_body()
     caches = list(zip(names[0::2], names[1::2], strict=True))
     last = g.op("Add", "turn", g.const(1, np.int64))  # position of the newest key
     lens = g.op("Expand", g.op("Cast", last, to=TensorProto.INT32), rows)
@@ -285,12 +298,12 @@ def _residual_loop(
     h, delta, new = stack.run("x", caches, lens, total)
     normed = stack.norm(g.op("Add", _last(g, stack, h), _last(g, stack, delta)), "fast_norm.weight")
     head = weights["fast_output.weight"][: config.residual_logits]
-    logits = Linears(g, formats.heads, normed)(normed, "fast_output", head)
+    logits = Linears(g, formats.heads, normed, judge)(normed, "fast_output", head)
     code = draws.residual(g, logits, config.residual_logits, "turn", given)
     following = g.op("Unsqueeze", g.op("Gather", table, code), g.ints(1))
     carried = [g.op("Identity", "going"), following, *new]
     kinds = [TensorProto.BOOL] + [TensorProto.FLOAT] * (len(new) + 1)
-    body = g.leave(
+    body = g.end_body(
         outside,
         [("turn", TensorProto.INT64), *zip(["going", "x", *names], kinds, strict=True)],
         [*zip(carried, kinds, strict=True), (code, TensorProto.INT64)],

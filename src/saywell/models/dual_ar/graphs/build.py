@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from saywell.machine import detect
 from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert import calibrate
+from saywell.models.dual_ar.convert.activations import activations
 from saywell.models.dual_ar.graphs import ar, codec
+from saywell.models.dual_ar.graphs.linears import BOUND, Judge
+from saywell.models.dual_ar.numerics import Floats
+from saywell.models.dual_ar.onnx.ar_files import layers_file
 from saywell.models.dual_ar.tokenizer import Tokenizer
 
-Weights = Mapping[str, npt.NDArray[np.float32]]
-VERSION = "1"
+Weights = Mapping[str, Floats]
+VERSION = "2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +31,35 @@ class Step:
     tensors: str
     """Which file of tensors it is made from: "model" or "codec"."""
     build: Callable[[Weights, Path], Sequence[Path]]
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    """What it is made from beside tensors and sizes."""
 
 
-def steps(config: Config, tokenizer: Tokenizer, precisions: Sequence[str]) -> list[Step]:
-    """Every group of graphs for these precisions; what all precisions share comes first."""
+def steps(config: Config, tokenizer: Tokenizer, precisions: Sequence[str], sentences: int) -> list[Step]:
+    """Every group of graphs for these precisions; what all precisions share comes first.
+
+    `sentences`: of the calibration, how many are read.
+    """
     ids = {"semantic_begin_id": tokenizer.semantic_begin_id, "im_end_id": tokenizer.im_end_id}
+    prompts = [prompt.build(tokenizer, config, text) for text in calibrate.TEXTS[:sentences]]
+    calibrated = {"sentences": str(sentences)}
+    seen: dict[str, Floats] = {}
+
+    def build(precision: str, weights: Weights, out: Path) -> list[Path]:
+        if precision == "fp32":
+            return ar.build(config, weights, out, precision, judge=Judge({}), **ids)
+        if not seen:  # once for all precisions
+            seen.update(activations(config, weights, prompts, tokenizer.semantic_begin_id))
+        judge = Judge(seen)
+        files = ar.build(config, weights, out, precision, judge=judge, **ids)
+        report = out / layers_file(precision)
+        found = {"bound": BOUND, "sentences": sentences, "kept": judge.kept, "errors": judge.errors}
+        report.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        return [*files, report]
 
     def transformers(precision: str) -> Step:
-        return Step(f"{precision} graphs", "model", lambda w, out: ar.build(config, w, out, precision, **ids))
-
-    prompts = [prompt.build(tokenizer, config, text) for text in calibrate.TEXTS]
+        made_from = {} if precision == "fp32" else calibrated
+        return Step(f"{precision} graphs", "model", partial(build, precision), made_from)
 
     def cache_scales(precision: str) -> Step:
         # The graphs measured are those already in place, beside the folder this step writes to.
@@ -45,6 +67,7 @@ def steps(config: Config, tokenizer: Tokenizer, precisions: Sequence[str]) -> li
             f"{precision} cache scales",
             "model",
             lambda _, out: calibrate.write_scales(out.parent, out, precision, prompts, detect().usable_cores),
+            calibrated,
         )
 
     return [

@@ -1,6 +1,6 @@
 """The codec as ONNX graphs, written from folded weights. Build time only.
 
-Three streaming stages (see `graph_writer`). *Latents*: codes → transformer → upsampling. *Stack*: latents → samples,
+Three streaming stages (see `writer`). *Latents*: codes → transformer → upsampling. *Stack*: latents → samples,
 the convolutions, where nearly all arithmetic is. *Encode*: samples → codes. The stack is written in two forms, because
 runtimes differ:
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.graphs.layers import SNAKE_EPS, Layers, Products, Weights, sine_squared, transposed_as_conv
-from saywell.models.dual_ar.graphs.writer import INT64, GraphWriter
+from saywell.models.dual_ar.graphs.writer import CODEC, INT64, GraphWriter
 from saywell.models.dual_ar.onnx.codec_files import ENCODE, LATENTS, PRECISIONS, STACK, STACK_CHANNELS, Precision
 
 LATENTS_TILE = 8
@@ -53,7 +53,7 @@ def write_encoder(weights: Weights, codec: CodecConfig, directory: Path) -> list
 
 def latents(weights: Weights, codec: CodecConfig, precision: Precision, tile: int = LATENTS_TILE) -> GraphWriter:
     """x: codes [tile, num_codebooks] int64, each within its book → y: latents [tile · steps, latent_dim]."""
-    g = GraphWriter("codec_latents")
+    g = GraphWriter("codec_latents", CODEC)
     layers = Layers(g, weights, codec, "block8" if precision == "int8" else "fp32")
     y = _entries(layers, g.input("x", (tile, codec.num_codebooks), INT64), tile)
     y = layers.transformer("quantizer.post_module.", y, tile, codec.module_layers, codec.module_window)
@@ -89,7 +89,7 @@ def _entries(layers: Layers, codes: str, tile: int) -> str:
 
 def stack_rows(weights: Weights, codec: CodecConfig, products: Products) -> GraphWriter:
     """x: latents [tile · steps, latent_dim] → y: samples [tile · frame]."""
-    g = GraphWriter("codec_stack")
+    g = GraphWriter("codec_stack", CODEC)
     tile = INT8_TILE if products == "tile8" else TILE
     rows = tile * math.prod(codec.downsample)
     layers = Layers(g, weights, codec, products, tile)
@@ -122,7 +122,7 @@ def _to_samples(layers: Layers, at: str, x: str, rows: int) -> str:
 
 def stack_channels(weights: Weights, codec: CodecConfig, tile: int = TILE) -> GraphWriter:
     """As `stack_rows`, of plain convolutions on [1, channels, time]."""
-    g = GraphWriter("codec_stack")
+    g = GraphWriter("codec_stack", CODEC)
     rows = tile * math.prod(codec.downsample)
     layers = _ChannelLayers(g, weights)
     x = g.input("x", (rows, codec.latent_dim))
@@ -184,7 +184,7 @@ class _ChannelLayers:
 
 def encode(weights: Weights, codec: CodecConfig, tile: int = ENCODE_TILE) -> GraphWriter:
     """x: samples [tile · frame] → y: codes [tile, num_codebooks] int64."""
-    g = GraphWriter("codec_encode")
+    g = GraphWriter("codec_encode", CODEC)
     layers, rows = Layers(g, weights, codec), tile * codec.frame
     y = g.op("Reshape", g.input("x", (rows,)), g.ints(rows, 1))
     y = layers.conv("encoder.block.0.", y, rows)

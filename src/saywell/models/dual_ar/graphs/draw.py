@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto
 
-from saywell.models.dual_ar.graphs.ar_writer import ArWriter
+from saywell.models.dual_ar.graphs.writer import GraphWriter
 from saywell.models.dual_ar.sampling import PENALTY_FRAMES, REPEAT_FRAMES, REPEAT_TEMPERATURE, REPEAT_TOP_P
 
 FIRST_LOOK = 128
@@ -33,7 +33,7 @@ class Given:
     books: int
 
 
-def inputs(g: ArWriter, books: int) -> Given:
+def inputs(g: GraphWriter, books: int) -> Given:
     return Given(
         g.input("recent", ["B", books, PENALTY_FRAMES], INT64),
         g.input("uniforms", ["B", books + 1], DOUBLE),
@@ -45,7 +45,7 @@ def inputs(g: ArWriter, books: int) -> Given:
     )
 
 
-def residual(g: ArWriter, logits: str, size: int, turn: str, given: Given) -> str:
+def residual(g: GraphWriter, logits: str, size: int, turn: str, given: Given) -> str:
     """Code [B] of residual book `turn` + 1 from logits [B, size]."""
     book = g.op("Add", turn, g.const(1, np.int64))
     d = _Draw(g, logits, g.op("Gather", given.recent, book, axis=1), given.penalty)
@@ -54,7 +54,7 @@ def residual(g: ArWriter, logits: str, size: int, turn: str, given: Given) -> st
     return d.take(order, mass, given.top_p, given.temperature, uniform, size)
 
 
-def semantic(g: ArWriter, logits: str, size: int, given: Given) -> str:
+def semantic(g: GraphWriter, logits: str, size: int, given: Given) -> str:
     """Semantic code [B] from logits [B, size], drawn again, more freely, where heard lately and `again` says so."""
     recent = g.op("Gather", given.recent, g.const(0, np.int64), axis=1)
     d = _Draw(g, logits, recent, given.penalty)
@@ -70,14 +70,14 @@ def semantic(g: ArWriter, logits: str, size: int, given: Given) -> str:
     return g.op("Where", g.op("And", repeats, given.again), second, first)
 
 
-def _column(g: ArWriter, matrix: str, index: int) -> str:
+def _column(g: GraphWriter, matrix: str, index: int) -> str:
     return g.op("Gather", matrix, g.ints(index), axis=1)
 
 
 class _Draw:
     """Penalised logits [B, size] of one codebook and their unnormalised probabilities."""
 
-    def __init__(self, g: ArWriter, logits: str, recent: str, penalty: str) -> None:
+    def __init__(self, g: GraphWriter, logits: str, recent: str, penalty: str) -> None:
         self.g = g
         wide = g.op("Cast", logits, to=DOUBLE)
         seen = g.op("GatherElements", wide, recent, axis=1)
@@ -104,13 +104,13 @@ class _Draw:
         return g.op("Min", place, g.const(size - 1, np.int64))
 
 
-def _sorted(g: ArWriter, weights: str, count: int) -> tuple[str, str]:
+def _sorted(g: GraphWriter, weights: str, count: int) -> tuple[str, str]:
     """The `count` largest weights' ids, largest first, the lower id first among equals; and their running sum."""
     values, order = g.ops("TopK", 2, weights, g.ints(count), axis=1)
     return order, g.op("CumSum", values, g.const(1, np.int64))
 
 
-def _sorted_enough(g: ArWriter, weights: str, limit: str, size: int) -> tuple[str, str]:
+def _sorted_enough(g: GraphWriter, weights: str, limit: str, size: int) -> tuple[str, str]:
     """As many of the largest as hold `limit` [B, 1] in every row: `FIRST_LOOK`, or all."""
     if size <= FIRST_LOOK:
         return _sorted(g, weights, size)
@@ -118,11 +118,11 @@ def _sorted_enough(g: ArWriter, weights: str, limit: str, size: int) -> tuple[st
     reached = g.op("Greater", _column(g, mass, FIRST_LOOK - 1), limit)
     enough = g.op("Cast", g.op("ReduceMin", g.op("Cast", reached, to=INT64), keepdims=0), to=TensorProto.BOOL)
     kinds = (INT64, DOUBLE)
-    outside = g.enter()
+    outside = g.begin_body()
     few = [g.op("Identity", each) for each in (order, mass)]
-    then = g.leave(outside, [], list(zip(few, kinds, strict=True)))
-    outside = g.enter()
+    then = g.end_body(outside, [], list(zip(few, kinds, strict=True)))
+    outside = g.begin_body()
     every = _sorted(g, weights, size)
-    otherwise = g.leave(outside, [], list(zip(every, kinds, strict=True)))
+    otherwise = g.end_body(outside, [], list(zip(every, kinds, strict=True)))
     found = g.ops("If", 2, enough, then_branch=then, else_branch=otherwise)
     return found[0], found[1]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.graphs import winograd
 from saywell.models.dual_ar.graphs.writer import BFLOAT16, FLOAT, FUSED, INT64, GraphWriter
+from saywell.models.dual_ar.numerics import rotary_frequencies
 
 Floats = npt.NDArray[np.float32]
 Weights = Mapping[str, Floats]
@@ -267,8 +268,7 @@ class _Positions:
 
     def _rotary(self, start: str, rows: int, codec: CodecConfig) -> list[str]:
         """cos and sin [rows, head_dim / 2], rounded to bf16 as in training."""
-        g, size = self.g, codec.head_dim
-        turn = 1 / codec.rope_base ** (np.arange(0, size, 2, dtype=np.float32) / np.float32(size))
+        g, turn = self.g, rotary_frequencies(codec.head_dim, codec.rope_base)
         at = g.op("Cast", g.op("Add", start, g.const(np.arange(rows), np.int64)), to=FLOAT)
         angle = g.op("Mul", g.op("Reshape", at, g.ints(rows, 1)), g.const(turn))
         rounded = (g.op("Cast", g.op(kind, angle), to=BFLOAT16) for kind in ("Cos", "Sin"))

@@ -20,6 +20,7 @@ from saywell.errors import TooLarge, Unavailable
 from saywell.files import Damaged, read_plain
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.errors import BadCheckpoint
+from saywell.models.dual_ar.numerics import from_bfloat16
 from saywell.models.dual_ar.onnx.ar_files import (
     CODES_FILE,
     EMBEDDINGS_FILE,
@@ -73,19 +74,14 @@ class Tables:
 
     def embed(self, columns: Codes) -> Floats:
         """columns [1 + num_codebooks, T] → [T, dim]; codes count at semantic positions only."""
-        x = _wide(self._text[columns[0]])
+        x = from_bfloat16(self._text[columns[0]])
         at = np.flatnonzero((columns[0] >= self._begin) & (columns[0] < self._end))
         if len(at):
             rows = columns[1:, at] + self._books[:, None]
-            x[at] += _wide(self._codes[rows]).sum(axis=0)
+            x[at] += from_bfloat16(self._codes[rows]).sum(axis=0)
             if self._scale is not None:
                 x[at] *= self._scale
         return x
-
-
-def _wide(bits: npt.NDArray[np.uint16]) -> Floats:
-    """bfloat16 bits → float32."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 class ArRuntime:

@@ -19,6 +19,7 @@ from torch.nn import functional as fn
 
 from saywell.errors import TooLarge
 from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.numerics import rotary
 from saywell.models.dual_ar.sampling import Sampler, Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
 
@@ -78,9 +79,7 @@ class RMSNorm(nn.Module):
 
 def rotary_table(positions: int, head_dim: int, base: float) -> Tensor:
     """cos and sin of position · base^(-2i/head_dim), [positions, head_dim / 2, 2], rounded to bf16 as in training."""
-    turn = 1.0 / base ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-    angle = torch.outer(torch.arange(positions, dtype=torch.float32), turn)
-    return torch.stack([angle.cos(), angle.sin()], dim=-1).bfloat16()
+    return torch.from_numpy(np.stack(rotary(positions, head_dim, base), axis=-1)).bfloat16()
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:

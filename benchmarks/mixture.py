@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
-from saywell.bench.setting import TRIES
-from saywell.bench.stability_child import text_of
+from benchmarks.random_voice import TRIES
+from saywell.bench.service import SPEECH, text_of
 
 FORMATS = ("wav", "mp3", "flac", "opus", "pcm")
 SHORTEST, LONGEST = 10, 2_000
@@ -86,7 +85,7 @@ def _redrawn(body: dict[str, Any], draw: int) -> dict[str, Any]:
 def _once(port: int, ask: Ask) -> str:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
     try:
-        connection.request("POST", "/v1/audio/speech", json.dumps(ask.body), {"Content-Type": "application/json"})
+        connection.request("POST", SPEECH, json.dumps(ask.body), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         if ask.leaves:
             answer.read(_LEAVE_BYTES)
@@ -106,14 +105,3 @@ def _judged(ask: Ask, status: int, sound: bytes) -> str:
         return REFUSED_FOR_NOW
     whole = ask.body.get("stream_format") != "sse" or b"speech.audio.done" in sound
     return "ok" if status == 200 and sound and whole else FAILED
-
-
-def estimate_of(port: int) -> int:
-    """MiB the server says its engine holds at most."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
-    try:
-        form = urlencode({"text": text_of(100)})
-        connection.request("POST", "/estimate-memory", form, {"Content-Type": "application/x-www-form-urlencoded"})
-        return int(json.loads(connection.getresponse().read())["estimate"]["busy_mb"])
-    finally:
-        connection.close()

@@ -1,4 +1,4 @@
-"""`saywell bench memory`: what it asks for, how it judges, and one small run under a real limit."""
+"""`benchmarks.serve`: what it asks for, how it judges, and one small run under a real limit."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from saywell.bench import memory
-from saywell.bench.mixture import FORMATS, LONGEST, Mixture, asks
+from benchmarks import serve
+from benchmarks.mixture import FORMATS, LONGEST, Mixture, asks
 
 
 def test_the_mixture_is_the_same_for_every_server_and_has_everything_in_it() -> None:
@@ -43,23 +43,26 @@ ROW = {"limit_mb": 1024, "refused": "", "outcomes": {"ok": 9, "left": 1}, "ratio
     ],
 )
 def test_the_verdict(change: dict[str, object], good: bool) -> None:
-    assert memory.met([{**ROW, "limit_mb": None, "ratio": 0.1}, {**ROW, **change}]) is good
+    assert serve.held_well([{**ROW, "limit_mb": None, "ratio": 0.1}, {**ROW, **change}]) is good
 
 
 def test_a_limit_the_plan_refuses_is_not_counted_and_not_enough() -> None:
     refused = {"limit_mb": 1024, "refused": "too little", "kills": 0}
-    assert memory.met([refused, ROW])
-    assert not memory.met([refused])
-    assert not memory.met([{**refused, "kills": 1}, ROW])
+    assert serve.held_well([refused, ROW])
+    assert not serve.held_well([refused])
+    assert not serve.held_well([{**refused, "kills": 1}, ROW])
 
 
 @pytest.mark.timeout(300)
 def test_a_run_under_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
-    memory.main(["--limits", "512", "--requests", "6", "--clients", "2"])
+    serve.main(["overhead", "memory", "--limits", "512", "--requests", "6", "--clients", "2"])
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    free, limited = result["rows"]
+    assert {row["format"] for row in result["overhead"]} == {"wav", "mp3", "opus"}
+    assert all(0 < row["median_ms"] <= row["p99_ms"] for row in result["overhead"])
+    free, limited = result["memory"]
     assert (free["limit_mb"], limited["limit_mb"], limited["kills"]) == (None, 512, 0)
     assert sum(limited["outcomes"].values()) == 6
     assert not limited["outcomes"].get("failed")
     assert 30 < limited["engine_mb"] < limited["service_mb"] < 512
     assert 0.5 < limited["ratio"] < 2
+    assert result["met"].keys() == {"overhead", "memory"}

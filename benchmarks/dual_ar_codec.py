@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from saywell.bench.alone import alone
-from saywell.bench.dual_ar_ceiling import Rates, arithmetic, arithmetic_of, best
+from benchmarks.ceiling import Rates, arithmetic, arithmetic_of
+from saywell.bench.speed import alone, best
 from saywell.machine import detect
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.onnx.codec_files import Precision
@@ -56,7 +56,7 @@ def measure(directory: Path, rates: Rates, wanted: Sequence[tuple[str, str]]) ->
 
 
 def decoder_row(directory: Path, way: Any, executor: Any, threads: int, frames: int) -> dict[str, Any]:
-    """Measurements of one variant."""
+    """Measurements of one variant: seconds of work for a second of audio, decoded whole and in chunks."""
     codec = CodecConfig.read(directory)
     before, start = psutil.Process().memory_info().rss, time.perf_counter()
     latents: Precision = "fp32" if way == "fp32" else "int8"
@@ -72,7 +72,7 @@ def decoder_row(directory: Path, way: Any, executor: Any, threads: int, frames: 
     return {
         "convolutions": way,
         "executor": executor,
-        "s_per_audio_s": {name: round(each * codec.frame_rate, 4) for name, each in seconds.items()},
+        **{name: round(each * codec.frame_rate, 4) for name, each in seconds.items()},
         "first_ms": round(first * 1000, 1),
         "load_s": round(load_s, 2),
         "resident_mb": round((psutil.Process().memory_info().rss - before) / 1e6),

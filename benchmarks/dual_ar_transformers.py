@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.onnx.kv_cache import Prefix
@@ -25,25 +24,27 @@ PROMPTS = (32, 128, 512)
 _FRAMES = 12
 
 
-def measure(directory: Path, precision: str, plan: Plan) -> dict[str, Any]:
-    """All of one precision; in a process of its own."""
-    start = time.perf_counter()
-    runtime = load(directory, precision, plan, 1, max(CONTEXTS))
-    load_s = time.perf_counter() - start
-    batch = [_frame(runtime, 1, 128)]
-    resident = psutil.Process().memory_info().rss
-    contexts = [_frame(runtime, 1, length) for length in CONTEXTS]
-    prompts = {str(length): _prompt(runtime, length) for length in PROMPTS}
+def measure(directory: Path, precision: str, plan: Plan) -> list[dict[str, Any]]:
+    """Frames over context and batch; in a process of its own."""
+    contexts = _fitting(directory, CONTEXTS)
+    runtime = load(directory, precision, plan, 1, max(contexts))
+    rows = [_frame(runtime, 1, length) for length in contexts]
     del runtime
     together = load(directory, precision, plan, max(BATCHES), 256)
-    batch += [_frame(together, count, 128) for count in BATCHES[1:]]
-    return {
-        "load_s": round(load_s, 2),
-        "resident_mb": round(resident / 1e6),
-        "batch": batch,
-        "context": contexts,
-        "prompt_ms": prompts,
-    }
+    return rows + [_frame(together, count, CONTEXTS[0]) for count in BATCHES]
+
+
+def prompts(directory: Path, precision: str, plan: Plan) -> list[dict[str, Any]]:
+    """Prompts of growing length; in a process of its own."""
+    lengths = _fitting(directory, PROMPTS)
+    runtime = load(directory, precision, plan, 1, max(lengths))
+    return [{"prompt": length, "ms": _prompt(runtime, length)} for length in lengths]
+
+
+def _fitting(directory: Path, lengths: Sequence[int]) -> list[int]:
+    """Those that the model has positions for."""
+    most = Config.read(directory).max_seq_len
+    return [length for length in lengths if length + 2 * _FRAMES <= most]
 
 
 def load(directory: Path, precision: str, plan: Plan, slots: int, length: int) -> ArRuntime:
@@ -68,6 +69,8 @@ def _frame(runtime: ArRuntime, count: int, context: int) -> dict[str, Any]:
         spent["frame_ms"].append(_seconds(lambda: runtime.step(batch)))
         spent["slow_ms"].append(runtime.slow_s - slow)
         spent["fast_ms"].append(runtime.fast_s - fast)
+        for each in batch:  # trained weights end when they like; what is said does not matter here
+            each.recent[-1] = np.zeros_like(each.recent[-1])
     for each in batch:
         runtime.release(each)
     # The first frame comes from the prompt's logits, the second warms up.

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from saywell.bench.alone import alone
-from saywell.bench.dual_ar_ar import load
+from benchmarks.dual_ar_transformers import load
+from saywell.bench.speed import alone
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime
 from saywell.models.dual_ar.sampling import Sampling

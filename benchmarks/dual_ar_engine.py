@@ -6,6 +6,7 @@ that random weights, which never end a sentence, say as much as real ones.
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections import defaultdict
@@ -15,18 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
-from saywell.bench.dual_ar_ceiling import STREAMS
-from saywell.bench.setting import SENTENCES, TRIES
-from saywell.bench.watch import Watch, memory, proportional
+from benchmarks.random_voice import TRIES, VOICE
+from saywell.bench.service import SENTENCES, text_of
 from saywell.engine.engine import Engine
 from saywell.engine.launch import decide
 from saywell.engine.stream import Stream
 from saywell.errors import BadAudio
+from saywell.machine.process_memory import Peak
 from saywell.models.base import DecodeJob, Model, load_family
-from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.speakers import state_of, voice_store
 from saywell.plan.plan import Plan
 from saywell.settings import load_settings
 from saywell.types import Frame, Request, Samples, SamplingParams, Summary
@@ -34,10 +31,9 @@ from saywell.types import Sequence as Spoken
 
 T = TypeVar("T")
 LOOKAHEADS = (1, 2, 4, 8)
-BATCHES = (1, 2, 4, 8, 16)
 TEXTS = (100, 300, 1000, 5000)
-VOICE, TRANSCRIPT = "bench", "The parcel came on a wet Tuesday, and nobody in the house had any idea who had sent it."
-VOICE_S = 10.0
+PARTS = ("prefill", "ar", "codec", "rest")
+"""Of the work for a second of audio: prompts, transformers, codec, engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +51,6 @@ class Setup:
     """Of each sentence: 8 s."""
     short: int = 43
     """Of each sentence where only growth counts: 2 s."""
-    repeats: int = 3
     firsts: int = 12
     """First sounds measured."""
 
@@ -98,8 +93,9 @@ class Session:
         self.plan = decision.plan
         self.engine = Engine(decision.spec, decision.plan, self._load)
         self._decision = decision
-        with Watch() as self.loading:
-            self.engine.start()
+        began = time.perf_counter()
+        self.engine.start()
+        self.load_s = time.perf_counter() - began
 
     def _load(self, plan: Plan) -> Model:
         spec = self._decision.spec
@@ -111,9 +107,11 @@ class Session:
         for each in range(seed, seed + TRIES):
             self.model.spent.clear()
             try:
-                with Watch() as watch:
+                with Peak(os.getpid()) as peak:
+                    began = time.perf_counter()
                     found = self._collect(texts, frames, each * 1000)
-                return self._row(found, watch)
+                    took = time.perf_counter() - began
+                return self._row(found, took, peak.bytes)
             except BadAudio:  # an end too early, by chance: another draw
                 continue
         raise BadAudio(f"random weights ended a sentence too early {TRIES} times; give --model a trained one")
@@ -133,10 +131,10 @@ class Session:
         with ThreadPoolExecutor(len(streams)) as readers:
             return [audio.summary for audio in readers.map(Stream.collect, streams)]
 
-    def _row(self, found: list[Summary], watch: Watch) -> dict[str, Any]:
+    def _row(self, found: list[Summary], took: float, peak: int) -> dict[str, Any]:
         spent, audio_s = self.model.spent, sum(each.audio_s for each in found)
         parts = {name: spent[name] / audio_s for name in ("prefill", "ar", "codec")}
-        rtf = watch.seconds / audio_s
+        rtf = took / audio_s
         return {
             "rtf": round(rtf, 4),
             **{name: round(each, 4) for name, each in parts.items()},
@@ -145,19 +143,8 @@ class Session:
             "sequences": sum(each.sequences for each in found),
             "mean_batch": round(sum(each.frames for each in found) / spent["steps"], 2),
             "first_s": round(statistics.median(each.first_audio_s for each in found), 4),
-            "peak_mb": watch.peak,
-            "others": watch.others,
+            "peak_mb": round(peak / 1e6),
         }
-
-
-def save_voice(setup: Setup) -> None:
-    """A voice of ten seconds of random codes, where the engine finds it."""
-    config = Config.read(setup.model)
-    decision = decide(load_settings(setup.wishes()))
-    top = min(config.codec.book_size(book) for book in range(config.num_codebooks))
-    shape = (config.num_codebooks, round(VOICE_S * config.codec.frame_rate))
-    codes = np.random.default_rng(0).integers(0, top, shape)
-    voice_store(decision.spec, decision.plan).save(VOICE, state_of(codes, TRANSCRIPT))
 
 
 def plan_of(setup: Setup) -> Plan:
@@ -168,33 +155,34 @@ def plan_of(setup: Setup) -> Plan:
 # Each of these runs in a process of its own
 
 
-def speech(setup: Setup) -> dict[str, Any]:
-    """Loading, memory, first sounds, one sentence, eight at once: one engine, the plan as it is."""
+def load(setup: Setup) -> dict[str, Any]:
+    """Loading, and the memory while one sentence is spoken."""
     session = Session(setup)
-    load = {"load_s": round(session.loading.seconds, 3), "loaded_mb": memory(), "loaded_pss_mb": proportional()}
-    load["load_peak_mb"] = session.loading.peak["rss"]
-    cold = session.speak(SENTENCES[:1], session.plan.first_frames)
-    warm = [session.speak([SENTENCES[n % 9]], 3 * session.plan.first_frames, seed=n) for n in range(setup.firsts)]
-    begin = [session.speak([SENTENCES[n % 9]], session.plan.first_frames, seed=n) for n in range(setup.repeats)]
-    one = _median([session.speak([SENTENCES[n % 9]], setup.frames, seed=n) for n in range(setup.repeats)])
-    speaking = {"pss_mb": proportional(), **one["peak_mb"]}
-    many = session.speak(_many(STREAMS), setup.frames)
+    row = session.speak(SENTENCES[:1], setup.frames)
     session.engine.close()
-    times = sorted(row["first_s"] for row in warm)
-    return {
-        "plan": _brief(session.plan),
-        "load": {**load, "speaking_mb": speaking},
-        "first": {
-            "cold_s": cold["first_s"],
-            "median_s": round(statistics.median(times), 4),
-            "worst_s": times[-1],
-            "n": len(times),
-            "parts_s": _parts(_median(begin)),
-            "others": max(row["others"] for row in warm),
-        },
-        "one": one,
-        "streams": {"streams": STREAMS, **many},
-    }
+    return {"load_s": round(session.load_s, 3), "speaking_mb": row["peak_mb"]}
+
+
+def first(setup: Setup) -> list[dict[str, Any]]:
+    """First sounds of a voice's first sentence and of those after it; what the time goes to, in a first portion."""
+    session = Session(setup)
+    size = session.plan.first_frames
+    cold = session.speak(SENTENCES[:1], size)
+    warm = [session.speak([SENTENCES[n % 9]], 3 * size, seed=n)["first_s"] for n in range(setup.firsts)]
+    row = session.speak(SENTENCES[:1], size)
+    session.engine.close()
+    spent = {f"{name}_s": round(row[name] * row["audio_s"], 4) for name in PARTS}
+    return [{"cold_s": cold["first_s"], "median_s": round(statistics.median(warm), 4), "worst_s": max(warm), **spent}]
+
+
+def streams(setup: Setup, counts: Sequence[int]) -> list[dict[str, Any]]:
+    """Requests at once, a sentence each."""
+    session = Session(setup, slots=max(counts))
+    session.speak(SENTENCES[:1], 4)
+    rows = [{"streams": count, **session.speak([SENTENCES[n % 9] for n in range(count)], setup.frames)}
+            for count in counts]  # fmt: skip
+    session.engine.close()
+    return rows
 
 
 def long(setup: Setup, lookahead: int) -> dict[str, Any]:
@@ -210,45 +198,6 @@ def texts(setup: Setup) -> list[dict[str, Any]]:
     """Texts of growing length."""
     session = Session(setup)
     session.speak(SENTENCES[:1], 4)
-    whole = " ".join(SENTENCES * (1 + max(TEXTS) // len(" ".join(SENTENCES))))
-    rows = [{"chars": size, **session.speak([whole[:size]], setup.short)} for size in TEXTS]
+    rows = [{"chars": size, **session.speak([text_of(size)], setup.short)} for size in TEXTS]
     session.engine.close()
     return rows
-
-
-def batches(setup: Setup) -> list[dict[str, Any]]:
-    """Requests at once, up to sixteen."""
-    session = Session(setup, slots=max(BATCHES))
-    session.speak(SENTENCES[:1], 4)
-    rows = [{"streams": count, **session.speak(_many(count), setup.frames // 2)} for count in BATCHES]
-    session.engine.close()
-    return rows
-
-
-def _many(count: int) -> list[str]:
-    return [SENTENCES[index % len(SENTENCES)] for index in range(count)]
-
-
-def _median(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The row in the middle, by RTF."""
-    return sorted(rows, key=lambda row: float(row["rtf"]))[(len(rows) - 1) // 2]
-
-
-def _parts(row: dict[str, Any]) -> dict[str, float]:
-    return {name: round(row[name] * row["audio_s"], 4) for name in ("prefill", "ar", "codec", "rest")}
-
-
-def _brief(plan: Plan) -> dict[str, Any]:
-    names = (
-        "executor",
-        "convolutions",
-        "precision",
-        "activation_bits",
-        "threads",
-        "slots",
-        "lookahead",
-        "first_frames",
-        "chunk_frames",
-        "chunk_chars",
-    )
-    return {name: getattr(plan, name) for name in names}
