@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# Processes that share the tests; 0 runs them all in one.
+TEST_WORKERS ?= 2
 # What the benchmarks listen with and compare with.
 export METER ?= $(abspath $(VENV))/meter
 SENTENCE := Hello! This is Saywell, speaking from your own machine. It found out what the machine is, and made a plan.
@@ -21,7 +23,7 @@ demo: $(VENV)/.ready-demo
 	@echo "  $(BIN)/saywell doctor     # what this machine has, and what would help"
 
 test: $(VENV)/.ready-test $(METER)/.ready-listen lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.ready-test $(METER)/.ready-listen
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

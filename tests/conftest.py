@@ -9,49 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from paths import FINCH
+from plans import TINY, TINY_PLAN
 from saywell.engine.engine import Engine
-from saywell.plan.plan import Plan, levels
 from saywell.types import ModelSpec
 from tiny_ar import family as tiny_ar
-
-FINCH = Path(__file__).parent.parent / "voices" / "finch"
-"""A small checkpoint as published; in the repository, not in the sdist."""
-TINY = tiny_ar.spec("tiny", None)
-TINY_PLAN = Plan(
-    model="tiny",
-    device="cpu",
-    executor="onnx",
-    compile="disabled",
-    precision="fp32",
-    threads=1,
-    affinity=(),
-    slots=4,
-    lookahead=4,
-    queue=32,
-    first_chunk_chars=60,
-    chunk_chars=120,
-    first_frames=2,
-    chunk_frames=8,
-    max_frames=2_000,
-    max_text_chars=5_000,
-    timeout_s=30.0,
-    buffer_s=1_000.0,
-    stall_s=30.0,
-    hang_s=30.0,
-    kv_length=0,
-    memory_budget=1 << 40,
-    cache_entries=16,
-    cache_bytes=16 << 20,
-    thermal=True,
-    data_dir=Path("cache"),
-    adapt=False,  # what else runs on the machine must not decide
-)
-
-
-def with_levels(plan: Plan, spec: ModelSpec = TINY, available: int = 8 << 30) -> Plan:
-    """A plan made by hand, with what can be given up of it. `available`: bytes for models."""
-    return replace(plan, levels=levels(plan, spec, lambda overrides: replace(plan, **overrides), available))
 
 
 def pytest_configure() -> None:
@@ -74,13 +38,18 @@ def _own_data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @pytest.fixture(scope="session")
 def finch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A converted checkpoint that speaks."""
+    """A converted checkpoint that speaks, made by the first process that asks."""
     pytest.importorskip("torch")
     if not FINCH.is_dir():
         pytest.skip("the weights are in the repository, not in the sdist")
     from conversion import convert_here
+    from saywell.manifest import MANIFEST
 
-    return convert_here(FINCH, tmp_path_factory.mktemp("finch") / "finch")
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(shared / "finch.lock"):
+        out = shared / "finch"
+        return out if (out / MANIFEST).exists() else convert_here(FINCH, out)
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 """Conversion without its two processes, each of which imports torch for seconds: they are tested by themselves, in
-`test_dual_ar_convert.py`.
+`models/dual_ar/test_convert.py`.
 """
 
 from __future__ import annotations

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import psutil
 
+from plans import TINY_PLAN
 from saywell.models import espeak
 from saywell.models.base import DecodeJob
 from saywell.models.espeak import DEFAULT_VOICE
@@ -20,33 +21,23 @@ LONG = " ".join([TEXT] * 20)
 
 
 def plan(slots: int = 2, hang_s: float = 30.0) -> Plan:
-    return Plan(
+    return replace(
+        TINY_PLAN,
         model="espeak",
-        device="cpu",
         executor="process",
-        compile="disabled",
-        precision="fp32",
-        threads=1,
-        affinity=(),
         slots=slots,
         lookahead=slots,
         queue=8,
-        first_chunk_chars=60,
         chunk_chars=200,
         first_frames=1,
         chunk_frames=1,
-        max_frames=10_000,
-        max_text_chars=20_000,
+        max_frames=10000,
+        max_text_chars=20000,
         timeout_s=60.0,
         buffer_s=5.0,
-        stall_s=30.0,
         hang_s=hang_s,
         memory_budget=1 << 32,
-        kv_length=0,
-        cache_entries=16,
-        cache_bytes=16 << 20,
-        thermal=True,
-        data_dir=Path("cache"),
+        adapt=True,
     )
 
 

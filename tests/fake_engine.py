@@ -11,10 +11,10 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
+from plans import TINY_PLAN
 from saywell.engine import EngineHealth, State, Tidied
 from saywell.engine.admission import Admission
 from saywell.engine.launch import Decision
@@ -37,33 +37,22 @@ SPEC = ModelSpec(
     options=SPEED,
     default_voice="heart",
 )
-PLAN = Plan(
+PLAN = replace(
+    TINY_PLAN,
     model="fake",
-    device="cpu",
     executor="process",
-    compile="disabled",
-    precision="fp32",
-    threads=1,
-    affinity=(),
     slots=16,
     lookahead=1,
     queue=64,
-    first_chunk_chars=60,
     chunk_chars=200,
     first_frames=1,
     chunk_frames=4,
-    max_frames=1_000,
-    max_text_chars=5_000,
+    max_frames=1000,
     timeout_s=5.0,
     buffer_s=5.0,
     stall_s=20.0,
-    hang_s=30.0,
     memory_budget=1 << 30,
-    kv_length=0,
-    cache_entries=16,
-    cache_bytes=16 << 20,
-    thermal=True,
-    data_dir=Path("cache"),
+    adapt=True,
 )
 HARDWARE = Hardware(
     os="linux",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
-from saywell.commands.show import hardware_lines
+from paths import TESTS
 from saywell.errors import PlanError
-from saywell.machine import Hardware, detect
+from saywell.machine import Cpu, Hardware, detect
+from saywell.machine import Runtime as Package
 from saywell.models.base import find_spec
 from saywell.models.dual_ar.facts import variants as dual_ar
 from saywell.plan.plan import Plan, make_plan
@@ -16,7 +19,7 @@ from saywell.plan.rules import Situation
 from saywell.settings import Settings
 from saywell.types import SAMPLING, ModelSpec, Variant
 
-HERE = Path(__file__).parent / "hardware"
+HERE = TESTS / "hardware"
 MACHINES = sorted(HERE.glob("*.json"))
 MIB = 1 << 20
 
@@ -69,8 +72,12 @@ AUTOREGRESSIVE = ModelSpec(
 )  # fmt: skip
 """A model of that size which torch can drive on a GPU."""
 SPECS = (FIRST, ESPEAK, S1_MINI, AUTOREGRESSIVE)
-ALIKE = frozenset({"model", "data_dir", "buffer_s", "stall_s", "hang_s"})
-"""Fields that say nothing about a machine."""
+PLAIN = Hardware(
+    os="linux", arch="x86_64", python="3.11", product="", memory=8 << 30,
+    cpu=Cpu(model="any", vendor="", sockets=1, physical=4, logical=4, performance=4, efficiency=0),
+    runtimes={"onnxruntime": Package(version="1.25")},
+)  # fmt: skip
+"""Four cores of no name."""
 
 
 def fitted(plan: Plan, spec: ModelSpec) -> Plan:
@@ -82,45 +89,62 @@ def machine(name: str) -> Hardware:
     return Hardware.from_json((HERE / f"{name}.json").read_bytes())
 
 
-def snapshot(hardware: Hardware) -> str:
-    """The machine, its plans side by side, and why."""
-    plans, refused = [], []
-    for spec in SPECS:
-        try:
-            plans.append(make_plan(Settings(), hardware, spec))
-        except PlanError as error:
-            refused.append(f"no plan: {error.message}")
-    about = [f"{name:<14}{text}" for name, text in hardware_lines(hardware)]
-    return "\n".join([*about, "", *_table(plans), "", *refused, *_whys(plans)]) + "\n"
+@cache
+def goldens() -> dict[str, str]:
+    """Name → text of what `tests/hardware/plans` holds: a table of plans for each model, and each reason once."""
+    plans = {spec.name: {file.stem: _plan(file.stem, spec) for file in MACHINES} for spec in SPECS}
+    return {**{name: _table(found) for name, found in plans.items()}, "reasons": _reasons()}
 
 
-def _table(plans: list[Plan]) -> list[str]:
-    rows = [["", *(plan.model for plan in plans)]]
-    told = [{reason.field: reason.value for reason in plan.reasons} for plan in plans]
-    rows += [[name, *(each[name] for each in told)] for name in told[0] if name not in ALIKE]
-    widths = [max(len(row[column]) for row in rows) + 2 for column in range(len(rows[0]))]
-    return ["".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def _plan(name: str, spec: ModelSpec) -> Plan | None:
+    try:
+        return make_plan(Settings(), machine(name), spec)
+    except PlanError:
+        return None
 
 
-def _whys(plans: list[Plan]) -> list[str]:
-    """Every reason of each field once, with the models it holds for unless it holds for all."""
-    lines = []
-    for field in (reason.field for reason in plans[0].reasons if reason.field not in ALIKE):
-        models: dict[str, list[str]] = {}
-        for plan in plans:
-            why = next(reason.why for reason in plan.reasons if reason.field == field)
-            models.setdefault(why, []).append(plan.model)
-        for place, (why, names) in enumerate(models.items()):
-            for_whom = "" if len(names) == len(plans) else f"{', '.join(names)}: "
-            lines.append(f"{'' if place else field:<19}{for_whom}{why}")
-    return lines
+def _table(plans: dict[str, Plan | None]) -> str:
+    """Values that are the same on every machine, then a row of the others for each machine."""
+    values = {name: {told.field: told.value for told in plan.reasons} for name, plan in plans.items() if plan}
+    fields = [field for field in next(iter(values.values())) if field != "data_dir"]
+    alike = [field for field in fields if len({each[field] for each in values.values()}) == 1]
+    own = [field for field in fields if field not in alike]
+    rows = [["", *own]]
+    rows += [
+        [name, *(values[name][field] for field in own)] if plan else [name, "no plan"] for name, plan in plans.items()
+    ]
+    widths = [max(len(row[column]) for row in rows if column < len(row)) + 2 for column in range(len(rows[0]))]
+    lines = [f"{field:<19}{next(iter(values.values()))[field]}" for field in alike]
+    lines += [
+        "",
+        *("".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=False)).rstrip() for row in rows),
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def kept(file: Path) -> Path:
-    """Where the plans for a machine's file are kept."""
-    return HERE / "plans" / f"{file.stem}.txt"
+def _reasons() -> str:
+    """Every sentence that any of these plans gives for a field, once: what is of one machine or model is left out."""
+    found: dict[str, set[str]] = {}
+    for file in MACHINES:
+        hardware = machine(file.stem)
+        own = {hardware.cpu_tier: "CLASS", ", ".join(hardware.thermal): "SENSORS"}
+        own |= {gpu.name: "GPU" for gpu in hardware.gpus}
+        for spec in SPECS:
+            plan = _plan(file.stem, spec)
+            for told in plan.reasons if plan else ():
+                why = told.why
+                for name, kind in ({spec.name: "MODEL"} | own).items():
+                    why = why.replace(name, kind) if name else why
+                found.setdefault(told.field, set()).add(re.sub(r"\d+(\.\d+)*", "N", why))
+    return "".join(
+        f"{field}\n{''.join(f'    {why}{chr(10)}' for why in sorted(whys))}" for field, whys in found.items()
+    )
+
+
+def kept(name: str) -> Path:
+    return HERE / "plans" / f"{name}.txt"
 
 
 if __name__ == "__main__":
-    for found in MACHINES:
-        kept(found).write_text(snapshot(machine(found.stem)), encoding="utf-8")
+    for name, text in goldens().items():
+        kept(name).write_text(text, encoding="utf-8")

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import pytest
 
+from paths import ROOT
 from saywell import settings
 from saywell.commands import tune
 from saywell.errors import PlanError, StorageFailure
@@ -22,7 +23,6 @@ from saywell.machine import detect, devices
 from saywell.models.base import find_spec
 from saywell.plan.measured import Record, Store
 
-ROOT = Path(__file__).parents[1]
 PROGRAM = [sys.executable, "-m", "saywell"]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
 SOURCES = f"{ROOT / 'src'}{os.pathsep}{ROOT / 'compat'}"

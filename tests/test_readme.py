@@ -14,8 +14,8 @@ import soundfile
 import saywell
 from benchmarks.hearing import hear
 from benchmarks.held_out import words
+from paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from paths import ROOT
 from saywell.errors import PlanError
 from saywell.settings import Settings, default_file, field_names, load_settings, parse
 
@@ -145,7 +146,7 @@ def test_kubernetes_service_links_are_not_wishes() -> None:
 
 
 def test_every_field_has_a_docstring_and_an_environment_name() -> None:
-    source = Path(__file__).parents[1] / "src/saywell/settings.py"
+    source = ROOT / "src/saywell/settings.py"
     lines = source.read_text().splitlines()
     for name in field_names():
         line = next(index for index, text in enumerate(lines) if text.startswith(f"    {name}: "))

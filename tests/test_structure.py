@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from paths import ROOT, TESTS
+
 SOURCE = ROOT / "src" / "saywell"
 FILES = sorted([*SOURCE.rglob("*.py"), *(ROOT / "compat").rglob("*.py")])
 
@@ -146,6 +147,23 @@ def test_functions_can_be_seen_whole(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or 0) - node.lineno + 1
             assert length <= MOST_LINES, f"{name(path)}:{node.lineno} {node.name} has {length} lines"
+
+
+def test_what_tests_share_is_in_no_test_module() -> None:
+    """Nothing under `tests/` imports a module of tests or a `conftest`."""
+    wrong = [
+        f"{name(path)}:{line} imports {module}"
+        for path in sorted(TESTS.rglob("*.py"))
+        for module, line in imported(path)
+        if module.rpartition(".")[2].startswith(("test_", "conftest"))
+    ]
+    assert wrong == []
+
+
+def test_every_test_that_the_faults_name_exists() -> None:
+    named = set(re.findall(r"`((?:\w+/)*test_\w+)`", (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")))
+    assert named
+    assert {each for each in named if not (TESTS / f"{each}.py").is_file()} == set()
 
 
 def test_no_file_names_a_place_on_somebodys_machine() -> None:

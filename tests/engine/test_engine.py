@@ -1,0 +1,728 @@
+"""The engine on a tiny autoregressive model: speed never changes sound, and nothing is lost, leaked or mixed up."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import pytest
+
+from asking import LONG, ask, until
+from saywell.engine.admission import Admission
+from saywell.engine.engine import Engine
+from saywell.engine.stream import Stream, Window
+from saywell.errors import (
+    BadAudio,
+    Cancelled,
+    DeadlineExceeded,
+    EngineClosed,
+    InvalidRequest,
+    InvalidText,
+    ModelFailure,
+    SaywellError,
+    TooLarge,
+    TooManyRequests,
+    UnknownVoice,
+)
+from saywell.models.base import DecodeJob, SequenceError
+from saywell.plan.plan import Plan
+from saywell.runtimes.onnx import GraphError
+from saywell.types import Frame, Request, Samples, SamplingParams, Sequence, Timestamp
+from tiny_ar import family as tiny_ar
+
+Start = Callable[..., Engine]
+
+
+# Sound
+
+
+def test_streamed_equals_whole_for_any_portions(tiny_engine: Start) -> None:
+    whole = tiny_engine(first_frames=10_000, chunk_frames=10_000).submit(ask(LONG)).collect()
+    for first, rest in [(1, 1), (1, 7), (3, 3), (5, 64)]:
+        streamed = tiny_engine(first_frames=first, chunk_frames=rest).submit(ask(LONG)).collect()
+        np.testing.assert_array_equal(streamed.samples, whole.samples)
+
+
+def test_portions_double_what_was_heard(tiny_engine: Start) -> None:
+    engine = tiny_engine(first_frames=2, chunk_frames=16)
+    stream = engine.submit(ask(LONG, raw=True, max_frames=50, keep_frames=True))
+    assert [len(chunk.frames) for chunk in stream if chunk.frames] == [2, 2, 4, 8, 16, 16, 2]
+
+
+def test_batched_equals_alone(tiny_engine: Start) -> None:
+    texts = [f"This is the text with number {n}, and it is {'very ' * n}long." for n in range(12)]
+    engine = tiny_engine()
+    voices = itertools.cycle(voice.id for voice in tiny_ar.VOICES)
+    requests = [ask(text, seed=n, voice=next(voices)) for n, text in enumerate(texts)]
+    alone = [engine.submit(ask(r.text, seed=n, voice=r.voice)).collect() for n, r in enumerate(requests)]
+    together = [stream.collect() for stream in [engine.submit(request) for request in requests]]
+    assert len({audio.samples.tobytes() for audio in alone}) == len(texts), "the texts must sound different"
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.samples, other.samples)
+
+
+def test_sentences_side_by_side_equal_one_after_the_other(tiny_engine: Start) -> None:
+    one_by_one = tiny_engine(slots=1, lookahead=1).submit(ask(LONG)).collect()
+    side_by_side = tiny_engine(slots=4, lookahead=4).submit(ask(LONG)).collect()
+    np.testing.assert_array_equal(one_by_one.samples, side_by_side.samples)
+
+
+def test_seed_decides(tiny_engine: Start) -> None:
+    engine = tiny_engine()
+    first, again, other = (engine.submit(ask(seed=seed)).collect().samples for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_drawn_seed_is_reported_and_repeats_the_audio(tiny_engine: Start) -> None:
+    engine = tiny_engine()
+    drawn = engine.submit(Request(text="Surprise me.")).collect()
+    again = engine.submit(ask("Surprise me.", seed=drawn.summary.seed)).collect()
+    np.testing.assert_array_equal(drawn.samples, again.samples)
+
+
+def test_chunks_come_in_text_order_and_carry_the_text(tiny_engine: Start) -> None:
+    chunks = list(tiny_engine().submit(ask(LONG)))
+    indices = [chunk.index for chunk in chunks]
+    assert indices == sorted(indices)
+    assert "".join(chunk.text for chunk in chunks) == LONG
+    assert sum(chunk.final for chunk in chunks) == max(indices) + 1 > 4
+
+
+def test_first_audio_comes_early(tiny_engine: Start) -> None:
+    stream = tiny_engine(buffer_s=0.2).submit(ask(LONG * 4))
+    first = next(stream)
+    assert len(first.samples) <= 2 * tiny_ar.SAMPLES
+    stream.close()
+
+
+@pytest.mark.anyio
+async def test_async_reading_equals_sync(tiny_engine: Start) -> None:
+    engine = tiny_engine()
+    sync = engine.submit(ask(LONG)).collect()
+    assert np.array_equal((await engine.submit(ask(LONG)).acollect()).samples, sync.samples)
+
+
+def test_summary_states_what_happened(tiny_engine: Start) -> None:
+    audio = tiny_engine().submit(ask(LONG)).collect()
+    summary = audio.summary
+    assert summary.finish_reason == "stop"
+    assert summary.sequences > 4
+    assert summary.audio_s == pytest.approx(audio.duration_s)
+    assert 0 <= summary.queued_s <= summary.first_audio_s <= summary.total_s
+    assert summary.rtf == pytest.approx(summary.total_s / summary.audio_s)
+
+
+class Timed(tiny_ar.TinyModel):
+    """Says that the second half of each sequence is one word."""
+
+    def prefill(self, started: list[Sequence]) -> None:
+        super().prefill(started)
+        for sequence in started:
+            sequence.timestamps = (Timestamp(text=sequence.text, start_s=0.5, end_s=1.0, phones=(("x", 0.5, 0.75),)),)
+
+
+def test_timestamps_lie_on_the_clock_of_the_answer(tiny_engine: Start) -> None:
+    engine = tiny_engine(Timed)
+    engine._admission = Admission(replace(engine.spec, timestamps=True), engine.plan, engine.voices())
+    begins, read_s = {}, 0.0
+    chunks = list(engine.submit(ask(LONG, timestamps=True)))
+    for chunk in chunks:
+        begins.setdefault(chunk.index, read_s)
+        read_s += len(chunk.samples) / chunk.sample_rate
+    words = [(chunk.index, word) for chunk in chunks for word in chunk.timestamps]
+    assert [index for index, _ in words] == sorted(begins)
+    for index, word in words:
+        assert word.end_s - word.start_s == pytest.approx(0.5)
+        assert begins[index] <= word.start_s <= begins[index] + 0.5  # less what silence was dropped before it
+        assert word.phones[0][1:] == pytest.approx((word.start_s, word.start_s + 0.25))
+
+
+def test_timestamps_of_a_model_without_are_refused(tiny_engine: Start) -> None:
+    with pytest.raises(InvalidRequest, match="choose the voice heart"):
+        tiny_engine().submit(ask(timestamps=True))
+
+
+def test_raw_is_one_sequence_unchanged(tiny_engine: Start) -> None:
+    seen: list[str] = []
+
+    class Listening(tiny_ar.TinyModel):
+        def prefill(self, started: list[Sequence]) -> None:
+            seen.extend(sequence.text for sequence in started)
+            super().prefill(started)
+
+    tiny_engine(Listening).submit(ask("Dr. No owes $5. Really.", raw=True)).collect()
+    assert seen[-1:] == ["Dr. No owes $5. Really."]
+
+
+# Slots, fairness, cancel, deadline
+
+
+def test_a_short_request_passes_a_long_one(tiny_engine: Start) -> None:
+    engine = tiny_engine(slots=2, lookahead=2)
+    long, short = engine.submit(ask(LONG * 5)), engine.submit(ask("Quick."))
+    short.collect()
+    assert long.summary is None
+    assert engine.health().waiting + engine.health().running > 0
+    long.close()
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+def test_the_first_word_of_a_newcomer_comes_before_later_ones_of_long_texts(tiny_engine: Start, slots: int) -> None:
+    """As many long texts as there are slots and twice as many waiting: the next slot that is free is the newcomer's."""
+    order: list[str] = []
+
+    class Listening(tiny_ar.TinyModel):
+        def prefill(self, started: list[Sequence]) -> None:
+            order.extend(sequence.request.id for sequence in started)
+            super().prefill(started)
+
+    engine = tiny_engine(Listening, slots=slots, lookahead=slots)
+    long = [engine.submit(ask(LONG * 5, seed=n)) for n in range(3 * slots)]
+    for stream in long[:slots]:
+        next(stream)
+    until(lambda: len(set(order)) > 3 * slots, 20.0)  # each long text has begun: none is a newcomer any more
+    before = len(order)
+    short = engine.submit(ask("Quick."))
+    short.collect()
+    assert order[before:].index(short.request.id) <= slots
+    for stream in long:
+        stream.close()
+
+
+def test_listeners_far_behind_keep_nobody_out(tiny_engine: Start) -> None:
+    """More answers under way than places, none of them read: there is room while their makers have nothing to do."""
+    engine = tiny_engine(slots=2, queue=2, buffer_s=2.0)
+    unread = []
+    for n in range(12):
+        unread.append(engine.submit(ask(LONG * 3, seed=n)))
+        until(lambda: not unread[-1].window.wants_more(), 20.0)
+    assert engine.submit(ask("Quick.")).collect().duration_s > 0
+    until(lambda: engine.health().running == 0, 20.0)  # and no slot is held for any of them
+    assert unread[0].collect().duration_s > 60
+    for stream in unread:
+        stream.close()
+
+
+def test_a_place_is_left_for_who_has_heard_nothing_yet(tiny_engine: Start) -> None:
+    engine = tiny_engine(slots=1, queue=1, buffer_s=1_000.0, max_text_chars=20_000)
+    long = [engine.submit(ask(LONG * 20, seed=n)) for n in range(2)]
+    with pytest.raises(TooManyRequests):  # both places are taken, and the second has heard nothing
+        engine.submit(ask("Quick."))
+    for stream in long:
+        next(stream)
+    assert engine.submit(ask("Quick.")).collect().duration_s > 0
+    for stream in long:
+        stream.close()
+
+
+def test_priority_goes_first(tiny_engine: Start) -> None:
+    order: list[str] = []
+
+    class Listening(tiny_ar.TinyModel):
+        def prefill(self, started: list[Sequence]) -> None:
+            order.extend(sequence.request.id for sequence in started)
+            super().prefill(started)
+
+    engine = tiny_engine(Listening, slots=1)
+    blocker = engine.submit(ask("One. Two. Three. " * 10))
+    next(blocker)
+    low = engine.submit(ask("Low.", priority=-1))
+    high = engine.submit(ask("High.", priority=5))
+    low.collect(), high.collect(), blocker.close()
+    assert order.index(high.request.id) < order.index(low.request.id)
+
+
+def test_close_frees_the_slots_at_once(tiny_engine: Start) -> None:
+    engine = tiny_engine()
+    streams = [engine.submit(ask(LONG * 5)) for _ in range(4)]
+    for stream in streams:
+        next(stream)
+    closed = time.monotonic()
+    for stream in streams:
+        stream.close()
+    until(lambda: engine.health().running == 0 and engine.health().waiting == 0)
+    assert time.monotonic() - closed < 2.0
+    with pytest.raises(Cancelled):
+        next(streams[0])
+
+
+def test_hundreds_of_cancelled_streams_leak_nothing(tiny_engine: Start) -> None:
+    model: list[tiny_ar.TinyModel] = []
+
+    class Kept(tiny_ar.TinyModel):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args)
+            model.append(self)
+
+    engine = tiny_engine(Kept, queue=100)
+    process = psutil.Process()
+    golden = engine.submit(ask()).collect().samples
+    gc.collect()  # what earlier tests left behind must not be counted as ours
+    before = threading.active_count(), process.num_fds(), process.children()
+    draw = np.random.default_rng(3)
+    for turn in range(300):
+        stream = engine.submit(ask(LONG, seed=turn))
+        for _ in range(int(draw.integers(0, 3))):
+            next(stream)
+        stream.close()
+    until(lambda: engine.health().running == engine.health().waiting == 0)
+    gc.collect()
+    assert model[0].open == 0
+    assert (threading.active_count(), process.num_fds(), process.children()) == before
+    assert not [thing for thing in gc.get_objects() if type(thing) is Stream and not thing._closed]
+    np.testing.assert_array_equal(engine.submit(ask()).collect().samples, golden)
+
+
+def test_deadline_stops_the_work(tiny_engine: Start) -> None:
+    engine = tiny_engine(_slow(0.02))
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        engine.submit(ask(LONG, timeout_s=0.2)).collect()
+    assert time.monotonic() - started < 2.0
+    until(lambda: engine.health().running == 0, 2.0)
+
+
+def test_deadline_is_kept_while_waiting_for_a_slot(tiny_engine: Start) -> None:
+    engine = tiny_engine(_slow(0.01), slots=1)
+    blocker = engine.submit(ask(LONG))
+    next(blocker)
+    with pytest.raises(DeadlineExceeded):
+        engine.submit(ask(LONG, timeout_s=0.1, priority=-5)).collect()
+    blocker.close()
+
+
+def test_a_slow_reader_pauses_only_itself(tiny_engine: Start) -> None:
+    engine = tiny_engine(buffer_s=0.5)
+    slow = engine.submit(ask(LONG))
+    next(slow)
+    other = engine.submit(ask("Somebody else."))
+    assert other.collect().duration_s > 0.2
+    held = sum(len(c.samples) for queue in slow._ready.values() for c in queue) / tiny_ar.RATE
+    # Three windows, and what the last sequence to start gave on top: no sentence here is longer than 8 s.
+    assert held <= 3 * 0.5 + 8.0
+    assert slow.collect().summary.finish_reason == "stop"
+
+
+def test_the_deadline_bounds_the_making_of_sound_and_not_its_delivery(tiny_engine: Start) -> None:
+    engine = tiny_engine(timeout_s=0.4)
+    stream = engine.submit(ask(LONG))
+    until(lambda: engine.health().running == 0 and not engine._loop.in_flight, 5.0)  # made in a fraction of it
+    time.sleep(0.5)
+    assert stream.collect().summary.finish_reason == "stop"
+
+
+@pytest.mark.anyio
+async def test_waits_add_up_to_the_deadline(tiny_engine: Start) -> None:
+    engine = tiny_engine(_slow(0.03), first_frames=1, chunk_frames=1)
+    stream, began = engine.submit(ask(LONG, timeout_s=0.5)), time.monotonic()
+    for _ in range(3):
+        await anext(stream)
+    with pytest.raises(DeadlineExceeded):
+        await stream.acollect()
+    assert 0.5 <= time.monotonic() - began < 2.5
+
+
+def test_later_sentences_do_not_hold_up_the_one_being_read(tiny_engine: Start) -> None:
+    """Later sentences are there while the one to be read now takes its time."""
+
+    class Late(tiny_ar.TinyModel):
+        goes_on = 0.0
+
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            if not self.goes_on and any(sequence.index > 0 and sequence.frames > 20 for sequence in batch):
+                self.goes_on = time.monotonic() + 0.6
+            held = self.goes_on > time.monotonic()
+            able = [sequence for sequence in batch if sequence.index > 0 or not held]
+            if not able:
+                time.sleep(0.005)
+            return super().step(able)
+
+    engine = tiny_engine(Late, first_frames=1)
+    assert engine.submit(ask(LONG)).collect().summary.sequences > 3
+    assert engine._resident.model.goes_on
+
+
+def _slow(seconds: float) -> type[tiny_ar.TinyModel]:
+    class Slow(tiny_ar.TinyModel):
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            time.sleep(seconds)
+            return super().step(batch)
+
+    return Slow
+
+
+# What goes wrong
+
+
+def test_refusals_come_before_any_work(tiny_engine: Start) -> None:
+    engine = tiny_engine(queue=1, slots=1, max_text_chars=1_000, buffer_s=0.1)
+    for request, error in [
+        (ask("   "), InvalidText),
+        (ask("x" * 1_001), TooLarge),
+        (ask(voice="nobody"), UnknownVoice),
+        (ask(max_frames=100_000), InvalidRequest),
+    ]:
+        with pytest.raises(error):
+            engine.submit(request)
+    held = [engine.submit(ask(LONG[:900])) for _ in range(2)]
+    with pytest.raises(TooManyRequests) as refused:
+        engine.submit(ask())
+    assert refused.value.retry_after is not None
+    assert refused.value.retry_after >= 1
+    for stream in held:
+        stream.close()
+
+
+@pytest.mark.parametrize(
+    ("made", "field", "value"),
+    [
+        (SamplingParams, "seed", -1), (SamplingParams, "seed", 2**63), (SamplingParams, "seed", 1.5),
+        (SamplingParams, "seed", "3"), (SamplingParams, "temperature", float("nan")), (SamplingParams, "top_p", 0.0),
+        (SamplingParams, "repetition_penalty", 2.1), (ask, "max_frames", 0), (ask, "max_frames", 7.5),
+        (ask, "speed", "fast"), (ask, "timeout_s", 0), (ask, "priority", 11),
+    ],
+)  # fmt: skip
+def test_numbers_are_checked_as_a_request_is_made(made: Callable[..., object], field: str, value: object) -> None:
+    with pytest.raises(InvalidRequest, match=field) as caught:
+        made(**{field: value})
+    assert caught.value.param == field
+
+
+def test_one_request_is_not_spoken_twice_at_a_time(tiny_engine: Start) -> None:
+    engine, request = tiny_engine(), ask(LONG)
+    first = engine.submit(request)
+    with pytest.raises(InvalidRequest, match="not over yet") as caught:
+        engine.submit(request)
+    assert caught.value.param == "id"
+    assert first.collect().samples.size == engine.submit(request).collect().samples.size
+    engine.submit(request).close()
+    assert engine.submit(request).collect().duration_s > 0
+
+
+def test_an_id_can_be_used_again_before_the_engine_has_seen_the_first_request_end(tiny_engine: Start) -> None:
+    """Begun, cancelled and sent again while the engine's thread is busy: the second one is not taken for the first."""
+    engine, request, busy = tiny_engine(), ask(LONG), threading.Event()
+    engine.wake(lambda: busy.wait(10) and None)
+    engine.submit(request).close()
+    second = engine.submit(request)
+    busy.set()
+    assert second.collect().duration_s > 0
+    assert not engine._loop.in_flight
+
+
+def test_one_bad_sequence_fails_its_own_request_only(tiny_engine: Start) -> None:
+    engine = tiny_engine()
+    golden = engine.submit(ask(LONG)).collect()
+    good = engine.submit(ask(LONG))
+    bad = engine.submit(ask(f"All is well. {LONG} And a {tiny_ar.UNSPEAKABLE} here."))
+    with pytest.raises(InvalidText, match="zyzzyva"):
+        bad.collect()
+    np.testing.assert_array_equal(good.collect().samples, golden.samples)
+
+
+@pytest.mark.parametrize("where", ["step", "decode"])
+def test_a_sequence_that_fails_later_costs_the_others_nothing(tiny_engine: Start, where: str) -> None:
+    class Picky(tiny_ar.TinyModel):
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            self._refuse("step", batch)
+            return super().step(batch)
+
+        def decode(self, jobs: list[DecodeJob]) -> list[Samples]:
+            self._refuse("decode", [job.sequence for job in jobs])
+            return super().decode(jobs)
+
+        def _refuse(self, at: str, sequences: list[Sequence]) -> None:
+            for sequence in sequences:
+                if at == where and "refused" in sequence.text:
+                    raise SequenceError(sequence, ModelFailure("no"))
+
+    engine = tiny_engine(Picky, slots=6)
+    golden = engine.submit(ask(LONG)).collect()
+    streams = [engine.submit(ask(text)) for text in (LONG, "This is refused.", "And refused it is.", LONG)]
+    for stream in streams[1:3]:
+        with pytest.raises(ModelFailure, match="no"):
+            stream.collect()
+    for stream in (streams[0], streams[3]):
+        np.testing.assert_array_equal(stream.collect().samples, golden.samples)
+
+
+@pytest.mark.parametrize("where", ["prefill", "step", "decode"])
+def test_a_failing_model_fails_what_it_ran_and_goes_on(tiny_engine: Start, where: str) -> None:
+    broken = threading.Event()
+
+    def fail(self: tiny_ar.TinyModel, *args: object) -> object:
+        if broken.is_set():
+            raise RuntimeError("out of cheese")
+        return getattr(tiny_ar.TinyModel, where)(self, *args)
+
+    engine = tiny_engine(type("Failing", (tiny_ar.TinyModel,), {where: fail}))
+    golden = engine.submit(ask()).collect().samples
+    broken.set()
+    with pytest.raises(ModelFailure, match="RuntimeError") as caught:
+        engine.submit(ask(LONG)).collect()
+    assert "cheese" not in caught.value.message
+    broken.clear()
+    until(lambda: engine.health().running == 0)
+    np.testing.assert_array_equal(engine.submit(ask()).collect().samples, golden)
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [np.nan, np.inf, -np.inf, 7.0],
+)
+def test_bad_audio_never_gets_out(tiny_engine: Start, poison: float) -> None:
+    spoil = threading.Event()
+
+    class Spoiled(tiny_ar.TinyModel):
+        def decode(self, jobs: list[DecodeJob]) -> list[Samples]:
+            sounds = super().decode(jobs)
+            if spoil.is_set():
+                sounds[-1][-300:] = poison
+            return sounds
+
+    engine = tiny_engine(Spoiled)
+    golden = engine.submit(ask()).collect().samples
+    spoil.set()
+    stream = engine.submit(ask(LONG))
+    heard = []
+    with pytest.raises(BadAudio):
+        heard.extend(stream)
+    assert all(np.isfinite(chunk.samples).all() and abs(chunk.samples).max() <= 1 for chunk in heard)
+    spoil.clear()
+    np.testing.assert_array_equal(engine.submit(ask()).collect().samples, golden)
+
+
+@pytest.mark.parametrize(("bad_draws", "good"), [(1, True), (2, False)])
+def test_an_empty_draw_is_drawn_once_more(tiny_engine: Start, bad_draws: int, good: bool) -> None:
+    left: list[int] = []
+
+    class Moody(tiny_ar.TinyModel):
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            frames = super().step(batch)
+            if left and left[0] and batch[0].frames == 0:
+                left[0] -= 1
+                return [Frame(batch[0], None, finish="empty")]
+            return frames
+
+    engine = tiny_engine(Moody)
+    plain = engine.submit(ask()).collect()
+    left.append(bad_draws)
+    if good:
+        again = engine.submit(ask()).collect()
+        assert again.duration_s == pytest.approx(plain.duration_s, rel=0.2)
+        assert not np.array_equal(again.samples, plain.samples)
+    else:
+        with pytest.raises(BadAudio, match="empty"):
+            engine.submit(ask()).collect()
+    until(lambda: engine.health().running == 0)
+
+
+def test_a_greedy_draw_is_not_repeated(tiny_engine: Start) -> None:
+    prefills: list[int] = []
+
+    class Empty(tiny_ar.TinyModel):
+        def prefill(self, started: list[Sequence]) -> None:
+            prefills.extend(sequence.index for sequence in started)
+            super().prefill(started)
+
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            if batch[0].request.text != "Hello.":
+                return super().step(batch)
+            return [Frame(batch[0], None, finish="empty")]
+
+    engine = tiny_engine(Empty)
+    prefills.clear()
+    with pytest.raises(BadAudio, match="empty"):
+        engine.submit(Request(text="Hello.", sampling=SamplingParams(temperature=0.0))).collect()
+    assert prefills == [0]
+
+
+def test_a_frame_with_an_error_ends_only_its_request(tiny_engine: Start) -> None:
+    class Partly(tiny_ar.TinyModel):
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            return [
+                Frame(frame.sequence, None, error=ModelFailure("not finite")) if bad(frame.sequence) else frame
+                for frame in super().step(batch)
+            ]
+
+    def bad(sequence: Sequence) -> bool:
+        return sequence.frames == 3 and "bad" in sequence.text
+
+    engine = tiny_engine(Partly)
+    golden = engine.submit(ask(LONG)).collect()
+    good, ill = engine.submit(ask(LONG)), engine.submit(ask("This is a bad one."))
+    with pytest.raises(ModelFailure, match="not finite"):
+        ill.collect()
+    np.testing.assert_array_equal(good.collect().samples, golden.samples)
+
+
+def test_a_limit_nobody_asked_for_is_an_error(tiny_engine: Start) -> None:
+    with pytest.raises(BadAudio, match="length"):
+        tiny_engine(max_frames=9).submit(ask()).collect()
+
+
+def test_a_limit_of_the_models_own_is_none_that_was_asked_for(tiny_engine: Start) -> None:
+    class Short(tiny_ar.TinyModel):
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            return [
+                Frame(frame.sequence, frame.data, "length" if frame.sequence.frames == 5 else frame.finish)
+                for frame in super().step(batch)
+            ]
+
+    with pytest.raises(BadAudio, match="length"):
+        tiny_engine(Short).submit(ask(max_frames=20)).collect()
+
+
+def test_a_familys_own_errors_are_for_the_log(tiny_engine: Start, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(tiny_ar.TinyModel):
+        def prefill(self, started: list[Sequence]) -> None:
+            if "graph" in started[0].text:
+                raise SequenceError(started[0], GraphError("/srv/models/secret/slow.onnx: Non-zero status code"))
+            super().prefill(started)
+
+        def step(self, batch: list[Sequence]) -> list[Frame]:
+            if "step" in batch[0].text:
+                raise GraphError("/srv/models/secret/slow.onnx: Non-zero status code")
+            return super().step(batch)
+
+    engine = tiny_engine(Broken)
+    for text in ("A graph.", "A step."):
+        caplog.clear()
+        with pytest.raises(ModelFailure, match="GraphError") as caught:
+            engine.submit(ask(text)).collect()
+        assert "secret" not in caught.value.message
+        assert "secret" in caplog.text
+
+
+def test_a_limit_that_was_asked_for_is_reported(tiny_engine: Start) -> None:
+    audio = tiny_engine().submit(ask(max_frames=9)).collect()
+    assert (audio.summary.finish_reason, audio.summary.frames) == ("length", 9)
+
+
+def test_a_model_that_does_not_load_says_why() -> None:
+    spec = tiny_ar.spec("tiny", None)
+    from plans import TINY_PLAN
+
+    def load(_: Plan) -> tiny_ar.TinyModel:
+        raise SaywellError("the weights are made of cheese")
+
+    engine = Engine(spec, TINY_PLAN, load)
+    with pytest.raises(SaywellError, match="cheese"):
+        engine.start()
+    assert engine.health().state == "failed"
+    with pytest.raises(SaywellError, match="cheese"):
+        engine.submit(ask())
+    engine.close()
+
+
+def test_close_drains_then_ends(tiny_engine: Start) -> None:
+    engine = tiny_engine()
+    expected = engine.submit(ask(LONG)).collect().samples
+    stream = engine.submit(ask(LONG))
+    closing = threading.Thread(target=engine.close, args=(10.0,))
+    closing.start()
+    np.testing.assert_array_equal(stream.collect().samples, expected)
+    closing.join()
+    with pytest.raises(EngineClosed):
+        engine.submit(ask())
+
+
+def test_close_without_drain_tells_everybody(tiny_engine: Start) -> None:
+    engine = tiny_engine(_slow(0.02))
+    streams = [engine.submit(ask(LONG)) for _ in range(6)]
+    engine.close()
+    for stream in streams:
+        with pytest.raises(EngineClosed):
+            list(stream)
+
+
+def test_window_counts_what_is_still_expected() -> None:
+    window = Window(1.0)
+    assert not window.begun
+    assert window.wants_more(2.9)
+    window.put(0.2)
+    assert window.begun
+    assert not window.wants_more(2.9)
+    window.read(0.2)
+    assert window.wants_more(2.9)
+    window.read(5.0)
+    assert not window.wants_more(3.0)
+
+
+# What may go wrong around the model
+
+
+def test_a_text_that_cannot_be_prepared_ends_its_own_request(
+    tiny_engine: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def normalise(text: str, language: str) -> str:
+        if "unforeseen" in text:
+            raise RecursionError
+        return text
+
+    monkeypatch.setattr("saywell.engine.request_state.normalise", normalise)
+    engine = tiny_engine(slots=2)
+    for _ in range(5):  # more often than there are slots
+        other = engine.submit(ask(LONG))
+        with pytest.raises(ModelFailure, match="RecursionError"):
+            engine.submit(ask("Something unforeseen comes here.")).collect()
+        assert other.collect().summary.finish_reason == "stop"
+    until(lambda: engine.health().running == 0)
+
+
+def test_a_text_that_cannot_be_split_ends_its_own_request(tiny_engine: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = tiny_engine()
+    with monkeypatch.context() as patch:
+        patch.setattr("saywell.text.split.Splitter.take", lambda _: 1 / 0)
+        with pytest.raises(ModelFailure, match="ZeroDivisionError"):
+            engine.submit(ask()).collect()
+    assert engine.submit(ask()).collect().duration_s > 0.3
+    assert engine.health().waiting == 0
+
+
+def test_a_model_that_fails_to_release_is_answered_for(tiny_engine: Start) -> None:
+    class Sticky(tiny_ar.TinyModel):
+        def release(self, sequence: Sequence) -> None:
+            super().release(sequence)
+            if "stick" in sequence.text:
+                raise RuntimeError("stuck")
+
+    engine = tiny_engine(Sticky)
+    with pytest.raises(ModelFailure, match="RuntimeError"):
+        engine.submit(ask("This will stick.", timeout_s=5.0)).collect()
+    assert engine.submit(ask()).collect().duration_s > 0.3
+
+
+def test_health_may_be_taken_while_requests_come_and_go(tiny_engine: Start) -> None:
+    engine = tiny_engine(queue=200)
+    wrong: list[BaseException] = []
+    over = threading.Event()
+
+    def look() -> None:
+        try:
+            while not over.is_set():
+                engine.health()
+        except RuntimeError as error:  # dictionary changed size during iteration
+            wrong.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(10):
+            for stream in [engine.submit(ask()) for _ in range(60)]:
+                stream.close()
+    finally:
+        over.set()
+        looking.join()
+        sys.setswitchinterval(interval)
+    assert wrong == []

@@ -1,0 +1,409 @@
+"""The ladder in the running engine: what each step does, that none of them is heard, and how it comes back.
+
+The machine is made up, and looks are taken by hand: nothing here waits for a clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from asking import LONG, ask, until
+from machines import made_up
+from plans import TINY_PLAN, with_levels
+from saywell.engine import loop as loop_module
+from saywell.engine.engine import Engine
+from saywell.engine.pressure.watch import Watch
+from saywell.errors import ModelFailure, Unavailable
+from saywell.machine.monitor import Resources
+from saywell.plan.degradation import GONE, SLOWLY, Timing
+from saywell.plan.plan import Plan
+from saywell.types import Frame, ModelSpec, Samples, Sequence
+from tiny_ar import family as tiny_ar
+
+GIB = 1 << 30
+AT_ONCE = Timing(confirm=0.0, down=0.0, up=0.0, door=0.0)
+MIB = 1 << 20
+PLAN = replace(
+    TINY_PLAN, adapt=True, threads=4, slots=4, lookahead=4, cache_entries=8, cache_bytes=256 * MIB, first_frames=2,
+    chunk_frames=8,
+)  # fmt: skip
+SPEC = replace(
+    tiny_ar.spec("tiny", None),
+    variants=made_up(fp32=1000 * MIB, int8=400 * MIB), slot_bytes=64 * MIB, sheds=("threads",),
+)  # fmt: skip
+"""On a machine of 8 GB all of it makes a difference; in truth it is tiny."""
+DOWN = ["slots", "caches", "lighter"]
+"""For want of memory."""
+CALM, FULL, CRITICAL = 50.0, 90.0, 97.0
+
+
+def machine(memory_percent: float = CALM, **fields: object) -> Resources:
+    free = int(8 * GIB * (1 - memory_percent / 100))
+    quiet = {"cpu_percent": 10.0, "memory_limit": 8 * GIB}
+    return Resources(**{**quiet, "memory_percent": memory_percent, "memory_available": free, **fields})
+
+
+BUSY = machine(cpu_percent=99.0, cpu_own_percent=49.0, cpu_stalled_percent=60.0)
+"""Another program takes half of the CPUs."""
+
+
+class Told(tiny_ar.TinyModel):
+    """Notes the plans it is given and how many share a step."""
+
+    def __init__(self, spec: ModelSpec, plan: Plan) -> None:
+        super().__init__(spec, plan)
+        self.loaded = plan
+        self.plans: list[Plan] = []
+        self.shared = 0
+        self.during: Callable[[], None] = lambda: None
+
+    def adapt(self, plan: Plan) -> None:
+        self.plans.append(plan)
+
+    def step(self, batch: list[Sequence]) -> list[Frame]:
+        self.shared = max(self.shared, len(batch))
+        self.during()
+        return super().step(batch)
+
+
+class Rig:
+    """An engine whose machine is looked at when the test says so."""
+
+    def __init__(self, plan: Plan, model: type[Told], **fields: object) -> None:
+        self.models: list[Told] = []
+
+        def load(now: Plan) -> Told:
+            self.models.append(model(SPEC, now))
+            return self.models[-1]
+
+        self.engine = Engine(SPEC, plan, load, look=machine, timing=AT_ONCE, **fields)
+        self.engine.start()
+        self.watch = self.engine._watch
+        self.watch.stop()
+
+    @property
+    def model(self) -> Told:
+        return self.models[-1]
+
+    def see(self, now: Resources | float, times: int = 1) -> None:
+        for _ in range(times):
+            self.watch.see(machine(now) if isinstance(now, float) else now)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the engine has done what it was told."""
+        done = threading.Event()
+        self.engine.wake(done.set)
+        assert done.wait(5)
+
+    def say(self, text: str = LONG, **fields: object) -> Samples:
+        return self.engine.submit(ask(text, **fields)).collect().samples
+
+
+@pytest.fixture
+def rig() -> Iterator[Callable[..., Rig]]:
+    made: list[Rig] = []
+
+    def start(model: type[Told] = Told, strained: str = "", **fields: object) -> Rig:
+        made.append(Rig(with_levels(replace(PLAN, **fields), SPEC), model, strained=strained))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.engine.close()
+
+
+# Down and up
+
+
+def test_every_step_is_taken_shown_and_logged_with_its_reason(rig, caplog) -> None:
+    it = rig()
+    caplog.set_level(logging.WARNING, "saywell.engine.pressure.watch")
+
+    def said() -> str:
+        return [each.message for each in caplog.records if each.name == "saywell.engine.pressure.watch"][-1]
+
+    for level in range(1, 4):
+        it.see(FULL)
+        pressure = it.engine.health().pressure
+        assert (pressure.level, list(pressure.steps)) == (level, DOWN[:level])
+        assert pressure.reason == "90 % of 8.0 GB of memory is in use"
+        assert f"has given up: {', '.join(DOWN[:level])} (90 % of 8.0 GB" in said()
+    until(lambda: not it.engine.health().pressure.pending)
+    pressure = it.engine.health().pressure
+    assert (pressure.changes["slots"], pressure.changes["precision"]) == ("4 → 2", "fp32 → int8")
+    assert pressure.frees == (128 + 128 + 600) * MIB
+    for level in range(2, -1, -1):
+        it.see(CALM)
+        pressure = it.engine.health().pressure
+        assert (pressure.level, pressure.reason) == (level, SLOWLY if level else GONE)
+        assert f"has given up: {', '.join(DOWN[:level]) or 'nothing'} ({pressure.reason})" in said()
+    assert said().endswith("Now as planned")
+    assert (it.engine.health().pressure.downs, it.engine.health().pressure.ups) == (3, 3)
+
+
+def test_the_model_is_told_of_what_it_can_change_while_it_runs(rig) -> None:
+    it = rig()
+    it.see(BUSY)
+    it.see(FULL, 2)
+    assert [(p.threads, p.slots, p.cache_entries) for p in it.model.plans[-3:]] == [(2, 4, 8), (2, 2, 8), (2, 2, 4)]
+    it.see(CALM, 3)
+    assert (it.model.plans[-1].threads, it.model.plans[-1].slots, it.model.plans[-1].cache_entries) == (4, 4, 8)
+    assert len(it.models) == 1
+
+
+def test_fewer_slots_are_used_and_nobody_is_turned_away_for_it(rig) -> None:
+    it = rig(queue=4)
+    it.say()
+    assert it.model.shared == 3, "the fourth is for somebody who has heard nothing yet"
+    it.see(FULL)
+    assert it.engine.health().slots == 2
+    it.model.shared = 0
+    streams = [it.engine.submit(ask(LONG, seed=seed)) for seed in range(8)]
+    assert all(stream.collect().duration_s > 1 for stream in streams), "as many as the plan lets in"
+    assert it.model.shared in (2, 3), "one that was taken is lent to newcomers"
+
+
+def test_other_programs_on_the_cpus_take_threads_and_nothing_else(rig) -> None:
+    it = rig()
+    it.see(BUSY, 10)
+    assert it.engine.health().pressure.steps == ("threads",)
+    assert it.engine.health().pressure.reason == "other programs take 50 % of the CPUs"
+
+
+# Sound
+
+
+def test_no_step_is_heard_that_must_not_be(rig) -> None:
+    it = rig()
+    planned = it.say()
+    for look, steps in ((BUSY, ("threads",)), (FULL, ("threads", "slots")), (FULL, ("threads", "slots", "caches"))):
+        it.see(look)
+        assert it.engine.health().pressure.steps == steps
+        assert np.array_equal(it.say(), planned), steps
+
+
+@pytest.mark.parametrize("live", [Told.live, frozenset()], ids=["live", "loaded again"])
+def test_steps_in_the_middle_of_a_text_are_not_heard(rig, live: frozenset[str]) -> None:
+    it = rig(type("Other", (Told,), {"live": live}))
+    planned = it.say()
+    levels: list[int] = []
+    steps = iter(range(10_000))
+
+    def during() -> None:
+        count = next(steps)
+        if count % 5 == 0:
+            down = replace(BUSY, memory_percent=FULL) if len(levels) % 6 < 3 else machine(CALM)
+            it.watch.see(down)
+            levels.append(it.engine.health().pressure.level)
+
+    it.model.during = during
+    heard = it.say()
+    it.model.during = lambda: None
+    assert {0, 1, 2, 3} <= set(levels), "all the way down and up, more than once"
+    assert np.array_equal(heard, planned)
+
+
+# What a loaded model cannot change
+
+
+class Fixed(Told):
+    """Would have to be loaded again for another number of threads."""
+
+    live = Told.live - {"threads"}
+
+
+def test_nothing_is_loaded_in_the_middle_of_a_stream_and_nobody_waits_for_it(rig) -> None:
+    it = rig(Fixed)
+    planned = it.say()
+    gate = threading.Event()
+    it.model.during = lambda: gate.wait(0.02)
+    slow = it.engine.submit(ask(LONG))
+    until(lambda: it.engine.health().running > 0)
+    it.see(BUSY)
+    assert it.engine.submit(ask("A short one.")).collect().duration_s > 0
+    pressure = it.engine.health().pressure
+    assert (pressure.pending, pressure.changes, len(it.models)) == (("threads",), {}, 1)
+    gate.set()
+    assert np.array_equal(slow.collect().samples, planned)
+    until(lambda: len(it.models) == 2 and it.engine.health().pressure.pending == ())
+    assert [model.loaded.threads for model in it.models] == [4, 2]
+    assert it.engine.health().pressure.changes == {"threads": "4 → 2"}
+    assert np.array_equal(it.say(), planned)
+
+
+# Another precision
+
+
+def test_lighter_weights_wait_for_what_has_begun_and_come_back_with_the_room(rig) -> None:
+    it = rig()
+    gate = threading.Event()
+    it.model.during = lambda: gate.wait(10)
+    under_way = it.engine.submit(ask(LONG))
+    until(lambda: it.engine.health().running > 0)
+    for _ in range(3):
+        it.watch.see(machine(FULL))
+    later = it.engine.submit(ask("Another one."))
+    assert "lighter" in it.engine.health().pressure.steps
+    gate.set()
+    whole = under_way.collect()
+    assert whole.summary.finish_reason == "stop"
+    assert later.collect().duration_s > 0
+    assert [model.loaded.precision for model in it.models] == ["fp32", "int8"]
+    assert it.models[0].closed
+    assert it.engine.health().pressure.pending == ()
+    it.see(70.0, 3)
+    assert it.engine.health().pressure.steps == ("lighter",), "no room for the heavier ones yet"
+    it.see(CALM)
+    until(lambda: it.model.loaded.precision == "fp32")
+    assert it.say("Back again.").size
+
+
+def test_a_long_text_does_not_keep_others_waiting_for_lighter_weights(rig, monkeypatch) -> None:
+    monkeypatch.setattr(loop_module, "_HOLD_S", 0.0)
+    it = rig()
+    gate = threading.Event()
+    it.model.during = lambda: gate.wait(0.02)
+    slow = it.engine.submit(ask(LONG))
+    until(lambda: it.engine.health().running > 0)
+    it.see(FULL, 3)
+    assert it.engine.health().pressure.pending == ("lighter",)
+    assert it.engine.submit(ask("A short one.")).collect().duration_s > 0
+    assert it.engine.health().pressure.pending == ("lighter",)
+    gate.set()
+    slow.collect()
+    until(lambda: len(it.models) == 2 and it.engine.health().pressure.pending == ())
+
+
+class NoInt8(Told):
+    def __init__(self, spec: ModelSpec, plan: Plan) -> None:
+        if plan.precision == "int8":
+            raise ModelFailure("int8.data is missing")
+        super().__init__(spec, plan)
+
+
+def test_weights_that_cannot_be_loaded_leave_those_there_are(rig) -> None:
+    it = rig(NoInt8)
+    planned = it.say()
+    it.see(FULL, 3)
+    assert np.array_equal(it.say(), planned)
+    assert it.engine.health().state == "ready"
+    assert it.engine.health().pressure.pending == ("lighter",)
+    assert [model.loaded.precision for model in it.models] == ["fp32", "fp32"], "tried once, nobody waits for the next"
+    it.see(CALM)
+    it.see(FULL)
+    it.say()
+    assert len(it.models) == 3, "tried again with the next plan that asks for it"
+
+
+def test_weights_that_cannot_be_loaded_are_tried_once(rig) -> None:
+    it = rig(NoInt8)
+    load, tried = it.engine._resident._load, []
+    it.engine._resident._load = lambda plan: (tried.append(plan.precision), load(plan))[1]
+    it.see(FULL, 3)
+    for _ in range(5):
+        it.say()
+    assert tried == ["int8", "fp32"]
+    it.see(CALM, 5)
+    it.see(FULL, 3)
+    it.say()
+    assert tried == ["int8", "fp32"] * 2  # the reason may be gone
+
+
+def test_an_engine_outlives_weights_that_cannot_be_loaded_for_a_while(rig, monkeypatch) -> None:
+    monkeypatch.setattr(loop_module, "_AGAIN_S", 0.05)
+    it = rig()
+    planned = it.say()
+    load, broken = it.engine._resident._load, [ModelFailure("no memory"), MemoryError()]
+    it.engine._resident._load = lambda plan: (_ for _ in ()).throw(broken.pop()) if broken else load(plan)
+    it.see(FULL, 3)
+    until(lambda: not broken)
+    assert np.array_equal(it.say(), planned)
+    assert it.engine.health().state == "ready"
+
+
+def test_an_engine_that_begins_under_relief_begins_with_what_loads(rig) -> None:
+    it = rig(NoInt8, strained="the worker before was killed")
+    assert it.say().size
+    assert it.engine.health().pressure.pending == ("lighter",)
+
+
+# The door
+
+
+def test_the_door_closes_for_new_ones_only(rig, caplog) -> None:
+    it = rig()
+    gate = threading.Event()
+    it.model.during = lambda: gate.wait(10)
+    inside = it.engine.submit(ask())
+    until(lambda: it.engine.health().running > 0)
+    it.watch.see(machine(CRITICAL))
+    assert "has given up: slots, refuse (97 % of 8.0 GB" in caplog.text
+    with pytest.raises(Unavailable, match=r"no new requests .* 97 % of 8.0 GB .* try again in 2 s") as refused:
+        it.engine.submit(ask())
+    assert refused.value.retry_after == 2.0
+    gate.set()
+    assert inside.collect().duration_s > 0
+    it.see(FULL)
+    assert it.engine.submit(ask()).collect().duration_s > 0
+
+
+# Trouble
+
+
+def test_a_model_that_cannot_take_up_a_plan_is_loaded_anew(rig) -> None:
+    class Stubborn(Told):
+        def adapt(self, plan: Plan) -> None:
+            if plan.threads < self.loaded.threads:
+                raise RuntimeError("no such thread pool")
+
+    it = rig(Stubborn)
+    planned = it.say()
+    it.see(BUSY)
+    assert np.array_equal(it.say(), planned)
+    assert [model.loaded.threads for model in it.models] == [4, 2]
+    assert it.models[0].closed
+
+
+def test_an_engine_that_follows_a_killed_one_begins_under_relief(rig) -> None:
+    it = rig(strained="the worker before was killed")
+    assert [model.loaded.precision for model in it.models] == ["int8"]
+    assert it.engine.health().pressure.reason == "the worker before was killed"
+    it.see(CALM, 3)
+    until(lambda: it.engine.health().pressure.level == 0 and it.model.loaded.precision == "fp32")
+
+
+def test_an_engine_that_must_not_adapt_looks_at_nothing(tiny_engine) -> None:
+    engine = tiny_engine(adapt=False)
+    assert engine._watch is None
+    assert engine._monitor is None
+    assert engine.health().pressure.level == 0
+
+
+def test_a_machine_that_cannot_be_read_for_a_while_is_told_of_once(caplog) -> None:
+    looks = iter([OSError("no such file"), OSError("no such file"), machine(FULL), machine(FULL)])
+    seen = threading.Event()
+
+    def look() -> Resources:
+        found = next(looks, None)
+        if isinstance(found, OSError):
+            raise found
+        if found is None:
+            seen.set()
+        return found or machine(FULL)
+
+    plans: list[Plan] = []
+    watch = Watch(with_levels(PLAN, SPEC), plans.append, look=look, timing=AT_ONCE, every_s=0.001)
+    watch.start()
+    assert seen.wait(5)
+    watch.stop()
+    assert [message for message in caplog.messages if "cannot be read" in message] == [
+        "the state of the machine cannot be read: no such file"
+    ]
+    assert plans[0].slots == 2

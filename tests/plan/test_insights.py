@@ -1,0 +1,187 @@
+"""Plain sentences about what holds speech back: each with its figures, and none that is not true."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from fake_engine import HARDWARE
+from machines import ESPEAK, machine
+from plans import TINY_PLAN
+from saywell.machine import Limits
+from saywell.machine.monitor import Resources
+from saywell.machine.sensors.nvidia import GpuLoad
+from saywell.plan.degradation import SLOWLY, PressureReport
+from saywell.plan.insights import expected_rtf, insights
+from saywell.plan.measured import Chosen, Record, Trial
+from saywell.plan.plan import Plan, Reason, make_plan
+from saywell.server.metrics import Metrics
+from saywell.settings import Settings
+from saywell.types import Summary
+
+GIB = 1 << 30
+PLAN = replace(TINY_PLAN, precision="int8", threads=2)
+CALM = PressureReport()
+
+
+def now(**fields: object) -> Resources:
+    quiet = {
+        "cpu_percent": 40.0, "cpu_own_percent": 38.0, "memory_limit": 8 * GIB, "memory_available": 4 * GIB,
+        "memory_percent": 50.0,
+    }  # fmt: skip
+    return Resources(**{**quiet, **fields})
+
+
+def record(best: dict, *trials: Trial) -> Record:
+    chosen = {name: Chosen(value=value, why="") for name, value in best.items()}
+    return Record(
+        model="tiny",
+        runtime="",
+        device="cpu",
+        goal="throughput",
+        when="",
+        seconds=1.0,
+        best=best,
+        chosen=chosen,
+        trials=list(trials),
+    )
+
+
+RULES = Trial(values={}, rtf=(0.4, 0.5, 0.6), first_s=(0.1,))
+INT4 = Trial(values={"precision": "int4"}, rtf=(0.25,), first_s=(0.1,))
+FAILED = Trial(values={"precision": "int2"}, failed="no such file")
+TUNED = record({"precision": "int4"}, RULES, INT4, FAILED)
+
+
+def spoken(count: int, rtf: float, queued_s: float = 0.0) -> dict:
+    metrics = Metrics()
+    for _ in range(count):
+        metrics.spoke(
+            "tiny",
+            Summary(
+                finish_reason="stop", sequences=1, frames=1, audio_s=2.0, queued_s=queued_s, first_audio_s=0.1,
+                total_s=2 * rtf, seed=0,
+            ),
+        )  # fmt: skip
+    return metrics.aggregates()
+
+
+def told(plan: Plan = PLAN, **given: object) -> list[str]:
+    fields = {"pressure": CALM, "record": record({}, RULES), **given}
+    machine, hardware = fields.pop("now", now()), fields.pop("hardware", HARDWARE)
+    return insights(plan, hardware, machine, **fields)
+
+
+def wished(plan: Plan, *names: str) -> Plan:
+    reasons = [Reason(field=name, value="", why="asked for", source="wish") for name in names]
+    return replace(plan, reasons=tuple(reasons))
+
+
+def test_a_calm_tuned_machine_has_nothing_to_say() -> None:
+    assert told() == []
+
+
+def test_an_unmeasured_machine_is_sent_to_tune() -> None:
+    (only,) = told(record=None)
+    assert only.startswith("Nothing has been measured on this machine yet; `saywell tune`")
+
+
+def test_what_was_given_up_is_told_with_the_reason() -> None:
+    pressure = PressureReport(level=1, steps=("slots",), changes={"slots": "4 → 2"}, reason="91 % of memory is in use")
+    (only,) = told(pressure=pressure)
+    assert only == "Given up for now: slots 4 → 2, because 91 % of memory is in use; it comes back by itself."
+    (only,) = told(pressure=replace(pressure, frees=460 << 20))
+    assert only.startswith("Given up for now, which frees up to 460 MB: slots 4 → 2, because 91 %")
+    shut = PressureReport(level=1, steps=("refuse",), reason="97 % of memory is in use")
+    assert told(pressure=shut)[0].startswith("Given up for now: new requests, because 97 %")
+
+
+def test_what_presses_no_more_is_no_reason() -> None:
+    pressure = PressureReport(level=1, steps=("slots",), changes={"slots": "4 → 2"}, reason=SLOWLY)
+    (only,) = told(pressure=pressure)
+    assert only == f"Given up for now: slots 4 → 2, {SLOWLY}."
+
+
+def test_what_waits_is_not_given_up_yet() -> None:
+    assert told(pressure=PressureReport(level=1, steps=("threads",), pending=("threads",), reason="hot")) == []
+
+
+def test_memory_of_the_gpu_in_use_counts() -> None:
+    gpu = GpuLoad(name="RTX 4090", utilisation=1.0, memory_used=23 * GIB, memory_total=24 * GIB)
+    (only,) = told(replace(PLAN, device="cuda"), now=now(gpus=(gpu,)))
+    assert only == "96 % of 24.0 GB of memory on the RTX 4090 is in use, 1.0 GB are free; requests may be refused."
+
+
+def test_memory_heat_and_dead_workers() -> None:
+    found = told(
+        now=now(memory_percent=88.0, memory_available=GIB, throttled=("package 0 is throttled",)), restarts=2
+    )  # fmt: skip
+    assert found[0] == "88 % of 8.0 GB of memory is in use, 1.0 GB are free; requests may be refused."
+    assert found[1].startswith("Slowed down: package 0 is throttled.")
+    assert "replaced 2 times" in found[2]
+
+
+def test_a_wish_that_costs_speed_is_told_what_was_measured() -> None:
+    (only,) = told(wished(PLAN, "precision"), record=TUNED)
+    assert only == (
+        "precision=int8 was asked for; precision=int4 was measured 2.0 times as fast here (0.25 s of work a second "
+        "against 0.5)."
+    )
+    assert told(wished(PLAN, "slots"), record=record({"slots": 4}, RULES)) == []
+
+
+def test_what_measuring_has_won_is_told() -> None:
+    (only,) = told(replace(PLAN, precision="int4"), record=TUNED)
+    assert only == (
+        "Measured on this machine: precision=int4 makes speech 2.0 times as fast as the starting values (0.25 s of "
+        "work a second against 0.5)."
+    )
+
+
+def test_slower_than_measured_says_who_else_works() -> None:
+    busy = now(cpu_percent=100.0, cpu_own_percent=45.0)
+    (only,) = told(spoken=spoken(6, 1.1), now=busy)
+    assert only == (
+        "A second of speech takes 1.1 s at the moment, 2.2 times what was measured here (0.5); other programs take "
+        "55 % of the CPUs."
+    )
+    assert told(spoken=spoken(4, 1.1), now=busy) == [], "four answers say nothing yet"
+    assert told(spoken=spoken(6, 0.6)) == []
+
+
+def test_slower_than_speech_and_waiting_for_slots() -> None:
+    slow, waiting = told(spoken=spoken(6, 1.5, queued_s=2.0), record=record({}))
+    assert slow == "Speech is made slower than it is spoken: 1.50 s of work a second."
+    assert waiting == "Half of the last 6 requests waited 2.0 s or longer for a slot; there are 4."
+
+
+def test_limits_of_the_machine() -> None:
+    hardware = replace(HARDWARE, limits=Limits(cgroup="v2", memory=4 * GIB, cpus=(0,)))
+    assert told(hardware=hardware) == [
+        "1 of 2 CPUs may be used here; more would help.",
+        "4.0 GB of 8.0 GB of memory may be used here.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "said"),
+    [
+        ({}, "NVIDIA GeForce RTX 4090 (compute capability 8.9, 24.0 GB) is not used: espeak has no executor for it"),
+        ({"device": "cpu"}, "NVIDIA GeForce RTX 4090 is not used: asked for by keyword."),
+    ],
+)
+def test_a_gpu_that_is_not_used_is_named_once(wishes: dict, said: str) -> None:
+    hardware = machine("rtx-4090-desktop")
+    found = told(make_plan(Settings(**wishes), hardware, ESPEAK), hardware=hardware)
+    (only,) = [text for text in found if "is not used" in text]
+    assert only.startswith(said)
+    assert only.count("is not used") == 1
+
+
+@pytest.mark.parametrize(
+    ("plan", "kept", "wanted"),
+    [(PLAN, TUNED, 0.5), (replace(PLAN, precision="int4"), TUNED, 0.25), (PLAN, None, None), (PLAN, record({}), None)],
+)
+def test_what_a_plan_should_take(plan: Plan, kept: Record | None, wanted: float | None) -> None:
+    assert expected_rtf(plan, kept) == wanted
