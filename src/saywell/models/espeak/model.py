@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from dataclasses import replace
 
@@ -9,11 +10,13 @@ import numpy as np
 
 from saywell.errors import InvalidText, MissingDependency, ModelFailure, by_code
 from saywell.models.espeak.children import START_S, Child, ChildDiedError, Children
-from saywell.models.espeak.messages import Failed, KnownVoice, ListVoices, Piece, Voices
+from saywell.models.espeak.messages import Answer, Failed, KnownVoice, ListVoices, Piece, Voices
 from saywell.models.single_shot import SingleShot
 from saywell.plan.plan import Plan
 from saywell.types import ModelSpec, Request, Samples, Sequence, Voice
 
+_LOOK_S = 0.1
+"""How often a thread that waits for a process looks whether anybody still wants to hear it."""
 NOT_INSTALLED = (
     "eSpeak NG is not installed: run `pip install 'saywell[espeak]'`, or install the package espeak-ng of your system"
 )
@@ -75,12 +78,12 @@ class EspeakModel(SingleShot):
         speaking = True
         try:
             while speaking:
-                message = child.receive(self._hang_s)
+                message = self._next(child, sequence)
                 speaking = not (isinstance(message, Failed) or (isinstance(message, Piece) and message.last))
                 if not speaking:
                     self._children.give_back(child)
                 if message is None:
-                    raise ChildDiedError(f"no sound for {self._hang_s:g} s, so its process was ended")
+                    return  # nobody listens any more
                 if isinstance(message, Failed):
                     raise by_code()[message.code](message.message)
                 if isinstance(message, Piece) and message.pcm:
@@ -90,6 +93,16 @@ class EspeakModel(SingleShot):
         finally:
             if speaking:
                 self._children.stop(child)
+
+    def _next(self, child: Child, sequence: Sequence) -> Answer | None:
+        """What a process says next; None once the sequence is released. Raises ChildDiedError."""
+        until = time.monotonic() + self._hang_s
+        while sequence.state is not None:
+            if (message := child.receive(_LOOK_S)) is not None:
+                return message
+            if time.monotonic() > until:
+                raise ChildDiedError(f"no sound for {self._hang_s:g} s, so its process was ended")
+        return None
 
     def _begin(self, sequence: Sequence) -> Child:
         """A process that has begun to speak."""
