@@ -36,6 +36,7 @@ from saywell.errors import (
     InvalidRequest,
     InvalidText,
     MissingDependency,
+    ModelFailure,
     SaywellError,
     TooLarge,
     TooManyRequests,
@@ -372,6 +373,34 @@ def test_a_step_without_end_is_killed(start: Callable[..., EngineClient]) -> Non
         client.submit(ask("Please hang.", timeout_s=8.0)).collect()
     until(lambda: client.health().restarts >= 1, 5.0)
     until(lambda: client.health().state == "ready", 10.0)
+
+
+def test_a_broken_device_ends_the_worker_and_no_answer(
+    start: Callable[..., EngineClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison = tmp_path / "poison"
+    monkeypatch.setenv("TINY_AR_POISON", str(poison))
+    client = start(family="tiny_ar.deadly")
+    golden = client.submit(ask(LONG)).collect().samples
+    stream = client.submit(ask(LONG))
+    heard = [next(stream)]
+    poison.touch()
+    heard += list(stream)
+    np.testing.assert_array_equal(np.concatenate([chunk.samples for chunk in heard]), golden)
+    until(lambda: client.health().restarts == 1, 5.0)
+    assert client.health().state == "ready"
+
+
+def test_a_broken_device_fails_an_engine_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison = tmp_path / "poison"
+    monkeypatch.setenv("TINY_AR_POISON", str(poison))
+    engine = Engine(replace(tiny_ar.spec("tiny", None), family="tiny_ar.deadly"), TINY_PLAN)
+    engine.start()
+    poison.touch()
+    with pytest.raises(ModelFailure, match="the engine stopped"):
+        engine.submit(ask()).collect()
+    assert engine.health().state == "failed"
+    engine.close()
 
 
 def test_deadline_holds_though_the_worker_is_stopped(start: Callable[..., EngineClient]) -> None:

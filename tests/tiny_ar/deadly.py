@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from saywell.errors import Unavailable
+from saywell.models.base import ModelBroken
 from saywell.plan.plan import Plan
 from saywell.types import Frame, ModelSpec, Sequence
 from tiny_ar import family
@@ -28,6 +29,10 @@ class _Deadly(family.TinyModel):
         text = batch[0].text
         if "die" in text:
             os.kill(os.getpid(), signal.SIGKILL)
+        poison = Path(os.environ.get("TINY_AR_POISON", ""))
+        if poison.is_file():
+            poison.unlink()
+            raise ModelBroken("the context of the device is lost")
         if "hang" in text:
             time.sleep(60)
         return super().step(batch)

@@ -58,11 +58,13 @@ class Engine:
         strained: str = "",
         look: Look | None = None,
         timing: Timing | None = None,
+        on_end: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         """`load` is called in the engine's thread; None: the spec's family loads it.
 
         `also_own`: processes whose work is no pressure by others. `strained`: why to begin under relief.
-        `look`, `timing`: how the machine is watched; None: by a monitor, with the times of `relief`.
+        `look`, `timing`: how the machine is watched; None: by a monitor, with the times of `degradation`.
+        `on_end` is told in the engine's thread why it cannot go on, before anybody who waits is.
         """
         self.spec = spec
         self.plan = plan
@@ -73,6 +75,7 @@ class Engine:
         self._state: State = "loading"
         self._birthplace = Birthplace()
         self._error: SaywellError | None = None
+        self._on_end = on_end
         self._loaded = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="saywell-engine", daemon=True)
@@ -333,6 +336,7 @@ class Engine:
             while not self._stop.is_set():
                 self._turn()
         except Exception as error:  # noqa: BLE001 - the thread ends here, and everybody who waits is told why
+            self._on_end(error)
             self._fail(cause(error, "the engine stopped"))
         finally:
             self._shut()

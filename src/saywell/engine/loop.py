@@ -20,7 +20,7 @@ from saywell.errors import (
     OutOfMemory,
     SaywellError,
 )
-from saywell.models.base import DecodeJob, Model, SequenceError
+from saywell.models.base import DecodeJob, Model, ModelBroken, SequenceError
 from saywell.plan.plan import Plan, changed
 from saywell.types import Frame, ModelSpec, Samples, Sequence
 
@@ -225,6 +225,8 @@ class Loop:
                 frames = self._model.step(batch)
                 self.steps += 1
                 self._deliver(frames)
+        except ModelBroken:
+            raise  # to the engine, which ends
         except SequenceError as error:
             if ran_out(error.cause):
                 self._retry_after_oom(error.cause)

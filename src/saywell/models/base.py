@@ -53,6 +53,12 @@ class SequenceError(Exception):
         self.cause = cause
 
 
+class ModelBroken(Exception):
+    """The model can do nothing any more, whatever is asked of it: a GPU whose context is lost, say. What the engine's
+    thread calls may raise it. A worker ends and is replaced, and the next one goes on with the answers; an engine in
+    this process fails."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodeJob:
     """Frames of one sequence to be turned into samples. `frames` may be empty when `last` only flushes."""

@@ -40,7 +40,11 @@ from saywell.engine.worker.messages import (
 from saywell.errors import SaywellError
 from saywell.types import AudioChunk, Summary
 
+_log = logging.getLogger(__name__)
+
 _PULSE_S = 0.5
+STOPPED = 70
+"""Exit status of a worker whose engine could not go on."""
 
 
 class Line:
@@ -86,13 +90,19 @@ class RemoteOutlet:
         self._line.send(Failed(request_id=self._id, error=Fault.of(error)))
 
 
+def _end(error: Exception) -> None:
+    """The engine cannot go on. Another worker can: it is given the answers where they were."""
+    _log.error("the engine stopped, and its worker with it", exc_info=error)
+    os._exit(STOPPED)
+
+
 class Worker:
     """Turns messages into calls of the engine."""
 
     def __init__(self, line: Line, load: Load) -> None:
         self._line = line
         self._plan = load.plan
-        self._engine = Engine(load.spec, load.plan, also_own=(os.getppid(),), strained=load.strained)
+        self._engine = Engine(load.spec, load.plan, also_own=(os.getppid(),), strained=load.strained, on_end=_end)
         self._outlets: dict[str, RemoteOutlet] = {}
         threading.Thread(target=self._start, name="saywell-start", daemon=True).start()
         threading.Thread(target=self._pulse, name="saywell-pulse", daemon=True).start()
