@@ -10,7 +10,7 @@ from pathlib import Path
 
 from paths import TESTS
 from saywell.errors import PlanError
-from saywell.machine import Cpu, Hardware, detect
+from saywell.machine import CPU, Cpu, Hardware, detect
 from saywell.machine import Runtime as Package
 from saywell.models.base import find_spec
 from saywell.models.dual_ar.facts import variants as dual_ar
@@ -82,7 +82,7 @@ PLAIN = Hardware(
 
 def fitted(plan: Plan, spec: ModelSpec) -> Plan:
     """A hand-made plan with the options that its executor and precision have on this machine."""
-    return replace(plan, options=Situation(detect(), spec).by_precision("cpu", plan.executor)[plan.precision].options)
+    return replace(plan, options=Situation(detect(), spec).by_precision(CPU, plan.executor)[plan.precision].options)
 
 
 def machine(name: str) -> Hardware:

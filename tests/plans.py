@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from saywell.machine import CPU
 from saywell.plan.plan import Plan, levels
 from saywell.types import ModelSpec
 from tiny_ar import family as tiny_ar
@@ -12,7 +13,7 @@ from tiny_ar import family as tiny_ar
 TINY = tiny_ar.spec("tiny", None)
 TINY_PLAN = Plan(
     model="tiny",
-    device="cpu",
+    device=CPU,
     executor="onnx",
     compile="disabled",
     precision="fp32",

@@ -69,7 +69,7 @@ class ModelManager:
         return Cleared(True, freed)
 
     def _short_of_vram(self, plan: Plan) -> bool:
-        if self._config.vram_clear_on_oom_only or plan.device != "cuda":
+        if self._config.vram_clear_on_oom_only or plan.device.kind != "cuda":
             return False
         return get_vram_info()["free_gb"] < self._config.vram_clear_threshold_gb
 
@@ -146,7 +146,7 @@ class ProductionTTSEngine:
         return {
             "healthy": ready,
             "models_loaded": ready,
-            "device": self._speaker.plan.device if self._speaker else None,
+            "device": str(self._speaker.plan.device) if self._speaker else None,
             "vram": {"used_gb": vram["used_gb"], "total_gb": vram["total_gb"]},
         }
 
@@ -156,7 +156,7 @@ def _without_effect(config: EngineConfig, plan: Plan) -> list[str]:
     found = []
     if config.compile_mode != USUAL_MODE:
         found.append(f"compile_mode={config.compile_mode} changes nothing: the plan decides how graphs are captured")
-    if not config.vram_clear_on_oom_only and plan.device != "cuda":
+    if not config.vram_clear_on_oom_only and plan.device.kind != "cuda":
         found.append(
             f"vram_clear_on_oom_only=False changes nothing: the model runs on {plan.device}, not on a GPU's VRAM"
         )

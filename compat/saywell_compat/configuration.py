@@ -31,7 +31,7 @@ def configuration(decision: Decision, now: Plan | None = None) -> dict[str, Any]
     plan = now or decision.plan
     whole = memory.estimate(plan, decision.spec, plan.max_text_chars).total
     return {
-        "device": plan.device,
+        "device": plan.device.kind,
         "precision": "fp32" if plan.precision in INTEGER else plan.precision,
         "quantization": plan.precision if plan.precision in INTEGER else "none",
         "use_onnx": plan.executor in ("onnx", "openvino"),
@@ -55,7 +55,7 @@ def strategy(plan: Plan, hardware: Hardware) -> str:
 
     `_thermal`: made for a laptop, so that long work heats it, and the plan answers heat with less work.
     """
-    if plan.device == "cuda":
+    if plan.device.kind == "cuda":
         return "gpu_optimized"
     if hardware.os == "darwin" and hardware.arch == "arm64":
         return f"{hardware.cpu_tier}_thermal_aware" if tier.fanless(hardware) else f"{hardware.cpu_tier}_sustained"

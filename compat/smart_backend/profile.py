@@ -51,8 +51,8 @@ class HardwareProfile:
             gpu_name=name,
             gpu_memory_gb=gpu.memory / GIB if gpu else 0.0,
             compute_capability=gpu.capability if gpu else None,
-            device_type=plan.device,
-            device_name=hardware.cpu.model if plan.device == "cpu" else name,
+            device_type=plan.device.kind,
+            device_name=hardware.cpu.model if plan.device.kind == "cpu" else name,
             thermal_capable=bool(hardware.thermal),
             avx512_vnni="avx512_vnni" in hardware.cpu.features,
         )

@@ -60,8 +60,8 @@ class Settings:
     """Directory of the model's files."""
     voice: Text | None = None
     """The voice of requests that name none."""
-    device: Literal["cpu", "cuda", "mps"] | None = None
-    """Where the model runs."""
+    device: Annotated[str, Meta(pattern=r"^(cpu|mps|cuda(:[0-9]{1,2})?)$")] | None = None
+    """Where the model runs: cpu, mps, cuda, or one of several GPUs, cuda:1."""
     precision: Text | None = None
     """fp32, fp16, bf16, int8 or int4, as far as the model has it."""
     executor: Text | None = None
@@ -364,6 +364,8 @@ def _path(kind: type, value: Any) -> Any:
 
 def _wanted(name: str) -> str:
     """What a field takes, in words."""
+    if name == "device":
+        return "cpu, mps, cuda or one of several GPUs as cuda:1"
     found = inspect.type_info(_types()[name])
     if isinstance(found, inspect.UnionType):
         found = next(each for each in found.types if not isinstance(each, inspect.NoneType))

@@ -15,6 +15,7 @@ from saywell import cli
 from saywell.bench import plot, report, speed
 from saywell.bench.service import text_of
 from saywell.engine.launch import Decision, decide
+from saywell.machine import Device
 from saywell.settings import Settings
 from saywell.types import ModelSpec
 
@@ -46,7 +47,7 @@ def test_no_ceiling_is_made_up(decision: Decision) -> None:
     assert "is known for hibari" in str(speed.ceiling(decision))
     known = reading(decision.spec, 1000)
     assert "fits into the caches" in str(speed.ceiling(replace(decision, spec=known)))
-    gpu = replace(decision, spec=known, plan=replace(decision.plan, device="cuda"))
+    gpu = replace(decision, spec=known, plan=replace(decision.plan, device=Device("cuda")))
     assert "is known for cuda" in str(speed.ceiling(gpu))
 
 

@@ -144,16 +144,19 @@ def test_verbose_shows_machine_plan_and_figures_in_80_columns(tmp_path: Path) ->
 @pytest.mark.parametrize(("options", "told"), [([], False), (["--verbose"], True)])
 def test_what_the_engine_gives_up_is_told_to_who_asks(tmp_path: Path, options: list[str], told: bool) -> None:
     pressed = (
-        "from saywell import cli; from saywell.engine.pressure.watch import Watch; start = Watch.start\n"
-        "def short(self):\n"
+        "from saywell import cli; from saywell.machine.monitor import Resources\n"
+        "from saywell.engine.pressure.watch import Watch; start = Watch.start\n"
+        "hot = Resources(cpu_percent=1.0, memory_limit=1 << 33, memory_available=1 << 32, memory_percent=50.0,"
+        " throttled=('it is too hot',))\n"
+        "def pressed(self):\n"
         "    start(self)\n"
-        "    self.ran_out('a test')\n"
-        "Watch.start = short; cli.main()"
+        "    self.hurry(hot)\n"
+        "Watch.start = pressed; cli.main()"
     )
     command = [sys.executable, "-c", pressed, "say", "Hello.", *options, "-o", str(tmp_path / "x.wav")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert ("the engine gives up" in done.stderr) is told
+    assert ("the engine has given up: threads (it is too hot)" in done.stderr) is told
 
 
 # -- failing

@@ -337,7 +337,7 @@ def test_a_configuration_of_ones_own(named, run):
         )
         assert (plan.chunk_chars, plan.slots, plan.threads, plan.cache_entries) == (2048, 8, 16, 100)
         assert (config.optimization_strategy, config.notes) == ("custom", "Custom high-performance config")
-        assert config.device == plan.device == backend.profile.device_type
+        assert config.device == plan.device.kind == backend.profile.device_type
         assert config.expected_rtf != 1.5
         assert len(backend.tts("Still speaking.").audio) > 8000
     finally:

@@ -216,7 +216,7 @@ def test_what_is_installed(tmp_path: Path) -> None:
     names = set(installed(tmp_path))
     assert "hibari" in names
     whole, damaged = tmp_path / "converted" / "0123" / "mine", tmp_path / "checkpoints" / "broken"
-    for place, manifest in ((whole, '{"family": "dual_ar"}'), (damaged, "{")):
+    for place, manifest in ((whole, '{"family": "dual_ar", "files": {}}'), (damaged, "{")):
         place.mkdir(parents=True)
         (place / base.MANIFEST).write_text(manifest)
     found = installed(tmp_path)

@@ -12,6 +12,7 @@ from machines import MACHINES, S1_MINI, SPECS, made_up
 from machines import machine as recorded
 from plans import TINY_PLAN, with_levels
 from saywell.errors import PlanError
+from saywell.machine import Device
 from saywell.machine.monitor import Resources
 from saywell.machine.sensors.nvidia import GpuLoad
 from saywell.plan.degradation import (
@@ -200,8 +201,8 @@ def gpu(percent: float, total: int = 24 * GIB) -> GpuLoad:
 
 
 def test_on_a_gpu_its_memory_counts() -> None:
-    plan = replace(PLAN, device="cuda")
-    small = gpu(99.0, 4 * GIB)
+    plan = replace(PLAN, device=Device("cuda"))
+    small = replace(gpu(99.0, 4 * GIB), index=1)
     pressed = classify(machine(gpus=(small, gpu(90.0))), plan)
     assert pressed.push == {"memory": "90 % of 24.0 GB of memory on the RTX 4090 is in use"}
     assert pressed.missing == pytest.approx(0.05 * 24 * GIB, abs=2)
@@ -211,7 +212,7 @@ def test_on_a_gpu_its_memory_counts() -> None:
 
 
 def test_full_memory_of_the_machine_keeps_new_requests_from_a_gpu_and_its_model_as_it_is() -> None:
-    plan = replace(PLAN, device="cuda")
+    plan = replace(PLAN, device=Device("cuda"))
     pressed = classify(full(97, gpus=(gpu(50.0),)), plan)
     assert pressed.push == {}
     assert pressed.critical == "97 % of 8.0 GB of memory is in use"

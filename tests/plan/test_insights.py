@@ -9,7 +9,7 @@ import pytest
 from fake_engine import HARDWARE
 from machines import ESPEAK, machine
 from plans import TINY_PLAN
-from saywell.machine import Limits
+from saywell.machine import CPU, Device, Limits
 from saywell.machine.monitor import Resources
 from saywell.machine.sensors.nvidia import GpuLoad
 from saywell.plan.degradation import SLOWLY, PressureReport
@@ -38,7 +38,7 @@ def record(best: dict, *trials: Trial) -> Record:
     return Record(
         model="tiny",
         runtime="",
-        device="cpu",
+        device=CPU,
         goal="throughput",
         when="",
         seconds=1.0,
@@ -109,7 +109,7 @@ def test_what_waits_is_not_given_up_yet() -> None:
 
 def test_memory_of_the_gpu_in_use_counts() -> None:
     gpu = GpuLoad(name="RTX 4090", utilisation=1.0, memory_used=23 * GIB, memory_total=24 * GIB)
-    (only,) = told(replace(PLAN, device="cuda"), now=now(gpus=(gpu,)))
+    (only,) = told(replace(PLAN, device=Device("cuda")), now=now(gpus=(gpu,)))
     assert only == "96 % of 24.0 GB of memory on the RTX 4090 is in use, 1.0 GB are free; requests may be refused."
 
 

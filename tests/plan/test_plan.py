@@ -10,7 +10,7 @@ import pytest
 
 from machines import AUTOREGRESSIVE, ESPEAK, FIRST, MACHINES, S1_MINI, SPECS, goldens, kept, machine, only
 from saywell.errors import PlanError
-from saywell.machine import GIB, Limits, Runtime
+from saywell.machine import GIB, Device, Limits, Runtime
 from saywell.plan.memory import variant_of
 from saywell.plan.plan import Measurement, Plan, make_plan, shown
 from saywell.plan.rules import Situation
@@ -65,7 +65,7 @@ def test_the_same_facts_give_the_same_plan() -> None:
 def test_espeak_uses_one_process_a_cpu_within_bounds() -> None:
     assert [make_plan(Settings(), machine(name), ESPEAK).slots for name in (SERVER, CONTAINER, GAMER)] == [2, 2, 8]
     plan = make_plan(Settings(), machine(GAMER), ESPEAK)
-    assert (plan.executor, plan.threads, plan.device, plan.queue) == ("process", 1, "cpu", 16)
+    assert (plan.executor, plan.threads, str(plan.device), plan.queue) == ("process", 1, "cpu", 16)
 
 
 def test_quota_is_rounded_down_to_at_least_one() -> None:
@@ -87,10 +87,10 @@ def test_openvino_only_where_it_has_bf16() -> None:
 
 def test_a_gpu_is_used_where_torch_can_drive_it() -> None:
     plan = make_plan(Settings(), machine(GAMER), AUTOREGRESSIVE)
-    assert (plan.device, plan.executor, plan.precision, plan.chunk_chars) == ("cuda", "torch", "bf16", 300)
+    assert (str(plan.device), plan.executor, plan.precision, plan.chunk_chars) == ("cuda", "torch", "bf16", 300)
     assert plan.memory_budget < machine(GAMER).gpus[0].memory
     mac = make_plan(Settings(), machine(MAC), AUTOREGRESSIVE)
-    assert (mac.device, mac.precision) == ("mps", "fp16")
+    assert (str(mac.device), mac.precision) == ("mps", "fp16")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_gpus_are_judged_by_capability_and_memory(
     hardware = machine(GAMER)
     gpu = replace(hardware.gpus[0], capability=capability, memory=memory * GIB, name="whatever")
     plan = make_plan(Settings(), replace(hardware, gpus=(gpu,)), AUTOREGRESSIVE)
-    assert (plan.device, plan.precision) == (device, precision)
+    assert (str(plan.device), plan.precision) == (device, precision)
 
 
 def why(plan: Plan, field: str) -> str:
@@ -117,14 +117,14 @@ def why(plan: Plan, field: str) -> str:
 
 def test_an_unused_gpu_is_explained() -> None:
     plan = make_plan(Settings(), machine(NO_TORCH), AUTOREGRESSIVE)
-    assert plan.device == "cpu"
+    assert str(plan.device) == "cpu"
     assert "RTX 3060" in why(plan, "device")
     assert "pip install 'saywell[torch]'" in why(plan, "device")
 
 
 def test_a_worker_in_another_environment_may_have_torch() -> None:
     settings = Settings(worker_python=Path("/opt/other/bin/python"))
-    assert make_plan(settings, machine(NO_TORCH), AUTOREGRESSIVE).device == "cuda"
+    assert make_plan(settings, machine(NO_TORCH), AUTOREGRESSIVE).device == Device("cuda")
 
 
 def test_small_memory_takes_lighter_weights() -> None:

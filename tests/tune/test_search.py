@@ -11,7 +11,7 @@ import pytest
 
 from machines import made_up
 from saywell.errors import EngineClosed, ModelFailure, SaywellError
-from saywell.machine import Cpu, Gpu, Hardware, Runtime
+from saywell.machine import CPU, Cpu, Device, Gpu, Hardware, Runtime
 from saywell.plan import measured
 from saywell.plan.measured import Chosen, Record, Store, Trial, model_digest
 from saywell.plan.plan import Plan, make_plan
@@ -240,11 +240,11 @@ def test_a_device_is_kept_only_where_several_were_tried() -> None:
     gpu = Gpu(name="any", memory=8 << 30, capability=(8, 9), driver="")
     both = {"onnxruntime": Runtime(version="1.25"), "torch": Runtime(version="2.13", devices=("cpu", "cuda"))}
     where = space(hardware=replace(MACHINE, gpus=(gpu,), runtimes=both))
-    assert where.rules.plan.device == "cuda"
-    rig = Made(lambda plan: (0.4 if plan.device == "cpu" else 0.8, 0.1))
+    assert where.rules.plan.device == Device("cuda")
+    rig = Made(lambda plan: (0.4 if plan.device == CPU else 0.8, 0.1))
     found = tune(rig, where=where)
     assert (found.verdict, found.chosen["device"].value, found.chosen["executor"].value) == ("won", "cpu", "onnx")
-    assert tune(Made(lambda plan: (0.4 if plan.device == "cpu" else 0.8, 0.1)), where=where, seconds=3).chosen == {}
+    assert tune(Made(lambda plan: (0.4 if plan.device == CPU else 0.8, 0.1)), where=where, seconds=3).chosen == {}
     assert "device" not in tune(Made(bumpy)).chosen
 
 

@@ -68,7 +68,7 @@ def ceiling(decision: Decision) -> Ceiling | str:
     size = variant_of(plan, spec).read_bytes_per_frame
     if not size:
         return f"No ceiling is known for {spec.name}: nobody has counted what its steps must read and multiply."
-    if plan.device != "cpu":
+    if plan.device.kind != "cpu":
         return f"No ceiling is known for {plan.device}: only this machine's own memory is measured."
     cached = max((each.size * each.count for each in decision.hardware.cpu.caches), default=0)
     if size < cached:

@@ -68,7 +68,7 @@ def run(settings: Settings, wanted: Wanted) -> None:
     record = Record(
         model=spec.name,
         runtime=store.runtime(plan.executor),
-        device=plan.device,
+        device=str(plan.device),
         goal=judge.goal,
         when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - began, 1),

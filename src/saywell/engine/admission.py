@@ -89,7 +89,7 @@ class Admission:
         """Bytes of memory, as of a moment ago: to look takes as long as to read a sentence."""
         now = time.monotonic()
         if now - self._looked >= _LOOK_S:
-            self._looked, self._free = now, available_memory()
+            self._looked, self._free = now, available_memory(device=self._plan.device)
         return self._free
 
 

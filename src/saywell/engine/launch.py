@@ -16,6 +16,7 @@ from saywell.engine.stream import Stream
 from saywell.engine.worker.client import EngineClient
 from saywell.errors import InvalidText, SaywellError
 from saywell.machine import Hardware, detect
+from saywell.machine.monitor import OWN_MEMORY
 from saywell.models.base import FAMILY_OF, find_spec
 from saywell.models.installed import installed
 from saywell.plan.measured import Record, Store
@@ -49,7 +50,7 @@ def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
     store = measured(settings, found, model)
     spec, record = store.corrected(model), store.load()
     plan = make_plan(settings, found, spec, store.measurements())
-    if record is not None and record.device != plan.device:  # a wish, or a GPU that could not be used then
+    if record is not None and record.device != str(plan.device):  # a wish, or a GPU that could not be used then
         plan, record = make_plan(settings, found, spec), None
     return Decision(settings=settings, hardware=found, spec=spec, plan=plan, record=record)
 
@@ -79,7 +80,7 @@ def build(decision: Decision, *, worker: bool) -> SpeechEngine:
 def learn(decision: Decision, engine: SpeechEngine) -> None:
     """Keep, for later plans, what an engine's worker held beside weights and slots: more than was thought, or less."""
     held = engine.held if isinstance(engine, EngineClient) else None
-    if held is None:
+    if held is None or decision.plan.device.kind in OWN_MEMORY:  # what it holds there is not seen from outside
         return
     spec, plan = decision.spec, decision.plan
     # Idle it has one slot's room at most; what it held at work counts if the slots do not explain it.

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from saywell.errors import Unavailable
-from saywell.machine.facts import GIB, Cache, Cpu, Gpu, Hardware, Limits, Runtime
+from saywell.machine.facts import CPU, GIB, Cache, Cpu, Device, Gpu, Hardware, Limits, Runtime
 
-__all__ = ["GIB", "Cache", "Cpu", "Gpu", "Hardware", "Limits", "Runtime", "detect"]
+__all__ = ["CPU", "GIB", "Cache", "Cpu", "Device", "Gpu", "Hardware", "Limits", "Runtime", "detect"]
 
 ARCHES = {"AMD64": "x86_64", "x86_64": "x86_64", "aarch64": "arm64", "ARM64": "arm64", "arm64": "arm64"}
 

@@ -15,6 +15,29 @@ DOT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 """x86 instructions that add products of 8-bit numbers in 32 bits. Without them pairs are added in 16 and overflow."""
 
 
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a model runs: a kind, and which of several."""
+
+    kind: str = "cpu"
+    """cpu, cuda, mps."""
+    index: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Device:
+        """From `cpu`, `cuda`, `cuda:1`. Raises ValueError."""
+        kind, colon, index = text.partition(":")
+        if not kind.isidentifier() or (colon and not (index.isascii() and index.isdigit())):
+            raise ValueError(text)
+        return cls(kind, int(index or 0))
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.index}" if self.index else self.kind
+
+
+CPU = Device()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
     """One kind of cache: `count` instances of `size` bytes each."""
@@ -129,6 +152,22 @@ class Hardware:
     def usable_memory(self) -> int:
         """Bytes of RAM this process may use: the container's limit where there is one."""
         return self.memory if self.limits.memory is None else min(self.memory, self.limits.memory)
+
+    def gpu(self, device: Device) -> Gpu | None:
+        """The NVIDIA GPU that a device is; None: it is none, or not here."""
+        there = device.kind == "cuda" and device.index < len(self.gpus)
+        return self.gpus[device.index] if there else None
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """Those a model might run on, the one with the most memory of its own first, the CPU last."""
+        order = sorted(range(len(self.gpus)), key=lambda index: -self.gpus[index].memory)
+        return (*(Device("cuda", index) for index in order), *([Device("mps")] if self.mps else []), CPU)
+
+    def memory_of(self, device: Device) -> int:
+        """Bytes a model may use there: a GPU's own memory, or the RAM this process may use."""
+        gpu = self.gpu(device)
+        return gpu.memory if gpu is not None else self.usable_memory
 
     @property
     def contained(self) -> bool:

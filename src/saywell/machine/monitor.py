@@ -12,8 +12,9 @@ from typing import Any
 import psutil
 
 from saywell.machine import cgroup, linux
+from saywell.machine.facts import CPU, Device
 from saywell.machine.sensors import Heat, Sensors, open_sensors
-from saywell.machine.sensors.nvidia import GpuLoad, NvidiaSensors
+from saywell.machine.sensors.nvidia import GpuLoad, NvidiaSensors, free_memory
 
 ROOT = Path("/")
 _SHORTEST_S = 0.02
@@ -143,9 +144,15 @@ class _Count:
     stalled: float | None
 
 
-def available_memory(root: Path = ROOT) -> int:
-    """Bytes that can still be allocated before the container or the machine runs out."""
-    return memory(root)[1]
+def available_memory(root: Path = ROOT, device: Device = CPU) -> int:
+    """Bytes that can still be allocated there before the container, the machine, or a GPU of its own runs out."""
+    reader = OWN_MEMORY.get(device.kind)
+    own = reader(device.index) if reader is not None else None
+    return memory(root)[1] if own is None else own
+
+
+OWN_MEMORY: dict[str, Callable[[int], int | None]] = {"cuda": free_memory}
+"""Kind of device → free bytes of the one of that index, None if it does not tell. Others share the machine's memory."""
 
 
 def memory(root: Path = ROOT) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from saywell.machine import Device
 from saywell.plan.memory import mb
 from saywell.plan.plan import Level, Plan, Pressing
 
@@ -137,12 +138,12 @@ class Memory:
         return f"{self.percent:.0f} % of {mb(self.limit)} of {self.where} is in use"
 
 
-def memories(now: Resources, device: str) -> tuple[Memory, ...]:
+def memories(now: Resources, device: Device) -> tuple[Memory, ...]:
     """Those an engine on this device lives in, the one that holds the model first."""
     host = Memory(now.memory_limit, now.memory_available, now.memory_percent)
-    if device != "cuda" or not now.gpus:
+    gpu = next((each for each in now.gpus if device == Device("cuda", each.index)), None)
+    if gpu is None:
         return (host,)
-    gpu = max(now.gpus, key=lambda each: each.memory_total)  # as the plan takes it
     free, total = gpu.memory_total - gpu.memory_used, gpu.memory_total
     return Memory(total, free, 100 * gpu.memory_used / total, f"memory on the {gpu.name}"), host
 

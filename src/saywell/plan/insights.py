@@ -111,7 +111,7 @@ def _limits(plan: Plan, hardware: Hardware) -> list[str]:
         found.append(f"{hardware.usable_cpus} of {hardware.cpu.logical} CPUs may be used here; more would help.")
     if hardware.usable_memory < hardware.memory:
         found.append(f"{mb(hardware.usable_memory)} of {mb(hardware.memory)} of memory may be used here.")
-    if hardware.gpus and plan.device == "cpu":
+    if hardware.gpus and plan.device.kind == "cpu":
         why = next(reason for reason in plan.reasons if reason.field == "device")
         # The rule looked at the GPU and says which one and why not.
         found.append(f"{why.why}." if why.source == "rule" else f"{hardware.gpus[0].name} is not used: {why.why}.")

@@ -108,7 +108,7 @@ def variant_of(plan: Plan, spec: ModelSpec) -> Variant:
         variant
         for variant in spec.variants
         if (variant.executor, variant.precision, variant.options) == (plan.executor, plan.precision, plan.options)
-        and plan.device in variant.devices
+        and plan.device.kind in variant.devices
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from saywell.errors import PlanError
+from saywell.machine import Device
 from saywell.plan import memory, validation
 from saywell.plan.memory import MIB, mb
 from saywell.plan.rules import Decided, Situation
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from saywell.types import ModelSpec, Variant
 
 T = TypeVar("T")
-Device = Literal["cpu", "cuda", "mps"]
 Source = Literal["wish", "measurement", "rule", "pressure"]
 Pressing = Literal["memory", "cpu", "heat"]
 """What may press: too little memory, other programs that want the CPUs, heat."""
@@ -144,7 +144,7 @@ def make_plan(
 
     plan = decide({})
     there = replace(spec, variants=tuple(rules.by_precision(plan.device, plan.executor).values()))
-    return replace(plan, levels=levels(plan, there, decide, rules.device_memory(plan.device)))
+    return replace(plan, levels=levels(plan, there, decide, rules.hardware.memory_of(plan.device)))
 
 
 _SHED = ("slots", "lookahead", "queue", "threads", "cache_entries", "cache_bytes")
@@ -219,7 +219,7 @@ class _Decision:
     def plan(self) -> Plan:
         take, fact, rules, spec = self.take, self.fact, self.rules, self.spec
         model = fact("model", spec.name, "asked for" if self.settings.model else "the default")
-        device = cast(Device, take("device", rules.device(), lambda name: validation.check_device(rules, name)))
+        device = self.device()
         executor = take("executor", rules.executor(device), lambda name: validation.check_executor(rules, name, device))
         budget = self.memory_budget(device)
         lengths = self.lengths(device)
@@ -270,10 +270,18 @@ class _Decision:
             reasons=tuple(sorted(self.reasons, key=lambda reason: _ORDER[reason.field])),
         )
 
-    def variant(self, device: str, executor: str, budget: int, max_frames: int) -> Variant:
+    def device(self) -> Device:
+        """Settings and measurements name it."""
+        rule, why = self.rules.device()
+        name = self.take(
+            "device", (str(rule), why), lambda name: validation.check_device(self.rules, Device.parse(name))
+        )
+        return Device.parse(name)
+
+    def variant(self, device: Device, executor: str, budget: int, max_frames: int) -> Variant:
         """The best of the precision that is chosen. That it may not fit is said: an estimate refuses nothing."""
         rules = self.rules
-        there, have = rules.by_precision(device, executor), rules.device_memory(device)
+        there, have = rules.by_precision(device, executor), rules.hardware.memory_of(device)
 
         def check(name: str) -> None:
             validation.check_precision(rules, name, there, budget, have, max_frames, set(self.settings.wishes()))
@@ -286,7 +294,7 @@ class _Decision:
             self.reasons.append(replace(noted, why=f"{noted.why}; {doubt}"))
         return there[precision]
 
-    def lengths(self, device: str) -> dict[str, Any]:
+    def lengths(self, device: Device) -> dict[str, Any]:
         """Of texts, their chunks, and the pieces of sound."""
         take, rules = self.take, self.rules
         chars = take("chunk_chars", rules.chunk_chars(device))
@@ -304,7 +312,7 @@ class _Decision:
             "max_text_chars": take("max_text_chars", rules.max_text_chars(device)),
         }
 
-    def patience(self, device: str) -> dict[str, Any]:
+    def patience(self, device: Device) -> dict[str, Any]:
         """Seconds that something may take."""
         return {
             "timeout_s": self.take("timeout_s", self.rules.timeout_s(device)),
@@ -346,7 +354,7 @@ class _Decision:
         self.reasons.append(Reason(field=name, value=shown(name, value), why=why, source=source))
         return value
 
-    def threads(self, device: str, executor: str) -> int:
+    def threads(self, device: Device, executor: str) -> int:
         measured = self.measurements.get("affinity")
         affinity = self.settings.affinity or (measured.value if measured else ())
         threads = self.take("threads", self.rules.threads(device, executor, affinity))
@@ -359,7 +367,7 @@ class _Decision:
             self.note("threads", threads, why, "wish")
         return threads
 
-    def cache_bytes(self, device: str, left: int) -> int:
+    def cache_bytes(self, device: Device, left: int) -> int:
         wish = self.settings.cache_mb
         if wish is None:
             return self.fact("cache_bytes", *self.rules.cache_bytes(device, left))
@@ -369,8 +377,8 @@ class _Decision:
             raise PlanError(f"{message}; set at most {max(0, left) // MIB}", param="cache_mb")
         return self.note("cache_bytes", wish * MIB, f"asked for by {self.settings.origin('cache_mb')}", "wish")
 
-    def memory_budget(self, device: str) -> int:
-        wish, have = self.settings.memory_budget_mb, self.rules.device_memory(device)
+    def memory_budget(self, device: Device) -> int:
+        wish, have = self.settings.memory_budget_mb, self.rules.hardware.memory_of(device)
         if wish is None:
             return self.fact("memory_budget", *self.rules.budget(device))
         if wish * MIB > have:
@@ -382,7 +390,7 @@ class _Decision:
             "memory_budget", wish * MIB, f"asked for by {self.settings.origin('memory_budget_mb')}", "wish"
         )
 
-    def slots(self, device: str, variant: Variant, budget: int, max_frames: int) -> int:
+    def slots(self, device: Device, variant: Variant, budget: int, max_frames: int) -> int:
         each = max(1, memory.per_slot_bytes(self.spec, variant, max_frames))
         fit = max(1, (budget - memory.fixed_bytes(self.spec, variant)) // each)
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from saywell.machine import CPU
 from saywell.machine.tier import fanless
 from saywell.plan import defaults, memory
 from saywell.plan.memory import MIB, mb
 
 if TYPE_CHECKING:
-    from saywell.machine import Gpu, Hardware
+    from saywell.machine import Device, Gpu, Hardware
     from saywell.plan.defaults import Prior
     from saywell.types import ModelSpec, Variant
 
@@ -46,55 +47,53 @@ class Situation:
     def single(self) -> bool:
         return self.spec.kind == "single-shot"
 
-    @property
-    def gpu(self) -> Gpu | None:
-        """The NVIDIA GPU with the most memory."""
-        return max(self.hardware.gpus, key=lambda gpu: gpu.memory, default=None)
-
-    def has(self, device: str) -> bool:
-        return self.gpu is not None if device == "cuda" else self.hardware.mps
-
-    def lacks(self, device: str) -> str:
+    def lacks(self, device: Device) -> str:
         """What keeps a GPU from running this model; empty: nothing."""
-        if not self.has(device):
-            nvidia = self.hardware.gpu_note or "this machine has no NVIDIA GPU"
-            return nvidia if device == "cuda" else "this machine has no Apple GPU"
-        drive = [variant for variant in self.spec.variants if device in variant.devices]
+        if device not in self.hardware.devices:
+            return self._absent(device)
+        drive = [variant for variant in self.spec.variants if device.kind in variant.devices]
         if not drive:
             return f"{self.spec.name} has no executor for it (it has {', '.join(self.spec.executors)})"
         if not any(self.installed(variant, device) for variant in drive):
             package = drive[0].package
             return f"the {package} package for {device} is not installed (pip install 'saywell[{package}]')"
-        if device == "cuda" and self.gpu and self.gpu.capability < OLDEST_CUDA:
-            return f"its compute capability {dotted(self.gpu)} is below {OLDEST_CUDA[0]}.{OLDEST_CUDA[1]}"
+        gpu = self.hardware.gpu(device)
+        if gpu is not None and gpu.capability < OLDEST_CUDA:
+            return f"its compute capability {dotted(gpu)} is below {OLDEST_CUDA[0]}.{OLDEST_CUDA[1]}"
         lightest = min(self.variants(device) or drive, key=lambda variant: variant.weight_bytes)
-        need, have = memory.fixed_bytes(self.spec, lightest) * 5 // 4, self.device_memory(device)
+        need, have = memory.fixed_bytes(self.spec, lightest) * 5 // 4, self.hardware.memory_of(device)
         return "" if need <= have else f"the model needs {mb(need)} and it has {mb(have)}"
 
-    def device_memory(self, device: str) -> int:
-        return self.gpu.memory if device == "cuda" and self.gpu else self.hardware.usable_memory
+    def _absent(self, device: Device) -> str:
+        """Why a device is not here."""
+        if device.kind == "cuda" and self.hardware.gpus:
+            there = ", ".join(str(each) for each in sorted(self.hardware.devices, key=str) if each.kind == "cuda")
+            return f"this machine has {there}"
+        if device.kind == "cuda":
+            return self.hardware.gpu_note or "this machine has no NVIDIA GPU"
+        return "this machine has no Apple GPU" if device.kind == "mps" else f"there is no device {device.kind}"
 
-    def variants(self, device: str, executor: str = "") -> list[Variant]:
+    def variants(self, device: Device, executor: str = "") -> list[Variant]:
         """The ways to run the model on a device that this machine has all for, best first."""
         return [
             variant
             for variant in self.spec.variants
-            if device in variant.devices
+            if device.kind in variant.devices
             and executor in ("", variant.executor)
             and self.installed(variant, device)
             and all(map(self.meets, variant.requires))
         ]
 
-    def executors(self, device: str) -> list[str]:
+    def executors(self, device: Device) -> list[str]:
         """Those that run the model on a device and are installed, the model's favourite first."""
         return list(dict.fromkeys(variant.executor for variant in self.variants(device)))
 
-    def installed(self, variant: Variant, device: str) -> bool:
+    def installed(self, variant: Variant, device: Device) -> bool:
         """Whether the package that runs a variant is there, built for a device."""
         if not variant.package or self.foreign:
             return True  # another interpreter's packages are not known here; its worker says so if one is missing
         runtime = self.hardware.runtimes.get(variant.package)
-        return runtime is not None and (device == "cpu" or device in runtime.devices)
+        return runtime is not None and (device.kind == "cpu" or device.kind in runtime.devices)
 
     def meets(self, required: str) -> bool:
         """Whether this machine has a trait, or this interpreter the release of a package."""
@@ -107,7 +106,7 @@ class Situation:
     def missing(self, executor: str = "") -> str:
         """Which packages to install so that an executor (any of the model's) can run."""
         wanted = [each for each in self.spec.variants if executor in ("", each.executor) and "cpu" in each.devices]
-        packages = list(dict.fromkeys(each.package for each in wanted if not self.installed(each, "cpu")))
+        packages = list(dict.fromkeys(each.package for each in wanted if not self.installed(each, CPU)))
         for package in packages:
             if why := self.hardware.damaged.get(package):
                 return f"the Python package {package} is damaged ({why}): pip install --force-reinstall {package}"
@@ -131,7 +130,7 @@ class Situation:
         each = memory.per_slot_bytes(self.spec, variant, max_frames)
         return memory.fixed_bytes(self.spec, variant) + slots * each
 
-    def by_precision(self, device: str, executor: str) -> dict[str, Variant]:
+    def by_precision(self, device: Device, executor: str) -> dict[str, Variant]:
         """The best variant of each precision, the model's favourite precision first."""
         found: dict[str, Variant] = {}
         for variant in self.variants(device, executor):
@@ -140,31 +139,30 @@ class Situation:
 
     # -- where and by what
 
-    def device(self) -> Decided[str]:
+    def device(self) -> Decided[Device]:
         notes = []
-        for device in ("cuda", "mps"):
+        for device in self.hardware.devices[:-1]:
             missing = self.lacks(device)
             if not missing:
                 return device, self._about(device)
-            if self.has(device):
-                notes.append(f"{self._about(device)} is not used: {missing}")
-        return "cpu", "; ".join(notes) or "no GPU that this program can use"
+            notes.append(f"{self._about(device)} is not used: {missing}")
+        return CPU, "; ".join(notes) or "no GPU that this program can use"
 
-    def _about(self, device: str) -> str:
-        if device == "cuda" and self.gpu:
-            return f"{self.gpu.name} (compute capability {dotted(self.gpu)}, {mb(self.gpu.memory)})"
+    def _about(self, device: Device) -> str:
+        if gpu := self.hardware.gpu(device):
+            return f"{gpu.name} (compute capability {dotted(gpu)}, {mb(gpu.memory)})"
         return f"the GPU of the {self.hardware.cpu.model}"
 
-    def executor(self, device: str) -> Decided[str]:
+    def executor(self, device: Device) -> Decided[str]:
         best = self.variants(device)[0]
         return best.executor, best.about or "the model's first choice"
 
-    def compile(self, device: str, executor: str) -> Decided[str]:
+    def compile(self, device: Device, executor: str) -> Decided[str]:
         if executor != "torch":
             return "disabled", f"the executor {executor} has nothing to compile"
         if self.hardware.os != "linux":
             return "eager", "torch compiles kernels well on Linux only"
-        if device == "cuda":
+        if device.kind == "cuda":
             return "inductor", "fused kernels and CUDA graphs: a GPU waits for its next launch otherwise"
         if defaults.power(self.hardware) == defaults.HIGH:
             return "inductor", "a strong processor earns the time that compiling takes"
@@ -172,25 +170,25 @@ class Situation:
 
     # -- memory and precision
 
-    def budget(self, device: str) -> Decided[int]:
-        if device == "cuda" and self.gpu:
-            return self.gpu.memory * 9 // 10, f"nine tenths of the {mb(self.gpu.memory)} on the {self.gpu.name}"
+    def budget(self, device: Device) -> Decided[int]:
+        if gpu := self.hardware.gpu(device):
+            return gpu.memory * 9 // 10, f"nine tenths of the {mb(gpu.memory)} on the {gpu.name}"
         total, prior = self.hardware.usable_memory, self.prior
         if total < self.hardware.memory:
             budget = max(MIB, total - prior.margin - memory.SERVER)
             return budget, f"nine tenths of the container's limit of {mb(total)}, less {mb(memory.SERVER)} for a server"
         budget = total - prior.reserve - prior.margin
         why = f"{mb(total)} less {mb(prior.reserve)} for the system and {mb(prior.margin)} that stay free"
-        if device == "mps" and budget > total * 2 // 3:
+        if device.kind == "mps" and budget > total * 2 // 3:
             return total * 2 // 3, f"two thirds of the {mb(total)}: Metal lets one program keep little more"
         return budget, why
 
-    def precision(self, device: str, executor: str, budget: int, max_frames: int) -> Decided[str]:
+    def precision(self, device: Device, executor: str, budget: int, max_frames: int) -> Decided[str]:
         there = self.by_precision(device, executor)
         fitting = [name for name, variant in there.items() if self.need(variant, 1, max_frames) <= budget]
         if not fitting:
             return lightest(there), "the lightest there is"
-        if device != "cuda":
+        if device.kind != "cuda":
             most = self.prior.model
             fitting = [name for name in fitting if there[name].weight_bytes <= most] or fitting
         for name, why in self._preferred(device):
@@ -198,12 +196,12 @@ class Situation:
                 return name, why
         return fitting[0], "the only one there is" if len(there) == 1 else "the model's best that fits"
 
-    def _preferred(self, device: str) -> list[Decided[str]]:
-        if device == "cuda" and self.gpu:
-            native = self.gpu.capability >= (8, 0)
-            bf16 = [("bf16", f"compute capability {dotted(self.gpu)} has bf16 in hardware")] if native else []
+    def _preferred(self, device: Device) -> list[Decided[str]]:
+        if gpu := self.hardware.gpu(device):
+            native = gpu.capability >= (8, 0)
+            bf16 = [("bf16", f"compute capability {dotted(gpu)} has bf16 in hardware")] if native else []
             return [*bf16, ("fp16", "half the memory traffic of fp32")]
-        if device == "mps":
+        if device.kind == "mps":
             return [("fp16", "half the memory traffic of fp32")]
         if self.single:
             return []
@@ -217,24 +215,25 @@ class Situation:
         """Why caches would stay empty; empty for a model that has some."""
         return "" if self.spec.clones else f"{self.spec.name} clones no voices, so it has no cache of them"
 
-    def cache_entries(self, device: str) -> Decided[int]:
+    def cache_entries(self, device: Device) -> Decided[int]:
         if self.keeps_nothing:
             return 0, self.keeps_nothing
-        if device == "cuda":
+        if device.kind == "cuda":
             return 100, "many voices share a GPU"
         return self.prior.cache_entries, "starting value of this class of machine"
 
-    def cache_bytes(self, device: str, left: int) -> Decided[int]:
+    def cache_bytes(self, device: Device, left: int) -> Decided[int]:
         """`left`: bytes of the budget beside the model and one slot."""
         if self.keeps_nothing:
             return 0, self.keeps_nothing
-        most = self.gpu.memory // 8 if device == "cuda" and self.gpu else self.prior.cache
+        gpu = self.hardware.gpu(device)
+        most = gpu.memory // 8 if gpu is not None else self.prior.cache
         if left // 4 < most:
             return max(0, left // 4), "a quarter of what the model leaves of the memory budget"
         return most, "starting value of this class of machine"
 
-    def thermal(self, device: str) -> Decided[bool]:
-        if device == "cuda":
+    def thermal(self, device: Device) -> Decided[bool]:
+        if device.kind == "cuda":
             return True, "the GPU tells its temperature"
         if self.hardware.thermal:
             return True, f"sensors: {', '.join(self.hardware.thermal)}"
@@ -244,13 +243,13 @@ class Situation:
 
     # -- how many
 
-    def threads(self, device: str, executor: str, affinity: tuple[int, ...]) -> Decided[int]:
+    def threads(self, device: Device, executor: str, affinity: tuple[int, ...]) -> Decided[int]:
         cores, limits, most = self.hardware.usable_cores, self.hardware.limits, self.spec.max_threads or MAX_THREADS
         if executor == "process":
             return 1, "each process speaks with one thread"
-        if device == "cpu" and most < min(cores, MAX_THREADS):
+        if device.kind == "cpu" and most < min(cores, MAX_THREADS):
             return most, f"{self.spec.name} gains nothing from more"
-        if device != "cpu":
+        if device.kind != "cpu":
             return min(4, cores), "the GPU computes; the CPU prepares text and encodes audio"
         if affinity:
             return min(len(affinity), self.hardware.usable_cpus), "one for each CPU of the affinity"
@@ -283,7 +282,7 @@ class Situation:
         ways.append((*fast, *slow))
         return tuple(dict.fromkeys(way[:threads] for way in ways if len(way) >= threads > 0))
 
-    def affinity(self, device: str, executor: str, threads: int) -> Decided[tuple[int, ...]]:
+    def affinity(self, device: Device, executor: str, threads: int) -> Decided[tuple[int, ...]]:
         """Without a measurement only where the topology says that it helps: threads that all have a performance core to
         themselves must not end up on an efficiency core, which would keep the others waiting."""
         if self.hardware.os == "darwin":
@@ -291,7 +290,7 @@ class Situation:
         if self.hardware.limits.quota is not None:
             return (), "a quota of CPU time is not tied to CPUs, so pinning gains nothing"
         fast, slow = self.cores("fast"), self.cores("slow")
-        if slow and device == "cpu" and executor != "process" and threads <= len(fast):
+        if slow and device.kind == "cpu" and executor != "process" and threads <= len(fast):
             return fast, "the performance cores, one for each thread: one on an efficiency core holds up the others"
         if slow:
             where = "the performance cores"
@@ -301,14 +300,14 @@ class Situation:
             where = "one CPU each"
         return (), f"the system places threads; whether pinning to {where} helps has to be measured (saywell tune)"
 
-    def slots(self, device: str, executor: str, fit: int) -> Decided[int]:
+    def slots(self, device: Device, executor: str, fit: int) -> Decided[int]:
         cpus = self.hardware.usable_cpus
         if executor == "process":
             want, why = min(cpus, MAX_PROCESSES), f"one process for each usable CPU, {MAX_PROCESSES} at most"
-        elif device == "cpu":
+        elif device.kind == "cpu":
             want, why = MAX_BATCH["cpu"], "sequences that step together read the weights once"
         else:
-            want, why = MAX_BATCH[device], "a GPU steps a batch in nearly the time of one"
+            want, why = MAX_BATCH[device.kind], "a GPU steps a batch in nearly the time of one"
         return (want, why) if want <= fit else (fit, "as many as the memory budget holds")
 
     def lookahead(self, slots: int) -> Decided[int]:
@@ -323,12 +322,12 @@ class Situation:
 
     # -- lengths
 
-    def chunk_chars(self, device: str) -> Decided[int]:
+    def chunk_chars(self, device: Device) -> Decided[int]:
         if not self.single and fanless(self.hardware):
             return 100, "about 7 s of speech: short runs, since this machine has no fan"
-        if not self.single and device == "cpu" and self.weak:
+        if not self.single and device.kind == "cpu" and self.weak:
             return 100, "about 7 s of speech: little memory for the KV cache, and sound soon on a slow CPU"
-        if not self.single and device == "cpu":
+        if not self.single and device.kind == "cpu":
             return 200, "about 13 s of speech: a short KV cache and fair shares of a CPU"
         return 300, "about 20 s of speech: long enough for natural melody"
 
@@ -343,13 +342,13 @@ class Situation:
         why = f"{seconds:.0f} s of speech, three times what {chunk_chars} characters take: longer is a loop"
         return min(frames, self.spec.max_context or frames), why
 
-    def max_text_chars(self, device: str) -> Decided[int]:
-        if not self.single and device == "cpu" and self.weak:
+    def max_text_chars(self, device: Device) -> Decided[int]:
+        if not self.single and device.kind == "cpu" and self.weak:
             return 2000, "about two minutes of speech: more would pass the deadline on a slow CPU"
         return 5000, "about six minutes of speech; longer texts in parts"
 
-    def timeout_s(self, device: str) -> Decided[float]:
-        if self.single or device == "cuda":
+    def timeout_s(self, device: Device) -> Decided[float]:
+        if self.single or device.kind == "cuda":
             return 120.0, "nobody waits longer than two minutes for one answer"
         return 600.0, "a long text takes about as long to make as to hear"
 

@@ -6,23 +6,25 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from saywell.errors import PlanError
+from saywell.machine import CPU
 from saywell.plan.memory import MIB, mb
 from saywell.plan.rules import lightest
 
 if TYPE_CHECKING:
+    from saywell.machine import Device
     from saywell.plan.rules import Situation
     from saywell.types import Variant
 
 
-def check_device(rules: Situation, device: str) -> None:
-    if device == "cpu" and not rules.executors("cpu"):
+def check_device(rules: Situation, device: Device) -> None:
+    if device == CPU and not rules.executors(CPU):
         out = rules.missing() or "choose another model"
         raise PlanError(f"nothing here runs {rules.spec.name} on the CPU; {out}", param="device")
-    if device != "cpu" and (missing := rules.lacks(device)):
+    if device != CPU and (missing := rules.lacks(device)):
         raise PlanError(f"device={device} is not possible: {missing}; set device=cpu or leave it out", param="device")
 
 
-def check_executor(rules: Situation, name: str, device: str) -> None:
+def check_executor(rules: Situation, name: str, device: Device) -> None:
     if name not in rules.spec.executors:
         there = ", ".join(rules.spec.executors)
         raise PlanError(f"{rules.spec.name} has no executor {name!r}; it has {there}", param="executor")
@@ -69,7 +71,7 @@ def check_max_frames(rules: Situation, frames: int) -> None:
 
 def check_compile(rules: Situation, way: str, executor: str) -> None:
     if executor != "torch" and way != "disabled":
-        why = rules.compile("cpu", executor)[1]
+        why = rules.compile(CPU, executor)[1]
         raise PlanError(f"compile={way} changes nothing: {why}; leave it out", param="compile")
 
 

@@ -38,7 +38,7 @@ def health(
     """All of `/health` but its status. `spoken`: `Metrics.aggregates`."""
     plan, hardware, state = engine.plan, decision.hardware, engine.health()
     return {
-        "device": plan.device,
+        "device": str(plan.device),
         "system_info": _system(engine, decision, uptime_s),
         "smart_insights": insights(
             plan, hardware, now, pressure=state.pressure, record=decision.record, spoken=spoken, restarts=state.restarts
@@ -46,7 +46,7 @@ def health(
         "current_resources": current(now),
         "hardware_profile": {
             "tier": hardware.cpu_tier,
-            "device": plan.device,
+            "device": str(plan.device),
             "thermal_monitoring": bool(now.temperatures),
         },
         "engine": {

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 from saywell.errors import SaywellError
 from saywell.plan.measured import Chosen, Goal, Trial
-from saywell.tune.space import FIELDS, Candidate, Space, shown
+from saywell.tune.space import FIELDS, Candidate, Space, setting_of, shown
 
 FIRST_SLACK = 1.25
 """The bound of the first sound is at least so many times what the rules' plan takes."""
@@ -236,7 +236,7 @@ class Search:
             told = {"executor": f"measured here: {_figures(self._trials[best])}", **told}
         if any("device" in dict(each.values) for each in self._trials):
             told = {"device": told["executor"], **told}
-        return {name: Chosen(value=getattr(best.plan, name), why=why) for name, why in told.items()}
+        return {name: Chosen(value=setting_of(best.plan, name), why=why) for name, why in told.items()}
 
 
 def explain(name: str, best: Candidate, trials: Rounds) -> str:

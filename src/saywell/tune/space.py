@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from saywell.errors import PlanError
+from saywell.machine import CPU
 from saywell.plan.plan import Measurement, Plan, make_plan
 from saywell.plan.rules import Situation
 
@@ -54,10 +55,12 @@ class Space:
         measured = {name: Measurement(value=value, why="under trial") for name, value in values.items()}
         plan = make_plan(self._settings, self._hardware, self._spec, measured)
         for name, value in values.items():
-            if getattr(plan, name) != value:
-                raise PlanError(f"{name} stays {shown(getattr(plan, name))}", param=name)
-        pairs = [(name, getattr(plan, name)) for name in ("device", *FIELDS)]
-        return Candidate(tuple((name, value) for name, value in pairs if value != getattr(self.rules.plan, name)), plan)
+            if setting_of(plan, name) != value:
+                raise PlanError(f"{name} stays {shown(setting_of(plan, name))}", param=name)
+        pairs = [(name, setting_of(plan, name)) for name in ("device", *FIELDS)]
+        return Candidate(
+            tuple((name, value) for name, value in pairs if value != setting_of(self.rules.plan, name)), plan
+        )
 
     def options(self, name: str, best: Candidate) -> list[Candidate]:
         """`best`, and the candidates that differ from it in one field."""
@@ -81,10 +84,10 @@ class Space:
     # -- the options of each field
 
     def _executor(self, _plan: Plan) -> list[dict[str, Any]]:
-        devices = [name for name in ("cuda", "mps") if not self._situation.lacks(name)]
+        devices = [device for device in self._hardware.devices if device == CPU or not self._situation.lacks(device)]
         return [
-            {"device": device, "executor": name}
-            for device in (*devices, "cpu")
+            {"device": str(device), "executor": name}
+            for device in devices
             for name in self._situation.executors(device)
         ]
 
@@ -99,7 +102,7 @@ class Space:
         return [{"threads": count} for count in counts]
 
     def _affinity(self, plan: Plan) -> list[dict[str, Any]]:
-        if plan.executor == "process" or plan.device != "cpu":
+        if plan.executor == "process" or plan.device != CPU:
             return []
         return [{"affinity": cpus} for cpus in ((), *self._situation.affinities(plan.threads))]
 
@@ -112,6 +115,12 @@ class Space:
         tile = self._spec.decode_tile
         sizes = (plan.chunk_frames * 2, plan.chunk_frames // 2)
         return [{"chunk_frames": max(tile, size // tile * tile)} for size in sizes]
+
+
+def setting_of(plan: Plan, name: str) -> Any:
+    """A field of a plan as settings and measurements name it."""
+    found = getattr(plan, name)
+    return str(found) if name == "device" else found
 
 
 _SETTINGS = {"executor": ("executor", "device")}

@@ -21,6 +21,8 @@ class GpuLoad:
     """One GPU at one moment."""
 
     name: str
+    index: int = 0
+    """Which of several, as the driver counts them."""
     utilisation: float
     """Percent of the time since the driver's last sample in which a kernel ran."""
     memory_used: int
@@ -36,7 +38,8 @@ class NvidiaSensors:
 
     def __init__(self) -> None:
         self._nvml: Any = None
-        self._devices: list[Any] = []
+        self._devices: dict[int, Any] = {}
+        """By index."""
         if util.find_spec("pynvml") is None:
             return
         try:
@@ -52,7 +55,7 @@ class NvidiaSensors:
             devices = range(nvml.nvmlDeviceGetCount())
         except nvml.NVMLError:
             return
-        self._devices = [device for index in devices if (device := self._device(index)) is not None]
+        self._devices = {index: device for index in devices if (device := self._device(index)) is not None}
 
     def _device(self, index: int) -> Any:
         """None for one that has fallen off the bus."""
@@ -63,21 +66,23 @@ class NvidiaSensors:
 
     def read(self) -> tuple[GpuLoad, ...]:
         """All that answer; one that has fallen off the bus is left out."""
-        return tuple(load for device in self._devices if (load := self._load(device)) is not None)
+        found = (self._load(index, device) for index, device in self._devices.items())
+        return tuple(load for load in found if load is not None)
 
     def close(self) -> None:
         if self._nvml is not None:
             with suppress(self._nvml.NVMLError):
                 self._nvml.nvmlShutdown()
-            self._nvml, self._devices = None, []
+            self._nvml, self._devices = None, {}
 
-    def _load(self, device: Any) -> GpuLoad | None:
+    def _load(self, index: int, device: Any) -> GpuLoad | None:
         nvml = self._nvml
         try:
             memory = nvml.nvmlDeviceGetMemoryInfo(device)
             name = nvml.nvmlDeviceGetName(device)
             return GpuLoad(
                 name=name.decode() if isinstance(name, bytes) else name,
+                index=index,
                 utilisation=float(nvml.nvmlDeviceGetUtilizationRates(device).gpu),
                 memory_used=int(memory.used),
                 memory_total=int(memory.total),
@@ -91,3 +96,13 @@ class NvidiaSensors:
         nvml = self._nvml
         bits = int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(device))
         return tuple(f"the GPU is slowed down by {text}" for bit, text in REASONS.items() if bits & bit)
+
+
+def free_memory(index: int) -> int | None:
+    """Bytes nobody has on a GPU; None: it does not tell."""
+    sensors = NvidiaSensors()
+    try:
+        load = next((each for each in sensors.read() if each.index == index), None)
+        return None if load is None else load.memory_total - load.memory_used
+    finally:
+        sensors.close()
