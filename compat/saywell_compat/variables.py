@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-
 from saywell.errors import PlanError
 from saywell.settings import Variable
-
-_log = logging.getLogger("saywell_compat")
 
 _YES, _NO = ("true", "1", "yes", "on", "y", "t"), ("false", "0", "no", "off", "n", "f")
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "half": "fp16"}
@@ -19,16 +15,10 @@ def precision(text: str, _: str = "") -> str | None:
     return None if word == "auto" else _PRECISIONS.get(word, text)
 
 
-def device(text: str, origin: str) -> str | None:
-    """`cuda:1` → `cuda`, as other engines name one of several; a number other than 0 is said to change nothing."""
-    kind, _, number = text.lower().partition(":")
-    if kind == "auto":
-        return None
-    if not number.isdecimal():
-        return text
-    if int(number):
-        _log.warning("%s=%s: which of several GPUs is used is decided by their memory, not by number", origin, text)
-    return kind
+def device(text: str, _: str = "") -> str | None:
+    """`CUDA:0` → `cuda`: other engines number one that is alone; auto is None."""
+    word = text.lower()
+    return None if word == "auto" else word.removesuffix(":0")
 
 
 def _switch(field: str, yes: str | None, no: str | None) -> Variable:

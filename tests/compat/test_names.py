@@ -55,6 +55,7 @@ def test_old_names_are_read_only_when_asked() -> None:
         ("MIXED_PRECISION", "yes", "precision", None),
         ("S1_MINI_DEVICE", "cuda:0", "device", "cuda"),
         ("DEVICE", "CUDA:0", "device", "cuda"),
+        ("DEVICE", "cuda:1", "device", "cuda:1"),
         ("CACHE_LIMIT", "10", "cache_entries", 10),
         ("MAX_SEQ_LEN", "1024", "max_frames", 1024),
     ],
@@ -67,11 +68,6 @@ def test_old_names(variable: str, text: str, field: str, value: object) -> None:
 def test_what_is_neither_yes_nor_no_gets_a_sentence(variable: str) -> None:
     with pytest.raises(PlanError, match=f"{variable} must be true, 1, yes, on or false, 0, no, off, not 'maybe'"):
         load(**{variable: "maybe"})
-
-
-def test_the_number_of_a_gpu_is_said_to_change_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    assert load(DEVICE="cuda:1").device == "cuda"
-    assert "DEVICE=cuda:1: which of several GPUs is used is decided by their memory" in caplog.text
 
 
 def test_switching_compilation_off_wins_over_its_backend() -> None:
