@@ -84,7 +84,7 @@ def test_json_tells_what_happened(tmp_path: Path) -> None:
     assert told["duration_s"] == pytest.approx(sf.info(path).duration, abs=0.001)
     assert 0 < told["ttfa_s"] <= told["total_s"]
     assert told["rtf"] == pytest.approx(told["total_s"] / told["duration_s"], rel=0.01)
-    assert (told["model"], told["plan"]["executor"]) == ("hibari", "onnx")
+    assert (told["model"], told["plan"]["executor"], told["plan"]["device"]) == ("hibari", "onnx", "cpu")
 
 
 def test_text_from_a_file_and_from_standard_input(tmp_path: Path) -> None:
@@ -611,7 +611,7 @@ def test_plan_as_a_table_and_as_json() -> None:
     for field in ("executor", "slots", "memory_budget", "hang_s", "adds little to arithmetic"):
         assert field in " ".join(shown.split())
     told = json.loads(run("plan", "--json", "--set", "slots=1").stdout)
-    assert told["plan"]["slots"] == 1
+    assert (told["plan"]["slots"], told["plan"]["device"]) == (1, "cpu")
     assert {"field": "slots", "value": "1", "why": "asked for by the command line", "source": "wish"} in told["plan"][
         "reasons"
     ]

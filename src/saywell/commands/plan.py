@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -11,6 +13,7 @@ from saywell.engine.launch import decide
 from saywell.errors import InvalidRequest
 from saywell.files import open_file
 from saywell.machine import Hardware, detect
+from saywell.plan.plan import Plan, changed
 from saywell.settings import Settings
 
 _MAX_BYTES = 1 << 20
@@ -26,13 +29,24 @@ def run(settings: Settings, machine: Path | None, *, as_json: bool) -> None:
             "fingerprint": hardware.fingerprint(),
             "cpu_tier": hardware.cpu_tier,
             "hardware": hardware,
-            "plan": plan,
+            "plan": _told(plan),
         }
         print(show.as_json(facts))  # noqa: T201
         return
     console = show.console()
     console.print(show.hardware_panel(hardware))
     console.print(show.plan_panel(plan, full=True))
+
+
+def _told(plan: Plan) -> dict[str, Any]:
+    """Every field, the device as settings name it; of the levels what each changes."""
+    found: dict[str, Any] = msgspec.to_builtins(replace(plan, levels=()), enc_hook=str)
+    levels = [
+        {"name": level.name, "against": level.against, "frees": level.frees, "audible": level.audible,
+         "changes": changed(plan, level.plan)}
+        for level in plan.levels
+    ]  # fmt: skip
+    return {**found, "device": str(plan.device), "levels": levels}
 
 
 def _recorded(file: Path) -> Hardware:

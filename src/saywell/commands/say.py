@@ -319,7 +319,8 @@ def _json(speaker: Speaker, summary: Summary, report: Performance, where: str, v
         "seed": summary.seed,
         "performance": report.json(),
         "plan": {
-            name: getattr(plan, name) for name in ("device", "executor", "precision", "threads", "slots", "chunk_chars")
+            "device": str(plan.device),
+            **{name: getattr(plan, name) for name in ("executor", "precision", "threads", "slots", "chunk_chars")},
         },
     }
     return show.as_json(told, indent=None)
