@@ -27,6 +27,7 @@ test: $(VENV)/.ready-test $(METER)/.ready-listen lint
 
 test-slow: $(VENV)/.ready-test $(METER)/.ready-listen
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=default $(PYTEST_ARGS)
 
 test-lowest:
 	@$(PYTHON) scripts/lowest

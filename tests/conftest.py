@@ -10,12 +10,17 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 from paths import FINCH
 from plans import TINY, TINY_PLAN
 from saywell.engine.engine import Engine
 from saywell.types import ModelSpec
 from tiny_ar import family as tiny_ar
+
+# The same examples each time: what a search of hours might find must not turn a release red. `make test-slow` searches.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 def pytest_configure() -> None:

@@ -488,6 +488,7 @@ def test_every_character_that_counts_as_speech_stays_speech() -> None:
 @settings(max_examples=1000, deadline=None)
 @given(TEXTS, st.sampled_from(["en", "en-US", "de", ""]))
 @example("IVIV", "en")
+@example("+ .", "en")
 @example(".3.14", "en")
 @example("\ufdfa" * 100, "en")
 def test_any_text_gives_clean_speech(text: str, language: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from saywell.text.abbreviations import speak_abbreviations, speak_numbering, speak_roman
+from saywell.text.check import speakable
 from saywell.text.clean import clean
 from saywell.text.dates import speak_dates, speak_times
 from saywell.text.numbers import any_numeral
@@ -90,8 +91,14 @@ def _lines(text: str) -> str:
     """One line, with a full stop where a paragraph or a list item had none, and no bullets."""
     if "\n" in text:
         text = _UNENDED.sub(".", text)
-    text = _BULLET.sub(" ", text)
+    text = _BULLET.sub(_without_bullet, text)
     return _SPACES.sub(" ", text).strip()
+
+
+def _without_bullet(found: re.Match[str]) -> str:
+    """A sign before nothing that could be said is no bullet: it is all there is to say."""
+    end = found.string.find("\n", found.end())
+    return " " if speakable(found.string[found.end() : end if end >= 0 else None]) else found[0]
 
 
 def _say_numbers(text: str, *, month_first: bool) -> str:
