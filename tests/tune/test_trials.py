@@ -53,7 +53,7 @@ def test_a_wrong_rule_is_corrected_and_a_crash_is_survived(trials: Trials, monke
     space = Space(Settings(slots=2, chunk_frames=8), PLAIN, SPEC)
     told: list[str] = []
     began = time.perf_counter()
-    found = Search(space, trials, Judge(first_s=5.0), time.perf_counter, lambda _, line: told.append(line)).run(60)
+    found = Search(space, trials, Judge(first_s=5.0), time.perf_counter, lambda _, line: told.append(line)).run(30)
     assert time.perf_counter() - began < 62
     by_threads = {each.plan.threads: trial for each, trial in found.trials.items()}
     assert (space.rules.plan.threads, found.best.plan.threads, found.chosen["threads"].value) == (4, 1, 1)
@@ -106,7 +106,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, str]:
     settings = Settings(data_dir=tmp_path_factory.mktemp("tuned"), model="espeak")
     assert "measurement" not in {reason.source for reason in decide(settings).plan.reasons}
     with redirect_stdout(io.StringIO()) as printed:
-        command.run(settings, command.Wanted(seconds=60.0, as_json=True))
+        command.run(settings, command.Wanted(seconds=30.0, as_json=True))
     return settings, printed.getvalue()
 
 
