@@ -144,8 +144,7 @@ class Fleet:
                     engine.close()
                     raise EngineClosed("the server is shutting down; send the request elsewhere", retry_after=5.0)
                 member.engine, member.used = engine, time.monotonic()
-                if not self._sweeper.is_alive():
-                    self._sweeper.start()
+                self._keep_time()
             return engine
 
     def submit(self, name: str, request: Request, keep_s: float | None = None, *, more: bool = False) -> Stream:
@@ -160,6 +159,7 @@ class Fleet:
                 raise Unavailable(f"the model {name} was unloaded; try again in a moment", retry_after=1.0)
             if keep_s is not None:
                 member.keep_s = keep_s
+                self._keep_time()
             member.used = time.monotonic()
             return member.engine.submit(request, more=more)
 
@@ -212,6 +212,11 @@ class Fleet:
                     f"{names}; try again when nobody uses them, or raise memory_budget_mb",
                     retry_after=5.0,
                 )
+
+    def _keep_time(self) -> None:
+        """From now on somebody's time may be up. Under the lock."""
+        if self._sweeper.ident is None and not self._over.is_set():
+            self._sweeper.start()
 
     def _running(self) -> list[_Member]:
         with self._lock:
