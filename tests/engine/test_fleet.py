@@ -17,7 +17,7 @@ from saywell.engine import fleet as fleet_module
 from saywell.engine.engine import Engine
 from saywell.engine.fleet import Fleet
 from saywell.engine.launch import Decision, build, decide
-from saywell.errors import ModelFailure, OutOfMemory, UnknownModel
+from saywell.errors import EngineClosed, ModelFailure, OutOfMemory, UnknownModel
 from saywell.machine import Cpu, Hardware, Runtime
 from saywell.models import base
 from saywell.models.installed import Installed, installed
@@ -136,9 +136,8 @@ def test_a_model_is_not_unloaded_while_it_speaks(start: Start) -> None:
 
 
 def test_a_model_is_not_unloaded_while_it_waits_for_text(start: Start) -> None:
-    fleet = start()
-    fleet.load("second")
-    stream = fleet.submit("second", Request(text=""), keep_s=0.0, more=True)
+    fleet = start(keep_alive_s=0.5)
+    stream = fleet.load("second").submit(Request(text=""), more=True)
     stream.feed("The first sentence is spoken. The second")
     until(lambda: stream.window.unread_s > 0 and stream.window.starved)
     time.sleep(1.2)  # the sweeper has looked
@@ -210,6 +209,34 @@ def test_workers_of_their_own(start: Start) -> None:
     say(fleet, "own", keep_s=0.0)
     until(lambda: loaded(fleet) == {"second"})
     assert len(say(fleet, "own")) > 0
+
+
+def test_a_model_that_is_being_loaded_does_not_hold_up_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet, begun, over = start(), threading.Event(), threading.Event()
+
+    def slow(self: Engine) -> None:
+        begun.set()
+        assert over.wait(10.0)
+        raise EngineClosed("closed while it was loading")
+
+    monkeypatch.setattr(Engine, "start", slow)
+    monkeypatch.setattr(Engine, "close", lambda self, drain_s=0.0, close=Engine.close: (over.set(), close(self)))
+    told: list[Exception] = []
+
+    def ask_for() -> None:
+        try:
+            fleet.load("second")
+        except EngineClosed as error:
+            told.append(error)
+
+    asking = threading.Thread(target=ask_for)
+    asking.start()
+    assert begun.wait(5.0)
+    fleet.close()
+    asking.join(5.0)
+    assert len(told) == 1
+    with pytest.raises(EngineClosed):
+        fleet.load("third")
 
 
 def test_what_is_installed(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import httpx
 import pytest
 
@@ -88,3 +91,30 @@ async def test_how_long_a_model_stays_is_the_requests_to_say(
 async def test_requests_are_counted_under_the_model_that_spoke(client: httpx.AsyncClient) -> None:
     await client.post(SPEECH, json={"input": "Hi.", "model": OTHER})
     assert f'model="{OTHER}"' in (await client.get("/metrics")).text
+
+
+async def test_many_who_wait_for_a_model_wait_for_one_thread(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may, loads = threading.Event(), []
+    load = Fleet.load
+
+    def slow(fleet: Fleet, name: str) -> object:
+        loads.append(name)
+        assert may.wait(10.0)
+        return load(fleet, name)
+
+    monkeypatch.setattr(Fleet, "load", slow)
+    late = {"input": "Hi.", "model": OTHER, "timeout": 0.2}
+    answer = await client.post(SPEECH, json=late)
+    assert answer.status_code == 504
+    with anyio.fail_after(10):
+        waiting = [asyncio.create_task(client.post(SPEECH, json={"input": "Hi.", "model": OTHER})) for _ in range(60)]
+        await asyncio.sleep(0.1)
+        own = await client.post(SPEECH, json={"input": "Hi.", "response_format": "opus"})  # encoded in a thread
+        assert own.status_code == 200
+        may.set()
+        answers = await asyncio.gather(*waiting)
+    assert loads == [OTHER]
+    assert {each.status_code for each in answers} <= {200, 429}
+    assert any(each.status_code == 200 for each in answers)

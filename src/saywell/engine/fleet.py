@@ -90,6 +90,8 @@ class Fleet:
         self._lock = threading.RLock()
         self._room = threading.Lock()
         """Held while one model makes room and starts: two at once would both count on the same memory."""
+        self._beginning: SpeechEngine | None = None
+        """The one that is being started."""
         self._over = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="saywell-fleet", daemon=True)
 
@@ -98,13 +100,23 @@ class Fleet:
         return list(dict.fromkeys((self.first.spec.name, *self._there())))
 
     def find(self, name: str | None) -> str:
-        """The installed model a client means. Raises UnknownModel naming what there is."""
+        """The installed model a client means; looks at the disk for one that has not been asked for before.
+
+        Raises UnknownModel naming what there is.
+        """
         if name is None:
             return self.first.spec.name
+        if (known := self.known(name)) is not None:
+            return known
         found = next((each for each in self.names() if each.lower() == name.lower()), None)
         if found is None:
             raise UnknownModel(f"there is no such model here; this server has {', '.join(self.names())}", param="model")
         return found
+
+    def known(self, name: str) -> str | None:
+        """As `find`, of those that have been asked for before; looks at no disk."""
+        with self._lock:
+            return next((each for each in self._members if each.lower() == name.lower()), None)
 
     def health(self) -> dict[str, EngineHealth | None]:
         """Of each installed model; None: it is not loaded."""
@@ -134,22 +146,25 @@ class Fleet:
                 member.decision = self._planned(member)
                 engine = self._make(member.decision)
                 _log.info("loading the model %s", name)
+                with self._lock:
+                    if self._over.is_set():
+                        raise EngineClosed("the server is shutting down; send the request elsewhere", retry_after=5.0)
+                    self._beginning = engine
                 try:
                     engine.start()
                 except BaseException:
                     engine.close()
                     raise
+                finally:
+                    with self._lock:
+                        self._beginning = None
             with self._lock:
-                if self._over.is_set():
-                    engine.close()
-                    raise EngineClosed("the server is shutting down; send the request elsewhere", retry_after=5.0)
                 member.engine, member.used = engine, time.monotonic()
                 self._keep_time()
             return engine
 
-    def submit(self, name: str, request: Request, keep_s: float | None = None, *, more: bool = False) -> Stream:
+    def submit(self, name: str, request: Request, keep_s: float | None = None) -> Stream:
         """Admit a request to a model that is loaded. `keep_s`: how long the model stays after it; None: as it is set.
-        `more`: as `SpeechEngine.submit`.
 
         Never waits. Raises Unavailable if the model has been closed meanwhile: load it again.
         """
@@ -161,11 +176,15 @@ class Fleet:
                 member.keep_s = keep_s
                 self._keep_time()
             member.used = time.monotonic()
-            return member.engine.submit(request, more=more)
+            return member.engine.submit(request)
 
     def close(self, drain_s: float = 0.0) -> None:
-        """Close all engines, each as `SpeechEngine.close`, at the same time."""
-        self._over.set()
+        """Close all engines, each as `SpeechEngine.close`, at the same time; one that is being started gives up."""
+        with self._lock:
+            self._over.set()
+            beginning = self._beginning
+        if beginning is not None:
+            beginning.close()
         closing = [threading.Thread(target=_close, args=(member, drain_s)) for member in self._running()]
         for thread in closing:
             thread.start()
@@ -176,9 +195,11 @@ class Fleet:
 
     def _member(self, name: str) -> _Member:
         with self._lock:
-            if name not in self._members:
-                self._members[name] = _Member(name, self._decide(name), self._keep_s)
-            return self._members[name]
+            if name in self._members:
+                return self._members[name]
+        made = _Member(name, self._decide(name), self._keep_s)  # outside the lock: it reads files
+        with self._lock:
+            return self._members.setdefault(name, made)
 
     def _decide(self, name: str, budget: int | None = None) -> Decision:
         """The plan of another model than the server's own: without the settings that were made for that one."""
@@ -252,3 +273,4 @@ class Fleet:
 def _close(member: _Member, drain_s: float) -> None:
     if member.engine is not None:
         member.engine.close(drain_s)
+        learn(member.decision, member.engine)

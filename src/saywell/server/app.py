@@ -15,7 +15,7 @@ from rich.console import Console
 from saywell import __version__
 from saywell.commands import show
 from saywell.engine import SpeechEngine
-from saywell.engine.launch import Decision, build, decide, learn
+from saywell.engine.launch import Decision, build, decide
 from saywell.server import errors, extensions, middleware
 from saywell.server.log import set_up_logging
 from saywell.server.process import Server
@@ -46,7 +46,6 @@ def create_app(
         service.draining = True
         await anyio.to_thread.run_sync(service.fleet.close)
         await anyio.to_thread.run_sync(service.close)
-        await anyio.to_thread.run_sync(learn, decision, engine)
 
     # No pages for people at /docs: they load scripts from elsewhere. The document itself is at /openapi.json.
     app = FastAPI(title="Saywell", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import socket
@@ -10,12 +11,13 @@ import time
 from collections.abc import Callable
 
 import anyio.to_thread
+from anyio import CapacityLimiter
 
 from saywell.engine import SpeechEngine
 from saywell.engine.fleet import Fleet
 from saywell.engine.launch import Decision
 from saywell.engine.performance import Performance, performance
-from saywell.errors import EngineClosed, MissingDependency, PlanError, SaywellError, UnknownModel
+from saywell.errors import DeadlineExceeded, EngineClosed, MissingDependency, PlanError, SaywellError, UnknownModel
 from saywell.machine.monitor import Monitor, Resources
 from saywell.plan.plan import Plan
 from saywell.server.metrics import Metrics
@@ -60,6 +62,8 @@ class Service:
         self.speech_paths = {"/v1/audio/speech"}
         """Where speech is asked for: what the request metrics count."""
         self.places = _places(engine.plan, self.settings, len(self.keys))
+        self._loads: dict[str, asyncio.Task[SpeechEngine]] = {}
+        """By what a client calls the model, so that all who wait for one wait for the same thread."""
         self._monitor = Monitor()
         self._look: tuple[float, Resources] | None = None
         self._watch()
@@ -98,13 +102,26 @@ class Service:
         except UnknownModel as error:
             raise UnknownModel(f"{error.message}, {', '.join(OPENAI_MODELS)}", param="model") from None
 
-    async def load(self, name: str | None) -> SpeechEngine:
-        """The engine of the model a client means, loaded if it is not. Raises what finding and loading it raise."""
-        model = self.model(name)
-        engine = self.fleet.engine(model)
+    async def load(self, name: str | None, timeout_s: float | None = None) -> SpeechEngine:
+        """The engine of the model a client means, loaded if it is not. Raises what finding and loading it raise, and
+        DeadlineExceeded after `timeout_s`, None: as long as the plan gives a request."""
+        wanted = self.engine.spec.name if name is None or is_openai(name) else name
+        known = self.fleet.known(wanted)
+        engine = self.fleet.engine(known) if known is not None else None
         if engine is not None and engine.health().loaded:
             return engine
-        return await anyio.to_thread.run_sync(self.fleet.load, model)
+        task = self._loads.get(wanted)
+        if task is None:
+            task = self._loads[wanted] = asyncio.create_task(self._load(wanted))
+            task.add_done_callback(lambda done: (self._loads.pop(wanted, None), done.cancelled() or done.exception()))
+        done, _ = await asyncio.wait([task], timeout=timeout_s or self.engine.plan.timeout_s)
+        if not done:
+            raise DeadlineExceeded("the model is still being loaded; try again in a moment")
+        return task.result()
+
+    async def _load(self, name: str) -> SpeechEngine:
+        # Threads of their own: those that encode sound must not wait for a model.
+        return await anyio.to_thread.run_sync(lambda: self.fleet.load(self.model(name)), limiter=CapacityLimiter(1))
 
     def voice(self, name: str | None, engine: SpeechEngine) -> str | None:
         """The id of the voice a client means by `name`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio.to_thread
 from fastapi import APIRouter
 
 from saywell.errors import Unavailable
@@ -16,7 +17,7 @@ router = APIRouter(responses={status: ERRORS[status] for status in (401, 404, 42
 @router.get("/v1/models")
 async def models(service: ServiceOf) -> dict[str, Any]:
     """The server's own model first, then the names of OpenAI's that stand for it, then the other installed ones."""
-    health = service.fleet.health()
+    health = await anyio.to_thread.run_sync(service.fleet.health)
     own, *others = health
     loaded = {name: state is not None and state.loaded for name, state in health.items()}
     names = {own: loaded[own], **dict.fromkeys(OPENAI_MODELS, loaded[own]), **{name: loaded[name] for name in others}}
@@ -25,8 +26,8 @@ async def models(service: ServiceOf) -> dict[str, Any]:
 
 @router.get("/v1/models/{model}")
 async def model(model: str, service: ServiceOf) -> dict[str, Any]:
-    state = service.fleet.health().get(service.model(model))
-    return _model(model, state is not None and state.loaded)
+    engine = service.fleet.engine(await anyio.to_thread.run_sync(service.model, model))
+    return _model(model, engine is not None and engine.health().loaded)
 
 
 def _model(name: str, loaded: bool) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def _model(name: str, loaded: bool) -> dict[str, Any]:
 
 @router.get("/v1/audio/models")
 async def audio_models(service: ServiceOf) -> dict[str, Any]:
-    own, *others = service.fleet.names()
+    own, *others = await anyio.to_thread.run_sync(service.fleet.names)
     return {"models": [{"id": name} for name in (own, *OPENAI_MODELS, *others)]}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import anyio.to_thread
 from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse
@@ -59,12 +60,14 @@ async def health(http: HttpRequest, service: ServiceOf) -> dict[str, Any]:
     """200 whatever the engine is doing; `status` tells. Details only for who has a key, or is on this machine."""
     state = "draining" if service.draining else service.engine.health().state
     found: dict[str, Any] = {"status": _STATUS[state]}
-    return {**found, **_details(service)} if http.state.trusted else found
+    if not http.state.trusted:
+        return found
+    models = await anyio.to_thread.run_sync(service.fleet.health)  # looks which are installed
+    return {**found, **_details(service), "models": describe.models(models)}
 
 
 def _details(service: Service) -> dict[str, Any]:
     uptime_s = time.monotonic() - service.started
-    found = describe.health(
+    return describe.health(
         service.engine, service.decision, service.resources(), uptime_s, service.metrics.aggregates()
     )
-    return {**found, "models": describe.models(service.fleet.health())}

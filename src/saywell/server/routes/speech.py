@@ -19,7 +19,7 @@ router = APIRouter()
 @router.post("/v1/audio/speech", response_class=Response, responses=AUDIO)
 async def speech(http: HttpRequest, body: SpeechBody, service: ServiceOf) -> Response:
     """Speak `input`. The first bytes leave as soon as there is sound; a failure after them breaks the connection."""
-    engine = await service.load(body.model)
+    engine = await service.load(body.model, body.timeout)
     wanted = body.request(body.input, service.voice(body.voice_name, engine), engine.spec)
     asked = Asked(engine, wanted, body.keep_s)
     format = body.response_format or "mp3"
