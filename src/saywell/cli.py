@@ -317,15 +317,18 @@ def bench(
 @app.command()
 def convert(
     directory: Annotated[Path, typer.Argument(help="A published checkpoint.")],
-    out: Annotated[Path, typer.Option("--output", "-o", help="Where the converted model goes.")],
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where it goes; left out: installed under its name.")
+    ] = None,
     precision: Annotated[list[str] | None, typer.Option("--precision", help="Only these. May repeat.")] = None,
     calibration: Annotated[int | None, typer.Option("--calibration", help="Sentences it reads, 4 unless set.")] = None,
+    set_: Set = None,
 ) -> None:
     """Turn a published checkpoint into what the engine maps at start. Needs torch, once."""
     with _guard():
         from saywell.commands.models import convert as run
 
-        run(directory, out, precision or [], calibration)
+        run(directory, out, precision or [], calibration, _settings(set_))
 
 
 @app.command()

@@ -11,13 +11,18 @@ import threading
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import conversion
+from saywell import cli
+from saywell.engine.launch import decide
 from saywell.errors import MissingDependency, StorageFailure, UnknownModel
 from saywell.models import first_use
 from saywell.models.base import find_spec
 from saywell.models.dual_ar.convert import convert as convert_module
 from saywell.models.first_use import converted
+from saywell.models.installed import installed
+from saywell.settings import Settings
 
 pytest.importorskip("torch")
 
@@ -59,6 +64,14 @@ def test_it_is_converted_once_and_kept_with_the_data(checkpoint, tmp_path, runs,
     assert [converted(checkpoint, data) for _ in range(2)] == [found, found]
     assert runs == [found]
     assert sorted(each.name for each in checkpoint.iterdir()) == before
+
+
+def test_without_a_place_it_is_installed_under_its_name(checkpoint, tmp_path, runs):
+    data = tmp_path / "data"
+    done = CliRunner().invoke(cli.app, ["convert", str(checkpoint), "--precision", "fp32", "--set", f"data_dir={data}"])
+    assert done.exit_code == 0, done.output
+    assert runs == [installed(data)["mine"].path]
+    assert decide(Settings(model="mine", data_dir=data)).spec.path == runs[0]
 
 
 def test_a_converted_one_is_used_where_it_lies(checkpoint, tmp_path, runs):

@@ -13,13 +13,16 @@ from saywell.commands.show import console
 from saywell.errors import InvalidRequest, MissingDependency, StorageFailure
 from saywell.machine import detect
 from saywell.models.base import find_spec
+from saywell.models.first_use import place_of
 from saywell.settings import Settings, default_data_dir
 
 Progress = Callable[[str, int, int], None]
 
 
-def convert(directory: Path, out: Path, precisions: list[str], sentences: int | None) -> None:
-    """A published checkpoint → what an engine maps at start."""
+def convert(
+    directory: Path, out: Path | None, precisions: list[str], sentences: int | None, settings: Settings
+) -> None:
+    """A published checkpoint → what an engine maps at start. `out`: None installs it under the checkpoint's name."""
     from saywell.models.dual_ar.convert.calibrate import TEXTS
     from saywell.models.dual_ar.convert.convert import PRECISIONS, SENTENCES
     from saywell.models.dual_ar.convert.convert import convert as run
@@ -30,11 +33,12 @@ def convert(directory: Path, out: Path, precisions: list[str], sentences: int | 
     unknown = [name for name in precisions if name not in PRECISIONS]
     if unknown:
         raise InvalidRequest(f"no precision {unknown[0]!r}; there is {', '.join(PRECISIONS)}", param="precision")
+    place = out or place_of(directory, settings.data_dir or default_data_dir())
     with _bars() as progress:
-        run(directory, out, progress=progress, precisions=precisions or PRECISIONS, sentences=sentences)
+        run(directory, place, progress=progress, precisions=precisions or PRECISIONS, sentences=sentences)
     for precision in precisions or PRECISIONS:
-        _tell_layers(out, precision)
-    _say(f"{out} is ready: saywell say --model {out} …")
+        _tell_layers(place, precision)
+    _say(f"{place} is ready: saywell say --model {out or place.name} …")
 
 
 def _tell_layers(model: Path, precision: str) -> None:

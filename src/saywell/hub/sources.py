@@ -25,7 +25,7 @@ class Source:
     """SHA-256 of files that must be these and no later ones."""
     free: bool = False
     """Whether the licence asks nothing of who only uses the weights, so that nobody is asked to accept it."""
-    next: str = "saywell convert {path} -o {name}"
+    next: str = "saywell convert {path}"
     """What to type when it is here."""
     family: str = "dual_ar"
     """That can speak with it."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from saywell.errors import MissingDependency, SaywellError, StorageFailure, Unkn
 from saywell.files import read_plain, write_atomically
 from saywell.manifest import MANIFEST
 from saywell.models.base import find_spec
+from saywell.models.installed import CONVERTED
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ def converted(path: Path, data_dir: Path) -> Path:
         return path
     source = path.resolve()
     made_from = _made_from(source)
-    kept = data_dir / "converted" / hashlib.sha256(str(source).encode()).hexdigest()[:16] / source.name
+    kept = place_of(source, data_dir)
     if not _is_whole(kept, made_from):
         try:
             _convert(source, kept, made_from)
@@ -58,6 +60,12 @@ def converted(path: Path, data_dir: Path) -> Path:
                 "SAYWELL_DATA_DIR to a directory that has it"
             ) from error
     return kept
+
+
+def place_of(checkpoint: Path, data_dir: Path) -> Path:
+    """Where what a checkpoint is converted to is kept, so that it counts as installed under the checkpoint's name."""
+    source = Path(os.path.realpath(checkpoint))  # takes links that lead nowhere, too
+    return data_dir / CONVERTED / hashlib.sha256(os.fsencode(source)).hexdigest()[:16] / source.name
 
 
 def _made_from(source: Path) -> dict[str, Any]:
