@@ -27,6 +27,7 @@ from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.runtimes.base import Threading
 from saywell.runtimes.onnx import Graph
+from saywell.settings import Settings
 
 GREEDY = Sampling(temperature=0, repetition_penalty=1.0)
 
@@ -138,9 +139,9 @@ def test_the_command_prints_the_layers(
 
     in_process(monkeypatch)
     with pytest.raises(InvalidRequest, match="--calibration takes 1 to 16 sentences, not 17"):
-        command(published, tmp_path, ["int8"], 17)
+        command(published, tmp_path, ["int8"], 17, Settings())
     monkeypatch.setattr(linears, "BOUND", 0.015)
-    command(published, tmp_path, ["int8"], 1)
+    command(published, tmp_path, ["int8"], 1, Settings())
     said = " ".join(capsys.readouterr().err.split())
     kept = json.loads((tmp_path / layers_file("int8")).read_text())["kept"]
     assert f"int8: {len(kept)} of " in said
