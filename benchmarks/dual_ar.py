@@ -129,8 +129,8 @@ def measure(console: Console, model: Path, data: Path, options: argparse.Namespa
 
 def _setup(model: Path, data: Path, precision: str, options: argparse.Namespace) -> Setup:
     few = {"frames": min(64, options.frames), "short": 16, "firsts": 5} if options.quick else {}
-    wishes = {"executor": options.executor, "threads": options.threads, "precision": precision}
-    return Setup(**{"model": model, "data": data, "frames": options.frames, **wishes, **few})
+    overrides = {"executor": options.executor, "threads": options.threads, "precision": precision}
+    return Setup(**{"model": model, "data": data, "frames": options.frames, **overrides, **few})
 
 
 def _transformers(setup: Setup, plan: Plan, top: Mapping[str, Any]) -> Rows:

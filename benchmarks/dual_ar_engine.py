@@ -54,7 +54,7 @@ class Setup:
     firsts: int = 12
     """First sounds measured."""
 
-    def wishes(self, **more: Any) -> dict[str, Any]:
+    def overrides(self, **more: Any) -> dict[str, Any]:
         mine = {"precision": self.precision, "executor": self.executor, "threads": self.threads}
         return {"model": str(self.model), "data_dir": self.data, "adapt": False, **mine, **more}
 
@@ -88,8 +88,8 @@ class Clocked:
 class Session:
     """A running engine with clocks on its model."""
 
-    def __init__(self, setup: Setup, **wishes: Any) -> None:
-        decision = decide(load_settings(setup.wishes(**wishes)))
+    def __init__(self, setup: Setup, **overrides: Any) -> None:
+        decision = decide(load_settings(setup.overrides(**overrides)))
         self.plan = decision.plan
         self.engine = Engine(decision.spec, decision.plan, self._load)
         self._decision = decision
@@ -149,7 +149,7 @@ class Session:
 
 def plan_of(setup: Setup) -> Plan:
     """What this machine is given for it."""
-    return decide(load_settings(setup.wishes())).plan
+    return decide(load_settings(setup.overrides())).plan
 
 
 # Each of these runs in a process of its own
@@ -177,7 +177,7 @@ def first(setup: Setup) -> list[dict[str, Any]]:
 
 def streams(setup: Setup, counts: Sequence[int]) -> list[dict[str, Any]]:
     """Requests at once, a sentence each."""
-    session = Session(setup, slots=max(counts))
+    session = Session(setup, max_batch_size=max(counts))
     session.speak(SENTENCES[:1], 4)
     rows = [{"streams": count, **session.speak([SENTENCES[n % 9] for n in range(count)], setup.frames)}
             for count in counts]  # fmt: skip
@@ -187,7 +187,7 @@ def streams(setup: Setup, counts: Sequence[int]) -> list[dict[str, Any]]:
 
 def long(setup: Setup, lookahead: int) -> dict[str, Any]:
     """One text whose sentences run side by side."""
-    session = Session(setup, lookahead=lookahead, slots=max(8, lookahead))
+    session = Session(setup, max_parallel_chunks=lookahead, max_batch_size=max(8, lookahead))
     session.speak(SENTENCES[:1], 4)
     row = session.speak([" ".join(SENTENCES)], setup.frames)
     session.engine.close()

@@ -27,13 +27,13 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.random_voice import spoken_wishes
+from benchmarks.random_voice import spoken_overrides
 from saywell.bench import plot, report
-from saywell.bench.limits import Cage, caged, enter
+from saywell.bench.limits import MemoryLimit, caged, enter
 from saywell.bench.plot import Panel, Series
 from saywell.bench.service import SPEECH, Server, serving
 from saywell.engine.launch import Decision, decide
-from saywell.engine.pressure.watch import Watch
+from saywell.engine.pressure.watch import PressureMonitor
 from saywell.errors import BadAudio, InvalidRequest, ModelFailure
 from saywell.machine.monitor import Monitor, memory
 from saywell.plan.degradation import Thresholds, Timing
@@ -55,7 +55,7 @@ REASON = {"memory": "of memory is in use", "cpu": "other programs take"}
 HOG = "while True: pass"
 PIECE = 4 << 20
 SLACK = 1.0
-"""Per cent above what is asked from where the eater gives back what it took while the engine had let something go."""
+"""Per cent above what is asked from where the hog gives back what it took while the engine had let something go."""
 _SETTLED_S = 4.0
 """After the last step, or the beginning of the pressure, what is spoken tells what it is like from then on."""
 _EVERY_S, _REFUSED_S, _WATCH_S = 0.05, 0.25, 10.0
@@ -72,7 +72,7 @@ def main(args: list[str]) -> int:
     console, here = Console(width=140), report.machine()
     console.print(report.about(here))
     with tempfile.TemporaryDirectory(prefix="saywell-bench-") as folder:
-        runs = measure(spoken_wishes(options, Path(folder)), options)
+        runs = measure(spoken_overrides(options, Path(folder)), options)
     rows = [{"engine": name, **figures(run["events"], each)} for name, run in runs.items() for each in run["pressures"]]
     report.show(console, [{"goal": text, "met": good} for text, good in goals(runs)])
     report.show(console, rows, runs["adapts"]["limit"])
@@ -105,28 +105,30 @@ def _options(args: list[str]) -> argparse.Namespace:
     return options
 
 
-def measure(wishes: Mapping[str, Any], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def measure(overrides: Mapping[str, Any], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """An engine that adapts under every pressure, then one that keeps to its plan under the hogs."""
     kinds = options.only or list(KINDS)
-    runs = {"adapts": _run(options, {**wishes, "adapt": True}, kinds)}
+    runs = {"adapts": _run(options, {**overrides, "adapt": True}, kinds)}
     if "cpu" in kinds:
-        runs["as planned"] = _run(options, {**wishes, "adapt": False}, ["cpu"])
+        runs["as planned"] = _run(options, {**overrides, "adapt": False}, ["cpu"])
     return runs
 
 
-def _run(options: argparse.Namespace, wishes: dict[str, Any], kinds: list[str]) -> dict[str, Any]:
+def _run(options: argparse.Namespace, overrides: dict[str, Any], kinds: list[str]) -> dict[str, Any]:
     """One service from start to end under these pressures, one after the other."""
-    decision = decide(load_settings(wishes))
+    decision = decide(load_settings(overrides))
     cost = watched(decision)
-    with caged(options.limit * MIB, "pressure") as cage, serving(wishes, cage) as server:
+    with caged(options.limit * MIB, "pressure") as cage, serving(overrides, cage) as server:
         speaking = Speaking(server, decision, options.frames)
         with speaking.by(options.readers):
-            found = [_press(speaking, kind, cage, options, adapts=wishes["adapt"]) for kind in kinds]
+            found = [_press(speaking, kind, cage, options, adapts=overrides["adapt"]) for kind in kinds]
         return {"limit": cage.about, "watch_percent": cost, "kills": cage.kills(), "pressures": found,
                 "events": speaking.events}  # fmt: skip
 
 
-def _press(speaking: Speaking, kind: str, cage: Cage, options: argparse.Namespace, *, adapts: bool) -> dict[str, Any]:
+def _press(
+    speaking: Speaking, kind: str, cage: MemoryLimit, options: argparse.Namespace, *, adapts: bool
+) -> dict[str, Any]:
     """A calm, a pressure, and the time until the engine is as planned again."""
     calm_at = time.monotonic()
     time.sleep(options.calm)
@@ -224,7 +226,7 @@ def watched(decision: Decision) -> float:
     """Percent of one CPU that an engine's watch takes: one like the worker's, in a thread of its own, by its clock."""
     monitor = Monitor()
     never = Timing(confirm=1e9, down=1e9, up=1e9)
-    watch = Watch(decision.plan, lambda _: None, look=monitor.look, timing=never)
+    watch = PressureMonitor(decision.plan, lambda _: None, look=monitor.look, timing=never)
     watch.start()
     clock = time.pthread_getcpuclockid(watch.thread_id)
     began, spent = time.monotonic(), time.clock_gettime(clock)
@@ -239,25 +241,25 @@ def watched(decision: Decision) -> float:
 
 
 @contextmanager
-def eating(cage: Cage, full: float) -> Iterator[float]:
+def eating(cage: MemoryLimit, full: float) -> Iterator[float]:
     """Another process in the same group takes memory until it is as full as asked. When that began."""
     arguments = [cage.kind, str(cage.bytes), str(cage.group or ""), str(full)]
     command = [sys.executable, "-m", "benchmarks.pressure", "eat", *arguments]
-    eater = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    hog = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        assert eater.stdout is not None
-        line = eater.stdout.readline()
+        assert hog.stdout is not None
+        line = hog.stdout.readline()
         if not line:
             raise ModelFailure("the process that eats memory has died; give --limit more")
         yield float(line)
     finally:
-        eater.kill()
-        eater.communicate()
+        hog.kill()
+        hog.communicate()
 
 
 def eat(kind: str, size: str, group: str, full: str) -> None:
     """In the child: take memory until it is as full as asked, and keep it so, both ways, until killed."""
-    enter(Cage(kind=kind, bytes=int(size), group=Path(group) if group else None))
+    enter(MemoryLimit(kind=kind, bytes=int(size), group=Path(group) if group else None))
     print(time.monotonic(), flush=True)
     held: list[mmap.mmap] = []
     while True:

@@ -30,7 +30,7 @@ from benchmarks.speakers import TIMEOUT_S, Job, reference
 from benchmarks.spectra import Print, spectrum, voice_print
 from benchmarks.takes import Take, take
 from saywell.bench import plot, report
-from saywell.engine.launch import Decision, Speaker, decide, start
+from saywell.engine.launch import TTS, Decision, decide, start
 from saywell.errors import MissingDependency, SaywellError
 from saywell.models.base import DEFAULT_MODEL, FAMILY_OF
 from saywell.settings import load_settings
@@ -247,14 +247,14 @@ def _check(setup: Setup, decision: Decision, *, long: bool) -> dict[str, Check]:
     return {voice: Check(together[voice], whole[voice], minutes.get(voice)) for voice in voices}
 
 
-def _voices(setup: Setup, tts: Speaker) -> list[str]:
+def _voices(setup: Setup, tts: TTS) -> list[str]:
     """Those asked for that the model has, else its default, and like each recording if it clones."""
     there = [voice.id for voice in tts.voices()]
     named = [voice for voice in there if voice in setup.voices] or there[:1]
     return [*named, *(_LIKE + path.stem for path in setup.like if tts.spec.clones)]
 
 
-def _say(setup: Setup, tts: Speaker, texts: Sequence[str], voice: str, at_once: int = 1) -> list[Clip]:
+def _say(setup: Setup, tts: TTS, texts: Sequence[str], voice: str, at_once: int = 1) -> list[Clip]:
     """A clip for each text, with the seeds of `speakers`; one that failed has no samples."""
     path = _recording(setup, voice)
     fields: dict[str, Any] = {"reference": reference(str(path))} if path else {"voice": voice}
@@ -270,7 +270,7 @@ def _say(setup: Setup, tts: Speaker, texts: Sequence[str], voice: str, at_once: 
         return list(readers.map(one, texts, range(len(texts))))
 
 
-def _long(setup: Setup, tts: Speaker, voice: str) -> dict[str, Any]:
+def _long(setup: Setup, tts: TTS, voice: str) -> dict[str, Any]:
     """All sentences in one request: which were skipped or repeated, positions from 0."""
     samples, rate = _say(setup, tts, [" ".join(sentences())], voice)[0]
     found = align(sentences(), hear(samples, rate, setup.hearing_threads))

@@ -31,7 +31,7 @@ def save_voice(model: Path, data: Path) -> None:
     voice_store(decision.spec, decision.plan).save(VOICE, state_of(codes, _TRANSCRIPT))
 
 
-def spoken_wishes(options: Namespace, folder: Path) -> dict[str, Any]:
+def spoken_overrides(options: Namespace, folder: Path) -> dict[str, Any]:
     """Settings from `--set` and `--model`, and with `--frames`, which is for random weights, a voice in `folder`."""
     found = parse_pairs(options.set, "the command line")
     if options.model:

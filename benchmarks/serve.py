@@ -28,9 +28,9 @@ import psutil
 from rich.console import Console
 
 from benchmarks.mixture import Mixture, ask_all
-from benchmarks.random_voice import spoken_wishes
+from benchmarks.random_voice import spoken_overrides
 from saywell.bench import report
-from saywell.bench.limits import Cage, OwnPeak, caged
+from saywell.bench.limits import MemoryLimit, OwnPeak, caged
 from saywell.bench.service import SENTENCES, Answer, Client, serving
 from saywell.errors import EngineFailure
 from saywell.machine import process_memory
@@ -51,9 +51,9 @@ def main(args: list[str]) -> int:
     console.print(report.about(here))
     found: dict[str, Rows] = {}
     with tempfile.TemporaryDirectory(prefix="saywell-bench-") as folder:
-        wishes = {"data_dir": folder, "queue": 64, **spoken_wishes(options, Path(folder))}
+        overrides = {"data_dir": folder, "max_queue": 64, **spoken_overrides(options, Path(folder))}
         for name in options.names or MEASURES:
-            found[name] = MEASURES[name](wishes, options)
+            found[name] = MEASURES[name](overrides, options)
             report.show(console, found[name], name)
     judged = {name: GOALS[name](rows) for name, rows in found.items() if name in GOALS}
     report.show(console, [{"goal": name, "met": good} for name, good in judged.items()])
@@ -78,9 +78,9 @@ def _options(args: list[str]) -> argparse.Namespace:
 # -- the server's own share
 
 
-def overhead(wishes: Mapping[str, Any], options: argparse.Namespace) -> Rows:
+def overhead(overrides: Mapping[str, Any], options: argparse.Namespace) -> Rows:
     """Milliseconds the server adds to the first sound of one request at a time, by format."""
-    with serving(wishes) as server, closing(Client(server.port)) as client:
+    with serving(overrides) as server, closing(Client(server.port)) as client:
         return [_added(client, format, options.requests) for format in ("wav", "mp3", "opus")]
 
 
@@ -100,9 +100,9 @@ def _spoken(client: Client, text: str, format: str = "wav") -> Answer:
     return answer
 
 
-def health(wishes: Mapping[str, Any], options: argparse.Namespace) -> Rows:
+def health(overrides: Mapping[str, Any], options: argparse.Namespace) -> Rows:
     """Milliseconds of /health under load."""
-    with serving(wishes) as server, closing(Client(server.port)) as client:
+    with serving(overrides) as server, closing(Client(server.port)) as client:
         # In a process of its own, so that the clients do not make the one that measures wait.
         load = multiprocessing.get_context("spawn").Process(target=_load, args=(server.port, 8, options.seconds + 1.5))
         load.start()
@@ -115,10 +115,10 @@ def health(wishes: Mapping[str, Any], options: argparse.Namespace) -> Rows:
     return [spread(times)]
 
 
-def throughput(wishes: Mapping[str, Any], options: argparse.Namespace) -> Rows:
+def throughput(overrides: Mapping[str, Any], options: argparse.Namespace) -> Rows:
     """What so many clients get together, each asking again as soon as it has its answer."""
     rows = []
-    with serving(wishes) as server:
+    with serving(overrides) as server:
         for clients in (1, 4, 16):
             began = time.perf_counter()
             found = _load(server.port, clients, options.seconds)
@@ -160,24 +160,24 @@ def _ms(seconds: float) -> float:
 # -- under a memory limit
 
 
-def memory(wishes: Mapping[str, Any], options: argparse.Namespace) -> Rows:
+def memory(overrides: Mapping[str, Any], options: argparse.Namespace) -> Rows:
     """One server without a limit first, as `saywell tune` would measure it, so that the estimates are of this machine;
     then one in each limit with the same mixture."""
     first = Mixture(requests=3 * options.clients, clients=options.clients, frames=options.frames)
     mixture = Mixture(requests=options.requests, clients=options.clients, frames=options.frames)
-    rows = [{"limit_mb": None, **held(None, wishes, first)}]
+    rows = [{"limit_mb": None, **held(None, overrides, first)}]
     for limit in options.limits:
         with caged(limit * MIB, "memory") as cage:
-            rows.append({"limit_mb": limit, **held(cage, wishes, mixture)})
+            rows.append({"limit_mb": limit, **held(cage, overrides, mixture)})
     return rows
 
 
-def held(cage: Cage | None, wishes: Mapping[str, Any], mixture: Mixture) -> dict[str, Any]:
+def held(cage: MemoryLimit | None, overrides: Mapping[str, Any], mixture: Mixture) -> dict[str, Any]:
     """What one server said it would hold, held, and answered."""
     try:
-        with serving(wishes, cage) as server:
+        with serving(overrides, cage) as server:
             promised = server.estimate_mb()
-            with OwnPeak(cage or Cage(kind="none", bytes=0)) as own, process_memory.Peak(server.pid) as whole:
+            with OwnPeak(cage or MemoryLimit(kind="none", bytes=0)) as own, process_memory.Peak(server.pid) as whole:
                 outcomes = ask_all(server.port, mixture)
             engine = sum(process_memory.most(child.pid) for child in psutil.Process(server.pid).children())
     except EngineFailure as error:

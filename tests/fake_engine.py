@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from plans import TINY_PLAN
-from saywell.engine import EngineHealth, State, Tidied
+from saywell.engine import ClearedCaches, EngineHealth, State
 from saywell.engine.admission import Admission
 from saywell.engine.launch import Decision
 from saywell.engine.stream import Stream
@@ -41,9 +41,9 @@ PLAN = replace(
     TINY_PLAN,
     model="fake",
     executor="process",
-    slots=16,
-    lookahead=1,
-    queue=64,
+    max_batch_size=16,
+    max_parallel_chunks=1,
+    max_queue=64,
     chunk_chars=200,
     first_frames=1,
     chunk_frames=4,
@@ -110,7 +110,7 @@ class FakeEngine:
         self.ended: dict[str, float] = {}
         """Request id → when its work stopped, on the monotonic clock."""
         self.tidied: list[bool] = []
-        """What `tidy` was asked."""
+        """What `clear_caches` was asked."""
         self.pressure = PressureReport()
         self.loaded = True
         """What `health` tells of both."""
@@ -210,21 +210,21 @@ class FakeEngine:
 
     def health(self) -> EngineHealth:
         return EngineHealth(
-            state=self._state, slots=self.plan.slots, running=len(self._running), waiting=0, steps=0,
+            state=self._state, slots=self.plan.max_batch_size, running=len(self._running), waiting=0, steps=0,
             error=self._error, loaded=self.loaded, pressure=self.pressure,
         )  # fmt: skip
 
     def unload(self) -> None:
         self.loaded = False
 
-    def tidy(self, *, adapt: bool = False) -> Tidied:
+    def clear_caches(self, *, adapt: bool = False) -> ClearedCaches:
         if self._state != "ready":
             raise Unavailable("the engine is not ready", retry_after=1.0)
         self.tidied.append(adapt)
         steps = self.knobs.pressure if adapt else ()
         reason = "97 % of memory is in use" if steps else ""
         after = PressureReport(level=len(steps), steps=steps, reason=reason)
-        return Tidied(freed=3 << 20, before=PressureReport(), after=after)
+        return ClearedCaches(freed=3 << 20, before=PressureReport(), after=after)
 
     def close(self, drain_s: float = 0.0) -> None:
         self._state = "closed"
@@ -233,8 +233,8 @@ class FakeEngine:
             stream.fail(EngineClosed("the engine was closed", retry_after=5.0))
 
 
-def decision(engine: FakeEngine, **wishes: object) -> Decision:
-    settings = Settings(**wishes)  # type: ignore[arg-type]
+def decision(engine: FakeEngine, **overrides: object) -> Decision:
+    settings = Settings(**overrides)  # type: ignore[arg-type]
     return Decision(settings=settings, hardware=HARDWARE, spec=engine.spec, plan=engine.plan)
 
 
@@ -243,12 +243,12 @@ def main() -> int:
 
     port, *pairs = sys.argv[1:]
     values = {name: json.loads(value) for name, _, value in (pair.partition("=") for pair in pairs)}
-    wishes = {name: values.pop(name) for name in list(values) if name in Settings.__dataclass_fields__}
+    overrides = {name: values.pop(name) for name in list(values) if name in Settings.__dataclass_fields__}
     plan = replace(PLAN, **{name: values.pop(name) for name in list(values) if name in Plan.__dataclass_fields__})
     if broken := values.pop("load_error", ""):
         values["load_error"] = ModelFailure(broken)
     engine = FakeEngine(plan, started=False, **values)
-    return serve(engine, decision(engine, port=int(port), **wishes))
+    return serve(engine, decision(engine, port=int(port), **overrides))
 
 
 if __name__ == "__main__":

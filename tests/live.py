@@ -18,13 +18,13 @@ SPEECH = "/v1/audio/speech"
 class Live:
     """A server in a thread of this process."""
 
-    def __init__(self, engine: FakeEngine, **wishes) -> None:
+    def __init__(self, engine: FakeEngine, **overrides) -> None:
         self.engine = engine
         self._socks: list[socket.socket] = []
         sock = listen("127.0.0.1", 0)
         self.port = sock.getsockname()[1]
         self.url = url_of(sock)
-        self.server = Server(create_app(engine, decision(engine, **wishes)))
+        self.server = Server(create_app(engine, decision(engine, **overrides)))
         self.service = self.server.config.app.state.service
         self._thread = threading.Thread(target=self._run, args=(sock,), daemon=True)
         self._thread.start()

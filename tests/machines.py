@@ -15,7 +15,7 @@ from saywell.machine import Runtime as Package
 from saywell.models.base import find_spec
 from saywell.models.dual_ar.facts import variants as dual_ar
 from saywell.plan.plan import Plan, make_plan
-from saywell.plan.rules import Situation
+from saywell.plan.rules import PlanContext
 from saywell.settings import Settings
 from saywell.types import SAMPLING, ModelSpec, Variant
 
@@ -82,7 +82,7 @@ PLAIN = Hardware(
 
 def fitted(plan: Plan, spec: ModelSpec) -> Plan:
     """A hand-made plan with the options that its executor and precision have on this machine."""
-    return replace(plan, options=Situation(detect(), spec).by_precision(CPU, plan.executor)[plan.precision].options)
+    return replace(plan, options=PlanContext(detect(), spec).by_precision(CPU, plan.executor)[plan.precision].options)
 
 
 def machine(name: str) -> Hardware:

@@ -75,7 +75,7 @@ def test_settings_that_may_not_be_read_are_told_of_and_left_out(
 
     monkeypatch.setattr(settings, "default_file", lambda: tmp_path / "saywell.toml")
     monkeypatch.setattr(settings, "open_file", forbidden)
-    assert settings.load_settings(environ={}).wishes() == {}
+    assert settings.load_settings(environ={}).overrides() == {}
     assert "saywell.toml" in caplog.text
     assert "Permission denied" in caplog.text
     with pytest.raises(PlanError, match="Permission denied"):
@@ -90,7 +90,7 @@ def test_a_settings_file_that_is_none(tmp_path: Path) -> None:
     for name, why in (("pipe", "a pipe"), ("long", "more than"), ("deep", "not valid TOML"), (".", "directory")):
         with pytest.raises(PlanError, match=why):
             settings.load_settings(environ={"SAYWELL_CONFIG": str(tmp_path / name)})
-    assert settings.load_settings(environ={"SAYWELL_CONFIG": os.devnull}).wishes() == {}
+    assert settings.load_settings(environ={"SAYWELL_CONFIG": os.devnull}).overrides() == {}
 
 
 # -- special environments, for real

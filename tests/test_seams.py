@@ -127,7 +127,7 @@ def test_a_single_shot_family_is_a_generator_of_samples(tmp_path: Path) -> None:
 
 
 def test_a_family_on_torch_brings_its_variant_and_its_kernels(tmp_path: Path) -> None:
-    settings = Settings(model="on_torch", data_dir=tmp_path, adapt=False, slots=2)
+    settings = Settings(model="on_torch", data_dir=tmp_path, adapt=False, max_batch_size=2)
     decision = decide(settings, gpus(24 * GIB))
     plan = decision.plan
     assert (plan.executor, plan.device, plan.precision) == ("torch", Device("cuda"), "bf16")

@@ -1,4 +1,4 @@
-"""Wishes: what wins, what is refused, and how the refusal helps."""
+"""Settings: what wins, what is refused, and how the refusal helps."""
 
 from __future__ import annotations
 
@@ -20,22 +20,26 @@ def load(overrides: dict[str, Any] | None = None, **environ: str) -> Settings:
 
 def test_nothing_asked_for_is_nothing_decided() -> None:
     assert load() == Settings()
-    assert load().wishes() == {}
+    assert load().overrides() == {}
 
 
 def test_keyword_before_environment_before_file(tmp_path: Path) -> None:
     file = tmp_path / "saywell.toml"
-    file.write_text('threads = 1\nslots = 2\nvoice = "heart"\ncors_origins = ["https://a.example"]\n')
-    environ = {"SAYWELL_CONFIG": str(file), "SAYWELL_THREADS": "3", "SAYWELL_SLOTS": "4"}
+    file.write_text('threads = 1\nmax_batch_size = 2\nvoice = "heart"\ncors_origins = ["https://a.example"]\n')
+    environ = {"SAYWELL_CONFIG": str(file), "SAYWELL_THREADS": "3", "SAYWELL_MAX_BATCH_SIZE": "4"}
     found = load_settings({"threads": 5}, environ=environ)
-    assert (found.threads, found.slots, found.voice) == (5, 4, "heart")
-    assert [found.origin(name) for name in ("threads", "slots", "voice")] == ["keyword", "SAYWELL_SLOTS", str(file)]
+    assert (found.threads, found.max_batch_size, found.voice) == (5, 4, "heart")
+    assert [found.origin(name) for name in ("threads", "max_batch_size", "voice")] == [
+        "keyword",
+        "SAYWELL_MAX_BATCH_SIZE",
+        str(file),
+    ]
     assert found.cors_origins == ("https://a.example",)
 
 
 def test_none_and_auto_leave_the_choice_open() -> None:
-    found = load({"threads": None}, SAYWELL_THREADS="3", SAYWELL_DEVICE="auto", SAYWELL_SLOTS="")
-    assert (found.threads, found.device, found.slots) == (3, None, None)
+    found = load({"threads": None}, SAYWELL_THREADS="3", SAYWELL_DEVICE="auto", SAYWELL_MAX_BATCH_SIZE="")
+    assert (found.threads, found.device, found.max_batch_size) == (3, None, None)
 
 
 def test_auto_overrules_the_file(tmp_path: Path) -> None:
@@ -64,8 +68,9 @@ def test_text_becomes_the_right_type() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("threads", 0), ("threads", "2"), ("threads", True), ("slots", 1.5), ("device", "tpu"), ("port", 65536),
-        ("timeout_s", 0), ("timeout_s", float("nan")), ("timeout_s", float("inf")), ("queue", -1), ("model", ""),
+        ("threads", 0), ("threads", "2"), ("threads", True), ("max_batch_size", 1.5), ("device", "tpu"),
+        ("port", 65536),
+        ("timeout_s", 0), ("timeout_s", float("nan")), ("timeout_s", float("inf")), ("max_queue", -1), ("model", ""),
         ("model_path", 5), ("allow_public", 1), ("cors_origins", "x"), ("chunk_chars", 3), ("api_keys", ("short",)),
         ("affinity", ()), ("affinity", (-1,)), ("first_frames", 0), ("cache_mb", -1), ("thermal", 1),
     ],

@@ -51,7 +51,7 @@ class EngineConfig:
         _one_of("compile_backend", self.compile_backend, BACKENDS)
         _one_of("compile_mode", self.compile_mode, MODES)
 
-    def wishes(self) -> dict[str, Any]:
+    def overrides(self) -> dict[str, Any]:
         """The same in Saywell's settings. None: decide for me."""
         backend = self.compile_backend if self.compile_model else "disabled"
         return {
@@ -68,13 +68,13 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
 
 
-def settle(wishes: Mapping[str, Any], *, variables: bool = False) -> Decision:
-    """The decision for these wishes; those that cannot be had give way, each with a warning.
+def settle(overrides: Mapping[str, Any], *, variables: bool = False) -> Decision:
+    """The decision for these overrides; those that cannot be had give way, each with a warning.
 
-    `variables`: also read the S1_MINI_* variables. Raises PlanError for a wish that cannot give way, and what
+    `variables`: also read the S1_MINI_* variables. Raises PlanError for a setting that cannot give way, and what
     `saywell.models.first_use.converted` raises for a checkpoint that cannot speak.
     """
-    settings = load_settings(wishes, variables=VARIABLES if variables else None)
+    settings = load_settings(overrides, variables=VARIABLES if variables else None)
     if settings.timeout_s is None:
         origins = {**settings.origins, "timeout_s": "the S1-Mini engine's default"}
         settings = replace(settings, timeout_s=TIMEOUT_S, origins=origins)

@@ -9,7 +9,7 @@ from typing import Any
 
 from s1_mini.config import USUAL_MODE, USUAL_THRESHOLD_GB, EngineConfig, settle
 from s1_mini.utils import empty_cache, get_vram_info
-from saywell.engine.launch import Speaker, start
+from saywell.engine.launch import TTS, start
 from saywell.errors import SaywellError
 from saywell.plan.memory import mb
 from saywell.plan.plan import Plan
@@ -48,7 +48,7 @@ class ModelManager:
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
-        self.speaker: Speaker | None = None
+        self.speaker: TTS | None = None
         """What is running."""
 
     def clear_cache(self, force: bool = False) -> Cleared:
@@ -60,7 +60,7 @@ class ModelManager:
         if speaker is None or not (force or self._short_of_vram(speaker.plan)):
             return Cleared(False)
         try:
-            freed = speaker.engine.tidy().freed
+            freed = speaker.engine.clear_caches().freed
         except SaywellError as error:
             _log.warning("the caches were not cleared: %s", error.message)
             return Cleared(False)
@@ -80,12 +80,12 @@ class ProductionTTSEngine:
     def __init__(self, config: EngineConfig | None = None) -> None:
         self.config = config or EngineConfig()
         self.model_manager = ModelManager(self.config)
-        self._speaker: Speaker | None = None
+        self._speaker: TTS | None = None
 
     def start(self) -> None:
         """Decide, load and speak a first word. Raises a SaywellError that says what is missing."""
         if self._speaker is None:
-            decision = settle(self.config.wishes())
+            decision = settle(self.config.overrides())
             for idle in _without_effect(self.config, decision.plan):
                 warn(idle)
             self._speaker = self.model_manager.speaker = start(decision)

@@ -17,10 +17,10 @@ from starlette.responses import Response
 
 from s1_mini.utils import get_vram_info
 from saywell.errors import SaywellError
-from saywell.server.errors import renamed
-from saywell.server.framing import Bare
+from saywell.server.errors import with_api_param_names
+from saywell.server.framing import RawFraming
 from saywell.server.metrics import SECONDS, Metrics
-from saywell.server.routes.common import AUDIO, ServiceOf, said
+from saywell.server.routes.common import AUDIO, ServiceOf, response_headers
 from saywell.server.service import Service
 from saywell.server.speech import Asked, stream_speech
 from saywell_compat.speech import USUAL_FORMAT, TtsBody, whole
@@ -48,11 +48,11 @@ async def tts_stream(http: HttpRequest, body: TtsBody, service: ServiceOf) -> Re
     engine = await service.load(None)
     wanted = body.request(body.text, service.voice(body.voice, engine), engine.spec)
     format = body.format or USUAL_FORMAT
-    headers = said(engine, wanted, body.ignored(engine.spec))
+    headers = response_headers(engine, wanted, body.ignored(engine.spec))
     try:
-        return await stream_speech(http, service, Asked(engine, wanted), format, Bare(format), headers)
+        return await stream_speech(http, service, Asked(engine, wanted), format, RawFraming(format), headers)
     except SaywellError as error:
-        raise renamed(error, timeout_s="timeout") from error
+        raise with_api_param_names(error, timeout_s="timeout") from error
 
 
 class OldNames(Collector):

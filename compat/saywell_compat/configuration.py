@@ -38,7 +38,7 @@ def configuration(decision: Decision, now: Plan | None = None) -> dict[str, Any]
         "use_torch_compile": plan.compile == "inductor",
         "chunk_length": plan.chunk_chars,
         "chunk_frames": plan.chunk_frames,
-        "max_batch_size": plan.slots,
+        "max_batch_size": plan.max_batch_size,
         "num_threads": plan.threads,
         "cache_limit": plan.cache_entries,
         "enable_thermal_management": _heeds_heat(plan) and bool(decision.hardware.thermal),

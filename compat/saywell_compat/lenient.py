@@ -1,4 +1,4 @@
-"""For programs written for other engines: wishes that cannot be had here give way, and each one is said.
+"""For programs written for other engines: overrides that cannot be had here give way, and each one is said.
 
 In such programs `device="cuda"` or float16 stand for "as fast as the machine allows": they were the defaults, and the
 printed examples pass them wherever they run. Refusing would break those programs. A model that was named never gives
@@ -35,13 +35,14 @@ def warn(text: str) -> None:
 
 
 def settle(settings: Settings, second: Mapping[str, Any] | None = None) -> Decision:
-    """The decision for these wishes, those of YIELDING as far as they can be had, each of the others with a warning.
+    """The decision for these overrides, those of YIELDING as far as they can be had, each of the others with a warning.
 
     If the settings name no model it is the one at DEFAULT_CHECKPOINT; only if there is nothing, the default model
-    speaks. A published checkpoint is converted when it is first used. `second`: what to wish for where the first wish
-    cannot be had. Raises PlanError for a wish that cannot give way, and what `first_use.converted` raises.
+    speaks. A published checkpoint is converted when it is first used. `second`: the value to use
+    where the first one cannot be had. Raises PlanError for a setting that cannot give way, and what
+    `first_use.converted` raises.
     """
-    values, left = settings.wishes(), dict(second or {})
+    values, left = settings.overrides(), dict(second or {})
     path = settings.model_path
     if path is None and settings.model is None:
         if Path(DEFAULT_CHECKPOINT).exists():

@@ -10,9 +10,9 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from saywell.errors import SaywellError
-from saywell.server.errors import renamed
-from saywell.server.routes.common import said
-from saywell.server.schemas import FormatName, Name, Speaking, Text
+from saywell.server.errors import with_api_param_names
+from saywell.server.routes.common import response_headers
+from saywell.server.schemas import FormatName, Name, SpeechFields, Text
 from saywell.server.service import Service
 from saywell.server.speech import Asked, whole_speech
 from saywell.types import ModelSpec, Option, Request
@@ -20,7 +20,7 @@ from saywell.types import ModelSpec, Option, Request
 USUAL_FORMAT = "wav"
 
 
-class TtsBody(Speaking):
+class TtsBody(SpeechFields):
     """`POST /v1/tts` and `/v1/tts/stream`."""
 
     text: Text
@@ -51,8 +51,8 @@ async def whole(http: HttpRequest, body: TtsBody, service: Service) -> Response:
     """Speak the body's text and answer with a complete file."""
     engine = await service.load(None)
     wanted = body.request(body.text, service.voice(body.voice, engine), engine.spec)
-    headers = said(engine, wanted, body.ignored(engine.spec))
+    headers = response_headers(engine, wanted, body.ignored(engine.spec))
     try:
         return await whole_speech(http, service, Asked(engine, wanted), body.format or USUAL_FORMAT, headers)
     except SaywellError as error:
-        raise renamed(error, timeout_s="timeout") from error
+        raise with_api_param_names(error, timeout_s="timeout") from error

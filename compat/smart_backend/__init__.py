@@ -4,7 +4,7 @@
 >>> with SmartAdaptiveBackend() as engine:
 ...     audio, sample_rate, metrics = engine.tts("Hello there.")
 
-The engine's plan decides; an `OptimalConfig` is that plan under other names, and one of your own becomes wishes.
+The engine's plan decides; an `OptimalConfig` is that plan under other names, and one of your own becomes overrides.
 """
 
 from __future__ import annotations

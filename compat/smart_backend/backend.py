@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from saywell.audio.decode import decode_file
-from saywell.engine.launch import Decision, Speaker, start
+from saywell.engine.launch import TTS, Decision, start
 from saywell.errors import SaywellError
 from saywell.machine import GIB
 from saywell.machine.monitor import Resources
@@ -52,12 +52,12 @@ class SmartAdaptiveBackend:
     ) -> None:
         """`model_path` None: MODEL_DIR, else checkpoints/openaudio-s1-mini if it is there, else the built-in voice.
         `enable_optimizations` False: nothing is compiled. Raises a SaywellError that says what is missing."""
-        wishes = {
+        overrides = {
             "model_path": None if model_path is None else Path(model_path),
             "device": whole_device(device, "device"),
             "compile": None if enable_optimizations else "disabled",
         }
-        self._settings = load_settings(wishes, variables=VARIABLES)
+        self._settings = load_settings(overrides, variables=VARIABLES)
         self.metrics = Metrics()
         self._started = time.monotonic()
         self._begin(lenient.settle(self._settings))
@@ -66,7 +66,7 @@ class SmartAdaptiveBackend:
 
     def _begin(self, decision: Decision) -> None:
         self.decision = decision
-        self.speaker: Speaker = start(decision)
+        self.speaker: TTS = start(decision)
         self.profile = HardwareProfile.of(decision.hardware, decision.plan)
         self.config = OptimalConfig.of(decision)
         self.monitor = ResourceMonitor(self.speaker)
@@ -77,10 +77,10 @@ class SmartAdaptiveBackend:
         wanted = self.config
         if wanted == self._applied:
             return
-        wishes = {**self._settings.wishes(), **{k: v for k, v in wanted.wishes().items() if v is not None}}
+        overrides = {**self._settings.overrides(), **{k: v for k, v in wanted.overrides().items() if v is not None}}
         if wanted.enable_thermal_management == self._applied.enable_thermal_management:
-            wishes["thermal"] = self.decision.settings.thermal  # left as it was: no new wish
-        decision = lenient.settle(load_settings(wishes, origin="the configuration"), wanted.second())
+            overrides["thermal"] = self.decision.settings.thermal  # left as it was: no new setting
+        decision = lenient.settle(load_settings(overrides, origin="the configuration"), wanted.second())
         for idle in wanted.without_effect(OptimalConfig.of(decision)):
             lenient.warn(idle)
         self.cleanup()
@@ -130,7 +130,7 @@ class SmartAdaptiveBackend:
 
     def clear_cache(self) -> int:
         """Empty the engine's caches and give memory back to the system; bytes given back."""
-        return self.speaker.engine.tidy().freed
+        return self.speaker.engine.clear_caches().freed
 
     def cleanup(self) -> None:
         """Give everything back. May be called more than once."""

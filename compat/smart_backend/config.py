@@ -1,4 +1,4 @@
-"""OptimalConfig: the plan under the names of the smart backend, and back again as wishes."""
+"""OptimalConfig: the plan under the names of the smart backend, and back again as overrides."""
 
 from __future__ import annotations
 
@@ -50,22 +50,22 @@ class OptimalConfig:
         found = configuration(decision)
         return OptimalConfig(**{item.name: found[item.name] for item in fields(OptimalConfig)})
 
-    def wishes(self) -> dict[str, Any]:
-        """The same in Saywell's settings. What is only expected or told is no wish."""
+    def overrides(self) -> dict[str, Any]:
+        """The same in Saywell's settings. What is only expected or told is no setting."""
         return {
             "device": variables.device(self.device, "device"),
             "precision": self.quantization if self.quantization in INTEGER else variables.precision(self.precision),
             "executor": "onnx" if self.use_onnx else "torch" if self.use_torch_compile else None,
             "compile": "inductor" if self.use_torch_compile else "disabled",
             "chunk_chars": self.chunk_length,
-            "slots": self.max_batch_size,
+            "max_batch_size": self.max_batch_size,
             "threads": self.num_threads,
             "cache_entries": self.cache_limit,
             "thermal": self.enable_thermal_management,
         }
 
     def second(self) -> dict[str, Any]:
-        """What to wish for where the first wish cannot be had."""
+        """What to setting for where the first setting cannot be had."""
         precision = variables.precision(self.precision)
         return {"precision": precision} if self.quantization in INTEGER and precision else {}
 

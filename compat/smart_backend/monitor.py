@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from saywell.engine.launch import Speaker
+from saywell.engine.launch import TTS
 from saywell.errors import OutOfMemory
 from saywell.machine import GIB
 from saywell.machine.monitor import Monitor, Resources, available_memory
@@ -17,7 +17,7 @@ _log = logging.getLogger("smart_backend")
 class MemoryBudgetManager:
     """Whether the longest text that is taken would fit now."""
 
-    def __init__(self, speaker: Speaker) -> None:
+    def __init__(self, speaker: TTS) -> None:
         self._speaker = speaker
 
     def enforce_limits(self) -> bool:
@@ -35,7 +35,7 @@ class MemoryBudgetManager:
 class ResourceMonitor:
     """What the machine is doing; each look covers the time since the last one."""
 
-    def __init__(self, speaker: Speaker) -> None:
+    def __init__(self, speaker: TTS) -> None:
         self.memory_budget_manager = MemoryBudgetManager(speaker)
         self._monitor = Monitor()
 

@@ -116,7 +116,7 @@ async def optimise(service: ServiceOf) -> dict[str, Any]:
     can be given up for it.
     """
     engine = service.engine
-    done = await anyio.to_thread.run_sync(lambda: engine.tidy(adapt=True))
+    done = await anyio.to_thread.run_sync(lambda: engine.clear_caches(adapt=True))
     if not done.after.steps:
         if why := classify(service.resources(), engine.plan).push.get("memory"):
             advice = ADVICE["memory_critical"]

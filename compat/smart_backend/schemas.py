@@ -41,7 +41,7 @@ class Choice(BaseModel):
 
     value: str
     why: str
-    source: Literal["wish", "measurement", "rule"]
+    source: Literal["setting", "measurement", "rule"]
 
 
 class HardwareAnswer(BaseModel):

@@ -388,12 +388,12 @@ def decode(
         run(codes, model, out)
 
 
-def _settings(pairs: list[str] | None, **wishes: Any) -> Any:
+def _settings(pairs: list[str] | None, **overrides: Any) -> Any:
     """Settings from a command's options; `pairs` are those of --set."""
     from saywell.settings import load_settings, parse_pairs
 
-    wishes.update(parse_pairs(pairs or [], "the command line"))
-    return load_settings(wishes, origin="the command line")
+    overrides.update(parse_pairs(pairs or [], "the command line"))
+    return load_settings(overrides, origin="the command line")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ SaywellError                      500
 │   ├── UnknownModel              404
 │   ├── AlreadyExists             409   a voice of this name is there; replace it or choose another
 │   └── UnsupportedMedia          415   not audio, or an output format that is not there
-├── PlanError                     400   an impossible wish; `param` names the setting
+├── PlanError                     400   an impossible setting; `param` names the setting
 ├── Unauthorized                  401
 ├── Forbidden                     403
 ├── TooManyRequests               429   the queue is full; `retry_after` in seconds

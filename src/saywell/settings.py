@@ -1,4 +1,4 @@
-"""Wishes: what a person asked for, by keyword, environment or file. None means "decide for me".
+"""Settings: what a person asked for, by keyword, environment or file. None means "decide for me".
 
 The only reader of `os.environ`. Every Settings that exists is valid: a wrong type or an unknown name is a PlanError
 that names the field, where the value came from, and the way out.
@@ -52,7 +52,7 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Every wish there is."""
+    """Every setting there is."""
 
     model: Text | None = None
     """Which model speaks."""
@@ -72,11 +72,11 @@ class Settings:
     """Arithmetic threads of one engine."""
     affinity: Annotated[tuple[Annotated[int, Meta(ge=0, le=65_535)], ...], Meta(min_length=1)] | None = None
     """Logical CPUs the engine's threads may use; as text `0,2` or `0-3,8`."""
-    slots: Count | None = None
+    max_batch_size: Count | None = None
     """Sequences that share a step."""
-    lookahead: Count | None = None
+    max_parallel_chunks: Count | None = None
     """Sequences of one request that may run side by side."""
-    queue: Annotated[int, Meta(ge=0, le=100_000)] | None = None
+    max_queue: Annotated[int, Meta(ge=0, le=100_000)] | None = None
     """Requests that may wait beside the running ones; 0: refuse what cannot start at once."""
     max_text_chars: Size | None = None
     """Longest text of one request."""
@@ -143,10 +143,10 @@ class Settings:
     """Field → where its value came from, for messages: `SAYWELL_THREADS`, a file, `keyword`."""
 
     def __post_init__(self) -> None:
-        for name, value in self.wishes().items():
+        for name, value in self.overrides().items():
             object.__setattr__(self, name, _convert(name, value, self.origin(name), strict=True))
 
-    def wishes(self) -> dict[str, Any]:
+    def overrides(self) -> dict[str, Any]:
         """The fields that are set."""
         return {name: value for name in field_names() if (value := getattr(self, name)) is not None}
 
@@ -156,9 +156,9 @@ class Settings:
 
 
 OF_ONE_MODEL = (
-    "model", "model_path", "voice", "device", "precision", "executor", "compile", "slots", "lookahead", "queue",
-    "chunk_chars", "first_chunk_chars", "max_frames", "first_frames", "chunk_frames", "cache_entries", "cache_mb",
-    "worker_python",
+    "model", "model_path", "voice", "device", "precision", "executor", "compile", "max_batch_size",
+    "max_parallel_chunks", "max_queue", "chunk_chars", "first_chunk_chars", "max_frames", "first_frames",
+    "chunk_frames", "cache_entries", "cache_mb", "worker_python",
 )  # fmt: skip
 """Settings that are made for the server's own model; others it serves are planned without them."""
 
@@ -227,7 +227,7 @@ def _is_text(value: str) -> bool:
 
 @cache
 def field_names() -> tuple[str, ...]:
-    """Every wish, in order."""
+    """Every setting, in order."""
     return tuple(item.name for item in fields(Settings) if item.name != "origins")
 
 
@@ -240,7 +240,7 @@ Found = Iterator[tuple[str, Any, str]]
 
 
 def parse_pairs(pairs: Iterable[str], source: str) -> dict[str, Any]:
-    """Wishes from texts like `threads=2`. `source` is named in the PlanError for one that is none."""
+    """Settings from texts like `threads=2`. `source` is named in the PlanError for one that is none."""
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -390,6 +390,6 @@ def _known(name: str, origin: str) -> None:
 
 
 def _service_link(variable: str, text: str) -> bool:
-    """Kubernetes announces a service called saywell in variables that look like ours but are not wishes."""
+    """Kubernetes announces a service called saywell in variables that look like ours but are not overrides."""
     linked = re.fullmatch(r"SAYWELL_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)", variable)
     return linked is not None or (variable == PREFIX + "PORT" and "://" in text)

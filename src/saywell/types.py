@@ -206,7 +206,7 @@ class Variant:
     """Traits of the machine (`Hardware.traits`) and releases of packages (`onnxruntime>=1.25`) it needs, or is only
     worth taking with."""
     weight_bytes: int = 0
-    """Resident weights."""
+    """ModelHolder weights."""
     read_bytes_per_frame: int = 0
     """Weights that a step must read for a frame, however many sequences share it; 0: not counted."""
     kv_bytes_per_frame: int = 0
@@ -244,7 +244,7 @@ class ModelSpec:
     max_threads: int = 0
     """Threads beyond which the model gets no faster; 0: no limit."""
     sheds: tuple[str, ...] = ()
-    """Fields of the plan (`threads`, `slots`) with less of which it is faster beside programs that want the CPUs."""
+    """Plan fields (`threads`, `max_batch_size`) that make the model faster when reduced beside other busy programs."""
     options: dict[str, Option] = field(default_factory=lambda: {**SAMPLING, **SPEED})
     """What changes its sound, by name: fields of SamplingParams, `speed`, and what only this family understands."""
     timestamps: bool = False

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from saywell import cli
 from saywell.bench import ablation, limits, plot
 from saywell.bench.ablation import VARIANTS, Run, Work, by_length, figures
-from saywell.bench.limits import Cage, caged
+from saywell.bench.limits import MemoryLimit, caged
 from saywell.bench.service import serving
 from saywell.engine.launch import decide
 from saywell.errors import MissingDependency
@@ -26,9 +26,9 @@ EAT = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from saywell.bench.limits import Cage, enter
+from saywell.bench.limits import MemoryLimit, enter
 kind, size, group, eaten = sys.argv[1:]
-enter(Cage(kind=kind, bytes=int(size), group=Path(group) if group else None))
+enter(MemoryLimit(kind=kind, bytes=int(size), group=Path(group) if group else None))
 try:
     held = [b"x" * (8 << 20) for _ in range(int(eaten))]
 except MemoryError:
@@ -38,7 +38,7 @@ else:
 """
 
 
-def eat(cage: Cage, pieces: int) -> subprocess.CompletedProcess[str]:
+def eat(cage: MemoryLimit, pieces: int) -> subprocess.CompletedProcess[str]:
     """A child in the cage that takes so many pieces of 8 MB."""
     arguments = [cage.kind, str(cage.bytes), str(cage.group or ""), str(pieces)]
     return subprocess.run([sys.executable, "-c", EAT, *arguments], capture_output=True, text=True, check=False)
@@ -94,14 +94,14 @@ def test_where_nothing_can_be_limited_a_sentence_says_so(monkeypatch):
 
 
 def test_every_switch_is_a_setting() -> None:
-    cage = Cage(kind="cgroup v1", bytes=512 * MIB, group=Path("somewhere"))
-    baseline, budget, affinity, estimate = (variant.wishes(cage, (0,)) for variant in VARIANTS)
+    cage = MemoryLimit(kind="cgroup v1", bytes=512 * MIB, group=Path("somewhere"))
+    baseline, budget, affinity, estimate = (variant.overrides(cage, (0,)) for variant in VARIANTS)
     assert baseline == {"adapt": False, "check_memory": False}
     assert budget == {"adapt": True, "check_memory": False}
     assert affinity == {**budget, "affinity": [0]}
     assert estimate == {**affinity, "check_memory": True}
-    assert VARIANTS[2].wishes(cage, ()) == budget, "where the system does not number performance cores"
-    assert VARIANTS[1].wishes(replace(cage, group=None), ())["memory_budget_mb"] == 512
+    assert VARIANTS[2].overrides(cage, ()) == budget, "where the system does not number performance cores"
+    assert VARIANTS[1].overrides(replace(cage, group=None), ())["memory_budget_mb"] == 512
 
 
 def test_threads_are_pinned_to_performance_cores() -> None:
@@ -116,7 +116,7 @@ def test_threads_are_pinned_to_performance_cores() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_the_baseline_alone_does_not_know_its_limit(cage_of_400: Cage) -> None:
+def test_the_baseline_alone_does_not_know_its_limit(cage_of_400: MemoryLimit) -> None:
     """What it plans with is the machine's memory."""
     reasons = []
     for blind in (True, False):
@@ -185,7 +185,7 @@ def test_one_run_in_a_limit():
 
 
 @pytest.mark.timeout(300)
-def test_a_service_that_does_not_fit_is_started_again_and_counted_as_failed(cage: Cage):
+def test_a_service_that_does_not_fit_is_started_again_and_counted_as_failed(cage: MemoryLimit):
     run = ablation.run(VARIANTS[0], {}, (), Work(limit_mb=48, lengths=(20,), repeats=2))
     assert run.starts == ablation.STARTS
     assert "while it loaded" in run.refused

@@ -13,7 +13,7 @@ import pytest
 from asking import until
 from benchmarks import pressure
 from saywell.bench import plot
-from saywell.bench.limits import Cage, caged
+from saywell.bench.limits import MemoryLimit, caged
 from saywell.bench.service import serving
 from saywell.engine.launch import decide
 from saywell.plan.memory import MIB
@@ -22,9 +22,9 @@ from saywell.settings import Settings
 LOOK = """
 import sys, time
 from pathlib import Path
-from saywell.bench.limits import Cage, enter
+from saywell.bench.limits import MemoryLimit, enter
 from saywell.machine.monitor import memory
-enter(Cage(kind=sys.argv[1], bytes=int(sys.argv[2]), group=Path(sys.argv[3])))
+enter(MemoryLimit(kind=sys.argv[1], bytes=int(sys.argv[2]), group=Path(sys.argv[3])))
 until = time.monotonic() + 20
 while time.monotonic() < until:
     limit, free = memory()
@@ -43,7 +43,7 @@ def cage():
         yield cage
 
 
-def test_the_eater_fills_the_group_as_far_as_asked_and_no_further(cage: Cage) -> None:
+def test_the_eater_fills_the_group_as_far_as_asked_and_no_further(cage: MemoryLimit) -> None:
     with pressure.eating(cage, 80.0) as since:
         assert 0 <= time.monotonic() - since < 30
         command = [sys.executable, "-c", LOOK, cage.kind, str(cage.bytes), str(cage.group)]

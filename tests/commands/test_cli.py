@@ -22,7 +22,7 @@ from paths import TESTS
 from saywell import __version__, cli
 from saywell.commands import doctor as doctor_command
 from saywell.commands import play
-from saywell.commands.sinks import AtOnce
+from saywell.commands.sinks import FileSink
 from saywell.errors import MissingDependency, Unavailable
 from saywell.machine import Hardware
 from saywell.models.espeak import binding
@@ -135,7 +135,7 @@ def test_verbose_shows_machine_plan_and_figures_in_80_columns(tmp_path: Path) ->
     path = tmp_path / "hello.wav"
     done = run("say", "Hello there.", "-o", str(path), "--verbose")
     assert done.exit_code == 0
-    for word in ("Hardware", "Memory", "Plan for hibari", "slots", "First audio", "TTFA", "RTF"):
+    for word in ("Hardware", "Memory", "Plan for hibari", "max_batch_size", "First audio", "TTFA", "RTF"):
         assert word in done.stdout
     assert str(path) in done.stdout.replace("│\n│", "").replace(" ", "")
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
@@ -145,13 +145,13 @@ def test_verbose_shows_machine_plan_and_figures_in_80_columns(tmp_path: Path) ->
 def test_what_the_engine_gives_up_is_told_to_who_asks(tmp_path: Path, options: list[str], told: bool) -> None:
     pressed = (
         "from saywell import cli; from saywell.machine.monitor import Resources\n"
-        "from saywell.engine.pressure.watch import Watch; start = Watch.start\n"
+        "from saywell.engine.pressure.watch import PressureMonitor; start = PressureMonitor.start\n"
         "hot = Resources(cpu_percent=1.0, memory_limit=1 << 33, memory_available=1 << 32, memory_percent=50.0,"
         " throttled=('it is too hot',))\n"
         "def pressed(self):\n"
         "    start(self)\n"
         "    self.hurry(hot)\n"
-        "Watch.start = pressed; cli.main()"
+        "PressureMonitor.start = pressed; cli.main()"
     )
     command = [sys.executable, "-c", pressed, "say", "Hello.", *options, "-o", str(tmp_path / "x.wav")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -178,7 +178,7 @@ def test_what_the_engine_gives_up_is_told_to_who_asks(tmp_path: Path, options: l
         (["say", "a", "--set", "threads", "-o", "x.wav"], "NAME=VALUE"),
         (["plan", "--set", "threads=0"], "leave it out"),
         (["plan", "--set", "treads=1"], "did you mean 'threads'"),
-        (["plan", "--set", "slots=100000"], "slots"),
+        (["plan", "--set", "max_batch_size=100000"], "max_batch_size"),
         (["plan", "--model", "nothing"], "no model 'nothing'"),
         (["bench", "--limit", "300"], "goes with --ablation"),
         (["bench", "--streams", "1000"], "at once"),
@@ -339,7 +339,7 @@ def test_an_interrupt_inside_an_encoder_is_not_lost(tmp_path: Path, extension: s
 @pytest.mark.parametrize("format", ["wav", "flac"])
 def test_hours_of_speech_fill_no_memory(tmp_path: Path, format: str) -> None:
     path, minute = tmp_path / f"x.{format}", np.zeros(60 * 16_000, np.float32)
-    sink = AtOnce(path, format)
+    sink = FileSink(path, format)
     tracemalloc.start()
     try:
         for _ in range(60):  # 230 MB of samples
@@ -356,7 +356,7 @@ def test_hours_of_speech_fill_no_memory(tmp_path: Path, format: str) -> None:
 def test_a_sink_that_is_given_up_leaves_the_place_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     path.write_bytes(b"precious")
-    sink = AtOnce(path, "wav")
+    sink = FileSink(path, "wav")
     sink.write(np.zeros(1000, np.float32), 16_000)
     assert len(list(tmp_path.iterdir())) == 2
     sink.abort()
@@ -608,13 +608,16 @@ def test_help_imports_nothing_heavy() -> None:
 def test_plan_as_a_table_and_as_json() -> None:
     shown = run("plan").stdout
     assert max(len(line) for line in shown.splitlines()) <= 80
-    for field in ("executor", "slots", "memory_budget", "hang_s", "adds little to arithmetic"):
+    for field in ("executor", "max_batch_size", "memory_budget", "hang_s", "adds little to"):
         assert field in " ".join(shown.split())
-    told = json.loads(run("plan", "--json", "--set", "slots=1").stdout)
-    assert (told["plan"]["slots"], told["plan"]["device"]) == (1, "cpu")
-    assert {"field": "slots", "value": "1", "why": "asked for by the command line", "source": "wish"} in told["plan"][
-        "reasons"
-    ]
+    told = json.loads(run("plan", "--json", "--set", "max_batch_size=1").stdout)
+    assert (told["plan"]["max_batch_size"], told["plan"]["device"]) == (1, "cpu")
+    assert {
+        "field": "max_batch_size",
+        "value": "1",
+        "why": "asked for by the command line",
+        "source": "setting",
+    } in told["plan"]["reasons"]
     assert Hardware.from_json(json.dumps(told["hardware"])).fingerprint() == told["fingerprint"]
 
 
@@ -706,10 +709,10 @@ def test_serve_hands_its_options_over(monkeypatch: pytest.MonkeyPatch) -> None:
         "--cors-origin", "https://a.example", "--log-level", "warning", "--log-json", "--set", "drain_s=2.5",
     )  # fmt: skip
     assert done.exit_code == 7, done.output
-    wishes = handed[0].wishes()
-    assert wishes["api_keys"] == ("first-key", "second-key")
-    assert (wishes["port"], wishes["drain_s"], wishes["log_json"]) == (0, 2.5, True)
-    assert "allow_public" not in wishes
+    overrides = handed[0].overrides()
+    assert overrides["api_keys"] == ("first-key", "second-key")
+    assert (overrides["port"], overrides["drain_s"], overrides["log_json"]) == (0, 2.5, True)
+    assert "allow_public" not in overrides
 
 
 def test_the_installed_program() -> None:

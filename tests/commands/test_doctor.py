@@ -21,8 +21,8 @@ IDLE = Resources(
 )  # fmt: skip
 
 
-def findings(tmp_path: Path, name: str, now: Resources = IDLE, **wishes: object) -> dict[str, Finding]:
-    settings = Settings(data_dir=tmp_path, **wishes)  # type: ignore[arg-type]
+def findings(tmp_path: Path, name: str, now: Resources = IDLE, **overrides: object) -> dict[str, Finding]:
+    settings = Settings(data_dir=tmp_path, **overrides)  # type: ignore[arg-type]
     hardware = machine(name)
     found = [*doctor._decision(settings, hardware, now), *doctor._machine(hardware, now), *doctor._packages(hardware)]
     return {each.name: each for each in [*found, *doctor._places(settings)]}

@@ -9,7 +9,7 @@ import pytest
 
 from fake_engine import HARDWARE, PLAN, SPEC, FakeEngine, decision
 from plans import with_levels
-from saywell.engine import Tidied
+from saywell.engine import ClearedCaches
 from saywell.machine import GIB, Hardware
 from saywell.machine.monitor import Resources
 from saywell.plan import memory
@@ -25,9 +25,9 @@ pytestmark = pytest.mark.anyio
 KEY = "a-key-for-tests"
 
 
-def open_client(base="http://127.0.0.1", engine=None, hardware=HARDWARE, now=None, **wishes):
+def open_client(base="http://127.0.0.1", engine=None, hardware=HARDWARE, now=None, **overrides):
     engine = engine or FakeEngine(chunks=1)
-    app = create_app(engine, replace(decision(engine, **wishes), hardware=hardware))
+    app = create_app(engine, replace(decision(engine, **overrides), hardware=hardware))
     if now is not None:
         app.state.service.resources = lambda: now
     return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url=base)
@@ -51,7 +51,9 @@ async def test_the_machine_and_the_plan():
     assert found["fingerprint"] == HARDWARE.fingerprint()
     assert found["selected_configuration"]["max_text_length"] == plan.max_text_chars
     assert found["selected_configuration"]["chunk_length"] == plan.chunk_chars
-    assert {name: choice["value"] for name, choice in found["plan"].items()}["slots"] == str(plan.slots)
+    assert {name: choice["value"] for name, choice in found["plan"].items()}["max_batch_size"] == str(
+        plan.max_batch_size
+    )
     assert all(choice["why"] for choice in found["plan"].values())
 
 
@@ -161,7 +163,7 @@ async def test_the_answers_are_documented():
 
 
 async def test_what_runs_now_is_told():
-    engine = FakeEngine(with_levels(replace(PLAN, slots=16), SPEC))
+    engine = FakeEngine(with_levels(replace(PLAN, max_batch_size=16), SPEC))
     engine.pressure = PressureReport(level=1, steps=("slots",), reason="full")
     async with open_client(engine=engine) as client:
         found = (await client.get("/hardware")).json()["selected_configuration"]
@@ -172,7 +174,7 @@ async def test_what_runs_now_is_told():
 
 OPTIMISE = "/optimize-for-hardware"
 LARGE = with_levels(
-    replace(PLAN, threads=10, slots=8, chunk_chars=512, cache_entries=25, cache_bytes=512 << 20),
+    replace(PLAN, threads=10, max_batch_size=8, chunk_chars=512, cache_entries=25, cache_bytes=512 << 20),
     replace(SPEC, sheds=("threads",)),
 )
 
@@ -212,8 +214,8 @@ async def test_what_the_engine_gave_up_before_anybody_asked_is_an_adjustment():
     report = PressureReport(level=2, steps=("threads", "caches"), reason="97 % of memory is in use")
 
     class Quicker(FakeEngine):
-        def tidy(self, *, adapt: bool = False) -> Tidied:
-            return Tidied(freed=0, before=report, after=report)
+        def clear_caches(self, *, adapt: bool = False) -> ClearedCaches:
+            return ClearedCaches(freed=0, before=report, after=report)
 
     await adjusted(Quicker(LARGE))
 

@@ -142,7 +142,7 @@ def test_a_strategy_is_told_where_a_voice_runs_on_the_cpu_beside_a_gpu() -> None
     assert strategy(make_plan(Settings(), hardware, FIRST), hardware) == "high_end_onnx"
 
 
-@pytest.mark.parametrize("wish", [{"thermal": False}, {"adapt": False}])
-def test_a_strategy_is_thermal_only_where_heat_is_answered(wish: dict[str, bool]) -> None:
+@pytest.mark.parametrize("setting", [{"thermal": False}, {"adapt": False}])
+def test_a_strategy_is_thermal_only_where_heat_is_answered(setting: dict[str, bool]) -> None:
     hardware = machine("i5-1334u-8gb")
-    assert strategy(make_plan(Settings(**wish), hardware, AUTOREGRESSIVE), hardware) == "i5_onnx"
+    assert strategy(make_plan(Settings(**setting), hardware, AUTOREGRESSIVE), hardware) == "i5_onnx"

@@ -206,8 +206,8 @@ def test_the_context_manager(named, run):
 def test_all_options(run):
     config = run(OPTIONS, EngineConfig=EngineConfig)["config"]
     assert replace(config, checkpoint_path=None) == EngineConfig()
-    assert config.wishes()["model_path"] == Path("checkpoints/openaudio-s1-mini")
-    assert config.wishes()["timeout_s"] == 60.0
+    assert config.overrides()["model_path"] == Path("checkpoints/openaudio-s1-mini")
+    assert config.overrides()["timeout_s"] == 60.0
 
 
 def test_the_platform_without_loading_torch(capsys, run):
@@ -231,8 +231,8 @@ def test_health_and_memory(voice, run, capsys):
 
 
 def test_compilation_can_be_switched_off(run):
-    assert run(COMPILE_ISSUES, EngineConfig=EngineConfig)["config"].wishes()["compile"] == "eager"
-    assert EngineConfig(compile_model=False).wishes()["compile"] == "disabled"
+    assert run(COMPILE_ISSUES, EngineConfig=EngineConfig)["config"].overrides()["compile"] == "eager"
+    assert EngineConfig(compile_model=False).overrides()["compile"] == "disabled"
 
 
 # Beyond the printed examples
@@ -249,7 +249,7 @@ def test_a_value_that_never_was_is_refused(bad):
 def test_what_cannot_be_had_gives_way_and_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.warns(RuntimeWarning) as said:
-        decision = settle(EngineConfig().wishes())
+        decision = settle(EngineConfig().overrides())
     messages = [str(warning.message) for warning in said]
     assert any("none at checkpoints/openaudio-s1-mini, so the built-in voice" in message for message in messages)
     if decision.plan.device.kind == "cpu":
@@ -273,9 +273,9 @@ def test_the_built_in_voice_speaks_only_if_no_model_was_named(tmp_path, monkeypa
 
 def test_a_model_that_lies_at_the_usual_place_speaks_unnamed(named, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert settle(EngineConfig().wishes()).spec.name == named.name
+    assert settle(EngineConfig().overrides()).spec.name == named.name
     monkeypatch.setenv("SAYWELL_MODEL", "hibari")
-    assert settle(EngineConfig().wishes()).spec.name == "hibari"
+    assert settle(EngineConfig().overrides()).spec.name == "hibari"
 
 
 def test_a_published_checkpoint_is_converted_when_it_is_first_used(tmp_path, monkeypatch, caplog):
@@ -283,7 +283,7 @@ def test_a_published_checkpoint_is_converted_when_it_is_first_used(tmp_path, mon
     conversion.in_process(monkeypatch)
     place = fixture.write(tmp_path / "published")
     for _ in range(2):
-        decision = settle(EngineConfig(checkpoint_path=place).wishes())
+        decision = settle(EngineConfig(checkpoint_path=place).overrides())
         assert (decision.spec.name, decision.spec.family) == ("published", "dual_ar")
     assert caplog.text.count("published is a published checkpoint; it is converted once") == 1
     assert decision.spec.path != place
@@ -326,18 +326,18 @@ def test_switches_without_an_effect_are_said_once(tmp_path, monkeypatch):
     with pytest.warns(RuntimeWarning) as told, ProductionTTSEngine(config) as engine:
         device = engine.health_check()["device"]
     said = [str(warning.message) for warning in told if warning.filename == __file__]
-    for wish in (
+    for setting in (
         "compile=inductor",
         "compile_mode=max-autotune",
         *(["vram_clear_on_oom_only"] if device == "cpu" else []),
     ):
-        assert len([text for text in said if wish in text and "changes nothing" in text]) == 1, said
+        assert len([text for text in said if setting in text and "changes nothing" in text]) == 1, said
     with pytest.warns(RuntimeWarning) as told:
-        settle(EngineConfig().wishes())
+        settle(EngineConfig().overrides())
     assert len([each for each in told if str(each.message).startswith("compile_model=True changes nothing: ")]) == 1
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "compile", RuntimeWarning)
-        settle(EngineConfig(compile_model=False).wishes())
+        settle(EngineConfig(compile_model=False).overrides())
 
 
 def test_clearing_empties_the_engines_own_caches(named, tmp_path, monkeypatch, caplog):

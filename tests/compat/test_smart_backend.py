@@ -297,8 +297,8 @@ def test_a_model_that_is_named_and_missing_is_never_another_voice(tmp_path, code
 
 def test_what_the_variables_force_and_cannot_have_is_said(named, tmp_path):
     done = as_app(APP, tmp_path, *exports(FORCED))
-    for wish in ("device=cuda is not possible", "no precision 'fp16'", "compile=inductor changes nothing"):
-        assert wish in done.stderr, done.stderr
+    for setting in ("device=cuda is not possible", "no precision 'fp16'", "compile=inductor changes nothing"):
+        assert setting in done.stderr, done.stderr
     assert "[OK] Smart engine initialized" in done.stdout
 
 
@@ -335,7 +335,7 @@ def test_a_configuration_of_ones_own(named, run):
             16,
             100,
         )
-        assert (plan.chunk_chars, plan.slots, plan.threads, plan.cache_entries) == (2048, 8, 16, 100)
+        assert (plan.chunk_chars, plan.max_batch_size, plan.threads, plan.cache_entries) == (2048, 8, 16, 100)
         assert (config.optimization_strategy, config.notes) == ("custom", "Custom high-performance config")
         assert config.device == plan.device.kind == backend.profile.device_type
         assert config.expected_rtf != 1.5
@@ -534,13 +534,13 @@ def test_the_configuration_block():
 
 
 def test_a_configuration_becomes_wishes_and_back():
-    wishes = replace(SHOWN, device="auto").wishes()
-    assert wishes == {
-        "device": None, "precision": "int8", "executor": "onnx", "compile": "disabled", "chunk_chars": 512, "slots": 1,
-        "threads": 10, "cache_entries": 25, "thermal": True,
+    overrides = replace(SHOWN, device="auto").overrides()
+    assert overrides == {
+        "device": None, "precision": "int8", "executor": "onnx", "compile": "disabled", "chunk_chars": 512,
+        "max_batch_size": 1, "threads": 10, "cache_entries": 25, "thermal": True,
     }  # fmt: skip
     assert replace(SHOWN, precision="fp16").second() == {"precision": "fp16"}
-    assert replace(SHOWN, quantization="none").wishes()["precision"] == "fp32"
+    assert replace(SHOWN, quantization="none").overrides()["precision"] == "fp32"
     with pytest.raises(ValueError, match="int3"):
         replace(SHOWN, quantization="int3")
 

@@ -69,8 +69,8 @@ def test_batched_equals_alone(tiny_engine: Start) -> None:
 
 
 def test_sentences_side_by_side_equal_one_after_the_other(tiny_engine: Start) -> None:
-    one_by_one = tiny_engine(slots=1, lookahead=1).submit(ask(LONG)).collect()
-    side_by_side = tiny_engine(slots=4, lookahead=4).submit(ask(LONG)).collect()
+    one_by_one = tiny_engine(max_batch_size=1, max_parallel_chunks=1).submit(ask(LONG)).collect()
+    side_by_side = tiny_engine(max_batch_size=4, max_parallel_chunks=4).submit(ask(LONG)).collect()
     np.testing.assert_array_equal(one_by_one.samples, side_by_side.samples)
 
 
@@ -166,7 +166,7 @@ def test_raw_is_one_sequence_unchanged(tiny_engine: Start) -> None:
 
 
 def test_a_short_request_passes_a_long_one(tiny_engine: Start) -> None:
-    engine = tiny_engine(slots=2, lookahead=2)
+    engine = tiny_engine(max_batch_size=2, max_parallel_chunks=2)
     long, short = engine.submit(ask(LONG * 5)), engine.submit(ask("Quick."))
     short.collect()
     assert long.summary is None
@@ -184,7 +184,7 @@ def test_the_first_word_of_a_newcomer_comes_before_later_ones_of_long_texts(tiny
             order.extend(sequence.request.id for sequence in started)
             super().prefill(started)
 
-    engine = tiny_engine(Listening, slots=slots, lookahead=slots)
+    engine = tiny_engine(Listening, max_batch_size=slots, max_parallel_chunks=slots)
     long = [engine.submit(ask(LONG * 5, seed=n)) for n in range(3 * slots)]
     for stream in long[:slots]:
         next(stream)
@@ -199,7 +199,7 @@ def test_the_first_word_of_a_newcomer_comes_before_later_ones_of_long_texts(tiny
 
 def test_listeners_far_behind_keep_nobody_out(tiny_engine: Start) -> None:
     """More answers under way than places, none of them read: there is room while their makers have nothing to do."""
-    engine = tiny_engine(slots=2, queue=2, buffer_s=2.0)
+    engine = tiny_engine(max_batch_size=2, max_queue=2, buffer_s=2.0)
     unread = []
     for n in range(12):
         unread.append(engine.submit(ask(LONG * 3, seed=n)))
@@ -212,7 +212,7 @@ def test_listeners_far_behind_keep_nobody_out(tiny_engine: Start) -> None:
 
 
 def test_a_place_is_left_for_who_has_heard_nothing_yet(tiny_engine: Start) -> None:
-    engine = tiny_engine(slots=1, queue=1, buffer_s=1_000.0, max_text_chars=20_000)
+    engine = tiny_engine(max_batch_size=1, max_queue=1, buffer_s=1_000.0, max_text_chars=20_000)
     long = [engine.submit(ask(LONG * 20, seed=n)) for n in range(2)]
     with pytest.raises(TooManyRequests):  # both places are taken, and the second has heard nothing
         engine.submit(ask("Quick."))
@@ -231,7 +231,7 @@ def test_priority_goes_first(tiny_engine: Start) -> None:
             order.extend(sequence.request.id for sequence in started)
             super().prefill(started)
 
-    engine = tiny_engine(Listening, slots=1)
+    engine = tiny_engine(Listening, max_batch_size=1)
     blocker = engine.submit(ask("One. Two. Three. " * 10))
     next(blocker)
     low = engine.submit(ask("Low.", priority=-1))
@@ -262,7 +262,7 @@ def test_hundreds_of_cancelled_streams_leak_nothing(tiny_engine: Start) -> None:
             super().__init__(*args)
             model.append(self)
 
-    engine = tiny_engine(Kept, queue=100)
+    engine = tiny_engine(Kept, max_queue=100)
     process = psutil.Process()
     golden = engine.submit(ask()).collect().samples
     gc.collect()  # what earlier tests left behind must not be counted as ours
@@ -291,7 +291,7 @@ def test_deadline_stops_the_work(tiny_engine: Start) -> None:
 
 
 def test_deadline_is_kept_while_waiting_for_a_slot(tiny_engine: Start) -> None:
-    engine = tiny_engine(_slow(0.01), slots=1)
+    engine = tiny_engine(_slow(0.01), max_batch_size=1)
     blocker = engine.submit(ask(LONG))
     next(blocker)
     with pytest.raises(DeadlineExceeded):
@@ -363,7 +363,7 @@ def _slow(seconds: float) -> type[tiny_ar.TinyModel]:
 
 
 def test_refusals_come_before_any_work(tiny_engine: Start) -> None:
-    engine = tiny_engine(queue=1, slots=1, max_text_chars=1_000, buffer_s=0.1)
+    engine = tiny_engine(max_queue=1, max_batch_size=1, max_text_chars=1_000, buffer_s=0.1)
     for request, error in [
         (ask("   "), InvalidText),
         (ask("x" * 1_001), TooLarge),
@@ -444,7 +444,7 @@ def test_a_sequence_that_fails_later_costs_the_others_nothing(tiny_engine: Start
                 if at == where and "refused" in sequence.text:
                     raise SequenceError(sequence, ModelFailure("no"))
 
-    engine = tiny_engine(Picky, slots=6)
+    engine = tiny_engine(Picky, max_batch_size=6)
     golden = engine.submit(ask(LONG)).collect()
     streams = [engine.submit(ask(text)) for text in (LONG, "This is refused.", "And refused it is.", LONG)]
     for stream in streams[1:3]:
@@ -669,7 +669,7 @@ def test_a_text_that_cannot_be_prepared_ends_its_own_request(
         return text
 
     monkeypatch.setattr("saywell.engine.request_state.normalise", normalise)
-    engine = tiny_engine(slots=2)
+    engine = tiny_engine(max_batch_size=2)
     for _ in range(5):  # more often than there are slots
         other = engine.submit(ask(LONG))
         with pytest.raises(ModelFailure, match="RecursionError"):
@@ -702,7 +702,7 @@ def test_a_model_that_fails_to_release_is_answered_for(tiny_engine: Start) -> No
 
 
 def test_health_may_be_taken_while_requests_come_and_go(tiny_engine: Start) -> None:
-    engine = tiny_engine(queue=200)
+    engine = tiny_engine(max_queue=200)
     wrong: list[BaseException] = []
     over = threading.Event()
 

@@ -18,7 +18,9 @@ from saywell.types import AudioChunk, Request, Sequence, Summary, Voice
 
 RATE = 1_000
 TICK_S = 0.05
-PLAN = replace(TINY_PLAN, slots=8, lookahead=2, first_chunk_chars=100, chunk_chars=300, buffer_s=10.0)
+PLAN = replace(
+    TINY_PLAN, max_batch_size=8, max_parallel_chunks=2, first_chunk_chars=100, chunk_chars=300, buffer_s=10.0
+)
 VOICE = Voice(id="v", name="V", language="en", sample_rate=RATE)
 SENTENCE = "The road runs along the river for a mile, then it climbs between old walls to the village on the hill. "
 CHARS_PER_S = 15.0
@@ -51,7 +53,7 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, speed: float, slots: int = 8) -> None:
         self.now = 0.0
         monkeypatch.setattr("saywell.engine.request_state.time", SimpleNamespace(monotonic=lambda: self.now))
-        self.scheduler = Scheduler(slots, PLAN.lookahead)
+        self.scheduler = Scheduler(slots, PLAN.max_parallel_chunks)
         self.listeners: list[Listener] = []
         self._speed = speed
         self._left: dict[Sequence, float] = {}

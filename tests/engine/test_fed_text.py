@@ -16,7 +16,7 @@ from asking import LONG, ask, until
 from encoding import RECORDING, SPEC, Encoder, model
 from plans import TINY, TINY_PLAN
 from saywell.engine.engine import Engine
-from saywell.engine.launch import Decision, Speaker
+from saywell.engine.launch import TTS, Decision
 from saywell.engine.stream import Stream
 from saywell.errors import (
     Cancelled,
@@ -140,7 +140,7 @@ def test_text_may_come_while_a_reference_is_encoded(tiny_engine: Start) -> None:
 
 
 def test_one_with_nothing_to_say_holds_no_slot_and_takes_no_place(tiny_engine: Start) -> None:
-    engine = tiny_engine(slots=1, lookahead=1, queue=1, buffer_s=0.1)
+    engine = tiny_engine(max_batch_size=1, max_parallel_chunks=1, max_queue=1, buffer_s=0.1)
     open_ended = [engine.submit(ask("", seed=n), more=True) for n in range(8)]
     for stream in open_ended[:4]:
         stream.feed("This can be said. That can")
@@ -300,11 +300,11 @@ def test_an_id_used_again_is_not_cancelled_by_the_request_before(tiny_engine: St
 
 
 @pytest.fixture
-def tts(engine: Engine) -> Speaker:
-    return Speaker(Decision(settings=Settings(), hardware=detect(), spec=TINY, plan=TINY_PLAN), engine)
+def tts(engine: Engine) -> TTS:
+    return TTS(Decision(settings=Settings(), hardware=detect(), spec=TINY, plan=TINY_PLAN), engine)
 
 
-def test_an_iterable_is_spoken_as_it_comes(tts: Speaker) -> None:
+def test_an_iterable_is_spoken_as_it_comes(tts: TTS) -> None:
     first = threading.Event()
 
     def words() -> Iterator[str]:
@@ -324,7 +324,7 @@ def test_an_iterable_is_spoken_as_it_comes(tts: Speaker) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("the model went away"), TooLarge("enough")], ids=repr)
-def test_an_iterable_that_fails_ends_the_request(tts: Speaker, error: Exception) -> None:
+def test_an_iterable_that_fails_ends_the_request(tts: TTS, error: Exception) -> None:
     def words() -> Iterator[str]:
         yield "The first sentence is spoken. Then "
         raise error
@@ -339,7 +339,7 @@ def test_an_iterable_that_fails_ends_the_request(tts: Speaker, error: Exception)
         tts.stream(None)  # type: ignore[arg-type]
 
 
-def test_who_stops_listening_stops_the_iterable(tts: Speaker) -> None:
+def test_who_stops_listening_stops_the_iterable(tts: TTS) -> None:
     over = threading.Event()
 
     def words() -> Iterator[str]:

@@ -163,10 +163,10 @@ def test_what_was_not_used_for_longest_makes_room(start: Start) -> None:
 
 
 def test_the_plan_of_another_model_has_what_is_left_of_the_budget(start: Start) -> None:
-    fleet = start(held=100 * MIB, memory_budget_mb=250, precision="fp32", slots=3)
+    fleet = start(held=100 * MIB, memory_budget_mb=250, precision="fp32", max_batch_size=3)
     engine = fleet.load("second")
     assert engine.plan.memory_budget == 150 * MIB
-    assert engine.plan.slots != 3  # a setting made for the server's own model
+    assert engine.plan.max_batch_size != 3  # a setting made for the server's own model
 
 
 def test_models_in_use_are_not_closed_for_another(start: Start) -> None:

@@ -18,7 +18,7 @@ from machines import made_up
 from plans import TINY_PLAN, with_levels
 from saywell.engine import loop as loop_module
 from saywell.engine.engine import Engine
-from saywell.engine.pressure.watch import Watch
+from saywell.engine.pressure.watch import PressureMonitor
 from saywell.errors import ModelFailure, Unavailable
 from saywell.machine.monitor import Resources
 from saywell.plan.degradation import GONE, SLOWLY, Timing
@@ -30,8 +30,8 @@ GIB = 1 << 30
 AT_ONCE = Timing(confirm=0.0, down=0.0, up=0.0, door=0.0)
 MIB = 1 << 20
 PLAN = replace(
-    TINY_PLAN, adapt=True, threads=4, slots=4, lookahead=4, cache_entries=8, cache_bytes=256 * MIB, first_frames=2,
-    chunk_frames=8,
+    TINY_PLAN, adapt=True, threads=4, max_batch_size=4, max_parallel_chunks=4, cache_entries=8, cache_bytes=256 * MIB,
+    first_frames=2, chunk_frames=8,
 )  # fmt: skip
 SPEC = replace(
     tiny_ar.spec("tiny", None),
@@ -110,8 +110,8 @@ class Rig:
 def rig() -> Iterator[Callable[..., Rig]]:
     made: list[Rig] = []
 
-    def start(model: type[Told] = Told, strained: str = "", **fields: object) -> Rig:
-        made.append(Rig(with_levels(replace(PLAN, **fields), SPEC), model, strained=strained))
+    def start(model: type[Told] = Told, start_degraded_reason: str = "", **fields: object) -> Rig:
+        made.append(Rig(with_levels(replace(PLAN, **fields), SPEC), model, start_degraded_reason=start_degraded_reason))
         return made[-1]
 
     yield start
@@ -137,7 +137,7 @@ def test_every_step_is_taken_shown_and_logged_with_its_reason(rig, caplog) -> No
         assert f"has given up: {', '.join(DOWN[:level])} (90 % of 8.0 GB" in said()
     until(lambda: not it.engine.health().pressure.pending)
     pressure = it.engine.health().pressure
-    assert (pressure.changes["slots"], pressure.changes["precision"]) == ("4 → 2", "fp32 → int8")
+    assert (pressure.changes["max_batch_size"], pressure.changes["precision"]) == ("4 → 2", "fp32 → int8")
     assert pressure.frees == (128 + 128 + 600) * MIB
     for level in range(2, -1, -1):
         it.see(CALM)
@@ -152,14 +152,22 @@ def test_the_model_is_told_of_what_it_can_change_while_it_runs(rig) -> None:
     it = rig()
     it.see(BUSY)
     it.see(FULL, 2)
-    assert [(p.threads, p.slots, p.cache_entries) for p in it.model.plans[-3:]] == [(2, 4, 8), (2, 2, 8), (2, 2, 4)]
+    assert [(p.threads, p.max_batch_size, p.cache_entries) for p in it.model.plans[-3:]] == [
+        (2, 4, 8),
+        (2, 2, 8),
+        (2, 2, 4),
+    ]
     it.see(CALM, 3)
-    assert (it.model.plans[-1].threads, it.model.plans[-1].slots, it.model.plans[-1].cache_entries) == (4, 4, 8)
+    assert (it.model.plans[-1].threads, it.model.plans[-1].max_batch_size, it.model.plans[-1].cache_entries) == (
+        4,
+        4,
+        8,
+    )
     assert len(it.models) == 1
 
 
 def test_fewer_slots_are_used_and_nobody_is_turned_away_for_it(rig) -> None:
-    it = rig(queue=4)
+    it = rig(max_queue=4)
     it.say()
     assert it.model.shared == 3, "the fourth is for somebody who has heard nothing yet"
     it.see(FULL)
@@ -329,7 +337,7 @@ def test_an_engine_outlives_weights_that_cannot_be_loaded_for_a_while(rig, monke
 
 
 def test_an_engine_that_begins_under_relief_begins_with_what_loads(rig) -> None:
-    it = rig(NoInt8, strained="the worker before was killed")
+    it = rig(NoInt8, start_degraded_reason="the worker before was killed")
     assert it.say().size
     assert it.engine.health().pressure.pending == ("lighter",)
 
@@ -372,7 +380,7 @@ def test_a_model_that_cannot_take_up_a_plan_is_loaded_anew(rig) -> None:
 
 
 def test_an_engine_that_follows_a_killed_one_begins_under_relief(rig) -> None:
-    it = rig(strained="the worker before was killed")
+    it = rig(start_degraded_reason="the worker before was killed")
     assert [model.loaded.precision for model in it.models] == ["int8"]
     assert it.engine.health().pressure.reason == "the worker before was killed"
     it.see(CALM, 3)
@@ -399,11 +407,11 @@ def test_a_machine_that_cannot_be_read_for_a_while_is_told_of_once(caplog) -> No
         return found or machine(FULL)
 
     plans: list[Plan] = []
-    watch = Watch(with_levels(PLAN, SPEC), plans.append, look=look, timing=AT_ONCE, every_s=0.001)
+    watch = PressureMonitor(with_levels(PLAN, SPEC), plans.append, look=look, timing=AT_ONCE, every_s=0.001)
     watch.start()
     assert seen.wait(5)
     watch.stop()
     assert [message for message in caplog.messages if "cannot be read" in message] == [
         "the state of the machine cannot be read: no such file"
     ]
-    assert plans[0].slots == 2
+    assert plans[0].max_batch_size == 2

@@ -25,7 +25,16 @@ from tiny_ar import family as tiny_ar
 GIB = 1 << 30
 NEVER = Timing(confirm=1e9, down=1e9, up=1e9)
 """The ladder moves only when it is told to."""
-PLAN = replace(TINY_PLAN, adapt=True, slots=4, lookahead=2, threads=2, cache_entries=8, first_frames=2, chunk_frames=8)
+PLAN = replace(
+    TINY_PLAN,
+    adapt=True,
+    max_batch_size=4,
+    max_parallel_chunks=2,
+    threads=2,
+    cache_entries=8,
+    first_frames=2,
+    chunk_frames=8,
+)
 
 
 class Told(tiny_ar.TinyModel):
@@ -75,7 +84,7 @@ def start() -> Iterator[Callable[..., Engine]]:
 
 def test_caches_are_emptied_and_the_plan_stays(start):
     engine = start()
-    done = engine.tidy()
+    done = engine.clear_caches()
     assert (Told.emptied, Told.seen) == (1, [])
     assert (done.before.level, done.after.level) == (0, 0)
     assert done.freed >= 0
@@ -86,7 +95,7 @@ def test_what_is_being_spoken_sounds_the_same(start):
     request = Request(text="A text that takes a number of steps to be spoken, and is not hurt by tidying. " * 4)
     alone = engine.submit(replace(request, id="a", sampling=replace(request.sampling, seed=1))).collect().samples
     stream = engine.submit(replace(request, id="b", sampling=replace(request.sampling, seed=1)))
-    tidied = threading.Thread(target=lambda: [engine.tidy(adapt=True) for _ in range(5)])
+    tidied = threading.Thread(target=lambda: [engine.clear_caches(adapt=True) for _ in range(5)])
     tidied.start()
     together = stream.collect().samples
     tidied.join()
@@ -96,23 +105,23 @@ def test_what_is_being_spoken_sounds_the_same(start):
 def test_under_pressure_the_engine_goes_at_once_where_the_ladder_would_lead(start):
     machine = Machine()
     engine = start(machine)
-    assert engine.tidy(adapt=True).after.level == 0
+    assert engine.clear_caches(adapt=True).after.level == 0
     machine.percent = 90.0
-    done = engine.tidy(adapt=True)
+    done = engine.clear_caches(adapt=True)
     assert (done.before.level, done.after.steps) == (0, ("slots",))
     assert "90 % of 8.0 GB of memory is in use" in done.after.reason
-    assert engine.tidy().after.level == 1
+    assert engine.clear_caches().after.level == 1
     assert engine.submit(Request(text="Still speaking.")).collect().duration_s > 0
 
 
 def test_an_engine_that_must_keep_to_its_plan_says_that_the_machine_is_pressed(start):
     machine = Machine()
     engine = start(machine, adapt=False)
-    assert engine.tidy(adapt=True).after.level == 0
+    assert engine.clear_caches(adapt=True).after.level == 0
     machine.percent = 90.0
     with pytest.raises(Unavailable, match=r"90 % of 8.0 GB of memory is in use, .* restart it"):
-        engine.tidy(adapt=True)
-    assert engine.tidy().after.level == 0
+        engine.clear_caches(adapt=True)
+    assert engine.clear_caches().after.level == 0
     assert engine.submit(Request(text="Still speaking.")).collect().duration_s > 0
 
 
@@ -120,7 +129,7 @@ def test_an_engine_that_has_ended_says_so(start):
     engine = start()
     engine.close()
     with pytest.raises(Unavailable, match="not ready"):
-        engine.tidy()
+        engine.clear_caches()
 
 
 @pytest.fixture
@@ -134,7 +143,7 @@ def worker(monkeypatch) -> Iterator[EngineClient]:
 
 def test_a_worker_tidies_and_answers(worker):
     found: list[int] = []
-    threads = [threading.Thread(target=lambda: found.append(worker.tidy(adapt=True).freed)) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: found.append(worker.clear_caches(adapt=True).freed)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -147,7 +156,7 @@ def test_a_worker_that_does_not_answer_is_told_of(worker, monkeypatch):
     monkeypatch.setattr(client_module, "TIDY_S", 0.2)
     monkeypatch.setattr(worker, "_send", lambda _: None)
     with pytest.raises(Unavailable, match="too busy"):
-        worker.tidy()
+        worker.clear_caches()
     worker.close()
     with pytest.raises(Unavailable, match="not ready"):
-        worker.tidy()
+        worker.clear_caches()

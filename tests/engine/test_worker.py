@@ -60,7 +60,7 @@ def test_same_sound_as_in_process(start: Callable[..., EngineClient], tiny_engin
 
 
 def test_refusals_and_failures_keep_their_kind(start: Callable[..., EngineClient]) -> None:
-    client = start(slots=1, queue=1)
+    client = start(max_batch_size=1, max_queue=1)
     with pytest.raises(UnknownVoice):
         client.submit(ask(voice="nobody"))
     with pytest.raises(InvalidText, match="zyzzyva") as caught:
@@ -139,7 +139,7 @@ def killed_and_replaced(client: EngineClient) -> None:
 @pytest.mark.parametrize("read", [0, 1, 5, 20])
 def test_an_answer_goes_on_where_it_was_when_its_worker_dies(start: Callable[..., EngineClient], read: int) -> None:
     """To the bit, with its words and their places, and with sentences that were ahead of the one being read."""
-    client = start(slots=4, lookahead=4, buffer_s=2.0)
+    client = start(max_batch_size=4, max_parallel_chunks=4, buffer_s=2.0)
     request = Request(text=LONG * 2)  # without a seed: the next worker has to draw the same
     stream = client.submit(request)
     heard = [next(stream) for _ in range(read)]
@@ -174,7 +174,7 @@ def test_the_end_of_an_answer_may_be_all_that_was_lost(start: Callable[..., Engi
 def test_where_the_next_worker_would_sound_otherwise_only_the_unheard_begin_again(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = start(slots=1, lookahead=1, buffer_s=0.2)
+    client = start(max_batch_size=1, max_parallel_chunks=1, buffer_s=0.2)
     golden = [client.submit(ask(LONG if seed else "One. " + LONG, seed=seed)).collect().samples for seed in range(3)]
     streaming, whole, waiting = (client.submit(ask(LONG if seed else "One. " + LONG, seed=seed)) for seed in range(3))
     done: list[Audio] = []
@@ -195,7 +195,7 @@ def test_where_the_next_worker_would_sound_otherwise_only_the_unheard_begin_agai
 
 
 def test_fed_text_sounds_as_the_whole_in_another_process_too(start: Callable[..., EngineClient]) -> None:
-    client = start(slots=1, queue=1)
+    client = start(max_batch_size=1, max_queue=1)
     golden = client.submit(ask(LONG)).collect().samples
     streams = [client.submit(ask(""), more=True) for _ in range(4)]
     for stream in streams:
@@ -219,7 +219,7 @@ def test_fed_text_sounds_as_the_whole_in_another_process_too(start: Callable[...
 
 def test_fed_text_goes_on_where_it_was_when_its_worker_dies(start: Callable[..., EngineClient]) -> None:
     """While it is spoken, while it waits for text, and with text that comes while there is no worker."""
-    client = start(slots=2, lookahead=2, buffer_s=2.0)
+    client = start(max_batch_size=2, max_parallel_chunks=2, buffer_s=2.0)
     stream = client.submit(Request(text=""), more=True)  # without a seed: the next worker has to draw the same
     stream.feed(LONG[:150])
     heard = [next(stream)]
@@ -353,8 +353,8 @@ def test_a_start_that_breaks_off_unexpectedly_is_told(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Engine, "start", lambda _: 1 / 0)
     line = SimpleNamespace(send=told.append)
     Worker(line, messages.Load(spec=tiny_ar.spec("tiny", None), plan=TINY_PLAN))  # type: ignore[arg-type]
-    until(lambda: any(isinstance(message, messages.Broken) for message in told))
-    broken = next(message for message in told if isinstance(message, messages.Broken))
+    until(lambda: any(isinstance(message, messages.LoadFailed) for message in told))
+    broken = next(message for message in told if isinstance(message, messages.LoadFailed))
     assert broken.error.message == "the model could not be loaded: ZeroDivisionError"
 
 
@@ -414,7 +414,7 @@ def test_deadline_holds_though_the_worker_is_stopped(start: Callable[..., Engine
 
 
 def test_nobody_waits_for_a_worker_that_does_not_read(start: Callable[..., EngineClient]) -> None:
-    client = start(queue=200)
+    client = start(max_queue=200)
     os.kill(pid(client), signal.SIGSTOP)
     long = "Grüße, wir sprechen. " * 230
     begun = time.monotonic()
@@ -560,7 +560,7 @@ def test_the_worker_dies_with_its_parent(tmp_path: Path) -> None:
 
 
 def test_many_readers_many_threads_no_cross_talk(start: Callable[..., EngineClient]) -> None:
-    client = start(queue=100)
+    client = start(max_queue=100)
     expected = {seed: client.submit(ask(seed=seed)).collect().samples.tobytes() for seed in range(8)}
     wrong: list[int] = []
 
@@ -590,7 +590,7 @@ def test_messages_come_back_as_they_were() -> None:
     submit = messages.Submit(request=Request(text="Ünïcode 🙂", speed=1.5))
     assert messages.unpack_to_worker(messages.pack(submit)) == submit
     sound = messages.unpack_from_worker(messages.pack(messages.sound(chunk)))
-    assert isinstance(sound, messages.Sound)
+    assert isinstance(sound, messages.AudioMessage)
     back = messages.chunk(sound)
     np.testing.assert_array_equal(back.samples, chunk.samples)
     assert (back.text, back.final, back.index) == (chunk.text, True, 3)

@@ -192,7 +192,7 @@ def test_gpus_by_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
     hot, idle = NvidiaSensors().read()
     assert (hot.name, hot.utilisation, hot.temperature, hot.memory_used) == ("NVIDIA T4", 97.0, 88.0, 3 << 30)
-    assert hot.throttled == ("the GPU is slowed down by heat (software)",), "a power cap is somebody's wish"
+    assert hot.throttled == ("the GPU is slowed down by heat (software)",), "a power cap is somebody's setting"
     assert (idle.name, idle.throttled) == ("NVIDIA L4", ())
 
 

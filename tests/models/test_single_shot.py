@@ -115,7 +115,7 @@ def test_a_lack_of_memory_is_tried_again(made: Callable[..., tuple[Engine, Piece
 
 def test_a_first_sequence_comes_before_the_pieces_of_others(made: Callable[..., tuple[Engine, Pieces]]) -> None:
     """One thread, held up while the pieces of long texts and of a short one gather: the short one is made first."""
-    engine, model = made(threads=1, slots=8, lookahead=2, first_chunk_chars=40, chunk_chars=60)
+    engine, model = made(threads=1, max_batch_size=8, max_parallel_chunks=2, first_chunk_chars=40, chunk_chars=60)
     order: list[str] = []
     speak = model._speak
 

@@ -18,7 +18,7 @@ from saywell.machine.sensors.nvidia import GpuLoad
 from saywell.plan.degradation import (
     GONE,
     SLOWLY,
-    Ladder,
+    DegradationLadder,
     Pressure,
     PressureReport,
     Timing,
@@ -43,7 +43,14 @@ SPEC = ModelSpec(
     sheds=("threads",),
 )
 BARE = replace(
-    TINY_PLAN, precision="int8", threads=10, slots=8, lookahead=6, queue=16, cache_entries=25, cache_bytes=200 * MIB
+    TINY_PLAN,
+    precision="int8",
+    threads=10,
+    max_batch_size=8,
+    max_parallel_chunks=6,
+    max_queue=16,
+    cache_entries=25,
+    cache_bytes=200 * MIB,
 )
 ALL = ["slots", "threads", "caches", "lighter"]
 CALM = Pressure()
@@ -75,11 +82,19 @@ def full(percent: float, limit: int = 8 * GIB, **fields: Any) -> Resources:
 def test_every_level_halves_and_the_order_is_kept() -> None:
     assert names(PLAN) == ALL
     now = relieved(PLAN, ALL)
-    assert (now.slots, now.lookahead, now.threads, now.cache_entries, now.precision) == (4, 4, 5, 12, "int4")
-    assert now.slots + now.queue == PLAN.slots + PLAN.queue, "who would have been let in still is"
+    assert (now.max_batch_size, now.max_parallel_chunks, now.threads, now.cache_entries, now.precision) == (
+        4,
+        4,
+        5,
+        12,
+        "int4",
+    )
+    assert now.max_batch_size + now.max_queue == PLAN.max_batch_size + PLAN.max_queue, (
+        "who would have been let in still is"
+    )
     assert changed(PLAN, now)["threads"] == "10 → 5"
     assert relieved(PLAN, []) is PLAN
-    assert set(changed(PLAN, relieved(PLAN, ["slots"]))) == {"slots", "lookahead", "queue"}
+    assert set(changed(PLAN, relieved(PLAN, ["slots"]))) == {"max_batch_size", "max_parallel_chunks", "max_queue"}
 
 
 def test_what_each_helps_against_and_frees() -> None:
@@ -104,12 +119,12 @@ def test_what_frees_next_to_nothing_is_not_given_up_for_memory() -> None:
 
 
 def test_what_cannot_shrink_is_no_level() -> None:
-    assert names(with_levels(replace(BARE, slots=1, threads=1, cache_entries=1, precision="int4"), SPEC)) == []
+    assert names(with_levels(replace(BARE, max_batch_size=1, threads=1, cache_entries=1, precision="int4"), SPEC)) == []
 
 
 def test_a_precision_somebody_asked_for_is_kept() -> None:
-    wish = Reason(field="precision", value="int8", why="asked for", source="wish")
-    assert "lighter" not in names(with_levels(replace(BARE, reasons=(wish,)), SPEC))
+    setting = Reason(field="precision", value="int8", why="asked for", source="setting")
+    assert "lighter" not in names(with_levels(replace(BARE, reasons=(setting,)), SPEC))
 
 
 @pytest.mark.parametrize("file", MACHINES, ids=lambda file: file.stem)
@@ -129,7 +144,14 @@ def test_a_degraded_plan_is_as_complete_as_any(file: Any, spec: ModelSpec) -> No
             assert now.options == again.options
             assert set(changed(plan, now)) <= {"precision", "options"}, "texts are cut the same"
         else:
-            assert set(changed(plan, now)) <= {"slots", "lookahead", "queue", "threads", "cache_entries", "cache_bytes"}
+            assert set(changed(plan, now)) <= {
+                "max_batch_size",
+                "max_parallel_chunks",
+                "max_queue",
+                "threads",
+                "cache_entries",
+                "cache_bytes",
+            }
         assert level.frees >= 0
     everything = relieved(plan, names(plan))
     for level in plan.levels:
@@ -139,17 +161,17 @@ def test_a_degraded_plan_is_as_complete_as_any(file: Any, spec: ModelSpec) -> No
 
 def test_wishes_leave_room_for_pressure() -> None:
     """One that would be refused beside fewer slots must not end the program."""
-    plan = make_plan(Settings(slots=8, lookahead=8, cache_mb=64), recorded("i5-1235u-16gb"), S1_MINI)
+    plan = make_plan(Settings(max_batch_size=8, max_parallel_chunks=8, cache_mb=64), recorded("i5-1235u-16gb"), S1_MINI)
     now = relieved(plan, ["slots"])
-    assert (plan.lookahead, now.slots, now.lookahead) == (8, 4, 4)
-    reason = next(reason for reason in now.reasons if reason.field == "slots")
+    assert (plan.max_parallel_chunks, now.max_batch_size, now.max_parallel_chunks) == (8, 4, 4)
+    reason = next(reason for reason in now.reasons if reason.field == "max_batch_size")
     assert (reason.value, reason.source) == ("4", "pressure")
 
 
 def test_what_is_in_force_leaves_out_what_waits() -> None:
     report = PressureReport(level=4, steps=tuple(ALL), pending=("lighter",))
     now = in_force(PLAN, report)
-    assert (now.precision, now.threads, now.slots) == ("int8", 5, 4)
+    assert (now.precision, now.threads, now.max_batch_size) == ("int8", 5, 4)
     assert in_force(PLAN, replace(report, pending=())).precision == "int4"
 
 
@@ -232,12 +254,16 @@ class Clock:
         return self.now
 
 
-def ladder(*only: str) -> tuple[Ladder, Clock]:
+def ladder(*only: str) -> tuple[DegradationLadder, Clock]:
     clock = Clock()
-    return Ladder(tuple(level for level in PLAN.levels if level.name in (only or ALL)), Timing(), clock), clock
+    return DegradationLadder(
+        tuple(level for level in PLAN.levels if level.name in (only or ALL)), Timing(), clock
+    ), clock
 
 
-def feed(it: Ladder, clock: Clock, pressure: Pressure, seconds: float) -> list[tuple[float, tuple[str, ...]]]:
+def feed(
+    it: DegradationLadder, clock: Clock, pressure: Pressure, seconds: float
+) -> list[tuple[float, tuple[str, ...]]]:
     """What was given up after each move, with the seconds it took."""
     found, begun = [], clock.now
     while clock.now < begun + seconds:
@@ -358,7 +384,7 @@ def test_lighter_weights_that_win_nothing_where_another_program_fills_the_memory
     """7 GB at 93 %, 6.5 GB of it another program's, and a voice of a few megabytes."""
     spec = replace(SPEC, variants=made_up(int8=12 * MIB, int4=8 * MIB), slot_bytes=MIB)
     plan = with_levels(replace(BARE, cache_bytes=8 * MIB), spec, 7 * GIB)
-    it, clock = Ladder(plan.levels, Timing(), Clock()), Clock()
+    it, clock = DegradationLadder(plan.levels, Timing(), Clock()), Clock()
     it._clock = clock
     assert feed(it, clock, classify(full(93, 7 * GIB), plan), 60) == []
 
@@ -393,7 +419,7 @@ def test_the_door_closes_and_opens_by_itself_and_quickly() -> None:
 
 
 def test_a_plan_with_nothing_to_give_up_refuses_all_the_same() -> None:
-    it, clock = Ladder(()), Clock()
+    it, clock = DegradationLadder(()), Clock()
     it._clock = clock
     assert [steps for _, steps in feed(it, clock, CRITICAL, 10)] == [("refuse",)]
     assert [steps for _, steps in feed(it, clock, CALM, 10)] == [()]

@@ -73,8 +73,8 @@ def told(plan: Plan = PLAN, **given: object) -> list[str]:
     return insights(plan, hardware, machine, **fields)
 
 
-def wished(plan: Plan, *names: str) -> Plan:
-    reasons = [Reason(field=name, value="", why="asked for", source="wish") for name in names]
+def chosen_setting(plan: Plan, *names: str) -> Plan:
+    reasons = [Reason(field=name, value="", why="asked for", source="setting") for name in names]
     return replace(plan, reasons=tuple(reasons))
 
 
@@ -88,19 +88,21 @@ def test_an_unmeasured_machine_is_sent_to_tune() -> None:
 
 
 def test_what_was_given_up_is_told_with_the_reason() -> None:
-    pressure = PressureReport(level=1, steps=("slots",), changes={"slots": "4 → 2"}, reason="91 % of memory is in use")
+    pressure = PressureReport(
+        level=1, steps=("slots",), changes={"max_batch_size": "4 → 2"}, reason="91 % of memory is in use"
+    )
     (only,) = told(pressure=pressure)
-    assert only == "Given up for now: slots 4 → 2, because 91 % of memory is in use; it comes back by itself."
+    assert only == "Given up for now: max_batch_size 4 → 2, because 91 % of memory is in use; it comes back by itself."
     (only,) = told(pressure=replace(pressure, frees=460 << 20))
-    assert only.startswith("Given up for now, which frees up to 460 MB: slots 4 → 2, because 91 %")
+    assert only.startswith("Given up for now, which frees up to 460 MB: max_batch_size 4 → 2, because 91 %")
     shut = PressureReport(level=1, steps=("refuse",), reason="97 % of memory is in use")
     assert told(pressure=shut)[0].startswith("Given up for now: new requests, because 97 %")
 
 
 def test_what_presses_no_more_is_no_reason() -> None:
-    pressure = PressureReport(level=1, steps=("slots",), changes={"slots": "4 → 2"}, reason=SLOWLY)
+    pressure = PressureReport(level=1, steps=("slots",), changes={"max_batch_size": "4 → 2"}, reason=SLOWLY)
     (only,) = told(pressure=pressure)
-    assert only == f"Given up for now: slots 4 → 2, {SLOWLY}."
+    assert only == f"Given up for now: max_batch_size 4 → 2, {SLOWLY}."
 
 
 def test_what_waits_is_not_given_up_yet() -> None:
@@ -123,12 +125,12 @@ def test_memory_heat_and_dead_workers() -> None:
 
 
 def test_a_wish_that_costs_speed_is_told_what_was_measured() -> None:
-    (only,) = told(wished(PLAN, "precision"), record=TUNED)
+    (only,) = told(chosen_setting(PLAN, "precision"), record=TUNED)
     assert only == (
         "precision=int8 was asked for; precision=int4 was measured 2.0 times as fast here (0.25 s of work a second "
         "against 0.5)."
     )
-    assert told(wished(PLAN, "slots"), record=record({"slots": 4}, RULES)) == []
+    assert told(chosen_setting(PLAN, "max_batch_size"), record=record({"max_batch_size": 4}, RULES)) == []
 
 
 def test_what_measuring_has_won_is_told() -> None:
@@ -165,15 +167,15 @@ def test_limits_of_the_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "said"),
+    ("overrides", "said"),
     [
         ({}, "NVIDIA GeForce RTX 4090 (compute capability 8.9, 24.0 GB) is not used: espeak has no executor for it"),
         ({"device": "cpu"}, "NVIDIA GeForce RTX 4090 is not used: asked for by keyword."),
     ],
 )
-def test_a_gpu_that_is_not_used_is_named_once(wishes: dict, said: str) -> None:
+def test_a_gpu_that_is_not_used_is_named_once(overrides: dict, said: str) -> None:
     hardware = machine("rtx-4090-desktop")
-    found = told(make_plan(Settings(**wishes), hardware, ESPEAK), hardware=hardware)
+    found = told(make_plan(Settings(**overrides), hardware, ESPEAK), hardware=hardware)
     (only,) = [text for text in found if "is not used" in text]
     assert only.startswith(said)
     assert only.count("is not used") == 1

@@ -30,23 +30,25 @@ CPU = Cpu(model="any", vendor="", sockets=1, physical=4, logical=4, performance=
 MACHINE = Hardware(os="linux", arch="x86_64", python="3.11", product="", cpu=CPU, memory=8 << 30)
 
 
-def plan(**wishes: object) -> Plan:
-    return make_plan(Settings(**wishes), MACHINE, SPEC)  # type: ignore[arg-type]
+def plan(**overrides: object) -> Plan:
+    return make_plan(Settings(**overrides), MACHINE, SPEC)  # type: ignore[arg-type]
 
 
 def test_parts_add_up() -> None:
-    found = estimate(plan(slots=4, lookahead=2, buffer_s=10.0), SPEC, 1000)
+    found = estimate(plan(max_batch_size=4, max_parallel_chunks=2, buffer_s=10.0), SPEC, 1000)
     assert (found.weights, found.activations) == (100 * MIB, 30 * MIB)
     assert found.kv == 4 * 1000 * 10_000
     assert found.slots == 2 * 2 * MIB
     assert found.buffers == 3 * 10 * 24000 * 4
-    assert estimate(plan(slots=4, lookahead=2), SPEC, 1000, server=MIB).resident == found.resident + MIB
+    assert (
+        estimate(plan(max_batch_size=4, max_parallel_chunks=2), SPEC, 1000, server=MIB).resident == found.resident + MIB
+    )
     assert found.total == found.resident + found.working
     assert found.resident == found.weights + found.activations + found.kv
 
 
 def test_a_short_text_needs_one_sequence_and_little_audio() -> None:
-    found = estimate(plan(slots=4, lookahead=2), SPEC, 10)
+    found = estimate(plan(max_batch_size=4, max_parallel_chunks=2), SPEC, 10)
     assert found.slots == 2 * MIB
     assert found.buffers == 2 * 24000 * 4
 
@@ -83,7 +85,7 @@ def test_sizes_for_people() -> None:
 
 
 def test_what_a_busy_engine_holds_is_the_model_and_every_slot() -> None:
-    mine = plan(slots=4)
+    mine = plan(max_batch_size=4)
     assert busy(mine, SPEC) == 130 * MIB + 4 * (2 * MIB + 1000 * 10_000)
     assert beside(mine, SPEC, busy(mine, SPEC)) == SPEC.overhead_bytes
     assert beside(mine, SPEC, busy(mine, SPEC) + 7 * MIB) == SPEC.overhead_bytes + 7 * MIB

@@ -13,7 +13,7 @@ from saywell.errors import PlanError
 from saywell.machine import GIB, Device, Limits, Runtime
 from saywell.plan.memory import variant_of
 from saywell.plan.plan import Measurement, Plan, make_plan, shown
-from saywell.plan.rules import Situation
+from saywell.plan.rules import PlanContext
 from saywell.settings import Settings, load_settings
 from saywell.types import ModelSpec
 
@@ -63,9 +63,13 @@ def test_the_same_facts_give_the_same_plan() -> None:
 
 
 def test_espeak_uses_one_process_a_cpu_within_bounds() -> None:
-    assert [make_plan(Settings(), machine(name), ESPEAK).slots for name in (SERVER, CONTAINER, GAMER)] == [2, 2, 8]
+    assert [make_plan(Settings(), machine(name), ESPEAK).max_batch_size for name in (SERVER, CONTAINER, GAMER)] == [
+        2,
+        2,
+        8,
+    ]
     plan = make_plan(Settings(), machine(GAMER), ESPEAK)
-    assert (plan.executor, plan.threads, str(plan.device), plan.queue) == ("process", 1, "cpu", 16)
+    assert (plan.executor, plan.threads, str(plan.device), plan.max_queue) == ("process", 1, "cpu", 16)
 
 
 def test_quota_is_rounded_down_to_at_least_one() -> None:
@@ -142,28 +146,30 @@ def test_an_estimate_refuses_nothing_a_certainty_does() -> None:
     """What is beside the weights may be less than the family says; the same model with the same weights is planned."""
     doubtful = replace(AUTOREGRESSIVE, overhead_bytes=16 << 30)
     plan = make_plan(Settings(), machine(CONTAINER), doubtful)
-    assert (plan.precision, plan.slots) == ("int4", 1)
+    assert (plan.precision, plan.max_batch_size) == ("int4", 1)
 
 
 def test_slots_fit_into_the_budget() -> None:
     settings = Settings(memory_budget_mb=2000)
     plan = make_plan(settings, machine(GAMER), only(AUTOREGRESSIVE, "onnx"))
-    assert plan.slots < 4
+    assert plan.max_batch_size < 4
     assert plan.precision == "int8"
-    assert "memory budget" in why(plan, "slots")
+    assert "memory budget" in why(plan, "max_batch_size")
 
 
-# -- wishes
+# -- overrides
 
 
 def test_wishes_win_and_say_where_they_came_from() -> None:
-    settings = load_settings({"threads": 2, "slots": 3}, environ={"SAYWELL_CONFIG": "", "SAYWELL_QUEUE": "5"})
+    settings = load_settings(
+        {"threads": 2, "max_batch_size": 3}, environ={"SAYWELL_CONFIG": "", "SAYWELL_MAX_QUEUE": "5"}
+    )
     measured = {"threads": Measurement(value=1, why="1 thread: RTF 0.4")}
     plan = make_plan(settings, machine(GAMER), AUTOREGRESSIVE, measured)
-    assert (plan.threads, plan.slots, plan.queue) == (2, 3, 5)
+    assert (plan.threads, plan.max_batch_size, plan.max_queue) == (2, 3, 5)
     told = {reason.field: (reason.source, reason.why) for reason in plan.reasons}
-    assert told["threads"] == ("wish", "asked for by keyword")
-    assert told["queue"] == ("wish", "asked for by SAYWELL_QUEUE")
+    assert told["threads"] == ("setting", "asked for by keyword")
+    assert told["max_queue"] == ("setting", "asked for by SAYWELL_MAX_QUEUE")
     assert told["timeout_s"][0] == "rule"
 
 
@@ -195,7 +201,7 @@ def test_a_model_that_keeps_no_voices_has_no_caches_to_give_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "wishes", "spec", "param", "way_out"),
+    ("name", "overrides", "spec", "param", "way_out"),
     [
         (SERVER, {"device": "cuda"}, AUTOREGRESSIVE, "device", "set device=cpu"),
         (SERVER, {"device": "mps"}, AUTOREGRESSIVE, "device", "no Apple GPU"),
@@ -209,8 +215,8 @@ def test_a_model_that_keeps_no_voices_has_no_caches_to_give_up() -> None:
         (CONTAINER, {"precision": "fp32"}, GIANT, "precision", "set precision=int4"),
         (CONTAINER, {"memory_budget_mb": 5000}, ESPEAK, "memory_budget_mb", "set at most 4096"),
         (SERVER, {"memory_budget_mb": 500}, AUTOREGRESSIVE, "memory_budget_mb", "leave it out"),
-        (CONTAINER, {"slots": 900}, ESPEAK, "slots", "set at most 443"),
-        (SERVER, {"slots": 2, "lookahead": 3}, ESPEAK, "lookahead", "set at most 2"),
+        (CONTAINER, {"max_batch_size": 900}, ESPEAK, "max_batch_size", "set at most 443"),
+        (SERVER, {"max_batch_size": 2, "max_parallel_chunks": 3}, ESPEAK, "max_parallel_chunks", "set at most 2"),
         (SERVER, {"chunk_chars": 50, "first_chunk_chars": 60}, ESPEAK, "first_chunk_chars", "set at most 50"),
         (SERVER, {"max_frames": 5000}, AUTOREGRESSIVE, "max_frames", "set at most 4096"),
         (SERVER, {"chunk_frames": 4, "first_frames": 5}, AUTOREGRESSIVE, "first_frames", "set at most 4"),
@@ -225,9 +231,9 @@ def test_a_model_that_keeps_no_voices_has_no_caches_to_give_up() -> None:
         (CONTAINER, {}, only(GIANT, "fp32"), "model", "choose a smaller model or a machine"),
     ],
 )  # fmt: skip
-def test_impossible_wishes(name: str, wishes: dict[str, Any], spec: ModelSpec, param: str, way_out: str) -> None:
+def test_impossible_wishes(name: str, overrides: dict[str, Any], spec: ModelSpec, param: str, way_out: str) -> None:
     with pytest.raises(PlanError, match=way_out) as error:
-        make_plan(Settings(**wishes), machine(name), spec)
+        make_plan(Settings(**overrides), machine(name), spec)
     assert error.value.param == param
 
 
@@ -316,7 +322,7 @@ def test_nothing_else_is_pinned_before_it_is_measured_to_help() -> None:
 
 def test_ways_to_pin_come_from_the_topology() -> None:
     def ways(name: str, threads: int) -> tuple[tuple[int, ...], ...]:
-        return Situation(machine(name), S1_MINI).affinities(threads)
+        return PlanContext(machine(name), S1_MINI).affinities(threads)
 
     assert ways(LAPTOP, 2) == ((0, 2),)
     assert ways(LAPTOP, 10) == ((0, 2, 4, 5, 6, 7, 8, 9, 10, 11),)
@@ -331,7 +337,7 @@ def test_ways_to_pin_come_from_the_topology() -> None:
 def test_a_wish_for_cpus_limits_the_threads() -> None:
     plan = make_plan(Settings(affinity=(0, 2, 4)), machine(LAPTOP), S1_MINI)
     assert (plan.affinity, plan.threads) == ((0, 2, 4), 3)
-    assert reason(plan, "affinity")[0] == "wish"
+    assert reason(plan, "affinity")[0] == "setting"
     assert make_plan(Settings(affinity=(0, 2), threads=1), machine(LAPTOP), S1_MINI).threads == 1
 
 
@@ -340,12 +346,15 @@ def test_a_wish_for_cpus_limits_the_threads() -> None:
 
 def test_caches_take_part_of_the_budget() -> None:
     plan = make_plan(Settings(), machine(LAPTOP), S1_MINI)
-    rules = Situation(machine(LAPTOP), S1_MINI)
+    rules = PlanContext(machine(LAPTOP), S1_MINI)
     assert plan.cache_bytes > 0
-    assert rules.need(variant_of(plan, S1_MINI), plan.slots, plan.max_frames) + plan.cache_bytes <= plan.memory_budget
-    wished = make_plan(Settings(cache_mb=100, cache_entries=0), machine(LAPTOP), S1_MINI)
-    assert (wished.cache_bytes, wished.cache_entries) == (100 << 20, 0)
-    assert reason(wished, "cache_bytes")[0] == reason(wished, "cache_entries")[0] == "wish"
+    assert (
+        rules.need(variant_of(plan, S1_MINI), plan.max_batch_size, plan.max_frames) + plan.cache_bytes
+        <= plan.memory_budget
+    )
+    chosen_setting = make_plan(Settings(cache_mb=100, cache_entries=0), machine(LAPTOP), S1_MINI)
+    assert (chosen_setting.cache_bytes, chosen_setting.cache_entries) == (100 << 20, 0)
+    assert reason(chosen_setting, "cache_bytes")[0] == reason(chosen_setting, "cache_entries")[0] == "setting"
 
 
 def test_there_are_many_kinds_of_machines() -> None:
@@ -374,17 +383,17 @@ def test_heat_is_watched_where_it_shows_or_must_be_feared() -> None:
 
 
 def test_a_measurement_that_no_longer_fits_the_wishes_is_left() -> None:
-    measured = {"slots": Measurement(value=8, why="best"), "executor": Measurement(value="torch", why="best")}
+    measured = {"max_batch_size": Measurement(value=8, why="best"), "executor": Measurement(value="torch", why="best")}
     plan = make_plan(Settings(memory_budget_mb=1500), machine(LAPTOP), S1_MINI, measured)
-    assert plan.slots < 8
-    assert reason(plan, "slots")[0] == reason(plan, "executor")[0] == "rule"
-    assert "not as measured" in why(plan, "slots")
+    assert plan.max_batch_size < 8
+    assert reason(plan, "max_batch_size")[0] == reason(plan, "executor")[0] == "rule"
+    assert "not as measured" in why(plan, "max_batch_size")
 
 
 def test_what_tune_may_choose_can_be_measured() -> None:
     values = {
-        "executor": "torch", "precision": "fp32", "threads": 3, "affinity": (0, 1), "slots": 2, "lookahead": 1,
-        "first_frames": 3, "chunk_frames": 40, "chunk_chars": 150, "first_chunk_chars": 50,
+        "executor": "torch", "precision": "fp32", "threads": 3, "affinity": (0, 1), "max_batch_size": 2,
+        "max_parallel_chunks": 1, "first_frames": 3, "chunk_frames": 40, "chunk_chars": 150, "first_chunk_chars": 50,
     }  # fmt: skip
     runtimes = {name: Runtime(version="1") for name in ("onnxruntime", "torch")}
     hardware = replace(machine(SERVER), runtimes=runtimes)

@@ -13,9 +13,9 @@ KEY = "a-key-for-tests"
 ROUTES = ("/cache/clear",)
 
 
-def open_client(base="http://127.0.0.1", engine=None, **wishes):
+def open_client(base="http://127.0.0.1", engine=None, **overrides):
     engine = engine or FakeEngine(chunks=1)
-    app = create_app(engine, decision(engine, **wishes))
+    app = create_app(engine, decision(engine, **overrides))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url=base)
 
 

@@ -28,9 +28,9 @@ SPEECH = "/v1/audio/speech"
 KEY = "a-key-for-tests"
 
 
-def open_client(base="http://127.0.0.1", engine=None, **wishes):
+def open_client(base="http://127.0.0.1", engine=None, **overrides):
     engine = engine or FakeEngine(chunks=1)
-    app = create_app(engine, decision(engine, **wishes))
+    app = create_app(engine, decision(engine, **overrides))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url=base)
 
 
@@ -227,8 +227,8 @@ async def test_every_route_needs_the_key_but_the_probes():
 
 
 async def test_details_of_the_machine_are_for_those_who_may():
-    async def health(base="http://127.0.0.1", key=None, **wishes):
-        async with open_client(base, **wishes) as client:
+    async def health(base="http://127.0.0.1", key=None, **overrides):
+        async with open_client(base, **overrides) as client:
             answer = await client.get("/health", headers={"authorization": f"Bearer {key}"} if key else {})
         return set(answer.json())
 

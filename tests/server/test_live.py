@@ -44,8 +44,8 @@ def read_all(sock: socket.socket) -> bytes:
 def serve():
     servers = []
 
-    def start(plan=PLAN, *, wishes=None, **knobs) -> Live:
-        servers.append(Live(FakeEngine(plan, **knobs), **(wishes or {})))
+    def start(plan=PLAN, *, overrides=None, **knobs) -> Live:
+        servers.append(Live(FakeEngine(plan, **knobs), **(overrides or {})))
         return servers[-1]
 
     yield start
@@ -298,7 +298,7 @@ def test_openai_client_reads_events(serve, client_of):
 
 
 def test_openai_client_raises_the_right_errors(serve, client_of):
-    live = serve(wishes={"api_keys": ("the-right-key",)})
+    live = serve(overrides={"api_keys": ("the-right-key",)})
     client = client_of(live, api_key="the-right-key")
 
     def speak(who=client, **fields):

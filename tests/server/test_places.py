@@ -127,10 +127,10 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator:
     monkeypatch.setattr(service, "LISTENERS", 1)
     made: list[Live] = []
 
-    def start(**wishes) -> Live:
+    def start(**overrides) -> Live:
         """Three places in all; who is a second behind may lose his."""
-        plan = replace(PLAN, slots=2, queue=1, stall_s=1.0, buffer_s=2.0)
-        made.append(Live(FakeEngine(plan, chunks=4_000, chunk_s=0.5), **wishes))
+        plan = replace(PLAN, max_batch_size=2, max_queue=1, stall_s=1.0, buffer_s=2.0)
+        made.append(Live(FakeEngine(plan, chunks=4_000, chunk_s=0.5), **overrides))
         return made[-1]
 
     yield start

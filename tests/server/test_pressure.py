@@ -14,7 +14,7 @@ from saywell.server.app import create_app
 
 pytestmark = pytest.mark.anyio
 GIVEN_UP = PressureReport(
-    level=2, steps=("slots", "caches"), changes={"slots": "16 → 8"}, frees=460 << 20,
+    level=2, steps=("slots", "caches"), changes={"max_batch_size": "16 → 8"}, frees=460 << 20,
     reason="91 % of 8.0 GB of memory is in use", since_s=3.0, downs=3, ups=1,
 )  # fmt: skip
 SHUT = PressureReport(level=1, steps=("refuse",), reason="97 % of 8.0 GB of memory is in use")
@@ -33,8 +33,8 @@ async def test_health_tells_the_steps_and_why() -> None:
     assert found["status"] == "healthy"
     assert found["engine"]["model_loaded"] is False
     assert found["engine"]["pressure"] == {
-        "level": 2, "steps": ["slots", "caches"], "pending": [], "changes": {"slots": "16 → 8"}, "frees": 460 << 20,
-        "reason": "91 % of 8.0 GB of memory is in use", "since_s": 3.0, "downs": 3, "ups": 1,
+        "level": 2, "steps": ["slots", "caches"], "pending": [], "changes": {"max_batch_size": "16 → 8"},
+        "frees": 460 << 20, "reason": "91 % of 8.0 GB of memory is in use", "since_s": 3.0, "downs": 3, "ups": 1,
     }  # fmt: skip
 
 

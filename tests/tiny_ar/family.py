@@ -73,7 +73,7 @@ class TinyModel:
         self._step = onnxruntime.InferenceSession(step, options, providers=["CPUExecutionProvider"])
         self._decode = onnxruntime.InferenceSession(decode, options, providers=["CPUExecutionProvider"])
         # Always all the slots in one step, busy or not: the arithmetic of a row is the same in any company.
-        self._hidden = np.zeros((plan.slots, HIDDEN), np.float32)
+        self._hidden = np.zeros((plan.max_batch_size, HIDDEN), np.float32)
         self._open = 0
         self.closed = False
 

@@ -89,8 +89,8 @@ RULES = make_plan(Settings(), MACHINE, SPEC)
 def bumpy(plan: Plan) -> tuple[float, float]:
     """Best: torch, 2 threads, unpinned. The rules take onnx and 4 threads."""
     rtf = 0.4 * {"onnx": 1.0, "torch": 0.7}[plan.executor] * {"fp32": 1.6, "int8": 1.0, "int4": 0.6}[plan.precision]
-    rtf *= {1: 1.3, 2: 0.8, 3: 0.9, 4: 1.0, 8: 1.7}[plan.threads] * (1 + 2 / plan.slots)
-    return rtf * (1.1 if plan.affinity else 1), 0.02 + 0.001 * plan.slots + 0.0005 * plan.chunk_frames
+    rtf *= {1: 1.3, 2: 0.8, 3: 0.9, 4: 1.0, 8: 1.7}[plan.threads] * (1 + 2 / plan.max_batch_size)
+    return rtf * (1.1 if plan.affinity else 1), 0.02 + 0.001 * plan.max_batch_size + 0.0005 * plan.chunk_frames
 
 
 def everything(where: Space) -> list[Candidate]:
@@ -163,8 +163,8 @@ def test_a_candidate_that_would_take_for_ever_is_broken_off() -> None:
 
 
 def test_where_nothing_can_be_chosen_nothing_is_kept() -> None:
-    wishes = Settings(executor="onnx", precision="int8", threads=2, affinity=(0,), slots=4, chunk_frames=24)
-    found = tune(Made(bumpy), where=space(wishes))
+    overrides = Settings(executor="onnx", precision="int8", threads=2, affinity=(0,), max_batch_size=4, chunk_frames=24)
+    found = tune(Made(bumpy), where=space(overrides))
     assert (found.verdict, found.skipped, found.chosen) == ("short", (), {})
 
 
@@ -186,10 +186,10 @@ def test_the_bound_on_the_first_sound_holds_under_throughput() -> None:
     """More slots are ever faster, and ever later heard."""
 
     def greedy(plan: Plan) -> tuple[float, float]:
-        return 1 / plan.slots, 0.05 * plan.slots
+        return 1 / plan.max_batch_size, 0.05 * plan.max_batch_size
 
-    assert 0.05 * tune(Made(greedy)).best.plan.slots <= 0.5
-    assert tune(Made(greedy), judge=Judge(first_s=2.0)).best.plan.slots > 8
+    assert 0.05 * tune(Made(greedy)).best.plan.max_batch_size <= 0.5
+    assert tune(Made(greedy), judge=Judge(first_s=2.0)).best.plan.max_batch_size > 8
 
 
 def test_latency_takes_what_is_heard_first_and_keeps_up() -> None:
@@ -199,9 +199,13 @@ def test_latency_takes_what_is_heard_first_and_keeps_up() -> None:
 
 def test_one_plan_has_one_name() -> None:
     where = space()
-    assert where.candidate({"slots": RULES.slots, "threads": RULES.threads}) == where.rules
-    there = where.candidate({"slots": 16, "threads": 4})
-    assert (there.values, str(there), str(where.rules)) == ((("slots", 16),), "slots=16", "the rules' plan")
+    assert where.candidate({"max_batch_size": RULES.max_batch_size, "threads": RULES.threads}) == where.rules
+    there = where.candidate({"max_batch_size": 16, "threads": 4})
+    assert (there.values, str(there), str(where.rules)) == (
+        (("max_batch_size", 16),),
+        "max_batch_size=16",
+        "the rules' plan",
+    )
 
 
 def test_a_wish_is_not_tried() -> None:
@@ -232,8 +236,8 @@ def test_what_crashes_is_said_survived_and_not_tried_again() -> None:
 
 def test_what_the_plan_refuses_is_named() -> None:
     where = space(Settings(memory_budget_mb=90))
-    where.options("slots", where.rules)
-    assert "slots" in next(iter(where.refused))
+    where.options("max_batch_size", where.rules)
+    assert "max_batch_size" in next(iter(where.refused))
 
 
 def test_a_device_is_kept_only_where_several_were_tried() -> None:

@@ -50,7 +50,7 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trials]:
 def test_a_wrong_rule_is_corrected_and_a_crash_is_survived(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four threads by the rules; one is sixteen times as fast, and three kill the worker."""
     monkeypatch.setattr(client_module, "_BACKOFF_S", (0.0,))
-    space = Space(Settings(slots=2, chunk_frames=8), PLAIN, SPEC)
+    space = Space(Settings(max_batch_size=2, chunk_frames=8), PLAIN, SPEC)
     told: list[str] = []
     began = time.perf_counter()
     found = Search(space, trials, Judge(first_s=5.0), time.perf_counter, lambda _, line: told.append(line)).run(30)
@@ -65,7 +65,7 @@ def test_a_wrong_rule_is_corrected_and_a_crash_is_survived(trials: Trials, monke
 
 
 def test_what_takes_too_long_is_broken_off(trials: Trials) -> None:
-    rules = Space(Settings(slots=2), PLAIN, SPEC).rules
+    rules = Space(Settings(max_batch_size=2), PLAIN, SPEC).rules
     began = time.perf_counter()
     with pytest.raises(SaywellError):
         trials.run(rules, 0, 0.2)
@@ -74,7 +74,7 @@ def test_what_takes_too_long_is_broken_off(trials: Trials) -> None:
 
 
 def test_engines_that_are_not_wanted_any_more_are_gone(trials: Trials) -> None:
-    space = Space(Settings(slots=2), PLAIN, SPEC)
+    space = Space(Settings(max_batch_size=2), PLAIN, SPEC)
     one, four = space.candidate({"threads": 1}), space.rules
     trials.hold([one, four])
     for each in (four, one):  # the first one decides how much work a round is
@@ -88,7 +88,7 @@ def test_engines_that_are_not_wanted_any_more_are_gone(trials: Trials) -> None:
 
 def test_what_does_not_fit_together_is_loaded_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
-    space = Space(Settings(slots=2), PLAIN, SPEC)
+    space = Space(Settings(max_batch_size=2), PLAIN, SPEC)
     both = [space.candidate({"threads": 2}), space.candidate({"threads": 1})]
     with closing(Trials(SPEC, 10.0, room=1)) as trials:
         trials.hold(both)
@@ -115,9 +115,9 @@ def test_the_command_keeps_what_later_plans_use(tuned: tuple[Settings, str]) -> 
     settings, printed = tuned
     shown = json.loads(printed)
     assert shown["trials"][0]["rtf"]
-    told = next(reason for reason in decide(settings).plan.reasons if reason.field == "slots")
+    told = next(reason for reason in decide(settings).plan.reasons if reason.field == "max_batch_size")
     assert told.source == "measurement"
-    assert told.value == str(shown["chosen"]["slots"]["value"])
+    assert told.value == str(shown["chosen"]["max_batch_size"]["value"])
     assert "RTF" in told.why
 
 
@@ -149,12 +149,12 @@ def test_a_plan_for_another_device_does_not_follow_it(tmp_path: Path) -> None:
     store = Store(tmp_path, before.hardware, before.spec)
     record = Record(
         model="hibari", runtime=store.runtime("onnx"), device="cuda", goal="latency", when="", seconds=1.0, best={},
-        chosen={"slots": Chosen(value=1, why="measured")}, trials=[],
+        chosen={"max_batch_size": Chosen(value=1, why="measured")}, trials=[],
     )  # fmt: skip
     store.save(record)
     assert (decide(settings).plan, decide(settings).record) == (before.plan, None)
     store.save(msgspec.structs.replace(record, device="cpu"))
-    assert decide(settings).plan.slots == 1
+    assert decide(settings).plan.max_batch_size == 1
 
 
 @needs_espeak

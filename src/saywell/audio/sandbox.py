@@ -86,7 +86,7 @@ def limit(cpu_seconds: int, memory_bytes: int) -> None:
     the parent's clock and the bounds on rate, channels and seconds hold everywhere."""
     if resource is None:
         return
-    wishes = {
+    overrides = {
         "RLIMIT_AS": _address_space() + memory_bytes,
         "RLIMIT_CPU": cpu_seconds,
         "RLIMIT_NOFILE": 0,
@@ -94,7 +94,7 @@ def limit(cpu_seconds: int, memory_bytes: int) -> None:
         "RLIMIT_FSIZE": 0,
         "RLIMIT_CORE": 0,
     }
-    for name, most in wishes.items():
+    for name, most in overrides.items():
         which = getattr(resource, name, None)
         if which is not None:
             try:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from saywell.bench.limits import Cage, OwnPeak, caged
+from saywell.bench.limits import MemoryLimit, OwnPeak, caged
 from saywell.bench.plot import Panel, Series
 from saywell.bench.service import Server, serving, text_of
 from saywell.engine.launch import Decision
@@ -42,7 +42,7 @@ class Variant:
     estimate: bool = False
     """A text whose estimate does not fit is refused before it starts."""
 
-    def wishes(self, cage: Cage, pinned: Sequence[int]) -> dict[str, Any]:
+    def overrides(self, cage: MemoryLimit, pinned: Sequence[int]) -> dict[str, Any]:
         """As settings."""
         found: dict[str, Any] = {"adapt": self.budget, "check_memory": self.estimate}
         if self.affinity and pinned:
@@ -108,18 +108,18 @@ def pinning(decision: Decision) -> tuple[int, ...]:
 def measure(decision: Decision, work: Work, variants: Sequence[Variant] = VARIANTS) -> list[Run]:
     """Every variant, one after the other. Raises EngineFailure for what fails even without a limit."""
     pinned = pinning(decision)
-    wishes = {name: value for name, value in decision.settings.wishes().items() if name not in _SERVERS_OWN}
-    with serving(wishes) as server:  # without a limit: whether it works at all, and the files are read once before
+    overrides = {name: value for name, value in decision.settings.overrides().items() if name not in _SERVERS_OWN}
+    with serving(overrides) as server:  # without a limit: whether it works at all, and the files are read once before
         server.speak(text_of(min(work.lengths)))
-    return [run(variant, wishes, pinned, work) for variant in variants]
+    return [run(variant, overrides, pinned, work) for variant in variants]
 
 
-def run(variant: Variant, wishes: Mapping[str, Any], pinned: Sequence[int], work: Work) -> Run:
+def run(variant: Variant, overrides: Mapping[str, Any], pinned: Sequence[int], work: Work) -> Run:
     """All texts of one variant in one limit."""
     left = work.texts
     with caged(work.limit_mb * MIB, "ablation") as cage:
         found = Run(variant=variant.name, limit=cage.about)
-        mine = {**wishes, **variant.wishes(cage, pinned)}
+        mine = {**overrides, **variant.overrides(cage, pinned)}
         with OwnPeak(cage) as own:
             while left and found.starts < STARTS + len(found.rows):
                 found.starts += 1

@@ -20,7 +20,7 @@ _GONE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cage:
+class MemoryLimit:
     """Where a child locks itself in (`enter`), and what the kernel says about it."""
 
     kind: str
@@ -61,7 +61,7 @@ class Cage:
         return int(fields.get("oom_kill", "0"))
 
 
-def enter(cage: Cage) -> None:
+def enter(cage: MemoryLimit) -> None:
     """For the child, first of all: lock this process and all it starts in."""
     if cage.group is not None:
         (cage.group / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
@@ -72,9 +72,9 @@ def enter(cage: Cage) -> None:
 
 
 class OwnPeak:
-    """While it is entered: the most bytes of `Cage.own`, looked at ten times a second."""
+    """While it is entered: the most bytes of `MemoryLimit.own`, looked at ten times a second."""
 
-    def __init__(self, cage: Cage) -> None:
+    def __init__(self, cage: MemoryLimit) -> None:
         self.bytes = 0
         self._cage = cage
         self._over = threading.Event()
@@ -100,7 +100,7 @@ def check() -> None:
 
 
 @contextmanager
-def caged(size: int, name: str) -> Iterator[Cage]:
+def caged(size: int, name: str) -> Iterator[MemoryLimit]:
     """A group of `size` bytes as long as it is entered; without the right to make one, the address space is limited.
 
     Raises MissingDependency on Windows.
@@ -108,7 +108,7 @@ def caged(size: int, name: str) -> Iterator[Cage]:
     check()
     cage = _group(size, name)
     if cage is None or cage.group is None:
-        yield Cage(kind="address space", bytes=size)
+        yield MemoryLimit(kind="address space", bytes=size)
         return
     try:
         yield cage
@@ -116,7 +116,7 @@ def caged(size: int, name: str) -> Iterator[Cage]:
         _remove(cage.group)
 
 
-def _group(size: int, name: str) -> Cage | None:
+def _group(size: int, name: str) -> MemoryLimit | None:
     parent = own_group("memory")
     if parent is None:
         return None
@@ -127,7 +127,7 @@ def _group(size: int, name: str) -> Cage | None:
             if (group / file).exists():
                 (group / file).write_text(str(size), encoding="ascii")
                 _no_swap(group, size)
-                return Cage(kind=kind, bytes=size, group=group)
+                return MemoryLimit(kind=kind, bytes=size, group=group)
         group.rmdir()  # version 2 without the memory controller for groups below this one
     except OSError:
         with suppress(OSError):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlencode
 
-from saywell.bench.limits import Cage, enter
+from saywell.bench.limits import MemoryLimit, enter
 from saywell.errors import EngineFailure, SaywellError
 
 SENTENCES = (
@@ -119,11 +119,11 @@ class Client:
 
 
 @contextmanager
-def serving(wishes: Mapping[str, Any], cage: Cage | None = None, *, blind: bool = False) -> Iterator[Server]:
+def serving(overrides: Mapping[str, Any], cage: MemoryLimit | None = None, *, blind: bool = False) -> Iterator[Server]:
     """A server with these settings. `cage`: limits it. `blind`: it plans with the machine's memory, as a program does
     that does not read its container's limit. Raises EngineFailure with what it says if it does not get ready."""
     locked = None if cage is None else {**asdict(cage), "group": str(cage.group) if cage.group else None}
-    told = {"wishes": {"log_level": "warning", **wishes, "port": 0}, "cage": locked, "blind": blind}
+    told = {"overrides": {"log_level": "warning", **overrides, "port": 0}, "cage": locked, "blind": blind}
     command = [sys.executable, "-m", "saywell.bench.service", json.dumps(told, default=str)]
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
@@ -155,7 +155,7 @@ def _ready(process: subprocess.Popen[str], errors: IO[str]) -> Server:
 def _serve(told: dict[str, Any]) -> int:
     """In the child: lock in first, then decide, load, serve."""
     if (cage := told["cage"]) is not None:
-        enter(Cage(**{**cage, "group": Path(cage["group"]) if cage["group"] else None}))
+        enter(MemoryLimit(**{**cage, "group": Path(cage["group"]) if cage["group"] else None}))
     from saywell.engine.launch import build, decide
     from saywell.machine import detect
     from saywell.server.app import serve
@@ -166,7 +166,7 @@ def _serve(told: dict[str, Any]) -> int:
         hardware = replace(hardware, limits=replace(hardware.limits, memory=None))
     try:
         # What the environment or a file says about keys and addresses is for another server.
-        settings = replace(load_settings(told["wishes"]), host=None, api_keys=None, each_key=None)
+        settings = replace(load_settings(told["overrides"]), host=None, api_keys=None, each_key=None)
         decision = decide(settings, hardware)
         return serve(build(decision, worker=True), decision)
     except SaywellError as error:

@@ -15,7 +15,7 @@ import psutil
 
 from saywell.bench.plot import Panel, Series
 from saywell.bench.service import text_of
-from saywell.engine.launch import Decision, Speaker, start
+from saywell.engine.launch import TTS, Decision, start
 from saywell.engine.worker.client import EngineClient
 from saywell.errors import InvalidRequest
 from saywell.machine.process_memory import Peak
@@ -86,8 +86,8 @@ def ceiling(decision: Decision) -> Ceiling | str:
 def check(decision: Decision, streams: Sequence[int], lengths: Sequence[int]) -> None:
     """Raises InvalidRequest for what the plan would refuse, before anything is loaded."""
     plan = decision.plan
-    if max(streams) > plan.slots + plan.queue:
-        most = plan.slots + plan.queue
+    if max(streams) > plan.max_batch_size + plan.max_queue:
+        most = plan.max_batch_size + plan.max_queue
         raise InvalidRequest(f"this plan lets in {most} requests at once; ask for no more --streams", param="streams")
     if max(lengths) > plan.max_text_chars:
         raise InvalidRequest(f"this plan takes texts of {plan.max_text_chars} characters at most", param="length")
@@ -105,7 +105,7 @@ def measure(
     return rows
 
 
-def _row(speaker: Speaker, streams: int, chars: int, repeats: int) -> dict[str, Any]:
+def _row(speaker: TTS, streams: int, chars: int, repeats: int) -> dict[str, Any]:
     assert isinstance(speaker.engine, EngineClient)
     with Peak(speaker.engine.pid) as peak:
         began = time.perf_counter()
@@ -123,7 +123,7 @@ def _row(speaker: Speaker, streams: int, chars: int, repeats: int) -> dict[str, 
     }
 
 
-def _together(speaker: Speaker, streams: int, chars: int, turn: int) -> list[Summary]:
+def _together(speaker: TTS, streams: int, chars: int, turn: int) -> list[Summary]:
     """So many clients ask for a text of that length at once."""
     with ThreadPoolExecutor(streams) as pool:
         asked = [pool.submit(speaker.say, text_of(chars), seed=1000 * turn + each) for each in range(streams)]

@@ -44,7 +44,7 @@ def _speed(settings: Settings, wanted: Wanted) -> int:
 
     # As planned: what others take meanwhile should not make it give up slots or threads.
     decision = decide(replace(settings, adapt=False) if settings.adapt is None else settings)
-    streams = wanted.streams or sorted({1, decision.plan.slots})
+    streams = wanted.streams or sorted({1, decision.plan.max_batch_size})
     lengths = wanted.lengths or [min(each, decision.plan.max_text_chars) for each in speed.LENGTHS]
     speed.check(decision, streams, lengths)
     here, screen = report.machine(), show.console(stderr=wanted.as_json)
@@ -72,7 +72,9 @@ def _ablation(settings: Settings, wanted: Wanted) -> int:
         repeats=wanted.repeats or _ABLATION_REPEATS, clients=(wanted.streams or [1])[0],
     )  # fmt: skip
     # Room to wait for all: a full queue would hide what becomes of them.
-    decision = decide(replace(settings, queue=max(_QUEUE, work.clients)) if settings.queue is None else settings)
+    decision = decide(
+        replace(settings, max_queue=max(_QUEUE, work.clients)) if settings.max_queue is None else settings
+    )
     speed.check(decision, [work.clients], work.lengths)
     here, screen = report.machine(), show.console(stderr=wanted.as_json)
     screen.print(report.about(here), markup=False)

@@ -203,9 +203,9 @@ def _places(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "Python", f"{sys.version.split()[0]} in {sys.prefix}")
     file = default_file()
     yield Finding("ok", "Settings", f"{file} ({_seen(file)})")
-    wishes = {name: settings.origin(name) for name in settings.wishes()}
-    if wishes:
-        yield Finding("ok", "Wishes", ", ".join(f"{name} by {origin}" for name, origin in wishes.items()))
+    overrides = {name: settings.origin(name) for name in settings.overrides()}
+    if overrides:
+        yield Finding("ok", "Settings", ", ".join(f"{name} by {origin}" for name, origin in overrides.items()))
     place = settings.data_dir or default_data_dir()
     nearest = next(path for path in (place, *place.parents) if os.path.lexists(path))
     if nearest.is_dir() and os.access(nearest, os.W_OK):

@@ -21,7 +21,7 @@ _MAX_BYTES = 1 << 20
 
 
 def run(settings: Settings, machine: Path | None, *, as_json: bool) -> None:
-    """Print the plan. Raises PlanError for an impossible wish."""
+    """Print the plan. Raises PlanError for an impossible setting."""
     decision = decide(settings, _recorded(machine) if machine else detect())
     hardware, plan = decision.hardware, decision.plan
     if as_json:

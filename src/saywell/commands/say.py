@@ -18,7 +18,7 @@ import msgspec
 from saywell.audio.decode import decode_file
 from saywell.audio.encode import FORMATS, format_of
 from saywell.commands import play, show
-from saywell.commands.sinks import AtOnce, Piece, Sink, ToFile, WithCodes, check_place
+from saywell.commands.sinks import FileSink, Sink, StreamingFileSink, StreamSink, WithCodes, check_place
 from saywell.engine import launch
 from saywell.engine.admission import check_request
 from saywell.engine.performance import Performance, performance
@@ -29,7 +29,7 @@ from saywell.settings import Settings
 from saywell.types import Reference, Request
 
 if TYPE_CHECKING:
-    from saywell.engine.launch import Speaker
+    from saywell.engine.launch import TTS
     from saywell.engine.stream import Stream
     from saywell.types import Summary, Timestamp
 
@@ -140,12 +140,12 @@ def _write_timestamps(path: Path, words: list[Timestamp], summary: Summary) -> N
 
 def _patient(settings: Settings, text: str | None) -> Settings:
     """What the server needs to protect itself from many is in the way of a single one."""
-    wishes: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
     chars = MAX_CHARS if text is None else len(text)
     if settings.max_text_chars is None and chars > 5000:
-        wishes["max_text_chars"] = chars
-    origins = {**settings.origins, **{name: settings.origins.get(name, "the say command") for name in wishes}}
-    return replace(settings, **wishes, origins=origins)
+        overrides["max_text_chars"] = chars
+    origins = {**settings.origins, **{name: settings.origins.get(name, "the say command") for name in overrides}}
+    return replace(settings, **overrides, origins=origins)
 
 
 # -- the text
@@ -225,7 +225,7 @@ def _sink(job: Job) -> tuple[Sink, str]:
     path = _expanded(job.output)
     check_place(path, "-o")
     format = _format(job.format or format_of(path))
-    return (ToFile(path, format) if job.stream else AtOnce(path, format)), str(path)
+    return (StreamingFileSink(path, format) if job.stream else FileSink(path, format)), str(path)
 
 
 def _expanded(output: str) -> Path:
@@ -245,8 +245,8 @@ def _standard_output(job: Job) -> Sink:
     if sys.stdout.isatty():
         raise InvalidRequest("sound bytes would garble the terminal; add -o hello.wav or pipe them on", param="output")
     if _is_file(sys.stdout) and not job.stream:
-        return AtOnce(sys.stdout.buffer, format)  # a file can have a header with the right length
-    return Piece(sys.stdout.buffer, format)
+        return FileSink(sys.stdout.buffer, format)  # a file can have a header with the right length
+    return StreamSink(sys.stdout.buffer, format)
 
 
 def _is_file(stream: TextIO) -> bool:
@@ -305,7 +305,7 @@ def _report(summary: Summary, before: int) -> Performance:
     return performance(summary, before, process_memory(), resources())
 
 
-def _json(speaker: Speaker, summary: Summary, report: Performance, where: str, voice: str) -> str:
+def _json(speaker: TTS, summary: Summary, report: Performance, where: str, voice: str) -> str:
     plan = speaker.plan
     told = {
         "path": where or None,
@@ -320,7 +320,10 @@ def _json(speaker: Speaker, summary: Summary, report: Performance, where: str, v
         "performance": report.json(),
         "plan": {
             "device": str(plan.device),
-            **{name: getattr(plan, name) for name in ("executor", "precision", "threads", "slots", "chunk_chars")},
+            **{
+                name: getattr(plan, name)
+                for name in ("executor", "precision", "threads", "max_batch_size", "chunk_chars")
+            },
         },
     }
     return show.as_json(told, indent=None)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from saywell.plan.plan import Plan
     from saywell.types import Summary
 
-SOURCE_STYLE = {"wish": "magenta", "measurement": "green", "rule": "dim", "pressure": "yellow"}
+SOURCE_STYLE = {"setting": "magenta", "measurement": "green", "rule": "dim", "pressure": "yellow"}
 QUIET = {
     "model",
     "compile",

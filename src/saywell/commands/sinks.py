@@ -76,7 +76,7 @@ def _replaceable(path: Path) -> bool:
     return (path.is_file() or not path.exists()) and os.access(Path(os.path.realpath(path)).parent, os.W_OK)
 
 
-class AtOnce:
+class FileSink:
     """A complete file at the end, its header with the right length. It grows on disk: hours of sound fill no memory."""
 
     def __init__(self, target: Path | BinaryIO, format: str) -> None:
@@ -125,7 +125,7 @@ class AtOnce:
             self._place.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
 
 
-class Piece:
+class StreamSink:
     """Bytes as they come."""
 
     def __init__(self, target: BinaryIO, format: str) -> None:
@@ -150,19 +150,19 @@ class Piece:
         """What has been written stays: a reader may already have it."""
 
 
-class ToFile:
+class StreamingFileSink:
     """A file that grows from the first sound on, not before; one that cannot be completed is removed."""
 
     def __init__(self, path: Path, format: str) -> None:
         self._path, self._format = path, format
-        self._piece: Piece | None = None
+        self._piece: StreamSink | None = None
         self._file: BinaryIO | None = None
 
     def write(self, samples: Samples, sample_rate: int) -> None:
         if self._piece is None:
             with _uninterrupted():  # a file that is there must be known to be
                 self._file = self._path.open("wb")
-            self._piece = Piece(self._file, self._format)
+            self._piece = StreamSink(self._file, self._format)
         self._piece.write(samples, sample_rate)
 
     def close(self) -> None:

@@ -36,7 +36,7 @@ class EngineHealth:
     restarts: int = 0
     """Workers replaced since the start."""
     rss_bytes: int = 0
-    """Resident memory of the process that holds the model."""
+    """ModelHolder memory of the process that holds the model."""
     error: str = ""
     """Why the state is `failed`."""
     loaded: bool = True
@@ -46,8 +46,8 @@ class EngineHealth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tidied:
-    """What `tidy` did."""
+class ClearedCaches:
+    """What `clear_caches` did."""
 
     freed: int
     """Bytes the process that holds the model gave back to the system; 0 if it grew meanwhile."""
@@ -77,7 +77,7 @@ class SpeechEngine(Protocol):
 
     def health(self) -> EngineHealth: ...
 
-    def tidy(self, *, adapt: bool = False) -> Tidied:
+    def clear_caches(self, *, adapt: bool = False) -> ClearedCaches:
         """Between two steps: empty the model's caches and give memory back to the system.
 
         `adapt`: then look at the machine and go at once where the ladder would lead. Waits for it; raises Unavailable.

@@ -74,9 +74,9 @@ class Admission:
         check_request(request, self._spec, plan, more=more)
         voice = self.voice(request)
         check_language(request.language, voice)
-        places = plan.slots + plan.queue
+        places = plan.max_batch_size + plan.max_queue
         if due >= places and (fresh >= max(1, places // _FRESH) or due >= places + places // 2):
-            wait = max(1.0, seconds_each * plan.queue / plan.slots)
+            wait = max(1.0, seconds_each * plan.max_queue / plan.max_batch_size)
             raise TooManyRequests(
                 f"{due} requests are running or waiting, which is the limit; try again in {wait:.0f} s",
                 retry_after=wait,

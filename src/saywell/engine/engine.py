@@ -13,14 +13,14 @@ from dataclasses import replace
 
 import psutil
 
-from saywell.engine import EngineHealth, State, Tidied
+from saywell.engine import ClearedCaches, EngineHealth, State
 from saywell.engine.admission import Admission
 from saywell.engine.forked import Birthplace
 from saywell.engine.loop import Loop, cause
 from saywell.engine.pressure.recovery import ran_out
-from saywell.engine.pressure.watch import Look, Watch, refusal
+from saywell.engine.pressure.watch import Look, PressureMonitor, refusal
 from saywell.engine.request_state import RequestState, seeded
-from saywell.engine.resident import Loader, Resident, give_back
+from saywell.engine.resident import Loader, ModelHolder, trim_heap
 from saywell.engine.stream import START, Outlet, Resume, Stream, TextSink
 from saywell.errors import Cancelled, DeadlineExceeded, EngineClosed, OutOfMemory, SaywellError, Unavailable
 from saywell.machine.monitor import Monitor, Resources, process_memory, resources
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 _IDLE_S = 0.5
 """Longest the loop sleeps with nothing to do."""
 _TIDY_S = 25.0
-"""How long `tidy` waits for the step that is being done."""
+"""How long `clear_caches` waits for the step that is being done."""
 _PAUSED_S = 0.02
 """Longest it sleeps while every running sequence waits for its reader."""
 _RECORDINGS = 3
@@ -55,21 +55,21 @@ class Engine:
         load: Loader | None = None,
         *,
         also_own: tuple[int, ...] = (),
-        strained: str = "",
+        start_degraded_reason: str = "",
         look: Look | None = None,
         timing: Timing | None = None,
         on_end: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         """`load` is called in the engine's thread; None: the spec's family loads it.
 
-        `also_own`: processes whose work is no pressure by others. `strained`: why to begin under relief.
+        `also_own`: processes whose work is no pressure by others. `start_degraded_reason`: why to begin under relief.
         `look`, `timing`: how the machine is watched; None: by a monitor, with the times of `degradation`.
         `on_end` is told in the engine's thread why it cannot go on, before anybody who waits is.
         """
         self.spec = spec
         self.plan = plan
         """As decided; what holds under pressure is in `health().pressure`."""
-        self._resident = Resident(load or (lambda now: load_family(spec.family).load(spec, now)), plan)
+        self._resident = ModelHolder(load or (lambda now: load_family(spec.family).load(spec, now)), plan)
         self._loop = Loop(spec, plan, self._resident, self._ran_out)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._state: State = "loading"
@@ -88,12 +88,12 @@ class Engine:
         self._admitting = False
         self._look = look or resources
         self._monitor = Monitor(also_own=also_own) if plan.adapt and look is None else None
-        self._watch: Watch | None = None
+        self._watch: PressureMonitor | None = None
         if plan.adapt:
             looking = self._monitor.look if self._monitor is not None else self._look
-            self._watch = Watch(plan, self._adapt, look=looking, timing=timing)
-        if strained:
-            self._ran_out(strained)
+            self._watch = PressureMonitor(plan, self._adapt, look=looking, timing=timing)
+        if start_degraded_reason:
+            self._ran_out(start_degraded_reason)
 
     # From any thread
 
@@ -227,7 +227,7 @@ class Engine:
                 if not ran_out(error):
                     raise
                 self._ran_out("memory ran out while a voice was prepared")
-                give_back()
+                trim_heap()
                 state = self._resident.prepare(request, deadline - time.monotonic())
         except TimeoutError:
             self._loop.leave(request.id, outlet)
@@ -267,7 +267,7 @@ class Engine:
             pressure=self._pressure(),
         )
 
-    def tidy(self, *, adapt: bool = False) -> Tidied:
+    def clear_caches(self, *, adapt: bool = False) -> ClearedCaches:
         self._birthplace.check()
         if self._state != "ready":
             raise Unavailable("the engine is not ready; try again in a moment", retry_after=1.0)
@@ -282,7 +282,7 @@ class Engine:
             raise Unavailable("the engine is too busy for this; try again in a moment", retry_after=1.0)
         if adapt:
             self._yield_to(self._look())
-        return Tidied(freed=max(0, held - process_memory()), before=before, after=self._pressure())
+        return ClearedCaches(freed=max(0, held - process_memory()), before=before, after=self._pressure())
 
     def unload(self) -> None:
         self.wake(self._loop.unload)

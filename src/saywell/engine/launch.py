@@ -1,4 +1,4 @@
-"""From wishes to a running engine: settings → hardware → spec → plan → engine."""
+"""From overrides to a running engine: settings → hardware → spec → plan → engine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Decision:
 
 
 def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
-    """Make the plan for these wishes on this machine (or on `hardware`), from what it was measured to do best.
+    """Make the plan for these overrides on this machine (or on `hardware`), from what it was measured to do best.
 
     Loads no weights.
     """
@@ -50,14 +50,13 @@ def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
     store = measured(settings, found, model)
     spec, record = store.corrected(model), store.load()
     plan = make_plan(settings, found, spec, store.measurements())
-    if record is not None and record.device != str(plan.device):  # a wish, or a GPU that could not be used then
+    if record is not None and record.device != str(plan.device):  # a setting, or a GPU that could not be used then
         plan, record = make_plan(settings, found, spec), None
     return Decision(settings=settings, hardware=found, spec=spec, plan=plan, record=record)
 
 
 def facts(settings: Settings) -> ModelSpec:
-    """Of the model these wishes name: one of the program's, an installed one, or a directory. Raises what `find_spec`
-    raises."""
+    """The spec of the model named: a built-in one, an installed one, or a directory. Raises what `find_spec` raises."""
     name, path = settings.model, settings.model_path
     if name is not None and path is None and name not in FAMILY_OF and not Path(name).is_dir():
         there = installed(settings.data_dir or default_data_dir()).get(name)
@@ -91,7 +90,7 @@ def learn(decision: Decision, engine: SpeechEngine) -> None:
         _log.warning("what the engine held in memory could not be kept for later: %s", error.strerror)
 
 
-def start(decision: Decision, *, worker: bool = False) -> Speaker:
+def start(decision: Decision, *, worker: bool = False) -> TTS:
     """Load what was decided. If that fails, everything it had begun is given back before the error is raised."""
     engine = build(decision, worker=worker)
     try:
@@ -99,10 +98,10 @@ def start(decision: Decision, *, worker: bool = False) -> Speaker:
     except BaseException:  # an interrupt, too: a thread that goes on while the program ends breaks in the middle
         engine.close()
         raise
-    return Speaker(decision, engine)
+    return TTS(decision, engine)
 
 
-class Speaker:
+class TTS:
     """A running engine for Python programs.
 
     >>> with saywell.open() as tts:
@@ -140,7 +139,7 @@ class Speaker:
         self.engine.close(drain_s)
         learn(self._decision, self.engine)
 
-    def __enter__(self) -> Speaker:
+    def __enter__(self) -> TTS:
         return self
 
     def __exit__(
@@ -182,9 +181,9 @@ def make_request(text: str, settings: Settings, **fields: Any) -> Request:
     return Request(text=text, sampling=sampling, **fields)
 
 
-def open(model: str | None = None, *, worker: bool = False, settings: Settings | None = None, **wishes: Any) -> Speaker:
-    """Find out what the machine is, decide, load, and return what speaks. `wishes`: fields of Settings.
+def open(model: str | None = None, *, worker: bool = False, settings: Settings | None = None, **overrides: Any) -> TTS:
+    """Find out what the machine is, decide, load, and return what speaks. `overrides`: fields of Settings.
 
-    `worker`: run the model in a process of its own. Raises PlanError for an impossible wish, and what loading raises.
+    `worker`: run the model in its own process. Raises PlanError for an impossible setting, and what loading raises.
     """
-    return start(decide(settings or load_settings({"model": model, **wishes})), worker=worker)
+    return start(decide(settings or load_settings({"model": model, **overrides})), worker=worker)

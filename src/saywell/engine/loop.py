@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from saywell.engine.pressure.recovery import ran_out
 from saywell.engine.request_state import RequestState, SequenceOutput, next_seed
-from saywell.engine.resident import READ, Resident, give_back
+from saywell.engine.resident import READ, ModelHolder, trim_heap
 from saywell.engine.scheduler import Scheduler
 from saywell.engine.stream import Outlet
 from saywell.errors import (
@@ -39,13 +39,13 @@ _AGAIN_S = 2.0
 class Loop:
     """Requests, their sequences, and the model they run on. Every method is called from the engine's thread."""
 
-    def __init__(self, spec: ModelSpec, plan: Plan, resident: Resident, on_ran_out: Callable[[str], None]) -> None:
+    def __init__(self, spec: ModelSpec, plan: Plan, resident: ModelHolder, on_ran_out: Callable[[str], None]) -> None:
         """`on_ran_out` is told why when memory has run out and the work is begun anew."""
         self.spec = spec
         self._planned = plan
         self.plan = plan
         """The one that holds now."""
-        self.scheduler = Scheduler(plan.slots, plan.lookahead)
+        self.scheduler = Scheduler(plan.max_batch_size, plan.max_parallel_chunks)
         self.in_flight: dict[str, Outlet] = {}
         """Requests admitted and not yet over; others add to it under their own lock."""
         self.steps = 0
@@ -82,7 +82,7 @@ class Loop:
         same = bool(fixed) and all(getattr(plan, name) == getattr(before, name) for name in fixed)
         self._stays = self._stays and same
         self.plan = plan
-        self.scheduler.resize(plan.slots, plan.lookahead)
+        self.scheduler.resize(plan.max_batch_size, plan.max_parallel_chunks)
         self._hold_until = time.monotonic() + _HOLD_S
         if not self._resident.loaded:
             return
@@ -92,7 +92,7 @@ class Loop:
             self._fail_running(error)
             self._resident.unload()
         if plan.cache_bytes < before.cache_bytes:
-            give_back()
+            trim_heap()
 
     def maintain_model(self) -> None:
         """Load, load again or unload the model, if this is the moment for it."""
@@ -137,7 +137,7 @@ class Loop:
                 wanted = ", ".join(f"{name} {change}" for name, change in changed(planned, self.plan).items())
                 _log.error("the model cannot be loaded with %s, so it stays as planned", wanted, exc_info=error)
                 self._stays = True
-            give_back()  # what the attempt has left behind
+            trim_heap()  # what the attempt has left behind
         self._resident.load(planned)
         if self.plan != planned:
             self._model.adapt(self.plan)
@@ -146,7 +146,7 @@ class Loop:
         """Forget what can be made anew, and give the memory back to the system. The plan stays."""
         if self._resident.loaded:
             self._model.clear_caches()
-        give_back()
+        trim_heap()
 
     def unload(self) -> None:
         """Unload the model if nobody waits for it."""
@@ -368,7 +368,7 @@ class Loop:
                 self._reset(output.sequence)
                 self._outputs[output.sequence] = output.retry()
         self._on_ran_out("memory ran out in the middle of a step")
-        give_back()
+        trim_heap()
 
     def _fail_running(self, error: Exception) -> None:
         why = cause(error, "a model step failed")

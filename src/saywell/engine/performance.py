@@ -22,7 +22,7 @@ class Performance:
     rtf: float
     """Seconds of work per second of audio; lower is better."""
     memory_bytes: int
-    """Resident in the process that holds the model, afterwards."""
+    """ModelHolder in the process that holds the model, afterwards."""
     memory_delta_bytes: int
     """How much that has grown; negative: given back."""
     gpu_util: float | None

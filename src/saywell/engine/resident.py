@@ -21,7 +21,7 @@ READ = ("precision", "options", "threads", "cache_entries", "cache_bytes")
 Loader = Callable[[Plan], Model]
 
 
-class Resident:
+class ModelHolder:
     """Loads and unloads in the engine's thread. Only `prepare` is called from another."""
 
     def __init__(self, load: Loader, plan: Plan) -> None:
@@ -55,7 +55,11 @@ class Resident:
         """Raises what loading raises."""
         # Room for all planned slots is kept, or they could not be given back without loading again; what no
         # sequence has touched of it takes no memory.
-        model = self._load(replace(plan, slots=self._planned.slots, lookahead=self._planned.lookahead))
+        model = self._load(
+            replace(
+                plan, max_batch_size=self._planned.max_batch_size, max_parallel_chunks=self._planned.max_parallel_chunks
+            )
+        )
         model.adapt(plan)
         with self._changed:
             self._model, self._plan = model, plan
@@ -77,7 +81,7 @@ class Resident:
         if leaving is not None:
             leaving.close()
             del leaving
-            give_back()
+            trim_heap()
         return True
 
     def stale(self, plan: Plan) -> tuple[str, ...]:
@@ -112,7 +116,7 @@ class Resident:
             self._changed.notify_all()
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Return memory to the system that nobody holds any more but the allocator keeps."""
     gc.collect()
     if sys.platform == "linux":

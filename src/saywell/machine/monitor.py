@@ -164,7 +164,7 @@ def memory(root: Path = ROOT) -> tuple[int, int]:
 
 
 def process_memory() -> int:
-    """Resident bytes of this process."""
+    """ModelHolder bytes of this process."""
     return int(psutil.Process().memory_info().rss)
 
 

@@ -73,8 +73,8 @@ class Model(Protocol):
 
     spec: ModelSpec
     live: frozenset[str]
-    """Fields of the plan, beside `slots`, that `adapt` changes; for another one the engine loads the model again, once
-    nothing is under way."""
+    """Plan fields besides `max_batch_size` that `adapt` can change; for any other the engine reloads the model once no
+    request is running."""
 
     def voices(self) -> tuple[Voice, ...]:
         """All voices, the default first."""
@@ -112,7 +112,7 @@ class Model(Protocol):
         ...
 
     def adapt(self, plan: Plan) -> None:
-        """Take up what a changed plan says about `slots` and the fields of `live`.
+        """Take up what a changed plan says about `max_batch_size` and the fields of `live`.
 
         Called between steps, with sequences running, which go on as if nothing had happened: it changes memory and
         time, never sound. A model for which this raises is closed and loaded again.

@@ -1,7 +1,7 @@
 """What is given up under pressure: when, and when it comes back.
 
-`classify` says what a look at the machine means, `Ladder` remembers which levels of the plan are given up, `relieved`
-makes the plan that is left. Nothing here looks at the machine or touches the engine.
+`classify` says what a look at the machine means, `DegradationLadder` remembers which levels of the
+plan are given up, `relieved` makes the plan that is left. Nothing here looks at the machine or touches the engine.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ class Timing:
     """Longest wait before a step up, after steps up that had to be taken back at once."""
 
 
-class Ladder:
+class DegradationLadder:
     """Levels given up, one by one: down quickly, up slowly, and slower still if the last step up did not hold.
 
     Beside them new requests are refused while memory is critical: that changes no plan, so it comes and goes quickly.

@@ -77,7 +77,7 @@ def _work(plan: Plan, now: Resources, record: Record | None, spoken: Mapping[str
             found.append(f"Speech is made slower than it is spoken: {rtf['p50']:.2f} s of work a second{beside}.")
     if queued and spoken["spoken"] >= _ENOUGH and queued["p50"] > _WAIT_S:
         waited = f"Half of the last {spoken['spoken']} requests waited {queued['p50']:.1f} s or longer for a slot"
-        found.append(f"{waited}; there are {plan.slots}.")
+        found.append(f"{waited}; there are {plan.max_batch_size}.")
     return found
 
 
@@ -90,8 +90,8 @@ def _measured(plan: Plan, record: Record | None) -> list[str]:
     own, best, start = _own(plan, record), _of(record, record.best), _of(record, {})
     found = []
     mine, least, rules = _rtf(own), _rtf(best), _rtf(start)
-    wishes = {reason.field for reason in plan.reasons if reason.source == "wish"}
-    against = [name for name, value in record.best.items() if name in wishes and getattr(plan, name) != value]
+    overrides = {reason.field for reason in plan.reasons if reason.source == "setting"}
+    against = [name for name, value in record.best.items() if name in overrides and getattr(plan, name) != value]
     if against and mine and least and mine > _FASTER * least:
         asked = ", ".join(f"{name}={getattr(plan, name)}" for name in against)
         better = ", ".join(f"{name}={record.best[name]}" for name in against)

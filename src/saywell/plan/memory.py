@@ -69,8 +69,8 @@ def estimate(plan: Plan, spec: ModelSpec, text_chars: int, *, server: int = 0) -
     return Estimate(
         weights=variant.weight_bytes,
         activations=spec.overhead_bytes,
-        kv=plan.slots * kv_bytes(spec, variant, plan.max_frames),
-        slots=min(plan.slots, plan.lookahead, sequences) * spec.slot_bytes,
+        kv=plan.max_batch_size * kv_bytes(spec, variant, plan.max_frames),
+        slots=min(plan.max_batch_size, plan.max_parallel_chunks, sequences) * spec.slot_bytes,
         buffers=int(held_s * spec.sample_rate) * SAMPLE_BYTES,
         server=server,
     )
@@ -80,7 +80,7 @@ def busy(plan: Plan, spec: ModelSpec, slots: int | None = None) -> int:
     """Bytes an engine holds under this plan: the model, and so many slots speaking; None: every one."""
     variant = variant_of(plan, spec)
     each = per_slot_bytes(spec, variant, plan.max_frames)
-    return fixed_bytes(spec, variant) + (plan.slots if slots is None else slots) * each
+    return fixed_bytes(spec, variant) + (plan.max_batch_size if slots is None else slots) * each
 
 
 def beside(plan: Plan, spec: ModelSpec, held: int, slots: int | None = None) -> int:

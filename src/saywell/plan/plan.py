@@ -1,4 +1,4 @@
-"""The decision: wishes + facts + measurements → a frozen, complete Plan, each field with its reason.
+"""The decision: overrides + facts + measurements → a frozen, complete Plan, each field with its reason.
 
 Pure functions; nothing here looks at the machine. Nothing else in the program decides by device.
 """
@@ -14,7 +14,7 @@ from saywell.errors import PlanError
 from saywell.machine import Device
 from saywell.plan import memory, validation
 from saywell.plan.memory import MIB, mb
-from saywell.plan.rules import Decided, Situation
+from saywell.plan.rules import PlanContext, Reasoned
 from saywell.settings import default_data_dir
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from saywell.types import ModelSpec, Variant
 
 T = TypeVar("T")
-Source = Literal["wish", "measurement", "rule", "pressure"]
+Source = Literal["setting", "measurement", "rule", "pressure"]
 Pressing = Literal["memory", "cpu", "heat"]
 """What may press: too little memory, other programs that want the CPUs, heat."""
 Compile = Literal["inductor", "eager", "disabled"]
@@ -56,11 +56,11 @@ class Plan:
     """Arithmetic threads of one engine."""
     affinity: tuple[int, ...]
     """Logical CPUs the threads are pinned to; empty: wherever the system puts them."""
-    slots: int
+    max_batch_size: int
     """Sequences that share a step."""
-    lookahead: int
+    max_parallel_chunks: int
     """Sequences of one request that may run side by side."""
-    queue: int
+    max_queue: int
     """Requests that may wait beside the running ones; one more is refused."""
     first_chunk_chars: int
     """Upper bound of the first text chunk, for an early first sound."""
@@ -133,11 +133,11 @@ class Measurement:
 def make_plan(
     settings: Settings, hardware: Hardware, spec: ModelSpec, measurements: Mapping[str, Measurement] | None = None
 ) -> Plan:
-    """Decide everything. A wish wins over a measurement, a measurement over a rule.
+    """Decide everything. A setting wins over a measurement, a measurement over a rule.
 
     Raises PlanError, whose `param` names the setting, for what this machine or model cannot do.
     """
-    rules = Situation(hardware, spec, settings.worker_python is not None)
+    rules = PlanContext(hardware, spec, settings.worker_python is not None)
 
     def decide(overrides: Mapping[str, Any]) -> Plan:
         return _Decision(settings, rules, measurements or {}, overrides).plan()
@@ -147,7 +147,7 @@ def make_plan(
     return replace(plan, levels=levels(plan, there, decide, rules.hardware.memory_of(plan.device)))
 
 
-_SHED = ("slots", "lookahead", "queue", "threads", "cache_entries", "cache_bytes")
+_SHED = ("max_batch_size", "max_parallel_chunks", "max_queue", "threads", "cache_entries", "cache_bytes")
 """Fields that levels make smaller. Each level pins those of the others, which the rules would let grow again."""
 _WORTH = 100
 """A level that frees less than this part of the memory does not help against a lack of it."""
@@ -181,30 +181,34 @@ def levels(
 def _smaller(plan: Plan, spec: ModelSpec) -> dict[str, dict[str, Any]]:
     """Level → the fields it overrides, the one that can be heard last."""
     found: dict[str, dict[str, Any]] = {}
-    if plan.slots > 1:
-        slots = plan.slots // 2
+    if plan.max_batch_size > 1:
+        slots = plan.max_batch_size // 2
         # Nobody is refused for it who would have been let in: what the slots lose the queue gains.
-        queue = plan.queue + plan.slots - slots
-        found["slots"] = {"slots": slots, "lookahead": min(slots, plan.lookahead), "queue": queue}
+        queue = plan.max_queue + plan.max_batch_size - slots
+        found["slots"] = {
+            "max_batch_size": slots,
+            "max_parallel_chunks": min(slots, plan.max_parallel_chunks),
+            "max_queue": queue,
+        }
     if plan.threads > 1:
         found["threads"] = {"threads": plan.threads // 2}
     if plan.cache_entries > 1:
         found["caches"] = {"cache_entries": plan.cache_entries // 2, "cache_bytes": plan.cache_bytes // 2}
     here = memory.variant_of(plan, spec)
     lighter = [variant for variant in spec.variants if variant.weight_bytes < here.weight_bytes]
-    wished = any(reason.field == "precision" and reason.source == "wish" for reason in plan.reasons)
-    if lighter and not wished:
+    chosen_setting = any(reason.field == "precision" and reason.source == "setting" for reason in plan.reasons)
+    if lighter and not chosen_setting:
         found["lighter"] = {"precision": max(lighter, key=lambda variant: variant.weight_bytes).precision}
     return found
 
 
 class _Decision:
-    """One plan in the making. The rules propose, this weighs wishes and measurements against them and notes why."""
+    """One plan in the making. The rules propose, this weighs overrides and measurements against them and notes why."""
 
     def __init__(
         self,
         settings: Settings,
-        rules: Situation,
+        rules: PlanContext,
         measurements: Mapping[str, Measurement],
         overrides: Mapping[str, Any],
     ) -> None:
@@ -249,9 +253,13 @@ class _Decision:
             options=fact("options", variant.options, variant.why if variant.options else "this model leaves no choice"),
             threads=threads,
             affinity=affinity,
-            slots=slots,
-            lookahead=take("lookahead", rules.lookahead(slots), _within("lookahead", slots, "slots")),
-            queue=take("queue", rules.queue(slots)),
+            max_batch_size=slots,
+            max_parallel_chunks=take(
+                "max_parallel_chunks",
+                rules.parallel_chunks(slots),
+                _within("max_parallel_chunks", slots, "max_batch_size"),
+            ),
+            max_queue=take("max_queue", rules.queue(slots)),
             kv_length=fact("kv_length", *kv_length),
             memory_budget=budget,
             adapt=take("adapt", (True, "what is slower under pressure is better than what fails")),
@@ -284,7 +292,7 @@ class _Decision:
         there, have = rules.by_precision(device, executor), rules.hardware.memory_of(device)
 
         def check(name: str) -> None:
-            validation.check_precision(rules, name, there, budget, have, max_frames, set(self.settings.wishes()))
+            validation.check_precision(rules, name, there, budget, have, max_frames, set(self.settings.overrides()))
 
         precision = self.take("precision", rules.precision(device, executor, budget, max_frames), check)
         need = rules.need(there[precision], 1, max_frames)
@@ -323,22 +331,22 @@ class _Decision:
 
     # -- choosing, with the reason noted
 
-    def take(self, name: str, rule: Decided[T], check: Callable[[T], object] | None = None) -> T:
-        """The wish if there is one, else what was measured, else the rule."""
+    def take(self, name: str, rule: Reasoned[T], check: Callable[[T], object] | None = None) -> T:
+        """The setting if there is one, else what was measured, else the rule."""
         if name in self.overrides:
             return self.note(name, *rule, "rule")
-        wish: T | None = getattr(self.settings, name)
+        setting: T | None = getattr(self.settings, name)
         value, why = rule
         source: Source = "rule"
-        if wish is not None:
-            value, why, source = wish, f"asked for by {self.settings.origin(name)}", "wish"
+        if setting is not None:
+            value, why, source = setting, f"asked for by {self.settings.origin(name)}", "setting"
         elif name in self.measurements:
             measured = self.measurements[name]
             try:
                 if check is not None:
                     check(measured.value)
                 value, why, source = measured.value, measured.why, "measurement"
-            except PlanError as error:  # the best of other circumstances: these wishes leave no room for it
+            except PlanError as error:  # the best of other circumstances: these overrides leave no room for it
                 why = f"{why} (not as measured: {error.message})"
         if check is not None:
             check(value)
@@ -364,43 +372,44 @@ class _Decision:
             why = (
                 f"asked for by {self.settings.origin('threads')}; more than the {cpus} usable CPUs, so probably slower"
             )
-            self.note("threads", threads, why, "wish")
+            self.note("threads", threads, why, "setting")
         return threads
 
     def cache_bytes(self, device: Device, left: int) -> int:
-        wish = self.settings.cache_mb
-        if wish is None:
+        setting = self.settings.cache_mb
+        if setting is None:
             return self.fact("cache_bytes", *self.rules.cache_bytes(device, left))
-        validation.check_caches(self.rules, "cache_mb", wish)
-        if wish * MIB > left:
-            message = f"cache_mb={wish} is more than the {mb(max(0, left))} the model leaves of the memory budget"
+        validation.check_caches(self.rules, "cache_mb", setting)
+        if setting * MIB > left:
+            message = f"cache_mb={setting} is more than the {mb(max(0, left))} the model leaves of the memory budget"
             raise PlanError(f"{message}; set at most {max(0, left) // MIB}", param="cache_mb")
-        return self.note("cache_bytes", wish * MIB, f"asked for by {self.settings.origin('cache_mb')}", "wish")
+        return self.note("cache_bytes", setting * MIB, f"asked for by {self.settings.origin('cache_mb')}", "setting")
 
     def memory_budget(self, device: Device) -> int:
-        wish, have = self.settings.memory_budget_mb, self.rules.hardware.memory_of(device)
-        if wish is None:
+        setting, have = self.settings.memory_budget_mb, self.rules.hardware.memory_of(device)
+        if setting is None:
             return self.fact("memory_budget", *self.rules.budget(device))
-        if wish * MIB > have:
+        if setting * MIB > have:
             raise PlanError(
-                f"memory_budget_mb={wish} is more than the {mb(have)} there is; set at most {have // MIB}",
+                f"memory_budget_mb={setting} is more than the {mb(have)} there is; set at most {have // MIB}",
                 param="memory_budget_mb",
             )
         return self.note(
-            "memory_budget", wish * MIB, f"asked for by {self.settings.origin('memory_budget_mb')}", "wish"
+            "memory_budget", setting * MIB, f"asked for by {self.settings.origin('memory_budget_mb')}", "setting"
         )
 
     def slots(self, device: Device, variant: Variant, budget: int, max_frames: int) -> int:
         each = max(1, memory.per_slot_bytes(self.spec, variant, max_frames))
         fit = max(1, (budget - memory.fixed_bytes(self.spec, variant)) // each)
 
-        def check(wish: int) -> None:
-            if wish > fit:
-                need = self.rules.need(variant, wish, max_frames)
-                message = f"slots={wish} need {mb(need)} and {mb(budget)} is there beside the caches; set at most {fit}"
-                raise PlanError(message, param="slots")
+        def check(setting: int) -> None:
+            if setting > fit:
+                need = self.rules.need(variant, setting, max_frames)
+                room = f"{mb(need)}; {mb(budget)} is available besides the caches"
+                message = f"max_batch_size={setting} needs {room}; set at most {fit}"
+                raise PlanError(message, param="max_batch_size")
 
-        return self.take("slots", self.rules.slots(device, variant.executor, fit), check)
+        return self.take("max_batch_size", self.rules.slots(device, variant.executor, fit), check)
 
 
 _ORDER = {item.name: place for place, item in enumerate(fields(Plan))}

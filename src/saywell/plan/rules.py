@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from saywell.types import ModelSpec, Variant
 
 T = TypeVar("T")
-Decided = tuple[T, str]
+Reasoned = tuple[T, str]
 """A value and why."""
 GIB = 1 << 30
 SMALL_MEMORY = 6 * GIB
@@ -34,7 +34,7 @@ OLDEST_CUDA = (7, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class PlanContext:
     """A machine, a model, and whether its worker lives in another Python environment."""
 
     hardware: Hardware
@@ -139,7 +139,7 @@ class Situation:
 
     # -- where and by what
 
-    def device(self) -> Decided[Device]:
+    def device(self) -> Reasoned[Device]:
         notes = []
         for device in self.hardware.devices[:-1]:
             missing = self.lacks(device)
@@ -153,11 +153,11 @@ class Situation:
             return f"{gpu.name} (compute capability {dotted(gpu)}, {mb(gpu.memory)})"
         return f"the GPU of the {self.hardware.cpu.model}"
 
-    def executor(self, device: Device) -> Decided[str]:
+    def executor(self, device: Device) -> Reasoned[str]:
         best = self.variants(device)[0]
         return best.executor, best.about or "the model's first choice"
 
-    def compile(self, device: Device, executor: str) -> Decided[str]:
+    def compile(self, device: Device, executor: str) -> Reasoned[str]:
         if executor != "torch":
             return "disabled", f"the executor {executor} has nothing to compile"
         if self.hardware.os != "linux":
@@ -170,7 +170,7 @@ class Situation:
 
     # -- memory and precision
 
-    def budget(self, device: Device) -> Decided[int]:
+    def budget(self, device: Device) -> Reasoned[int]:
         if gpu := self.hardware.gpu(device):
             return gpu.memory * 9 // 10, f"nine tenths of the {mb(gpu.memory)} on the {gpu.name}"
         total, prior = self.hardware.usable_memory, self.prior
@@ -183,7 +183,7 @@ class Situation:
             return total * 2 // 3, f"two thirds of the {mb(total)}: Metal lets one program keep little more"
         return budget, why
 
-    def precision(self, device: Device, executor: str, budget: int, max_frames: int) -> Decided[str]:
+    def precision(self, device: Device, executor: str, budget: int, max_frames: int) -> Reasoned[str]:
         there = self.by_precision(device, executor)
         fitting = [name for name, variant in there.items() if self.need(variant, 1, max_frames) <= budget]
         if not fitting:
@@ -196,7 +196,7 @@ class Situation:
                 return name, why
         return fitting[0], "the only one there is" if len(there) == 1 else "the model's best that fits"
 
-    def _preferred(self, device: Device) -> list[Decided[str]]:
+    def _preferred(self, device: Device) -> list[Reasoned[str]]:
         if gpu := self.hardware.gpu(device):
             native = gpu.capability >= (8, 0)
             bf16 = [("bf16", f"compute capability {dotted(gpu)} has bf16 in hardware")] if native else []
@@ -215,14 +215,14 @@ class Situation:
         """Why caches would stay empty; empty for a model that has some."""
         return "" if self.spec.clones else f"{self.spec.name} clones no voices, so it has no cache of them"
 
-    def cache_entries(self, device: Device) -> Decided[int]:
+    def cache_entries(self, device: Device) -> Reasoned[int]:
         if self.keeps_nothing:
             return 0, self.keeps_nothing
         if device.kind == "cuda":
             return 100, "many voices share a GPU"
         return self.prior.cache_entries, "starting value of this class of machine"
 
-    def cache_bytes(self, device: Device, left: int) -> Decided[int]:
+    def cache_bytes(self, device: Device, left: int) -> Reasoned[int]:
         """`left`: bytes of the budget beside the model and one slot."""
         if self.keeps_nothing:
             return 0, self.keeps_nothing
@@ -232,7 +232,7 @@ class Situation:
             return max(0, left // 4), "a quarter of what the model leaves of the memory budget"
         return most, "starting value of this class of machine"
 
-    def thermal(self, device: Device) -> Decided[bool]:
+    def thermal(self, device: Device) -> Reasoned[bool]:
         if device.kind == "cuda":
             return True, "the GPU tells its temperature"
         if self.hardware.thermal:
@@ -243,7 +243,7 @@ class Situation:
 
     # -- how many
 
-    def threads(self, device: Device, executor: str, affinity: tuple[int, ...]) -> Decided[int]:
+    def threads(self, device: Device, executor: str, affinity: tuple[int, ...]) -> Reasoned[int]:
         cores, limits, most = self.hardware.usable_cores, self.hardware.limits, self.spec.max_threads or MAX_THREADS
         if executor == "process":
             return 1, "each process speaks with one thread"
@@ -282,7 +282,7 @@ class Situation:
         ways.append((*fast, *slow))
         return tuple(dict.fromkeys(way[:threads] for way in ways if len(way) >= threads > 0))
 
-    def affinity(self, device: Device, executor: str, threads: int) -> Decided[tuple[int, ...]]:
+    def affinity(self, device: Device, executor: str, threads: int) -> Reasoned[tuple[int, ...]]:
         """Without a measurement only where the topology says that it helps: threads that all have a performance core to
         themselves must not end up on an efficiency core, which would keep the others waiting."""
         if self.hardware.os == "darwin":
@@ -300,7 +300,7 @@ class Situation:
             where = "one CPU each"
         return (), f"the system places threads; whether pinning to {where} helps has to be measured (saywell tune)"
 
-    def slots(self, device: Device, executor: str, fit: int) -> Decided[int]:
+    def slots(self, device: Device, executor: str, fit: int) -> Reasoned[int]:
         cpus = self.hardware.usable_cpus
         if executor == "process":
             want, why = min(cpus, MAX_PROCESSES), f"one process for each usable CPU, {MAX_PROCESSES} at most"
@@ -310,19 +310,19 @@ class Situation:
             want, why = MAX_BATCH[device.kind], "a GPU steps a batch in nearly the time of one"
         return (want, why) if want <= fit else (fit, "as many as the memory budget holds")
 
-    def lookahead(self, slots: int) -> Decided[int]:
+    def parallel_chunks(self, slots: int) -> Reasoned[int]:
         if not self.single:
             return max(1, slots // 2), "half the slots for the sentences of one text, half for who comes next"
         return min(2, slots), "the next chunk is ready when the last one ends" if slots > 1 else "there is one slot"
 
-    def queue(self, slots: int) -> Decided[int]:
+    def queue(self, slots: int) -> Reasoned[int]:
         if self.single:
             return max(16, 2 * slots), "twice the slots, at least 16: an answer takes a fraction of a second"
         return max(4, 2 * slots), "twice the slots, at least 4: who would wait longer is better told so"
 
     # -- lengths
 
-    def chunk_chars(self, device: Device) -> Decided[int]:
+    def chunk_chars(self, device: Device) -> Reasoned[int]:
         if not self.single and fanless(self.hardware):
             return 100, "about 7 s of speech: short runs, since this machine has no fan"
         if not self.single and device.kind == "cpu" and self.weak:
@@ -331,10 +331,10 @@ class Situation:
             return 200, "about 13 s of speech: a short KV cache and fair shares of a CPU"
         return 300, "about 20 s of speech: long enough for natural melody"
 
-    def first_chunk_chars(self, chunk_chars: int) -> Decided[int]:
+    def first_chunk_chars(self, chunk_chars: int) -> Reasoned[int]:
         return min(100 if self.single else 80, chunk_chars), "a short first chunk is heard early"
 
-    def max_frames(self, chunk_chars: int) -> Decided[int]:
+    def max_frames(self, chunk_chars: int) -> Reasoned[int]:
         if self.single:
             return 1_000_000, "a single-shot voice ends by itself"
         seconds = 2 + chunk_chars * memory.SECONDS_PER_CHAR
@@ -342,17 +342,17 @@ class Situation:
         why = f"{seconds:.0f} s of speech, three times what {chunk_chars} characters take: longer is a loop"
         return min(frames, self.spec.max_context or frames), why
 
-    def max_text_chars(self, device: Device) -> Decided[int]:
+    def max_text_chars(self, device: Device) -> Reasoned[int]:
         if not self.single and device.kind == "cpu" and self.weak:
             return 2000, "about two minutes of speech: more would pass the deadline on a slow CPU"
         return 5000, "about six minutes of speech; longer texts in parts"
 
-    def timeout_s(self, device: Device) -> Decided[float]:
+    def timeout_s(self, device: Device) -> Reasoned[float]:
         if self.single or device.kind == "cuda":
             return 120.0, "nobody waits longer than two minutes for one answer"
         return 600.0, "a long text takes about as long to make as to hear"
 
-    def frames(self, seconds: float, what: str) -> Decided[int]:
+    def frames(self, seconds: float, what: str) -> Reasoned[int]:
         if self.single:
             return 1, "a single-shot voice hands over sound as it comes"
         tile = self.spec.decode_tile

@@ -12,11 +12,11 @@ from saywell.plan.rules import lightest
 
 if TYPE_CHECKING:
     from saywell.machine import Device
-    from saywell.plan.rules import Situation
+    from saywell.plan.rules import PlanContext
     from saywell.types import Variant
 
 
-def check_device(rules: Situation, device: Device) -> None:
+def check_device(rules: PlanContext, device: Device) -> None:
     if device == CPU and not rules.executors(CPU):
         out = rules.missing() or "choose another model"
         raise PlanError(f"nothing here runs {rules.spec.name} on the CPU; {out}", param="device")
@@ -24,7 +24,7 @@ def check_device(rules: Situation, device: Device) -> None:
         raise PlanError(f"device={device} is not possible: {missing}; set device=cpu or leave it out", param="device")
 
 
-def check_executor(rules: Situation, name: str, device: Device) -> None:
+def check_executor(rules: PlanContext, name: str, device: Device) -> None:
     if name not in rules.spec.executors:
         there = ", ".join(rules.spec.executors)
         raise PlanError(f"{rules.spec.name} has no executor {name!r}; it has {there}", param="executor")
@@ -34,54 +34,54 @@ def check_executor(rules: Situation, name: str, device: Device) -> None:
 
 
 def check_precision(
-    rules: Situation,
+    rules: PlanContext,
     name: str,
     there: Mapping[str, Variant],
     budget: int,
     have: int,
     max_frames: int,
-    wishes: Collection[str],
+    overrides: Collection[str],
 ) -> None:
     """`there`: the variant of each precision that the device and the executor have. `have`: bytes of the device.
-    `wishes`: the settings that are set; the last of them that plays a part is named."""
+    `overrides`: the settings that are set; the last of them that plays a part is named."""
     model = rules.spec.name
     if name not in there:
         raise PlanError(f"{model} has no precision {name!r}; it has {', '.join(there)}", param="precision")
     lighter = "" if name == lightest(there) else f"set precision={lightest(there)}, or "
-    if "memory_budget_mb" in wishes:
+    if "memory_budget_mb" in overrides:
         need = rules.need(there[name], 1, max_frames)
         if need > budget:
             message = f"{model} at {name} needs about {mb(need)} and memory_budget_mb allows {mb(budget)}"
             out = f"{lighter}set memory_budget_mb={-(-need // MIB)}, or leave it out"
-            raise PlanError(f"{message}; {out}", param="precision" if "precision" in wishes else "memory_budget_mb")
+            raise PlanError(f"{message}; {out}", param="precision" if "precision" in overrides else "memory_budget_mb")
         return
-    # Without such a wish only what is certain refuses: what is beside the weights is an estimate, and may be wrong.
+    # Without such a setting only what is certain refuses: what is beside the weights is an estimate, and may be wrong.
     need = rules.least(there[name], max_frames)
     if need > have:
         message = f"{model} at {name} needs more than {mb(need)} and there are {mb(have)}"
         out = f"{lighter}choose a smaller model or a machine with more memory"
-        raise PlanError(f"{message}; {out}", param="precision" if "precision" in wishes else "model")
+        raise PlanError(f"{message}; {out}", param="precision" if "precision" in overrides else "model")
 
 
-def check_max_frames(rules: Situation, frames: int) -> None:
+def check_max_frames(rules: PlanContext, frames: int) -> None:
     top = rules.spec.max_context
     if top and frames > top:
         raise PlanError(f"max_frames={frames} is beyond the model's context; set at most {top}", param="max_frames")
 
 
-def check_compile(rules: Situation, way: str, executor: str) -> None:
+def check_compile(rules: PlanContext, way: str, executor: str) -> None:
     if executor != "torch" and way != "disabled":
         why = rules.compile(CPU, executor)[1]
         raise PlanError(f"compile={way} changes nothing: {why}; leave it out", param="compile")
 
 
-def check_caches(rules: Situation, name: str, wish: int) -> None:
+def check_caches(rules: PlanContext, name: str, setting: int) -> None:
     """For cache_entries and cache_mb."""
-    if wish and rules.keeps_nothing:
-        raise PlanError(f"{name}={wish} changes nothing: {rules.keeps_nothing}; leave it out", param=name)
+    if setting and rules.keeps_nothing:
+        raise PlanError(f"{name}={setting} changes nothing: {rules.keeps_nothing}; leave it out", param=name)
 
 
-def check_affinity(rules: Situation, cpus: tuple[int, ...]) -> None:
+def check_affinity(rules: PlanContext, cpus: tuple[int, ...]) -> None:
     if not cpus:
         return
     hardware = rules.hardware

@@ -51,7 +51,7 @@ class Graph:
 
     def __init__(self, path: Path, threading: Threading, *, bf16: bool) -> None:
         """Raises GraphError naming the file."""
-        wishes = {
+        overrides = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "INFERENCE_NUM_THREADS": threading.threads,
             "PERFORMANCE_HINT": "LATENCY",
@@ -62,7 +62,7 @@ class Graph:
             model = core.read_model(path)
             # Compiling moves operators about and adds names: the file's own are read before.
             names = [[port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)]
-            compiled = core.compile_model(model, "CPU", wishes)
+            compiled = core.compile_model(model, "CPU", overrides)
         except RuntimeError as error:
             raise GraphError(f"{path}: OpenVINO {ov.__version__} cannot load this graph: {error}") from error
         self.path = path

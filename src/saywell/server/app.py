@@ -93,7 +93,7 @@ def _tell(console: Console, url: str, service: Service) -> None:
     voices = service.engine.voices()
     some = ", ".join(voice.id for voice in voices[:6]) + (f" and {len(voices) - 6} more" if len(voices) > 6 else "")
     plan = service.engine.plan
-    console.print(f"Ready: {plan.model} on {plan.device}, {plan.slots} at once. Voices: {some}", markup=False)
+    console.print(f"Ready: {plan.model} on {plan.device}, {plan.max_batch_size} at once. Voices: {some}", markup=False)
     key = " -H 'Authorization: Bearer KEY'" if service.keys else ""
     body = """-H 'Content-Type: application/json' -d '{"input": "Hello there."}'"""
     console.print(f"Try:   curl {url}/v1/audio/speech{key} {body} -o hello.mp3", markup=False)

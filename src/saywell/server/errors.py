@@ -140,7 +140,7 @@ def request_id(request: Request) -> str:
     return str(request.scope.get("state", {}).get("request_id", "-"))
 
 
-def renamed(error: SaywellError, **fields: str) -> SaywellError:
+def with_api_param_names(error: SaywellError, **fields: str) -> SaywellError:
     """The error with its field called what the client calls it. A copy: an engine's own error may go to many."""
     told = copy(error)
     told.param = fields.get(error.param or "", error.param)

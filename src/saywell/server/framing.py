@@ -29,7 +29,7 @@ class Framing(Protocol):
         ...
 
 
-class Bare:
+class RawFraming:
     """The file itself, in chunks."""
 
     def __init__(self, format: str) -> None:
@@ -48,7 +48,7 @@ class Bare:
         return b""
 
 
-class Events:
+class SseFraming:
     """`speech.audio.delta` …, then `speech.audio.done` or `error`; between them `speech.timestamps` if asked for."""
 
     content_type = "text/event-stream"

@@ -20,7 +20,7 @@ _PRINTABLE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MOST_NAMES = 16
 
 
-class Speaking(BaseModel):
+class SpeechFields(BaseModel):
     """The fields every way to ask for speech has in common."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
@@ -64,7 +64,7 @@ class VoiceChoice(BaseModel):
     id: Name
 
 
-class SpeechBody(Speaking):
+class SpeechBody(SpeechFields):
     """`POST /v1/audio/speech`."""
 
     model: Name | None = Field(None, description="An installed model, loaded if it is not; left out: the server's own.")

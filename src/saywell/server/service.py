@@ -169,7 +169,7 @@ class Service:
 
 
 def _places(plan: Plan, settings: Settings, keys: int) -> Places:
-    work = plan.slots + plan.queue
+    work = plan.max_batch_size + plan.max_queue
     share = max(1, work * 3 // 4) if keys > 1 else None  # one of several leaves something to the others
     return Places(
         LISTENERS * work,

@@ -60,7 +60,7 @@ async def stream_speech(
     place = _enter(http, service)
     try:
         place.stream = asked.submit(http, service)
-        talk = Talk(place.stream, format, http.receive)
+        talk = EncodedStream(place.stream, format, http.receive)
         try:
             first = await talk.read()
         except BaseException:
@@ -70,7 +70,7 @@ async def stream_speech(
         service.places.leave(place)
         raise
     headers["server-timing"] = f"first-audio;dur={(talk.first_sound - began) * 1000:.2f}"
-    return _Spoken(service, asked.engine, place, talk, first, framing, headers, before)
+    return StreamingSpeechResponse(service, asked.engine, place, talk, first, framing, headers, before)
 
 
 async def whole_speech(
@@ -119,7 +119,7 @@ async def _off_loop(work: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(work)
 
 
-class Talk:
+class EncodedStream:
     """Reads a Stream as encoded bytes."""
 
     def __init__(self, stream: Stream, format: str, receive: Receive) -> None:
@@ -168,7 +168,7 @@ class Talk:
         self.stream.close()
 
 
-class _Spoken(Response):
+class StreamingSpeechResponse(Response):
     """A response whose body is being spoken.
 
     It pulls: while the client does not take bytes nothing is read from the stream, and what makes them pauses.
@@ -179,7 +179,7 @@ class _Spoken(Response):
         service: Service,
         engine: SpeechEngine,
         place: Place,
-        talk: Talk,
+        talk: EncodedStream,
         first: bytes,
         framing: Framing,
         headers: dict[str, str],

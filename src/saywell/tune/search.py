@@ -231,7 +231,7 @@ class Search:
     def _chosen(self, best: Candidate, told: Mapping[str, str]) -> dict[str, Chosen]:
         if not told:
             return {}
-        if not self._space.wished("executor"):
+        if not self._space.chosen_setting("executor"):
             # What holds for one executor says nothing about another that is installed later.
             told = {"executor": f"measured here: {_figures(self._trials[best])}", **told}
         if any("device" in dict(each.values) for each in self._trials):

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from saywell.errors import PlanError
 from saywell.machine import CPU
 from saywell.plan.plan import Measurement, Plan, make_plan
-from saywell.plan.rules import Situation
+from saywell.plan.rules import PlanContext
 
 if TYPE_CHECKING:
     from saywell.machine import Hardware
     from saywell.settings import Settings
     from saywell.types import ModelSpec
 
-FIELDS = ("executor", "precision", "threads", "affinity", "slots", "chunk_frames")
+FIELDS = ("executor", "precision", "threads", "affinity", "max_batch_size", "chunk_frames")
 """What is tried, in this order: what decides most comes first. `executor` stands for the device, too."""
 
 
@@ -39,12 +39,12 @@ def shown(value: Any) -> str:
 
 
 class Space:
-    """The candidates: every field that no wish has settled may change."""
+    """The candidates: every field that no setting has settled may change."""
 
     def __init__(self, settings: Settings, hardware: Hardware, spec: ModelSpec, precisions: Sequence[str] = ()) -> None:
         """`precisions`: those that may be tried beside the one the rules take."""
         self._settings, self._hardware, self._spec = settings, hardware, spec
-        self._situation = Situation(hardware, spec, settings.worker_python is not None)
+        self._context = PlanContext(hardware, spec, settings.worker_python is not None)
         self._precisions = precisions
         self.rules = Candidate((), make_plan(settings, hardware, spec))
         self.refused: dict[str, str] = {}
@@ -65,7 +65,7 @@ class Space:
     def options(self, name: str, best: Candidate) -> list[Candidate]:
         """`best`, and the candidates that differ from it in one field."""
         found = [best]
-        if self.wished(name):
+        if self.chosen_setting(name):
             return found
         for change in getattr(self, f"_{name}")(best.plan):
             try:
@@ -77,18 +77,16 @@ class Space:
                 found.append(candidate)
         return found
 
-    def wished(self, name: str) -> bool:
+    def chosen_setting(self, name: str) -> bool:
         """Whether a setting has settled a field."""
         return any(getattr(self._settings, each) is not None for each in _SETTINGS.get(name, (name,)))
 
     # -- the options of each field
 
     def _executor(self, _plan: Plan) -> list[dict[str, Any]]:
-        devices = [device for device in self._hardware.devices if device == CPU or not self._situation.lacks(device)]
+        devices = [device for device in self._hardware.devices if device == CPU or not self._context.lacks(device)]
         return [
-            {"device": str(device), "executor": name}
-            for device in devices
-            for name in self._situation.executors(device)
+            {"device": str(device), "executor": name} for device in devices for name in self._context.executors(device)
         ]
 
     def _precision(self, _plan: Plan) -> list[dict[str, Any]]:
@@ -104,13 +102,15 @@ class Space:
     def _affinity(self, plan: Plan) -> list[dict[str, Any]]:
         if plan.executor == "process" or plan.device != CPU:
             return []
-        return [{"affinity": cpus} for cpus in ((), *self._situation.affinities(plan.threads))]
+        return [{"affinity": cpus} for cpus in ((), *self._context.affinities(plan.threads))]
 
-    def _slots(self, plan: Plan) -> list[dict[str, Any]]:
-        return [{"slots": count} for count in (2 * plan.slots, plan.slots // 2, 1) if count > 0]
+    def _max_batch_size(self, plan: Plan) -> list[dict[str, Any]]:
+        return [
+            {"max_batch_size": count} for count in (2 * plan.max_batch_size, plan.max_batch_size // 2, 1) if count > 0
+        ]
 
     def _chunk_frames(self, plan: Plan) -> list[dict[str, Any]]:
-        if self._situation.single:
+        if self._context.single:
             return []
         tile = self._spec.decode_tile
         sizes = (plan.chunk_frames * 2, plan.chunk_frames // 2)

@@ -75,7 +75,7 @@ class Trials:
         try:
             if loaded is None:
                 engine.start()  # and warm it: every slot speaks
-                self._busy(engine, 0, Work(texts=engine.plan.slots, frames=self._frames(engine.plan)))
+                self._busy(engine, 0, Work(texts=engine.plan.max_batch_size, frames=self._frames(engine.plan)))
             if self._work is None:
                 self._work = self._size(engine)
             with Peak(engine.pid) as peak:
@@ -106,7 +106,7 @@ class Trials:
     def _size(self, engine: EngineClient) -> Work:
         """So much that a round of the rules' plan takes about as long as it should."""
         plan = engine.plan
-        together = 2 * plan.slots if self._spec.kind == "autoregressive" else plan.slots
+        together = 2 * plan.max_batch_size if self._spec.kind == "autoregressive" else plan.max_batch_size
         frames = self._frames(plan)
         work = Work(texts=together, frames=frames)
         began = time.perf_counter()
@@ -125,7 +125,7 @@ class Trials:
         def speak(number: int) -> Audio:
             return self._speak(engine, TEXTS[number % len(TEXTS)], round_ * _MOST_TEXTS + number, work.frames)
 
-        together = min(work.texts, engine.plan.slots + min(engine.plan.queue, engine.plan.slots))
+        together = min(work.texts, engine.plan.max_batch_size + min(engine.plan.max_queue, engine.plan.max_batch_size))
         began = time.perf_counter()
         with ThreadPoolExecutor(together) as readers:
             spoken = list(readers.map(speak, range(work.texts)))

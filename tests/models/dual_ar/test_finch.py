@@ -79,7 +79,7 @@ def start(converted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         key = (path, *sorted(fields.items()))
         if key not in made:
             spec = find_spec(None, path)
-            plan = replace(TINY_PLAN, data_dir=voices, slots=8, timeout_s=300.0, stall_s=300.0, **fields)
+            plan = replace(TINY_PLAN, data_dir=voices, max_batch_size=8, timeout_s=300.0, stall_s=300.0, **fields)
             plan = fitted(replace(plan, kv_length=memory.context(spec, plan.max_frames)), spec)
             made[key] = Engine(spec, plan)
             made[key].start()

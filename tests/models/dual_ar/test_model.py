@@ -129,7 +129,7 @@ def test_batched_equals_alone_and_streamed_equals_whole(start: Start, precision:
 
 
 def test_another_number_of_threads_waits_for_what_has_begun_and_is_not_heard(start: Start) -> None:
-    engine = start(precision="int8", slots=2)
+    engine = start(precision="int8", max_batch_size=2)
     seeds = lively(engine, 2)
     planned = [engine.submit(ask(seed=seed)).collect().samples for seed in seeds]
     model = engine._resident.model
@@ -177,7 +177,7 @@ def test_all_caches_are_emptied_and_limited(start: Start) -> None:
 
     say(1, 2)
     assert kept() == (3, 2), "both, and the voice that the engine began with"
-    engine.tidy()
+    engine.clear_caches()
     assert kept() == (0, 0)
     say(1, 2)
     model.adapt(replace(engine.plan, cache_entries=1))
@@ -274,7 +274,14 @@ def test_a_prompt_longer_than_planned_is_at_fault_and_not_the_draw(
     converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, text = find_spec(None, converted), "a " * 130
-    plan = replace(TINY_PLAN, data_dir=tmp_path, slots=1, lookahead=1, first_frames=4, kv_length=len(text) // 2 + 24)
+    plan = replace(
+        TINY_PLAN,
+        data_dir=tmp_path,
+        max_batch_size=1,
+        max_parallel_chunks=1,
+        first_frames=4,
+        kv_length=len(text) // 2 + 24,
+    )
     engine = Engine(spec, fitted(plan, spec))
     engine.start()
 
@@ -326,7 +333,7 @@ def test_another_interpreter_may_have_an_older_runtime(converted: Path) -> None:
 def test_memory_that_runs_out_between_the_row_and_the_decoder_leaks_no_row(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = start(slots=2)
+    engine = start(max_batch_size=2)
     codec = engine._resident.model._codec
     begin, short = codec.start, [True] * 6
     monkeypatch.setattr(codec, "start", lambda: begin() if not short or not short.pop() else raise_(MemoryError()))

@@ -50,7 +50,7 @@ def model(converted: Path, tmp_path: Path) -> Path:
 
 def load(model: Path, tmp_path: Path) -> None:
     spec = find_spec(None, model)
-    plan = replace(TINY_PLAN, slots=1, kv_length=200, data_dir=tmp_path / "data")
+    plan = replace(TINY_PLAN, max_batch_size=1, kv_length=200, data_dir=tmp_path / "data")
     DualArModel(spec, fitted(plan, spec)).close()
 
 

@@ -112,7 +112,13 @@ def test_an_unknown_voice_is_refused(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"first_frames": 9, "chunk_frames": 9}, {"slots": 1, "lookahead": 1}, {"slots": 3}, {"threads": 1}]
+    "fields",
+    [
+        {"first_frames": 9, "chunk_frames": 9},
+        {"max_batch_size": 1, "max_parallel_chunks": 1},
+        {"max_batch_size": 3},
+        {"threads": 1},
+    ],
 )
 def test_a_plan_does_not_change_the_sound(engine: Engine, planned: Callable[..., Engine], fields: dict) -> None:
     np.testing.assert_array_equal(say(planned(**fields)).samples, say(engine).samples)

@@ -12,7 +12,7 @@ import psutil
 
 from saywell.errors import Unavailable
 from saywell.machine.monitor import Resources
-from saywell.plan.degradation import Ladder, Pressure, PressureReport, Timing, classify, in_force, relieved
+from saywell.plan.degradation import DegradationLadder, Pressure, PressureReport, Timing, classify, in_force, relieved
 from saywell.plan.plan import Plan, changed
 
 _log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ EVERY_S = 0.5
 RETRY_S = 2.0
 
 
-class Watch:
+class PressureMonitor:
     """Feeds the ladder in a thread of its own, and hands every new plan to `apply`."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Watch:
         self._apply = apply
         self._look = look
         self._every_s = every_s
-        self._ladder = Ladder(plan.levels, timing)
+        self._ladder = DegradationLadder(plan.levels, timing)
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="saywell-watch", daemon=True)
@@ -68,7 +68,7 @@ class Watch:
         """Memory has run out: give up at once all that frees some. From any thread."""
         self._take(lambda ladder: ladder.drop(Pressure(push={"memory": why}, hold={"memory": why})))
 
-    def _take(self, step: Callable[[Ladder], bool]) -> None:
+    def _take(self, step: Callable[[DegradationLadder], bool]) -> None:
         """Move on the ladder; if that changed anything, say so and hand on the plan, in the order of the moves."""
         with self._lock:
             ladder = self._ladder

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from saywell.child import spawn
-from saywell.engine import EngineHealth, State, Tidied
+from saywell.engine import ClearedCaches, EngineHealth, State
 from saywell.engine.admission import Admission
 from saywell.engine.forked import Birthplace
 from saywell.engine.pressure.watch import refusal
@@ -23,22 +23,22 @@ from saywell.engine.stream import START, Resume, Stream
 from saywell.engine.worker.link import Link
 from saywell.engine.worker.messages import (
     Abort,
-    Broken,
+    AudioMessage,
+    CachesCleared,
+    ClearCaches,
     Close,
     Credit,
     Failed,
     Finished,
     FromWorker,
     Load,
+    LoadFailed,
     Message,
     MoreText,
     Pulse,
     Ready,
-    Sound,
     Starved,
     Submit,
-    Tidy,
-    TidyDone,
     Unload,
     chunk,
     pack,
@@ -64,7 +64,7 @@ _WATCH_S = 0.25
 _LEAVE_S = 2.0
 """How long a worker gets to leave by itself."""
 TIDY_S = 30.0
-"""How long `tidy` waits for the step that is being done, or for a model to load."""
+"""How long `clear_caches` waits for the step that is being done, or for a model to load."""
 KILLED = -9
 """Exit status of a process that got SIGKILL: where this side did not send it, the kernel did, for want of memory."""
 _KILLED_WHY = "the worker before was killed, which the system does when memory runs out"
@@ -156,8 +156,8 @@ class EngineClient:
         self._idle_bytes = self._most_bytes = 0
         self._most_running = 0
         self._asked = 0
-        self._asking: dict[int, list[TidyDone]] = {}
-        """Answers to `tidy`, by number."""
+        self._asking: dict[int, list[CachesCleared]] = {}
+        """Answers to `clear_caches`, by number."""
 
     # The interface of an engine
 
@@ -218,7 +218,7 @@ class EngineClient:
 
     def health(self) -> EngineHealth:
         if self._birthplace.elsewhere:
-            return EngineHealth(state="closed", slots=self.plan.slots, running=0, waiting=0, steps=0)
+            return EngineHealth(state="closed", slots=self.plan.max_batch_size, running=0, waiting=0, steps=0)
         with self._lock:
             last = self._health
             running = last.running if last and self._state == "ready" else 0
@@ -226,7 +226,7 @@ class EngineClient:
             hung = self._state == "ready" and time.monotonic() - self._heard > _HUNG_S
             return EngineHealth(
                 state="hung" if hung else self._state,
-                slots=last.slots if last else self.plan.slots,
+                slots=last.slots if last else self.plan.max_batch_size,
                 running=running,
                 waiting=max(0, len(self._active) - starved - running),
                 starved=starved,
@@ -248,13 +248,13 @@ class EngineClient:
         """Where the engine stood on its ladder when the worker last said something."""
         return self._health.pressure if self._health is not None else PressureReport()
 
-    def tidy(self, *, adapt: bool = False) -> Tidied:
+    def clear_caches(self, *, adapt: bool = False) -> ClearedCaches:
         self._birthplace.check()
         with self._changed:
             number = self._asked = self._asked + 1
             answers = self._asking[number] = []
             if self._state == "ready":
-                self._send(Tidy(number=number, adapt=adapt))
+                self._send(ClearCaches(number=number, adapt=adapt))
                 self._changed.wait_for(lambda: answers or self._state != "ready", TIDY_S)
             del self._asking[number]
         if not answers:
@@ -346,7 +346,7 @@ class EngineClient:
             self._link = link = Link(child)
             self._kills = cgroup.oom_kills()
             self._heard = time.monotonic() + _FIRST_PULSE_S
-            link.send(pack(Load(spec=self.spec, plan=self.plan, strained=self._strained)))
+            link.send(pack(Load(spec=self.spec, plan=self.plan, start_degraded_reason=self._strained)))
             self._reader = threading.Thread(target=self._read, args=(link,), name="saywell-reader", daemon=True)
             self._reader.start()
 
@@ -364,7 +364,7 @@ class EngineClient:
 
     def _handle(self, message: FromWorker) -> None:
         self._heard = time.monotonic()
-        if isinstance(message, Sound):
+        if isinstance(message, AudioMessage):
             self._sound(message)
         elif isinstance(message, Starved):
             if (active := self._active.get(message.request_id)) is not None:
@@ -377,18 +377,18 @@ class EngineClient:
             self._pulse(message)
         elif isinstance(message, Ready):
             self._ready(message)
-        elif isinstance(message, Broken):
+        elif isinstance(message, LoadFailed):
             self._broken(message.error.error())
-        elif isinstance(message, TidyDone):
+        elif isinstance(message, CachesCleared):
             self._tidy_done(message)
 
-    def _tidy_done(self, message: TidyDone) -> None:
+    def _tidy_done(self, message: CachesCleared) -> None:
         with self._changed:
             if message.number in self._asking:  # not if whoever asked has given up
                 self._asking[message.number].append(message)
             self._changed.notify_all()
 
-    def _sound(self, message: Sound) -> None:
+    def _sound(self, message: AudioMessage) -> None:
         active = self._active.get(message.request_id)
         if active is not None:
             active.deaths = 0
@@ -462,7 +462,9 @@ class EngineClient:
             if self._state == "closed" or (self._state == "failed" and self._admission is None):
                 return
             # Another worker gives the same samples, unless one of the two has lighter weights than planned.
-            doomed = self._condemn(alike=not short and not lighter) if self._state in ("ready", "draining") else []
+            failed_requests = (
+                self._fail_in_flight(alike=not short and not lighter) if self._state in ("ready", "draining") else []
+            )
             leaving = self._state == "draining"
             if not leaving:
                 if self._state != "failed":  # or the reason would be gone
@@ -470,7 +472,7 @@ class EngineClient:
                 self._restarts += 1
                 self._misses += 1
             self._changed.notify_all()
-        for active in doomed:
+        for active in failed_requests:
             again = "the engine worker died while it was speaking; send the request again"
             active.stream.fail(WorkerDied(again, retry_after=1.0))
         if leaving:
@@ -481,23 +483,23 @@ class EngineClient:
         else:
             self._relaunch()
 
-    def _condemn(self, *, alike: bool) -> list[_Active]:
+    def _fail_in_flight(self, *, alike: bool) -> list[_Active]:
         """Those nobody goes on with: tried too often, or no worker follows that could. Under the lock.
 
         `alike`: the next worker would give the same samples.
         """
         last = self._state == "draining"
-        doomed = []
+        failed_requests = []
         for active in self._active.values():
             active.deaths += not active.stream.window.starved
             resume = active.stream.resume(alike=alike)
             if last or active.deaths > _MOST_DEATHS or resume is None:
-                doomed.append(active)
+                failed_requests.append(active)
             else:
                 active.resume = resume
-        for active in doomed:
+        for active in failed_requests:
             del self._active[active.stream.request.id]
-        return doomed
+        return failed_requests
 
     def _memory_ran_out(self) -> bool:
         """Whether the system killed a process for want of memory since the worker began; if it does not say, maybe."""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from saywell.engine import EngineHealth, Tidied
+from saywell.engine import ClearedCaches, EngineHealth
 from saywell.engine.stream import START, Resume
 from saywell.errors import EngineFailure, SaywellError, by_code, public_code
 from saywell.plan.plan import Plan
@@ -27,7 +27,7 @@ class Load(Message):
 
     spec: ModelSpec
     plan: Plan
-    strained: str = ""
+    start_degraded_reason: str = ""
     """Why the worker should begin under relief: how the one before it ended. Empty: as planned."""
 
 
@@ -57,8 +57,8 @@ class Credit(Message):
     seconds: float
 
 
-class Tidy(Message):
-    """Answered by a TidyDone of the same number."""
+class ClearCaches(Message):
+    """Answered by a CachesCleared of the same number."""
 
     number: int
     adapt: bool
@@ -82,7 +82,7 @@ class Ready(Message):
     health: EngineHealth
 
 
-class Broken(Message):
+class LoadFailed(Message):
     """The model could not be loaded, or the engine stopped for good."""
 
     error: Fault
@@ -96,7 +96,7 @@ class Pulse(Message):
     """How long the current call into the model has taken so far."""
 
 
-class Sound(Message):
+class AudioMessage(Message):
     """An AudioChunk."""
 
     request_id: str
@@ -126,9 +126,9 @@ class Failed(Message):
     error: Fault
 
 
-class TidyDone(Message):
+class CachesCleared(Message):
     number: int
-    tidied: Tidied | None = None
+    tidied: ClearedCaches | None = None
     error: Fault | None = None
     """Why it could not be done."""
 
@@ -150,8 +150,8 @@ class Fault(msgspec.Struct, kw_only=True):
         return kind(self.message, param=self.param, retry_after=self.retry_after)
 
 
-def sound(chunk: AudioChunk) -> Sound:
-    return Sound(
+def sound(chunk: AudioChunk) -> AudioMessage:
+    return AudioMessage(
         request_id=chunk.request_id,
         index=chunk.index,
         sample_rate=chunk.sample_rate,
@@ -162,7 +162,7 @@ def sound(chunk: AudioChunk) -> Sound:
     )
 
 
-def chunk(message: Sound) -> AudioChunk:
+def chunk(message: AudioMessage) -> AudioChunk:
     return AudioChunk(
         request_id=message.request_id,
         index=message.index,
@@ -174,8 +174,8 @@ def chunk(message: Sound) -> AudioChunk:
     )
 
 
-ToWorker = Load | Submit | MoreText | Abort | Credit | Tidy | Unload | Close
-FromWorker = Ready | Broken | Pulse | Sound | Starved | Finished | Failed | TidyDone
+ToWorker = Load | Submit | MoreText | Abort | Credit | ClearCaches | Unload | Close
+FromWorker = Ready | LoadFailed | Pulse | AudioMessage | Starved | Finished | Failed | CachesCleared
 
 
 def _plain(value: Any) -> Any:

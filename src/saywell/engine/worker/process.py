@@ -17,21 +17,21 @@ from saywell.engine.loop import cause
 from saywell.engine.stream import TextSink, Window
 from saywell.engine.worker.messages import (
     Abort,
-    Broken,
+    CachesCleared,
+    ClearCaches,
     Close,
     Credit,
     Failed,
     Fault,
     Finished,
     Load,
+    LoadFailed,
     Message,
     MoreText,
     Pulse,
     Ready,
     Starved,
     Submit,
-    Tidy,
-    TidyDone,
     Unload,
     pack,
     sound,
@@ -102,7 +102,13 @@ class Worker:
     def __init__(self, line: Line, load: Load) -> None:
         self._line = line
         self._plan = load.plan
-        self._engine = Engine(load.spec, load.plan, also_own=(os.getppid(),), strained=load.strained, on_end=_end)
+        self._engine = Engine(
+            load.spec,
+            load.plan,
+            also_own=(os.getppid(),),
+            start_degraded_reason=load.start_degraded_reason,
+            on_end=_end,
+        )
         self._outlets: dict[str, RemoteOutlet] = {}
         threading.Thread(target=self._start, name="saywell-start", daemon=True).start()
         threading.Thread(target=self._pulse, name="saywell-pulse", daemon=True).start()
@@ -112,7 +118,7 @@ class Worker:
             self._engine.start()
         except Exception as error:  # noqa: BLE001 - on a thread of its own, and whoever waits for it must be told
             why = error if isinstance(error, SaywellError) else cause(error, "the model could not be loaded")
-            self._line.send(Broken(error=Fault.of(why)))
+            self._line.send(LoadFailed(error=Fault.of(why)))
         else:
             self._line.send(Ready(voices=self._engine.voices(), health=self._engine.health()))
 
@@ -123,7 +129,7 @@ class Worker:
             self._line.send(Pulse(health=self._engine.health(), busy_s=busy_s))
             time.sleep(_PULSE_S)
 
-    def handle(self, message: Submit | MoreText | Abort | Credit | Tidy | Unload | Close) -> None:
+    def handle(self, message: Submit | MoreText | Abort | Credit | ClearCaches | Unload | Close) -> None:
         if isinstance(message, Submit):
             self._submit(message)
         elif isinstance(message, MoreText):
@@ -133,8 +139,10 @@ class Worker:
             self._engine.abort(message.request_id)
         elif isinstance(message, Credit):
             self._credit(message)
-        elif isinstance(message, Tidy):
-            threading.Thread(target=self._tidy, args=(message,), name="saywell-tidy", daemon=True).start()
+        elif isinstance(message, ClearCaches):
+            threading.Thread(
+                target=self._clear_caches, args=(message,), name="saywell-clear_caches", daemon=True
+            ).start()
         elif isinstance(message, Unload):
             self._engine.unload()
         else:
@@ -161,13 +169,13 @@ class Worker:
         if outlet is not None:
             self._engine.wake(lambda: outlet.window.read(credit.seconds))
 
-    def _tidy(self, tidy: Tidy) -> None:
+    def _clear_caches(self, clear_caches: ClearCaches) -> None:
         try:
-            tidied = self._engine.tidy(adapt=tidy.adapt)
+            tidied = self._engine.clear_caches(adapt=clear_caches.adapt)
         except SaywellError as error:
-            self._line.send(TidyDone(number=tidy.number, error=Fault.of(error)))
+            self._line.send(CachesCleared(number=clear_caches.number, error=Fault.of(error)))
         else:
-            self._line.send(TidyDone(number=tidy.number, tidied=tidied))
+            self._line.send(CachesCleared(number=clear_caches.number, tidied=tidied))
 
     def _close(self, drain_s: float) -> None:
         self._engine.close(drain_s)

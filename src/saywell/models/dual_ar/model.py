@@ -57,7 +57,7 @@ class DualArModel:
             spec.path,
             plan.precision,
             _threading(plan),
-            slots=plan.slots,
+            slots=plan.max_batch_size,
             max_len=plan.kv_length,
             cache=plan.options["kv_cache"],
             activation_bits=int(plan.options.get("activation_bits", 8)),

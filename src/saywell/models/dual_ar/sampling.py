@@ -40,9 +40,9 @@ class Sampling:
 
     @classmethod
     def of(cls, params: SamplingParams, seed: int) -> Sampling:
-        """A request's wishes, the family's defaults where there are none."""
-        wishes = {name: getattr(params, name) for name in ("temperature", "top_p", "repetition_penalty")}
-        return cls(**{name: value for name, value in wishes.items() if value is not None}, seed=seed)
+        """A request's overrides, the family's defaults where there are none."""
+        overrides = {name: getattr(params, name) for name in ("temperature", "top_p", "repetition_penalty")}
+        return cls(**{name: value for name, value in overrides.items() if value is not None}, seed=seed)
 
 
 def uniforms(seed: int, frame: int, count: int) -> npt.NDArray[np.float64]:

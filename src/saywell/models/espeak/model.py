@@ -28,14 +28,16 @@ class EspeakModel(SingleShot):
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
         """Raises MissingDependency, ModelFailure."""
         self._hang_s = plan.hang_s
-        self._children = Children(plan.slots)
+        self._children = Children(plan.max_batch_size)
         self._known = {voice.id: voice for voice in self._list_voices()}
         if not self._known:
             self._children.close()
             raise MissingDependency(NOT_INSTALLED)
         default = next(iter(self._known.values()))
         self.spec = replace(spec, default_voice=default.id, sample_rate=default.sample_rate)
-        super().__init__(self._speak_sequence, plan, threads=lambda plan: plan.slots)  # they only wait for processes
+        super().__init__(
+            self._speak_sequence, plan, threads=lambda plan: plan.max_batch_size
+        )  # they only wait for processes
 
     def voices(self) -> tuple[Voice, ...]:
         return tuple(
@@ -48,7 +50,7 @@ class EspeakModel(SingleShot):
 
     def adapt(self, plan: Plan) -> None:
         """Fewer slots need fewer processes."""
-        self._children.resize(plan.slots)
+        self._children.resize(plan.max_batch_size)
         super().adapt(plan)
 
     def close(self) -> None:

@@ -17,5 +17,5 @@ router = APIRouter(dependencies=[Trusted], responses={status: ERRORS[status] for
 @router.post("/cache/clear", response_model=ClearedAnswer)
 async def clear_cache(service: ServiceOf) -> dict[str, Any]:
     """Empty the engine's caches and give memory back to the system. Running requests are not touched."""
-    done = await anyio.to_thread.run_sync(service.engine.tidy)
+    done = await anyio.to_thread.run_sync(service.engine.clear_caches)
     return {"status": "cleared", "freed_mb": round(done.freed / MIB, 1)}

@@ -69,7 +69,7 @@ AUDIO: dict[int | str, dict[str, Any]] = {
 }
 
 
-def said(engine: SpeechEngine, wanted: Request, ignored: list[str]) -> dict[str, str]:
+def response_headers(engine: SpeechEngine, wanted: Request, ignored: list[str]) -> dict[str, str]:
     """Headers that name who speaks, and the fields sent that change nothing."""
     voices = engine.voices()
     voice = wanted.voice or (voices[0].id if voices else "")

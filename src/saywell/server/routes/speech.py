@@ -7,9 +7,9 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from saywell.errors import SaywellError
-from saywell.server.errors import renamed
-from saywell.server.framing import Bare, Events
-from saywell.server.routes.common import AUDIO, ServiceOf, said
+from saywell.server.errors import with_api_param_names
+from saywell.server.framing import RawFraming, SseFraming
+from saywell.server.routes.common import AUDIO, ServiceOf, response_headers
 from saywell.server.schemas import SpeechBody
 from saywell.server.speech import Asked, stream_speech
 
@@ -23,9 +23,9 @@ async def speech(http: HttpRequest, body: SpeechBody, service: ServiceOf) -> Res
     wanted = body.request(body.input, service.voice(body.voice_name, engine), engine.spec)
     asked = Asked(engine, wanted, body.keep_s)
     format = body.response_format or "mp3"
-    framing = Events() if body.stream_format == "sse" else Bare(format)
-    headers = said(engine, wanted, body.ignored(engine.spec))
+    framing = SseFraming() if body.stream_format == "sse" else RawFraming(format)
+    headers = response_headers(engine, wanted, body.ignored(engine.spec))
     try:
         return await stream_speech(http, service, asked, format, framing, headers)
     except SaywellError as error:
-        raise renamed(error, text="input", format="response_format", timeout_s="timeout") from error
+        raise with_api_param_names(error, text="input", format="response_format", timeout_s="timeout") from error

@@ -33,15 +33,15 @@ def limit(size: int) -> None:
         import resource
     except ModuleNotFoundError:  # Windows
         return
-    wishes = {
+    overrides = {
         resource.RLIMIT_AS: _ROOM + 4 * size,
         resource.RLIMIT_CPU: _CPU_S,
         resource.RLIMIT_FSIZE: 2 * size + (64 << 20),
         resource.RLIMIT_CORE: 0,
     }
-    for which, wish in wishes.items():
+    for which, setting in overrides.items():
         hard = resource.getrlimit(which)[1]
-        value = wish if hard == resource.RLIM_INFINITY else min(wish, hard)
+        value = setting if hard == resource.RLIM_INFINITY else min(setting, hard)
         resource.setrlimit(which, (value, value))
 
 
