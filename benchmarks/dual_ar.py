@@ -76,8 +76,8 @@ def converted(model: Path | None) -> Iterator[Path]:
         yield model
         return
     Console(stderr=True).print(
-        "Random weights of full size are made first, which takes minutes. To keep some: `saywell fixture --size full`, "
-        "`saywell convert`."
+        "Random weights of full size are made first, which takes minutes. To keep them: `python -m "
+        "benchmarks.random_checkpoint --size full`, `saywell convert`."
     )
     with tempfile.TemporaryDirectory(prefix="saywell-dual-ar-") as folder:
         alone(_write_random, Path(folder))
@@ -85,10 +85,10 @@ def converted(model: Path | None) -> Iterator[Path]:
 
 
 def _write_random(folder: Path) -> None:
-    from saywell.models.dual_ar.convert import fixture  # needs torch
+    from benchmarks import random_checkpoint  # needs torch
     from saywell.models.dual_ar.convert.convert import convert
 
-    published = fixture.write(folder / "published", "full")
+    published = random_checkpoint.write(folder / "published", "full")
     convert(published, folder / "model")
     shutil.rmtree(published)
 

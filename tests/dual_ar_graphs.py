@@ -15,10 +15,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from benchmarks import random_checkpoint
 from dual_ar_rig import RELATIVE
 from paths import TESTS
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.graphs import ar, build, codec
 from saywell.models.dual_ar.graphs.linears import Judge
 from saywell.models.dual_ar.layout import Shapes, codec_tensors, model_tensors
@@ -40,15 +40,15 @@ def written() -> dict[str, dict[str, Any]]:
         for size, differs in SIZES.items():
             out = Path(folder) / size
             out.mkdir()
-            config = Config.parse({**fixture.TINY, **differs}, fixture.TINY_CODEC)
+            config = Config.parse({**random_checkpoint.TINY, **differs}, random_checkpoint.TINY_CODEC)
             model, ids = weights(model_tensors(config)), {"semantic_begin_id": 400, "im_end_id": 399}
             ar.build_tables(model, out, **ids)
             for precision in ar.PRECISIONS:
                 ar.build(config, model, out, precision, judge=Judge({}), **ids)
             found.update({f"{size}/{path.name}": described(path) for path in sorted(out.glob("*.[!d]*"))})
-        out, tensors = Path(folder), weights(codec_tensors(fixture.TINY_CODEC))
-        codec.write_decoder(tensors, fixture.TINY_CODEC, out)
-        codec.write_encoder(tensors, fixture.TINY_CODEC, out)
+        out, tensors = Path(folder), weights(codec_tensors(random_checkpoint.TINY_CODEC))
+        codec.write_decoder(tensors, random_checkpoint.TINY_CODEC, out)
+        codec.write_encoder(tensors, random_checkpoint.TINY_CODEC, out)
         found.update({path.name: described(path) for path in sorted(out.glob("*.onnx"))})
     return found
 

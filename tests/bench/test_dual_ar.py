@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ceiling, dual_ar
+from benchmarks import ceiling, dual_ar, random_checkpoint
 from conversion import convert_here
 from saywell.bench import plot
 from saywell.models.dual_ar.config import CodecConfig, Config
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.cost import bytes_read, multiplications, weights_read
 
 TOP = {"slow_ms": 10.0, "fast_ms": 9.0, "one": 0.5, "streams": 0.1, "first_s": 0.05}
@@ -74,7 +73,7 @@ def test_arithmetic_is_counted() -> None:
     in a slow step and 50 in each of ten fast ones."""
     assert 144 < ceiling.arithmetic(CodecConfig()) < 148
     assert 60 < ceiling.arithmetic(CodecConfig(), fewer=True) < 75
-    full = Config.parse(fixture.FULL)
+    full = Config.parse(random_checkpoint.FULL)
     assert 930e6 < multiplications(full) < 970e6
     slow, fast = weights_read(full)
     assert 430e6 < slow < 450e6
@@ -84,7 +83,7 @@ def test_arithmetic_is_counted() -> None:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    published = fixture.write(tmp_path_factory.mktemp("published"), config={"max_seq_len": 1024})
+    published = random_checkpoint.write(tmp_path_factory.mktemp("published"), config={"max_seq_len": 1024})
     return convert_here(published, tmp_path_factory.mktemp("model"))
 
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-import dual_ar_naive as naive
+from benchmarks import random_checkpoint
+from reference import naive
+from reference.codec_nets import Book, CausalConv, CausalTransConv, Codec, WindowTransformer
 from saywell.models.dual_ar.config import CodecConfig
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.convert.checkpoint import read_codec
-from saywell.models.dual_ar.torch.codec_nets import Book, CausalConv, CausalTransConv, Codec, WindowTransformer
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fixture.write(tmp_path_factory.mktemp("codec"))
+    return random_checkpoint.write(tmp_path_factory.mktemp("codec"))
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_prefixes_wrappers_and_both_weight_norm_spellings(path: Path, codec: Cod
 
 @pytest.fixture
 def full_size(tmp_path: Path) -> Iterator[Path]:
-    yield fixture.write(tmp_path, "full")
+    yield random_checkpoint.write(tmp_path, "full")
     shutil.rmtree(tmp_path)  # 3.6 GB that pytest would keep
 
 

@@ -14,17 +14,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks import dual_ar_codec
+from benchmarks import dual_ar_codec, random_checkpoint
+from reference.codec_nets import Codec
 from saywell.errors import MissingDependency
 from saywell.machine import detect
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CodecConfig
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.convert.checkpoint import fold_weight_norm, read_codec
 from saywell.models.dual_ar.graphs import codec
 from saywell.models.dual_ar.graphs.layers import sine_squared
 from saywell.models.dual_ar.onnx import runtime_codec
 from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder, CodecEncoder, load_decoder, load_encoder
-from saywell.models.dual_ar.torch.codec_nets import Codec
 from saywell.runtimes.base import Threading
 from saywell.runtimes.onnx import Graph, GraphError
 
@@ -74,7 +73,7 @@ class Rig:
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
-    path = fixture.write(tmp_path_factory.mktemp("checkpoint"))
+    path = random_checkpoint.write(tmp_path_factory.mktemp("checkpoint"))
     sizes = CodecConfig.read(path)
     return Rig(read_codec(path / "codec.pth", sizes), sizes, tmp_path_factory.mktemp("graphs"))
 
@@ -84,8 +83,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Rig:
     sizes = CodecConfig()
     random = torch.Generator().manual_seed(1)
     published = {
-        name: fixture._codec_tensor(name, shape, random, sizes)
-        for name, shape in fixture.published_codec_tensors(sizes).items()
+        name: random_checkpoint.codec_tensor(name, shape, random, sizes)
+        for name, shape in random_checkpoint.published_codec_tensors(sizes).items()
     }
     return Rig(fold_weight_norm(published), sizes, tmp_path_factory.mktemp("full"))
 

@@ -21,21 +21,21 @@ import safetensors
 import torch
 
 import conversion
+from benchmarks import random_checkpoint
 from conversion import convert_here
+from reference.codec_nets import Codec
+from reference.nets import DualAR
 from saywell.errors import MissingDependency
 from saywell.files import UNFINISHED, sha256
 from saywell.models.dual_ar.convert import convert as convert_module
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.convert.convert import convert, read_manifest
 from saywell.models.dual_ar.convert.tensors import TensorFile
 from saywell.models.dual_ar.errors import BadCheckpoint
-from saywell.models.dual_ar.torch.codec_nets import Codec
-from saywell.models.dual_ar.torch.nets import DualAR
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fixture.write(tmp_path_factory.mktemp("published"))
+    return random_checkpoint.write(tmp_path_factory.mktemp("published"))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def saved(checkpoint: Path, file: str, change: Callable[[dict[str, Any]], Any]) 
 
 
 def test_tensors_are_the_published_ones(published: Path, converted: Path) -> None:
-    model, codec = fixture.weights(published)
+    model, codec = random_checkpoint.weights(published)
     for name, wanted in (("model", model), ("codec", codec)):
         found = TensorFile(converted / f"{name}.safetensors")
         assert found.keys() == wanted.keys()
@@ -207,7 +207,7 @@ def test_flipped_bits_are_refused_or_harmless(
 ) -> None:
     """A flip lies in a tensor (refused by its checksum), in the archive's frame (refused), or in padding (no harm)."""
     whole = bytearray((checkpoint / "model.pth").read_bytes())
-    wanted = fixture.weights(published)[0]
+    wanted = random_checkpoint.weights(published)[0]
     chance, accepted = random.Random(1), 0
     for place in [chance.randrange(len(whole)) for _ in range(60)]:
         harmed = bytearray(whole)

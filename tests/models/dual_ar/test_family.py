@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import random_checkpoint
 from conversion import convert_here
 from dual_ar_rig import logits_of, speak
+from reference import nets
+from reference.codec_nets import Codec
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.convert.checkpoint import read_codec, read_model
 from saywell.models.dual_ar.facts import facts
 from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime
 from saywell.models.dual_ar.onnx.runtime_codec import load_decoder
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
-from saywell.models.dual_ar.torch import nets
-from saywell.models.dual_ar.torch.codec_nets import Codec
 from saywell.runtimes.base import Threading
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -39,7 +39,7 @@ class Member:
 
     config: dict[str, Any]
     codec: dict[str, Any]
-    spelling: fixture.Spelling = "flat"
+    spelling: random_checkpoint.Spelling = "flat"
 
 
 MEMBERS = {
@@ -102,12 +102,12 @@ class Rig:
     """A member's published files, converted, beside its reference."""
 
     def __init__(self, member: Member, folder: Path) -> None:
-        self.published = fixture.write(
+        self.published = random_checkpoint.write(
             folder / "published", config=member.config, codec=member.codec, spelling=member.spelling
         )
         self.path = convert_here(self.published, folder / "model")
         self.config = Config.read(self.path)
-        state = read_model(self.published / fixture.MODEL_FILE, Config.read(self.published))
+        state = read_model(self.published / random_checkpoint.MODEL_FILE, Config.read(self.published))
         self.tokenizer = Tokenizer.read(self.path, self.config)
         self.net = nets.DualAR.load(self.config, self.tokenizer, state)
 
@@ -166,7 +166,7 @@ def test_fewer_bits_stay_near(rig: Rig, precision: str, limit: float) -> None:
 
 
 def test_sound_of_the_reference(rig: Rig) -> None:
-    state = read_codec(rig.published / fixture.CODEC_FILE, rig.config.codec)
+    state = read_codec(rig.published / random_checkpoint.CODEC_FILE, rig.config.codec)
     net = Codec.load(rig.config.codec, state)
     codec, random = rig.config.codec, np.random.default_rng(0)
     codes = np.stack([random.integers(0, codec.book_size(book), 9) for book in range(codec.num_codebooks)])
@@ -180,9 +180,9 @@ def test_one_model_however_it_is_spelled(tmp_path: Path) -> None:
     flags = {"scale_codebook_embeddings": True, "norm_fast_input": True}
     states = []
     for spelling in ("flat", "nested", "split"):
-        path = fixture.write(tmp_path / spelling, config=flags, spelling=spelling)
+        path = random_checkpoint.write(tmp_path / spelling, config=flags, spelling=spelling)
         config = Config.read(path)
-        states.append((config.to_json(), read_model(path / fixture.MODEL_FILE, config)))
+        states.append((config.to_json(), read_model(path / random_checkpoint.MODEL_FILE, config)))
     (flat, tensors), (nested, again), (split, third) = states
     assert split == flat
     ids = ("semantic_begin_id", "semantic_end_id", "im_end_id")

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import random_checkpoint
 from dual_ar_rig import RELATIVE, logits_of, speak
+from reference import nets
+from reference.sampling import Sampler
 from saywell.errors import TooLarge, Unavailable
 from saywell.machine import detect
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import calibrate, fixture
+from saywell.models.dual_ar.convert import calibrate
 from saywell.models.dual_ar.convert.checkpoint import read_model
 from saywell.models.dual_ar.graphs import ar, draw
 from saywell.models.dual_ar.graphs.linears import (
@@ -32,9 +35,8 @@ from saywell.models.dual_ar.graphs.linears import (
 from saywell.models.dual_ar.graphs.writer import TRANSFORMER, External, GraphWriter
 from saywell.models.dual_ar.onnx.ar_files import CODES_FILE
 from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running, _Buffers
-from saywell.models.dual_ar.sampling import Sampler, Sampling
+from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
-from saywell.models.dual_ar.torch import nets
 from saywell.runtimes.base import Threading
 from saywell.runtimes.onnx import Graph
 
@@ -58,7 +60,7 @@ class Model:
         self.path = out
         self.config = Config.read(published)
         tokenizer = Tokenizer.read(published, self.config)
-        state = read_model(published / fixture.MODEL_FILE, self.config)
+        state = read_model(published / random_checkpoint.MODEL_FILE, self.config)
         self.net = nets.DualAR.load(self.config, tokenizer, state)
         weights = {name: tensor.float().numpy() for name, tensor in state.items()}
         self.begin = tokenizer.semantic_begin_id
@@ -90,14 +92,14 @@ class Model:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return Model(fixture.write(tmp_path_factory.mktemp("published")), tmp_path_factory.mktemp("graphs"))
+    return Model(random_checkpoint.write(tmp_path_factory.mktemp("published")), tmp_path_factory.mktemp("graphs"))
 
 
 @pytest.fixture(scope="module")
 def relative(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """Another member of the family: everything that may differ does."""
     differs = {**RELATIVE, "scale_codebook_embeddings": True}
-    published = fixture.write(tmp_path_factory.mktemp("relative"), config=differs)
+    published = random_checkpoint.write(tmp_path_factory.mktemp("relative"), config=differs)
     return Model(published, tmp_path_factory.mktemp("graphs"))
 
 
@@ -316,8 +318,7 @@ def test_draws_follow_the_rule(drawer: tuple[Graph, int], spread: float, model: 
             repetition_aware=bool(row % 2),
         )
         behind = [random.integers(0, min(size, 4), 2) for _ in range(random.choice([0, 1, 9, 16]))]
-        sampler = Sampler(sampling, 2, frame=len(behind))
-        sampler._recent.extend([int(code) for code in codes] for codes in behind)
+        sampler = Sampler(sampling, 2, [codes.tolist() for codes in behind])
         running = Running(row, sampling, frame=len(behind), recent=behind)
         buffers.ask(running, 2)
         wanted.append([sampler.semantic(logits[row]), sampler.residual(logits[row])])

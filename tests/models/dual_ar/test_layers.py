@@ -10,12 +10,12 @@ import pytest
 
 pytest.importorskip("torch")
 
-import dual_ar_naive as naive
+from benchmarks import random_checkpoint
 from conversion import convert_here, in_process
 from dual_ar_rig import RELATIVE
+from reference import naive
 from saywell.errors import InvalidRequest
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.convert.activations import activations
 from saywell.models.dual_ar.convert.convert import convert, read_manifest
 from saywell.models.dual_ar.graphs import linears
@@ -34,7 +34,7 @@ GREEDY = Sampling(temperature=0, repetition_penalty=1.0)
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fixture.write(tmp_path_factory.mktemp("published"))
+    return random_checkpoint.write(tmp_path_factory.mktemp("published"))
 
 
 def texts(config: Config, *lengths: int) -> list[np.ndarray]:
@@ -47,8 +47,8 @@ def texts(config: Config, *lengths: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("differs", [{}, RELATIVE], ids=["s1-mini", "s2-pro"])
 def test_layers_are_given_what_the_reference_gives_them(tmp_path: Path, differs: dict[str, object]) -> None:
-    path = fixture.write(tmp_path, config=differs)
-    config, weights = Config.read(path), fixture.weights(path)[0]
+    path = random_checkpoint.write(tmp_path, config=differs)
+    config, weights = Config.read(path), random_checkpoint.weights(path)[0]
     begin = Tokenizer.read(path, config).semantic_begin_id
     prompts = texts(config, 5, 1, 9)
     seen = activations(config, weights, prompts, begin)

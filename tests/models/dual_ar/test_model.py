@@ -16,24 +16,24 @@ import torch
 
 from asking import until
 from babble import babble
+from benchmarks import random_checkpoint
 from conversion import convert_here
 from machines import fitted
 from plans import TINY_PLAN
+from reference import nets
+from reference.codec_nets import Codec
 from saywell.engine.engine import Engine
 from saywell.engine.launch import decide
 from saywell.errors import BadAudio, InvalidRequest, MissingDependency, OutOfMemory, TooLarge, UnknownVoice
 from saywell.models.base import find_spec, open_voices
 from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.guards import LONGEST_PERIOD, Guard
 from saywell.models.dual_ar.model import DualArModel
 from saywell.models.dual_ar.onnx import ar_files
 from saywell.models.dual_ar.onnx.runtime_codec import CodecEncoder
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
-from saywell.models.dual_ar.torch import nets
-from saywell.models.dual_ar.torch.codec_nets import Codec
 from saywell.plan import memory
 from saywell.settings import Settings
 from saywell.types import Audio, AudioChunk, Frame, Reference, Request, Samples, SamplingParams, Sequence
@@ -46,7 +46,7 @@ TEXT = "Hello there, how are you today?"
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("published")
-    fixture.write(directory, "tiny", 4)
+    random_checkpoint.write(directory, "tiny", 4)
     return directory
 
 

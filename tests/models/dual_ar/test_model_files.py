@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import random_checkpoint
 from conversion import convert_here
 from machines import fitted
 from plans import TINY_PLAN
@@ -19,7 +20,7 @@ from saywell.errors import SaywellError, UnknownModel
 from saywell.files import sha256
 from saywell.manifest import MANIFEST
 from saywell.models.base import find_spec
-from saywell.models.dual_ar.convert import fixture, verified
+from saywell.models.dual_ar.convert import verified
 from saywell.models.dual_ar.convert.convert import convert
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.model import DualArModel
@@ -35,7 +36,7 @@ DATA = [
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fixture.write(tmp_path_factory.mktemp("published"))
+    return random_checkpoint.write(tmp_path_factory.mktemp("published"))
 
 
 @pytest.fixture(scope="module")

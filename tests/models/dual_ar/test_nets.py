@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-import dual_ar_naive as naive
+from benchmarks import random_checkpoint
+from reference import naive
+from reference.nets import DualAR, RMSNorm, generate, rotary_table, rotate
 from saywell.errors import InvalidRequest, ModelFailure, TooLarge
 from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.convert.checkpoint import read_model
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
-from saywell.models.dual_ar.torch.nets import DualAR, RMSNorm, generate, rotary_table, rotate
 
 GREEDY = Sampling(temperature=0.0, repetition_penalty=1.0)
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -47,7 +47,7 @@ class Loaded:
 
 
 def loaded(path: Path, seed: int = 0, **config: Any) -> Loaded:
-    fixture.write(path, "tiny", seed, config)
+    random_checkpoint.write(path, "tiny", seed, config)
     sizes = Config.read(path)
     tokenizer = Tokenizer.read(path, sizes)
     return Loaded(path, sizes, tokenizer, DualAR.load(sizes, tokenizer, read_model(path / "model.pth", sizes)))
@@ -80,38 +80,6 @@ def test_greedy_tokens_and_logits_are_those_of_the_second_implementation(tmp_pat
     second = naive.greedy(state, sizes, start, 12, begin, im_end, one.config.residual_logits)
     np.testing.assert_array_equal(frames, second)
     assert frames.shape[1] > 1
-
-
-def test_split_projections_are_packed(tiny: Loaded, tmp_path: Path) -> None:
-    state = torch.load(tiny.path / "model.pth", weights_only=True)
-    for name in [name for name in state if "wqkv" in name]:
-        heads = (4, 2, 2)
-        size = state[name].shape[0] // sum(heads)
-        parts = state.pop(name).split([each * size for each in heads])
-        state.update(
-            {name.replace("wqkv", each): part.clone() for each, part in zip(("wq", "wk", "wv"), parts, strict=True)}
-        )
-    torch.save({"state_dict": {f"model.{name}": each for name, each in state.items()}}, tmp_path / "model.pth")
-    again = read_model(tmp_path / "model.pth", tiny.config)
-    assert all(
-        torch.equal(each, again[name]) for name, each in read_model(tiny.path / "model.pth", tiny.config).items()
-    )
-
-
-def test_nested_names_are_the_flat_ones(tiny: Loaded, tmp_path: Path) -> None:
-    state = torch.load(tiny.path / "model.pth", weights_only=True)
-    nested = {}
-    for name, each in state.items():
-        if name == "codebook_embeddings.weight":
-            nested[f"audio_decoder.{name}"] = each
-        elif name.startswith("fast_"):
-            nested[f"audio_decoder.{name.removeprefix('fast_')}"] = each
-        else:
-            nested[f"text_model.model.{name}"] = each
-    nested["audio_encoder.weight"] = torch.zeros(1)
-    torch.save(nested, tmp_path / "model.pth")
-    again = read_model(tmp_path / "model.pth", tiny.config)
-    assert all(torch.equal(each, again[name]) for name, each in state.items())
 
 
 def test_prompt_at_once_equals_prompt_in_pieces(tiny: Loaded) -> None:
@@ -230,7 +198,7 @@ def test_codes_of_another_model_are_refused(tiny: Loaded, codes: np.ndarray[Any,
 
 @pytest.fixture
 def full_size(tmp_path: Path) -> Iterator[Path]:
-    yield fixture.write(tmp_path, "full")
+    yield random_checkpoint.write(tmp_path, "full")
     shutil.rmtree(tmp_path)  # 3.6 GB that pytest would keep
 
 

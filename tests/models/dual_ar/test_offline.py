@@ -11,19 +11,19 @@ import pytest
 import soundfile
 import torch
 
+from benchmarks import random_checkpoint
 from conversion import convert_here
+from reference.codec_nets import Codec
 from saywell.errors import InvalidRequest, UnsupportedMedia
 from saywell.models.dual_ar.config import CodecConfig
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.offline import decode, encode, read_codes
-from saywell.models.dual_ar.torch.codec_nets import Codec
 
-TINY = fixture.TINY_CODEC
+TINY = random_checkpoint.TINY_CODEC
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    published = fixture.write(tmp_path_factory.mktemp("published"))
+    published = random_checkpoint.write(tmp_path_factory.mktemp("published"))
     return convert_here(published, tmp_path_factory.mktemp("model"), precisions=("fp32",))
 
 

@@ -17,6 +17,7 @@ import pytest
 from safetensors.numpy import save
 
 from babble import babble
+from benchmarks import random_checkpoint
 from conversion import convert_here, write_down
 from machines import made_up
 from plans import TINY_PLAN
@@ -25,7 +26,6 @@ from saywell.errors import InvalidRequest, ModelFailure, OutOfMemory, UnknownVoi
 from saywell.models.base import CloningFamily, load_family
 from saywell.models.dual_ar import speakers
 from saywell.models.dual_ar.config import DEFAULT, Config
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.convert.tensors import TensorFile
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.graphs import codec
@@ -42,7 +42,7 @@ RATE = 22_050
 
 def convert_tiny(out: Path, seed: int = 0) -> Path:
     """Tensors and the encoder's graph."""
-    path = convert_here(fixture.write(out / "published", seed=seed), out / "model", precisions=())
+    path = convert_here(random_checkpoint.write(out / "published", seed=seed), out / "model", precisions=())
     weights = TensorFile(path / "codec.safetensors")
     write_down(path, codec.write_encoder(weights, Config.read(path).codec, path))
     return path

@@ -12,19 +12,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks import random_checkpoint
 from saywell.errors import MissingDependency
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.tokenizer import CONTROL, Tokenizer, read_ranks, special_names
 
 BYTES = "".join(f"{base64.b64encode(bytes([each])).decode()} {each}\n" for each in range(256))
-SIZES = {**fixture.TINY, "vocab_size": 512}
+SIZES = {**random_checkpoint.TINY, "vocab_size": 512}
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fixture.write(tmp_path_factory.mktemp("tokenizer"))
+    return random_checkpoint.write(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture(scope="module")

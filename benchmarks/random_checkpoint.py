@@ -1,11 +1,16 @@
-"""Random checkpoints in the exact published layout: tiny ones for tests, full-size ones for speed."""
+"""Random checkpoints in the exact published layout: tiny ones for tests, full-size ones for measuring. Needs torch.
+
+python -m benchmarks.random_checkpoint DIRECTORY --size full
+"""
 
 from __future__ import annotations
 
+import argparse
 import base64
 import itertools
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,14 +22,14 @@ import torch
 
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CONFIG_FILE, CodecConfig, Config
 from saywell.models.dual_ar.convert.checkpoint import State, read_codec, read_model
-from saywell.models.dual_ar.layout import Shape, model_tensors, published_codec_tensors
+from saywell.models.dual_ar.layout import Shape, Shapes, codec_tensors, model_tensors
+from saywell.models.dual_ar.numerics import rotary
 from saywell.models.dual_ar.tokenizer import IM_END, RANKS_FILE, SPECIALS_FILE, special_names
-from saywell.models.dual_ar.torch.nets import rotary_table
 
 Size = Literal["tiny", "full"]
 Spelling = Literal["flat", "nested", "split"]
-"""How a published checkpoint writes the same facts. flat: S1-mini and S1. nested: S2-Pro, whose configuration and
-tensor names are those of two models in one. split: Fish Speech 1.5, with q, k and v apart, wrapped and prefixed."""
+"""Layout of the published files. flat: S1-mini and S1. nested: S2-Pro, whose configuration and tensor names are those
+of two models in one. split: Fish Speech 1.5, with separate q, k and v, in a wrapped and prefixed state dict."""
 MODEL_FILE = "model.pth"
 CODEC_FILE = "codec.pth"
 
@@ -196,21 +201,47 @@ def _spread(name: str, shape: Shape) -> float:
     return (3.0 if name.endswith("output.weight") else 1.0) / math.sqrt(shape[1])
 
 
+def published_codec_tensors(codec: CodecConfig) -> Shapes:
+    """Names and shapes in the published codec file (weight norm in two parts), without masks and rotary tables."""
+    shapes: Shapes = {}
+    for name, shape in codec_tensors(codec).items():
+        parts = _weight_norm_names(name)
+        if parts is None:
+            shapes[name] = shape
+        else:
+            g, v = parts
+            shapes[g], shapes[v] = (shape[0], *(1 for _ in shape[1:])), shape
+    return shapes
+
+
+def _weight_norm_names(name: str) -> tuple[str, str] | None:
+    """Names of magnitude and direction, or None for a weight that is not normalised."""
+    if not name.endswith(".weight"):
+        return None
+    if name.endswith("conv.weight") and not name.startswith("quantizer."):
+        stem = name.removesuffix("weight") + "parametrizations.weight.original"
+        return f"{stem}0", f"{stem}1"
+    if name.endswith("_proj.weight"):
+        return f"{name}_g", f"{name}_v"
+    return None
+
+
 def _codec_state(codec: CodecConfig, seed: int, tables: tuple[int, int]) -> State:
     random = torch.Generator().manual_seed(seed + 1)
-    state = {name: _codec_tensor(name, shape, random, codec) for name, shape in published_codec_tensors(codec).items()}
+    state = {name: codec_tensor(name, shape, random, codec) for name, shape in published_codec_tensors(codec).items()}
     last = f"encoder.block.{len(codec.encoder_rates)}.block.{len(codec.dilations) + 2}."
     for at, positions in (
         (last, tables[0]),
         ("quantizer.pre_module.", tables[1]),
         ("quantizer.post_module.", tables[1]),
     ):
-        state[f"{at}freqs_cis"] = rotary_table(positions, codec.head_dim, codec.rope_base)
+        table = np.stack(rotary(positions, codec.head_dim, codec.rope_base), axis=-1)
+        state[f"{at}freqs_cis"] = torch.from_numpy(table).bfloat16()
         state[f"{at}causal_mask"] = torch.ones(positions, positions, dtype=torch.bool).tril()
     return state
 
 
-def _codec_tensor(name: str, shape: Shape, random: torch.Generator, codec: CodecConfig) -> torch.Tensor:
+def codec_tensor(name: str, shape: Shape, random: torch.Generator, codec: CodecConfig) -> torch.Tensor:
     noise = torch.randn(shape, generator=random)
     if name.endswith("alpha"):
         return noise.mul(0.3).exp()
@@ -263,3 +294,19 @@ def _tokens(count: int) -> Iterator[bytes]:
         if length > 1 or space
     )
     return itertools.islice(itertools.chain((bytes([each]) for each in range(256)), groups), count)
+
+
+def main(args: list[str]) -> int:
+    """Write a random checkpoint."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.random_checkpoint", description=__doc__)
+    parser.add_argument("directory", type=Path, help="where to write it")
+    parser.add_argument("--size", choices=("tiny", "full"), default="tiny")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(args)
+    write(options.directory, options.size, options.seed)
+    print(f"{options.directory} holds a random {options.size} checkpoint; next: saywell convert {options.directory}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

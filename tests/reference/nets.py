@@ -17,10 +17,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
+from reference.sampling import Sampler
 from saywell.errors import TooLarge
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.numerics import rotary
-from saywell.models.dual_ar.sampling import Sampler, Sampling
+from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
 
 

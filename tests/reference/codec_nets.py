@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
+from reference.nets import Attention, FeedForward, RMSNorm, Stack, rotary_table
 from saywell.models.dual_ar.config import CodecConfig
-from saywell.models.dual_ar.torch.nets import Attention, FeedForward, RMSNorm, Stack, rotary_table
 
 
 class Snake(nn.Module):
