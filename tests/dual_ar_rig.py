@@ -23,7 +23,7 @@ RELATIVE: dict[str, Any] = {
 
 
 def speak(runtime: ArRuntime, prompt: np.ndarray, sampling: Sampling, frames: int) -> np.ndarray:
-    """As `reference.nets.generate`: [1 + num_codebooks, T], without the end column."""
+    """As `reference.networks.generate`: [1 + num_codebooks, T], without the end column."""
     running = runtime.prefill(prompt, sampling)
     out = []
     for _ in range(frames):

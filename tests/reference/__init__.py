@@ -1,1 +1,1 @@
-"""Second implementations of DualAR that tests hold the graphs against: in PyTorch, and in float64 NumPy (`naive`)."""
+"""DualAR a second time, in plain NumPy: what tests hold the graphs against."""

@@ -23,11 +23,11 @@ import torch
 import conversion
 from benchmarks import random_checkpoint
 from conversion import convert_here
-from reference.codec_nets import Codec
-from reference.nets import DualAR
 from saywell.errors import MissingDependency
 from saywell.files import UNFINISHED, sha256
+from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.convert import convert as convert_module
+from saywell.models.dual_ar.convert.checkpoint import read_codec
 from saywell.models.dual_ar.convert.convert import convert, read_manifest
 from saywell.models.dual_ar.convert.tensors import TensorFile
 from saywell.models.dual_ar.errors import BadCheckpoint
@@ -74,9 +74,19 @@ def test_any_safetensors_reader_reads_them(converted: Path) -> None:
         assert file.get_tensor("decoder.model.6.conv.weight").dtype == np.float32
 
 
-def test_networks_read_them(converted: Path) -> None:
-    assert DualAR.read(converted).config.codebook_size == 64
-    assert Codec.read(converted).decode(torch.zeros(4, 2, dtype=torch.long)).shape == (4096,)
+def test_wrapped_prefixed_and_otherwise_normalised_codecs_are_the_same(published: Path, tmp_path: Path) -> None:
+    """Weight norm is published in two spellings."""
+    spellings = ("parametrizations.weight.original0", "parametrizations.weight.original1"), ("weight_g", "weight_v")
+    other = {**dict(zip(*spellings, strict=True)), **dict(zip(*spellings[::-1], strict=True))}
+    state: dict[str, Any] = {"discriminator.weight": torch.zeros(3)}
+    for name, tensor in torch.load(published / "codec.pth", weights_only=True).items():
+        parts = [part for part in other if name.endswith(part)]
+        state[f"generator.{name.removesuffix(parts[0])}{other[parts[0]]}" if parts else f"generator.{name}"] = tensor
+    torch.save({"state_dict": state}, tmp_path / "codec.pth")
+    sizes = CodecConfig.read(published)
+    wanted, found = (read_codec(path / "codec.pth", sizes) for path in (published, tmp_path))
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], each) for name, each in wanted.items())
 
 
 def test_manifest_says_what_was_made_from_what(published: Path, converted: Path) -> None:

@@ -6,7 +6,7 @@ Tiny sizes with the proportions and flags that tell the members apart; random we
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ import torch
 from benchmarks import random_checkpoint
 from conversion import convert_here
 from dual_ar_rig import logits_of, speak
-from reference import nets
-from reference.codec_nets import Codec
+from reference import networks
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert.checkpoint import read_codec, read_model
+from saywell.models.dual_ar.convert.checkpoint import read_model
 from saywell.models.dual_ar.facts import facts
 from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime
 from saywell.models.dual_ar.onnx.runtime_codec import load_decoder
@@ -28,7 +27,6 @@ from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.runtimes.base import Threading
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
 THREADING = Threading(threads=1)
 QWEN = {"attention_qk_norm": True, "fast_attention_qk_norm": False, "norm_eps": 1e-6}
 
@@ -107,9 +105,9 @@ class Rig:
         )
         self.path = convert_here(self.published, folder / "model")
         self.config = Config.read(self.path)
-        state = read_model(self.published / random_checkpoint.MODEL_FILE, Config.read(self.published))
         self.tokenizer = Tokenizer.read(self.path, self.config)
-        self.net = nets.DualAR.load(self.config, self.tokenizer, state)
+        state = read_model(self.published / random_checkpoint.MODEL_FILE, Config.read(self.published))
+        self.state = networks.doubles(state)
 
     def runtime(self, precision: str) -> ArRuntime:
         cache = "fp32" if precision == "fp32" else "int8"
@@ -152,7 +150,8 @@ def test_sizes_are_read_not_known(rig: Rig, request: pytest.FixtureRequest) -> N
 def test_the_tokens_of_the_reference(rig: Rig, sampling: Sampling) -> None:
     runtime = rig.runtime("fp32")
     for seed in range(3):
-        wanted = nets.generate(rig.net, rig.prompt(seed), sampling, 24)
+        ids = {"begin": runtime.begin, "im_end": runtime.im_end}
+        wanted = networks.generate(rig.state, rig.config, rig.prompt(seed), sampling, 24, **ids)
         np.testing.assert_array_equal(speak(runtime, rig.prompt(seed), sampling, 24), wanted)
 
 
@@ -166,12 +165,11 @@ def test_fewer_bits_stay_near(rig: Rig, precision: str, limit: float) -> None:
 
 
 def test_sound_of_the_reference(rig: Rig) -> None:
-    state = read_codec(rig.published / random_checkpoint.CODEC_FILE, rig.config.codec)
-    net = Codec.load(rig.config.codec, state)
+    state = networks.published(rig.published / random_checkpoint.CODEC_FILE)
     codec, random = rig.config.codec, np.random.default_rng(0)
     codes = np.stack([random.integers(0, codec.book_size(book), 9) for book in range(codec.num_codebooks)])
     decoder = load_decoder(rig.path, codec, THREADING, latents="fp32", convolutions="fp32")
-    wanted = net.decode(torch.from_numpy(codes)).numpy()
+    wanted = networks.decode(state, codec, codes)
     np.testing.assert_allclose(decoder.decode(decoder.start(), codes), wanted, atol=1e-4)
 
 
@@ -182,11 +180,11 @@ def test_one_model_however_it_is_spelled(tmp_path: Path) -> None:
     for spelling in ("flat", "nested", "split"):
         path = random_checkpoint.write(tmp_path / spelling, config=flags, spelling=spelling)
         config = Config.read(path)
-        states.append((config.to_json(), read_model(path / random_checkpoint.MODEL_FILE, config)))
+        states.append((asdict(config), read_model(path / random_checkpoint.MODEL_FILE, config)))
     (flat, tensors), (nested, again), (split, third) = states
     assert split == flat
     ids = ("semantic_begin_id", "semantic_end_id", "im_end_id")
-    assert {name: value for name, value in nested.items() if name not in ids} == flat
+    assert {**nested, **dict.fromkeys(ids)} == flat
     assert json.loads((tmp_path / "nested" / "config.json").read_text())["eos_token_id"] == nested["im_end_id"]
     for other in (again, third):
         assert other.keys() == tensors.keys()

@@ -6,15 +6,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks import random_checkpoint
 from dual_ar_rig import RELATIVE, logits_of, speak
-from reference import nets
+from reference import networks
 from reference.sampling import Sampler
 from saywell.errors import TooLarge, Unavailable
 from saywell.machine import detect
@@ -40,7 +40,6 @@ from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.runtimes.base import Threading
 from saywell.runtimes.onnx import Graph
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
 PRECISIONS = ("fp32", "int8", "int4")
 VARIANTS = [("fp32", "fp32"), ("int8", "fp32"), ("int8", "int8"), ("int4", "int8")]
 DRAWS = [
@@ -61,11 +60,11 @@ class Model:
         self.config = Config.read(published)
         tokenizer = Tokenizer.read(published, self.config)
         state = read_model(published / random_checkpoint.MODEL_FILE, self.config)
-        self.net = nets.DualAR.load(self.config, tokenizer, state)
+        self.state = networks.doubles(state)
         weights = {name: tensor.float().numpy() for name, tensor in state.items()}
         self.begin = tokenizer.semantic_begin_id
         ids = {"semantic_begin_id": self.begin, "im_end_id": tokenizer.im_end_id}
-        (out / "config.json").write_text(json.dumps(self.config.to_json()), encoding="utf-8")
+        (out / "config.json").write_text(json.dumps(asdict(self.config)), encoding="utf-8")
         ar.build_tables(weights, out, **ids)
         for precision in PRECISIONS:
             ar.build(self.config, weights, out, precision, judge=Judge({}), **ids)
@@ -110,7 +109,8 @@ def test_the_tokens_of_the_reference(which: str, sampling: Sampling, request: py
     runtime = model.runtime("fp32", "fp32")
     for seed, length in enumerate((1, 5, 33)):
         prompt = model.prompt(length, seed)
-        wanted = nets.generate(model.net, prompt, sampling, 24)
+        ids = {"begin": runtime.begin, "im_end": runtime.im_end}
+        wanted = networks.generate(model.state, model.config, prompt, sampling, 24, **ids)
         np.testing.assert_array_equal(speak(runtime, prompt, sampling, 24), wanted)
 
 
@@ -277,7 +277,7 @@ print(runtime.step([running]).shape)
 def test_embeddings_are_read_where_they_lie(model: Model) -> None:
     runtime = model.runtime("int8", "int8")
     prompt = model.prompt(12, 5)
-    wanted = model.net.embed(torch.from_numpy(prompt)[None])[0].numpy()
+    wanted = networks.embed(model.state, model.config, prompt, model.begin)
     np.testing.assert_allclose(runtime.tables.embed(prompt), wanted, atol=1e-5)
     assert isinstance(np.load(model.path / CODES_FILE, mmap_mode="r"), np.memmap)
 

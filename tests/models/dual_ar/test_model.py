@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from asking import until
 from babble import babble
@@ -20,8 +19,7 @@ from benchmarks import random_checkpoint
 from conversion import convert_here
 from machines import fitted
 from plans import TINY_PLAN
-from reference import nets
-from reference.codec_nets import Codec
+from reference import networks
 from saywell.engine.engine import Engine
 from saywell.engine.launch import decide
 from saywell.errors import BadAudio, InvalidRequest, MissingDependency, OutOfMemory, TooLarge, UnknownVoice
@@ -38,7 +36,6 @@ from saywell.plan import memory
 from saywell.settings import Settings
 from saywell.types import Audio, AudioChunk, Frame, Reference, Request, Samples, SamplingParams, Sequence
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
 Start = Callable[..., Engine]
 TEXT = "Hello there, how are you today?"
 
@@ -90,10 +87,11 @@ def lively(engine: Engine, count: int) -> list[int]:
     return found
 
 
-def test_greedy_frames_and_audio_are_those_of_the_reference(published: Path, converted: Path, start: Start) -> None:
+def test_greedy_frames_and_audio_are_those_of_the_reference(published: Path, start: Start) -> None:
     config = Config.read(published)
     tokenizer = Tokenizer.read(published, config)
-    reference, codec = nets.DualAR.read(converted), Codec.read(converted)
+    model, codec = (networks.published(published / f"{name}.pth") for name in ("model", "codec"))
+    greedy, ids = Sampling(temperature=0.0, repetition_penalty=1.0), (tokenizer.semantic_begin_id, tokenizer.im_end_id)
     engine = start(precision="fp32")
     longest = 0
     for text in (TEXT, "One.", "A much longer sentence, to have another prompt.", "Zebra", "Why not?", "Say it again"):
@@ -102,12 +100,11 @@ def test_greedy_frames_and_audio_are_those_of_the_reference(published: Path, con
         )
         chunks = list(stream)
         columns = prompt.build(tokenizer, config, text)
-        wanted = nets.generate(reference, columns, Sampling(temperature=0.0, repetition_penalty=1.0), 40)
+        wanted = networks.generate(model, config, columns, greedy, 40, begin=ids[0], im_end=ids[1])
         got = frames(chunks)
         np.testing.assert_array_equal(got, wanted)
         longest = max(longest, got.shape[1])
-        with torch.inference_mode():
-            sound = codec.decode(torch.from_numpy(wanted[1:].copy())).numpy()
+        sound = networks.decode(codec, config.codec, wanted[1:])
         np.testing.assert_allclose(np.concatenate([c.samples for c in chunks]), sound, atol=1e-4)
     assert longest >= 5
 

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from benchmarks import random_checkpoint
 from conversion import convert_here
-from reference.codec_nets import Codec
+from reference import networks
 from saywell.errors import InvalidRequest, UnsupportedMedia
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.offline import decode, encode, read_codes
@@ -22,35 +21,39 @@ TINY = random_checkpoint.TINY_CODEC
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    published = random_checkpoint.write(tmp_path_factory.mktemp("published"))
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_checkpoint.write(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture(scope="module")
+def model(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return convert_here(published, tmp_path_factory.mktemp("model"), precisions=("fp32",))
 
 
 @pytest.fixture(scope="module")
-def codec(model: Path) -> Codec:
-    return Codec.read(model)
+def state(published: Path) -> networks.State:
+    return networks.published(published / random_checkpoint.CODEC_FILE)
 
 
 def noise(samples: int) -> np.ndarray:
     return np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
 
 
-def test_encodes_what_the_network_encodes(model: Path, codec: Codec, tmp_path: Path) -> None:
+def test_encodes_what_the_network_encodes(model: Path, state: networks.State, tmp_path: Path) -> None:
     audio = noise(9 * 2048 - 100)
     soundfile.write(tmp_path / "a.wav", audio, 44100, subtype="FLOAT")
     codes = np.load(encode(tmp_path / "a.wav", model, tmp_path / "codes.npy"))
     assert codes.dtype == np.int64
-    np.testing.assert_array_equal(codes, codec.encode(torch.from_numpy(audio)))
+    np.testing.assert_array_equal(codes, networks.encode(state, TINY, audio))
 
 
-def test_decodes_what_the_network_decodes(model: Path, codec: Codec, tmp_path: Path) -> None:
+def test_decodes_what_the_network_decodes(model: Path, state: networks.State, tmp_path: Path) -> None:
     codes = np.random.default_rng(0).integers(0, 32, (4, 70))
     np.save(tmp_path / "codes.npy", codes)
     path = decode(tmp_path / "codes.npy", model, tmp_path / "out.wav")
     audio, rate = soundfile.read(path, dtype="float32")
     assert rate == 44100
-    np.testing.assert_allclose(audio, codec.decode(torch.from_numpy(codes)), atol=1e-4)
+    np.testing.assert_allclose(audio, networks.decode(state, TINY, codes), atol=1e-4)
 
 
 def test_a_token_row_is_left_out(tmp_path: Path) -> None:
