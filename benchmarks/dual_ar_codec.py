@@ -18,8 +18,9 @@ from saywell.bench.speed import alone, best
 from saywell.machine import detect
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.onnx.codec_files import Precision
-from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder, Samples, load_decoder, load_encoder
+from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder, load_decoder, load_encoder
 from saywell.runtimes.base import Threading
+from saywell.types import Samples
 
 VARIANTS = (
     ("fp32", "onnx"),
@@ -61,7 +62,7 @@ def decoder_row(directory: Path, way: Any, executor: Any, threads: int, frames: 
     before, start = psutil.Process().memory_info().rss, time.perf_counter()
     latents: Precision = "fp32" if way == "fp32" else "int8"
     threading = Threading(threads=threads)
-    decoder = load_decoder(directory, codec, threading, latents=latents, convolutions=way, executor=executor)
+    decoder = load_decoder(directory, codec, threading, quantizer=latents, conv_impl=way, executor=executor)
     load_s = time.perf_counter() - start
     codes = _codes(codec, frames)
     samples = decoder.decode(decoder.start(), codes)
@@ -84,7 +85,7 @@ def decoder_row(directory: Path, way: Any, executor: Any, threads: int, frames: 
 def exact_samples(directory: Path, threads: int) -> Samples:
     """What full precision decodes."""
     codec = CodecConfig.read(directory)
-    decoder = load_decoder(directory, codec, Threading(threads=threads), latents="fp32", convolutions="fp32")
+    decoder = load_decoder(directory, codec, Threading(threads=threads), quantizer="fp32", conv_impl="fp32")
     return decoder.decode(decoder.start(), _codes(codec, FRAMES))
 
 

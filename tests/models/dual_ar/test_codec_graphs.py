@@ -56,7 +56,7 @@ class Rig:
             way, executor = variant.split()
             latents = "fp32" if way == "fp32" else "int8"
             self._decoders[variant] = load_decoder(
-                self.directory, self.sizes, THREADING, latents=latents, convolutions=way, executor=executor
+                self.directory, self.sizes, THREADING, quantizer=latents, conv_impl=way, executor=executor
             )
         return self._decoders[variant]
 
@@ -151,7 +151,7 @@ def test_fewer_products_are_as_good(rig: Rig, variant: str) -> None:
     sound = [
         decoder.decode(decoder.start(), codes)
         for decoder in (
-            load_decoder(rig.directory, rig.sizes, threading, latents="fp32", convolutions=way, executor=executor)
+            load_decoder(rig.directory, rig.sizes, threading, quantizer="fp32", conv_impl=way, executor=executor)
             for way in ("fp32", "winograd")
         )
     ]
@@ -192,9 +192,9 @@ def test_positions_go_on_past_the_published_tables(rig: Rig) -> None:
     """Nothing in the decoder ends at a length: a state far along decodes like one whose window it is."""
     decoder, codes = rig.decoder("fp32 onnx"), rig.codes(16)
     state = decoder.start()
-    for name in state.latents.past:
+    for name in state.quantizer.past:
         if name.endswith("position"):
-            state.latents.past[name][:] = 100_000
+            state.quantizer.past[name][:] = 100_000
     assert np.isfinite(decoder.decode(state, codes)).all()
 
 
@@ -222,11 +222,11 @@ def test_a_missing_runtime_names_the_extra(rig: Rig, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(("way", "executor"), [("bf16", "onnx"), ("int8", "openvino")])
 def test_a_way_an_executor_has_not_is_refused(rig: Rig, way: str, executor: str) -> None:
     with pytest.raises(ValueError, match=f"{executor} has no {way} convolutions"):
-        load_decoder(rig.directory, rig.sizes, THREADING, convolutions=way, executor=executor)
+        load_decoder(rig.directory, rig.sizes, THREADING, conv_impl=way, executor=executor)
 
 
 def test_a_graph_of_half_frames_is_refused(rig: Rig) -> None:
-    graph = Graph(rig.directory / runtime_codec.LATENTS["fp32"], THREADING)
+    graph = Graph(rig.directory / runtime_codec.QUANTIZER["fp32"], THREADING)
     with pytest.raises(ValueError, match="do not make 3 frames"):
         runtime_codec.Stage(graph, 3)
 

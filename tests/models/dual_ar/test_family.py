@@ -168,7 +168,7 @@ def test_sound_of_the_reference(rig: Rig) -> None:
     state = networks.published(rig.published / random_checkpoint.CODEC_FILE)
     codec, random = rig.config.codec, np.random.default_rng(0)
     codes = np.stack([random.integers(0, codec.book_size(book), 9) for book in range(codec.num_codebooks)])
-    decoder = load_decoder(rig.path, codec, THREADING, latents="fp32", convolutions="fp32")
+    decoder = load_decoder(rig.path, codec, THREADING, quantizer="fp32", conv_impl="fp32")
     wanted = networks.decode(state, codec, codes)
     np.testing.assert_allclose(decoder.decode(decoder.start(), codes), wanted, atol=1e-4)
 

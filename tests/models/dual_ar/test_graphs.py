@@ -320,7 +320,7 @@ def test_draws_follow_the_rule(drawer: tuple[Graph, int], spread: float, model: 
         behind = [random.integers(0, min(size, 4), 2) for _ in range(random.choice([0, 1, 9, 16]))]
         sampler = Sampler(sampling, 2, [codes.tolist() for codes in behind])
         running = Running(row, sampling, frame=len(behind), recent=behind)
-        buffers.ask(running, 2)
+        buffers.set_sampling(running, 2)
         wanted.append([sampler.semantic(logits[row]), sampler.residual(logits[row])])
     names = ("recent", "uniforms", "temperature", "top_p", "penalty", "again")
     found = graph.run({"logits": logits, **{name: getattr(buffers, name) for name in names}})

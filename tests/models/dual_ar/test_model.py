@@ -170,7 +170,7 @@ def test_all_caches_are_emptied_and_limited(start: Start) -> None:
             engine.submit(ask(reference=reference)).collect()
 
     def kept() -> tuple[int, int]:
-        return len(model._prefixes._entries), len(model._saved._memory._entries)
+        return len(model._prefixes._entries), len(model._voices._memory._entries)
 
     say(1, 2)
     assert kept() == (3, 2), "both, and the voice that the engine began with"
@@ -188,7 +188,7 @@ def test_a_recording_changes_the_voice_and_is_encoded_once(start: Start, monkeyp
     heard = babble(2.0, 22_050, 5)
     reference = Reference(pcm=heard.tobytes(), sample_rate=22_050, transcript="What is said in it.")
     encoded: list[Reference] = []
-    store = engine._resident.model._saved
+    store = engine._resident.model._voices
     make = store._make
     monkeypatch.setattr(store, "_make", lambda each: (encoded.append(each), make(each))[1])
 

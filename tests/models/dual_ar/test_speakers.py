@@ -29,7 +29,7 @@ from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert.tensors import TensorFile
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.graphs import codec
-from saywell.models.dual_ar.onnx.codec_files import ENCODE
+from saywell.models.dual_ar.onnx.codec_files import ENCODER
 from saywell.models.dual_ar.onnx.runtime_codec import CodecEncoder, load_encoder
 from saywell.models.dual_ar.speakers import model_digest, spoken_in, voice_store
 from saywell.runtimes.base import Threading
@@ -275,7 +275,7 @@ def test_without_a_directory() -> None:
 def test_an_encoder_that_does_not_fit_is_not_loaded(
     tiny: Path, make: Callable[..., VoiceStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loads, weights = Loads(monkeypatch), (tiny / f"{ENCODE}.data").stat().st_size
+    loads, weights = Loads(monkeypatch), (tiny / f"{ENCODER}.data").stat().st_size
     monkeypatch.setattr(speakers, "available_memory", lambda: weights // 2)
     with pytest.raises(OutOfMemory, match="encoding a new reference needs"):
         make().encode(reference())

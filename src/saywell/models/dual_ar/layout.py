@@ -11,7 +11,7 @@ Shapes = dict[str, Shape]
 
 
 def model_tensors(config: Config) -> Shapes:
-    """Both transformers, published names without prefixes."""
+    """Both transformers, by their published names without prefixes."""
     c = config
     shapes: Shapes = {
         "embeddings.weight": (c.vocab_size, c.dim),

@@ -6,15 +6,12 @@ All sentences at once, layer by layer, so that each weight is read once and none
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.numerics import Floats, rotary
-from saywell.models.dual_ar.speakers import Codes
-
-Weights = Mapping[str, Floats]
+from saywell.models.dual_ar.numerics import Codes, Floats, Weights, rotary
 
 
 def activations(config: Config, weights: Weights, prompts: Sequence[Codes], begin: int) -> dict[str, Floats]:

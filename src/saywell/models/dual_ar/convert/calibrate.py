@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from saywell.models.dual_ar.numerics import Codes, Floats
 from saywell.models.dual_ar.onnx.ar_files import scales_file
-from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime, Codes, Running
+from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime, Running
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.runtimes.base import Threading
 
@@ -57,7 +57,7 @@ def write_scales(path: Path, out: Path, precision: str, prompts: Sequence[Codes]
     return [target]
 
 
-def scales(runtime: ArRuntime, running: Sequence[Running]) -> npt.NDArray[np.float32]:
+def scales(runtime: ArRuntime, running: Sequence[Running]) -> Floats:
     """[2 · layer, kv head, head_dim] from what lies in the fp32 cache of these sequences."""
     seen = [np.abs(runtime.cache.data[:, each.row, :, : each.length]).max(axis=2) for each in running]
     return np.asarray(np.maximum(np.max(seen, axis=0) * (_HEADROOM / 127), 1e-6), np.float32)

@@ -18,7 +18,7 @@ from saywell.manifest import MANIFEST
 from saywell.models.dual_ar.convert.convert import CODEC, MODEL, PRECISIONS, read_manifest
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.onnx.ar_files import data_file
-from saywell.models.dual_ar.onnx.codec_files import ENCODE
+from saywell.models.dual_ar.onnx.codec_files import ENCODER
 
 _log = logging.getLogger(__name__)
 
@@ -60,12 +60,12 @@ def check_files(directory: Path, names: Iterable[str], kept: Path) -> None:
 def run_from(directory: Path, precision: str) -> list[str]:
     """Names of the files a model at this precision is run from, but for the encoder, which few ever need."""
     others = {data_file(each) for each in PRECISIONS if each != precision}
-    encoder = {ENCODE, f"{ENCODE}.data"}
+    encoder = {ENCODER, f"{ENCODER}.data"}
     return [name for name in read_manifest(directory).files if name not in {MODEL, CODEC, *others, *encoder}]
 
 
 def encoder_files() -> list[str]:
-    return [ENCODE, f"{ENCODE}.data"]
+    return [ENCODER, f"{ENCODER}.data"]
 
 
 def _mark(path: Path) -> str:

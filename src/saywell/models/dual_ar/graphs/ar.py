@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.graphs import draw as draws
 from saywell.models.dual_ar.graphs.linears import MIDDLE, STEP, Format, Judge, Linears, middle, step
 from saywell.models.dual_ar.graphs.writer import FUSED, TRANSFORMER, External, GraphWriter
-from saywell.models.dual_ar.numerics import rotary, to_bfloat16
+from saywell.models.dual_ar.numerics import Weights, rotary, to_bfloat16
 from saywell.models.dual_ar.onnx.ar_files import (
     CODES_FILE,
     EMBEDDINGS_FILE,
@@ -34,9 +33,6 @@ from saywell.models.dual_ar.onnx.ar_files import (
     fast_file,
     slow_file,
 )
-
-Weights = Mapping[str, npt.NDArray[np.float32]]
-"""Tensors of `layout.model_tensors` as fp32; each is asked for once, so it may be read lazily."""
 
 
 @dataclass(frozen=True, slots=True)

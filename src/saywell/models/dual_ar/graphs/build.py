@@ -15,11 +15,10 @@ from saywell.models.dual_ar.convert import calibrate
 from saywell.models.dual_ar.convert.activations import activations
 from saywell.models.dual_ar.graphs import ar, codec
 from saywell.models.dual_ar.graphs.linears import BOUND, Judge
-from saywell.models.dual_ar.numerics import Floats
+from saywell.models.dual_ar.numerics import Floats, Weights
 from saywell.models.dual_ar.onnx.ar_files import layers_file
 from saywell.models.dual_ar.tokenizer import Tokenizer
 
-Weights = Mapping[str, Floats]
 VERSION = "2"
 
 

@@ -20,18 +20,19 @@ from pathlib import Path
 import numpy as np
 
 from saywell.models.dual_ar.config import CodecConfig
-from saywell.models.dual_ar.graphs.layers import SNAKE_EPS, Layers, Products, Weights, sine_squared, transposed_as_conv
+from saywell.models.dual_ar.graphs.layers import SNAKE_EPS, Layers, Products, sine_squared, transposed_as_conv
 from saywell.models.dual_ar.graphs.writer import CODEC, INT64, GraphWriter
-from saywell.models.dual_ar.onnx.codec_files import ENCODE, LATENTS, PRECISIONS, STACK, STACK_CHANNELS, Precision
+from saywell.models.dual_ar.numerics import Weights
+from saywell.models.dual_ar.onnx.codec_files import DECODER, DECODER_CHANNELS, ENCODER, PRECISIONS, QUANTIZER, Precision
 
-LATENTS_TILE = 8
+QUANTIZER_TILE = 8
 """Frames of a tile: more would save a little (weights are read once a tile), and make a lone first frame dearer."""
 TILE = 4
 """Frames of a tile of the stack in fp32 and bf16: fewer would read the weights too often."""
 INT8_TILE = 1
 """Frames of a tile of the int8 stack, whose activations share one scale a tile: with whole frames only, what a frame
 sounds like never depends on what was decoded with it."""
-ENCODE_TILE = 8
+ENCODER_TILE = 8
 _SNAKE_DEGREE = 5
 _PRODUCTS: dict[str, Products] = {"fp32": "fp32", "winograd": "winograd", "int8": "tile8"}
 
@@ -40,18 +41,18 @@ def write_decoder(weights: Weights, codec: CodecConfig, directory: Path) -> list
     """Every graph of the decoder. Returns the files written."""
     files = []
     for precision in PRECISIONS:
-        files += latents(weights, codec, precision).save(directory / LATENTS[precision])
-    for way, file in STACK.items():
+        files += latents(weights, codec, precision).save(directory / QUANTIZER[precision])
+    for way, file in DECODER.items():
         files += stack_rows(weights, codec, _PRODUCTS[way]).save(directory / file)
-    return files + stack_channels(weights, codec).save(directory / STACK_CHANNELS)
+    return files + stack_channels(weights, codec).save(directory / DECODER_CHANNELS)
 
 
 def write_encoder(weights: Weights, codec: CodecConfig, directory: Path) -> list[Path]:
     """The graph for reference audio. Returns the files written."""
-    return encode(weights, codec).save(directory / ENCODE)
+    return encode(weights, codec).save(directory / ENCODER)
 
 
-def latents(weights: Weights, codec: CodecConfig, precision: Precision, tile: int = LATENTS_TILE) -> GraphWriter:
+def latents(weights: Weights, codec: CodecConfig, precision: Precision, tile: int = QUANTIZER_TILE) -> GraphWriter:
     """x: codes [tile, num_codebooks] int64, each within its book → y: latents [tile · steps, latent_dim]."""
     g = GraphWriter("codec_latents", CODEC)
     layers = Layers(g, weights, codec, "block8" if precision == "int8" else "fp32")
@@ -182,7 +183,7 @@ class _ChannelLayers:
         return self.g.op("Add", x, self.conv(f"{at}block.3.", self.snake(f"{at}block.2.", y)))
 
 
-def encode(weights: Weights, codec: CodecConfig, tile: int = ENCODE_TILE) -> GraphWriter:
+def encode(weights: Weights, codec: CodecConfig, tile: int = ENCODER_TILE) -> GraphWriter:
     """x: samples [tile · frame] → y: codes [tile, num_codebooks] int64."""
     g = GraphWriter("codec_encode", CODEC)
     layers, rows = Layers(g, weights, codec), tile * codec.frame

@@ -6,7 +6,6 @@ A convolution is one gather of its taps and one matrix product. What is linear a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -15,11 +14,8 @@ import numpy.typing as npt
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.graphs import winograd
 from saywell.models.dual_ar.graphs.writer import BFLOAT16, FLOAT, FUSED, INT64, GraphWriter
-from saywell.models.dual_ar.numerics import rotary_frequencies
+from saywell.models.dual_ar.numerics import Floats, Weights, rotary_frequencies
 
-Floats = npt.NDArray[np.float32]
-Weights = Mapping[str, Floats]
-"""Tensors of `layout.codec_tensors`."""
 Products = Literal["fp32", "block8", "tile8", "winograd"]
 """How matrix products are done. block8: s8 weights and s8 rows, both scaled by blocks, so that rows do not depend on
 each other. tile8: s8 weights scaled by output, u8 activations with one scale for the whole tile: fastest where the

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from saywell.models.dual_ar.graphs.writer import FUSED, GraphWriter
+from saywell.models.dual_ar.numerics import Floats
 
-Matrix = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
 Format = Literal["fp32", "w8a8", "w8", "w4"]
 """`w8a8`: rows of int8 weights times rows of 8-bit (or 7-bit, see `STEPS`) activations, the integer sums exact. `w8`,
@@ -41,14 +41,14 @@ _SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8)
 class Judge:
     """Says which layers stay at a higher precision than the model's."""
 
-    seen: Mapping[str, Matrix]
+    seen: Mapping[str, Floats]
     """Layer → its inputs on the calibration sentences; others are not judged."""
     errors: dict[str, float] = field(default_factory=dict)
     """Layer → error at the model's precision."""
     kept: dict[str, Format] = field(default_factory=dict)
     """Layer above the bound → its format."""
 
-    def format(self, name: str, weight: Matrix, fmt: Format) -> Format:
+    def format(self, name: str, weight: Floats, fmt: Format) -> Format:
         """The format for a layer of a model that has `fmt`."""
         x = self.seen.get(name)
         if x is None or fmt == "fp32":
@@ -70,7 +70,7 @@ class Linears:
             shape = g.op("Concat", g.op("Slice", g.op("Shape", x), g.ints(0), g.ints(1)), g.ints(1), axis=0)
             self.middle = g.op("Expand", g.named(MIDDLE, middle(8)), shape)
 
-    def __call__(self, x: str, name: str, weight: Matrix, bias: Matrix | None = None) -> str:
+    def __call__(self, x: str, name: str, weight: Floats, bias: Floats | None = None) -> str:
         """x [M, K] times weight [N, K] transposed, plus bias [N]; fp32 outside."""
         fmt = self.judge.format(name, weight, self.fmt)
         if fmt == "fp32":
@@ -81,7 +81,7 @@ class Linears:
             y = self._by_blocks(x, name, weight, fmt)
         return y if bias is None else self.g.op("Add", y, self.g.const(bias))
 
-    def _by_rows(self, x: str, name: str, weight: Matrix) -> str:
+    def _by_rows(self, x: str, name: str, weight: Floats) -> str:
         g = self.g
         codes, scales = quantize_rows(weight)
         size = g.op("Mul", g.op("ReduceMax", g.op("Abs", x), g.ints(-1)), g.named(STEP, step(8)))
@@ -97,7 +97,7 @@ class Linears:
         )
         return g.op("Mul", product, size)
 
-    def _by_blocks(self, x: str, name: str, weight: Matrix, fmt: Format) -> str:
+    def _by_blocks(self, x: str, name: str, weight: Floats, fmt: Format) -> str:
         g, (rows, columns) = self.g, weight.shape
         block = block_of(columns, fmt)
         codes, scales = quantize_blocks(weight, BITS[fmt], block)
@@ -121,7 +121,7 @@ def block_of(columns: int, fmt: Format) -> int:
     return min(BLOCK[fmt], max(16, columns & -columns))
 
 
-def error(x: Matrix, weight: Matrix, fmt: Format) -> float:
+def error(x: Floats, weight: Floats, fmt: Format) -> float:
     """How far x [M, K] times weight [N, K] is off in a format, relative to the exact product."""
     exact = x @ weight.T
     if fmt == "w8a8":
@@ -138,20 +138,20 @@ def error(x: Matrix, weight: Matrix, fmt: Format) -> float:
     return float(np.linalg.norm(rounded @ restored.T - exact)) / max(float(np.linalg.norm(exact)), 1e-12)
 
 
-def quantize_rows(weight: Matrix) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+def quantize_rows(weight: Floats) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """weight [N, K] → int8 codes [N, K] and scales [N]."""
     scales = np.maximum(np.abs(weight).max(axis=1), 1e-12).astype(np.float32) / np.float32(127)
     return np.rint(weight / scales[:, None]).astype(np.int8), scales
 
 
-def quantize_blocks(weight: Matrix, bits: int, block: int) -> tuple[Codes, Matrix]:
+def quantize_blocks(weight: Floats, bits: int, block: int) -> tuple[Codes, Floats]:
     """weight [N, K] → packed codes [N, K / block, block · bits / 8], scales [N, K / block]. K must be whole blocks."""
     codes, scales = _quantized(weight, bits, block)
     packed = codes if bits == 8 else codes[..., 0::2] | (codes[..., 1::2] << 4)
     return packed.astype(np.uint8), scales
 
 
-def _quantized(weight: Matrix, bits: int, block: int) -> tuple[Codes, Matrix]:
+def _quantized(weight: Floats, bits: int, block: int) -> tuple[Codes, Floats]:
     """weight [N, K] → codes [N, K / block, block] around the middle one, scales [N, K / block]."""
     rows, columns = weight.shape
     if columns % block:
@@ -160,7 +160,7 @@ def _quantized(weight: Matrix, bits: int, block: int) -> tuple[Codes, Matrix]:
     return _nearest(blocks, 1 << (bits - 1), (1.0,) if bits == 8 else _SHRINK)
 
 
-def _nearest(blocks: Matrix, middle: int, shrink: tuple[float, ...]) -> tuple[Codes, Matrix]:
+def _nearest(blocks: Floats, middle: int, shrink: tuple[float, ...]) -> tuple[Codes, Floats]:
     """Codes 0 … 2·middle − 1 around `middle`, the scale of each block that leaves the least square error."""
     at = np.abs(blocks).argmax(axis=-1, keepdims=True)
     # The extreme of a block becomes code 0, the one code more there is on the negative side.
@@ -178,7 +178,7 @@ def _nearest(blocks: Matrix, middle: int, shrink: tuple[float, ...]) -> tuple[Co
     return best[0], best[1][..., 0]
 
 
-def _coded(blocks: Matrix, middle: int, scale: Matrix) -> tuple[Codes, Matrix, Matrix]:
+def _coded(blocks: Floats, middle: int, scale: Floats) -> tuple[Codes, Floats, Floats]:
     """Codes, the scale, the square error of each block."""
     signed = np.clip(np.rint(blocks / scale), -middle, middle - 1)
     error = np.square(signed * scale - blocks).sum(axis=-1, keepdims=True)
