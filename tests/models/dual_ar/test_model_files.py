@@ -178,7 +178,7 @@ def test_it_is_said_while_it_takes_long(
 ) -> None:
     monkeypatch.setattr(verified, "_LONG_S", 0.0)
     load(model, tmp_path)
-    assert caplog.text.count("are read through, once, until one changes") == 1
+    assert caplog.text.count("this happens once, until a file changes") == 1
 
 
 def test_a_file_nobody_wrote_down_is_refused(model: Path, tmp_path: Path) -> None:

@@ -1,7 +1,4 @@
-"""Published state dicts → clean ones: no prefixes, q|k|v packed, weight norm folded, no tables; checked.
-
-Runs where torch is: in the process `convert` starts for it, in fixtures and in tests.
-"""
+"""Published state dicts → checked tensors: no prefixes or tables, q|k|v packed, weight norm folded. Needs torch."""
 
 from __future__ import annotations
 
@@ -11,14 +8,35 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from saywell.models.dual_ar.config import CodecConfig, Config
+from saywell.models.dual_ar.convert.child import REFUSED
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.layout import Shapes, codec_tensors, model_tensors
 
 State = dict[str, torch.Tensor]
+_STORED = (torch.float32, torch.float16, torch.bfloat16)
+_OLDEST = (2, 10)
+"""Earlier releases of torch can be made to run code even when they load tensors only."""
 _NAMED = 8
-"""Tensors a message lists by name before it only counts."""
+"""Most tensors that a message lists by name."""
+
+
+def write(kind: str, source: Path, out: Path, say: Callable[..., None]) -> int:
+    """Write the "model" or "codec" of `source` as safetensors to `out`; the exit status."""
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < _OLDEST:
+        say(missing=f"torch>={_OLDEST[0]}.{_OLDEST[1]}")
+        return REFUSED
+    config = Config.read(source.parent)
+    try:
+        state = read_model(source, config) if kind == "model" else read_codec(source, config.codec)
+    except BadCheckpoint as error:
+        say(refused=error.message)
+        return REFUSED
+    stored = {name: (each if each.dtype in _STORED else each.float()).contiguous() for name, each in state.items()}
+    save_file(stored, out)
+    return 0
 
 
 def read_model(path: Path, config: Config) -> State:
@@ -36,7 +54,7 @@ def read_codec(path: Path, codec: CodecConfig) -> State:
 
 
 def load(path: Path) -> object:
-    """The raw content, mapped, tensors only. Anything torch refuses becomes a BadCheckpoint naming the file."""
+    """The content, memory-mapped, tensors only. Raises BadCheckpoint for anything that torch refuses."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
@@ -65,7 +83,7 @@ def unwrap(raw: object, file: str) -> State:
 
 
 def rename_model(state: State) -> State:
-    """Prefixes off, S2's nested names as the flat ones, tables and audio-input tensors left out."""
+    """Remove prefixes, flatten the nested names of S2, drop tensors of audio input."""
     renamed: State = {}
     for name, tensor in state.items():
         short = name.removeprefix("text_model.").removeprefix("model.")
@@ -78,7 +96,7 @@ def rename_model(state: State) -> State:
 
 
 def pack_qkv(state: State) -> State:
-    """Older files keep `wq`, `wk`, `wv`: packed as q | k | v."""
+    """Pack the separate `wq`, `wk`, `wv` of older files as q | k | v."""
     packed = dict(state)
     for name in state:
         match = re.fullmatch(r"(.+\.attention\.)wq\.(weight|bias)", name)
@@ -91,7 +109,7 @@ def pack_qkv(state: State) -> State:
 
 
 def fold_weight_norm(state: State) -> State:
-    """weight = g · v / ‖v‖ over all but dim 0, for both spellings."""
+    """weight = g · v / ‖v‖ over all but dim 0, for both naming schemes of weight norm."""
     folded: State = {}
     for name, tensor in state.items():
         match = re.fullmatch(r"(.+\.)(?:parametrizations\.weight\.original0|weight_g)", name)
@@ -113,7 +131,7 @@ def _fold(g: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 
 
 def checked(state: State, shapes: Shapes, file: str) -> State:
-    """Exactly the tensors of `shapes`, in that order. Raises BadCheckpoint naming what is missing or wrong."""
+    """Exactly the tensors of `shapes`, in that order. Raises BadCheckpoint naming those that are missing or wrong."""
     _refuse(file, "lacks", [name for name in shapes if name not in state])
     wrong = [name for name, shape in shapes.items() if tuple(state[name].shape) != shape]
     _refuse(file, "has a wrong shape for", wrong, lambda n: f"{n} {tuple(state[n].shape)}, expected {shapes[n]}")
