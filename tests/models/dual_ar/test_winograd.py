@@ -1,4 +1,4 @@
-"""Convolutions with fewer products: the same outputs, each from its own frame and what lies before it."""
+"""Convolutions with fewer products: the same outputs, each from its own frame and earlier ones."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from saywell.models.dual_ar.graphs.winograd import cheapest, groups, transforms
 def test_the_outputs_of_the_filter(outputs: int, taps: int) -> None:
     random = np.random.default_rng(outputs * 10 + taps)
     x, w = random.standard_normal(outputs + taps - 1), random.standard_normal(taps)
-    way = transforms(outputs, taps)
-    found = way.after @ ((way.filters @ w) * (way.before @ x))
+    matrices = transforms(outputs, taps)
+    found = matrices.after @ ((matrices.filters @ w) * (matrices.before @ x))
     np.testing.assert_allclose(found, [x[at : at + taps] @ w for at in range(outputs)], atol=1e-12)
 
 
@@ -27,8 +27,8 @@ def test_a_dilated_convolution_frame_by_frame(frames: int, rows: int, dilation: 
     random = np.random.default_rng(rows)
     x, w = random.standard_normal(past + frames * rows), random.standard_normal(taps)
     wanted = [sum(w[tap] * x[row + tap * dilation] for tap in range(taps)) for row in range(frames * rows)]
-    way = transforms(outputs, taps)
-    made = way.after @ ((way.filters @ w)[:, None] * (way.before @ x[found.taken]))
+    matrices = transforms(outputs, taps)
+    made = matrices.after @ ((matrices.filters @ w)[:, None] * (matrices.before @ x[found.taken]))
     np.testing.assert_allclose(made.reshape(-1)[found.found], wanted, atol=1e-11)
     group = found.found % found.taken.shape[1]
     last = past + (np.arange(frames * rows) // rows + 1) * rows - 1
