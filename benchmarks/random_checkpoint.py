@@ -94,7 +94,7 @@ TINY_CODEC = CodecConfig(
 )
 _RANKS = {"tiny": 400, "full": 151643}
 _TABLES = {"tiny": (256, 64), "full": (16384, 4096)}
-"""Positions of the rotary tables and masks of the encoder's transformer and of the two modules."""
+"""Positions of the rotary tables and masks: of the encoder's transformer, of the two modules."""
 
 
 def write(
@@ -105,10 +105,10 @@ def write(
     codec: Mapping[str, Any] | None = None,
     spelling: Spelling = "flat",
 ) -> Path:
-    """Write config, weights and tokeniser files; the same arguments give the same tensors, however they are spelled.
+    """Write config, weights and tokeniser files. The same arguments give the same tensors in every layout.
 
-    `config` and `codec` override single sizes. Activations stay near unit RMS, logits have a spread of a few units; a
-    tiny model, with few tokens to choose from, ends most sequences by itself, a full-size one hardly any.
+    `config` and `codec` override single sizes. Activations stay near unit RMS, logits have a spread of a few units.
+    Most sequences of a tiny model end by themselves, because it has few tokens; those of a full-size one rarely do.
     """
     out = Path(directory)
     out.mkdir(parents=True, exist_ok=True)
@@ -140,13 +140,13 @@ def _arrays(state: State) -> dict[str, npt.NDArray[np.float32]]:
 def _model_state(config: Config, seed: int) -> State:
     random = torch.Generator().manual_seed(seed)
     return {
-        name: (torch.randn(shape, generator=random) * _spread(name, shape) + _centre(name)).bfloat16()
+        name: (torch.randn(shape, generator=random) * _deviation(name, shape) + _mean(name)).bfloat16()
         for name, shape in model_tensors(config).items()
     }
 
 
 def _nested(raw: Mapping[str, Any], ids: Mapping[str, int]) -> dict[str, Any]:
-    """S2-Pro's configuration: each transformer an object with the same keys, its special ids at the top."""
+    """S2-Pro's configuration: an object for each transformer, special ids at the top level."""
     fast = {name.removeprefix("fast_"): value for name, value in raw.items() if name.startswith("fast_")}
     shared = {name: raw[name] for name in ("num_codebooks", "rope_base", "norm_eps") if name in raw}
     apart = ("model_type", "codebook_size", "num_codebooks", "n_fast_layer")
@@ -175,23 +175,23 @@ def _nested_name(name: str) -> str:
 
 
 def _split(state: State, config: Config) -> Iterator[tuple[str, torch.Tensor]]:
-    """q, k and v of packed projections one by one."""
+    """With separate q, k and v."""
     for name, tensor in state.items():
         if ".wqkv." not in name:
             yield name, tensor
             continue
         prefix = "fast_" if name.startswith("fast_") else ""
-        heads, kv, size = (getattr(config, prefix + each) for each in ("n_head", "n_local_heads", "head_dim"))
-        for each, part in zip("qkv", torch.split(tensor, [heads * size, kv * size, kv * size]), strict=True):
-            yield name.replace("wqkv", f"w{each}"), part.clone()
+        heads, kv, size = (getattr(config, prefix + key) for key in ("n_head", "n_local_heads", "head_dim"))
+        for letter, part in zip("qkv", torch.split(tensor, [heads * size, kv * size, kv * size]), strict=True):
+            yield name.replace("wqkv", f"w{letter}"), part.clone()
 
 
-def _centre(name: str) -> float:
+def _mean(name: str) -> float:
     return 1.0 if name.endswith("norm.weight") else 0.0
 
 
-def _spread(name: str, shape: Shape) -> float:
-    """Standard deviation that keeps the RMS of what flows through."""
+def _deviation(name: str, shape: Shape) -> float:
+    """Standard deviation that keeps the RMS of activations."""
     if len(shape) == 1:
         return 0.1
     if name.endswith("codebook_embeddings.weight"):
@@ -262,10 +262,10 @@ def _fan_in(name: str, shape: Shape) -> int:
 
 
 def _magnitude(name: str, codec: CodecConfig) -> float:
-    """‖w‖ of each filter: 1 keeps the RMS; less on the branch that is added to its own input."""
+    """‖w‖ of each filter: 1 keeps the RMS; less on residual branches."""
     if name.startswith("decoder.model.") and ".block.1.conv.param" in name and name.count(".block.") == 1:
         rate = codec.decoder_rates[int(name.split(".")[2]) - 1]
-        return math.sqrt(rate / 2)  # transposed: the norm runs over outputs, two inputs' taps reach each sample
+        return math.sqrt(rate / 2)  # transposed: the norm is over outputs, and two inputs contribute to each sample
     if ".block.3.conv.param" in name:
         return 0.4
     if name.startswith(f"decoder.model.{len(codec.decoder_rates) + 2}."):
@@ -274,18 +274,18 @@ def _magnitude(name: str, codec: CodecConfig) -> float:
 
 
 def _write_tokenizer(out: Path, ranks: int, semantic: int, vocab_size: int) -> dict[str, int]:
-    """Both files; the ids of the special tokens."""
+    """Write both files; returns the ids of the special tokens."""
     lines = (f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(_tokens(ranks)))
     (out / RANKS_FILE).write_text("".join(lines), encoding="ascii")
     ids = {name: ranks + offset for offset, name in enumerate(special_names(semantic))}
     if ranks + len(ids) > vocab_size:
-        raise ValueError(f"vocab_size {vocab_size} is below the {ranks + len(ids)} tokens there are")
+        raise ValueError(f"vocab_size {vocab_size} is below the number of tokens, {ranks + len(ids)}")
     (out / SPECIALS_FILE).write_text(json.dumps(ids, indent=1) + "\n", encoding="utf-8")
     return ids
 
 
 def _tokens(count: int) -> Iterator[bytes]:
-    """All bytes, then letter groups with and without a leading space, short ones first."""
+    """All bytes, then groups of letters with and without a leading space, by length."""
     groups = (
         (space + "".join(letters)).encode()
         for length in itertools.count(1)

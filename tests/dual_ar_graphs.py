@@ -1,7 +1,4 @@
-"""What the graphs are, compared with what is written down of them.
-
-`python tests/dual_ar_graphs.py` writes down what the graphs are now, under the version they have now.
-"""
+"""Descriptions of the graphs, to detect changes. `python tests/dual_ar_graphs.py` writes the golden file."""
 
 from __future__ import annotations
 
@@ -28,13 +25,13 @@ SIZES: dict[str, dict[str, Any]] = {"s1-mini": {}, "s2-pro": RELATIVE}
 
 
 def weights(shapes: Shapes) -> dict[str, np.ndarray]:
-    """The same on every machine: no function of them is left to a library's rounding."""
+    """The same on every machine: independent of the rounding of libraries."""
     random = np.random.default_rng(0)
     return {name: random.integers(1, 64, shape).astype(np.float32) / 64 for name, shape in shapes.items()}
 
 
 def written() -> dict[str, dict[str, Any]]:
-    """File → what it is: structure exactly, numbers nearly, since libraries round them differently."""
+    """File → its description: exact structure, and approximate numbers, because libraries round differently."""
     found = {}
     with TemporaryDirectory() as folder:
         for size, differs in SIZES.items():
@@ -65,7 +62,7 @@ def described(path: Path) -> dict[str, Any]:
 
 
 def shape(graph: onnx.GraphProto) -> list[Any]:
-    """Nodes, ports and the kinds of constants, bodies of loops included."""
+    """Nodes, ports and types of constants, including subgraphs."""
     ports = [
         (
             each.name,
@@ -74,7 +71,7 @@ def shape(graph: onnx.GraphProto) -> list[Any]:
         )
         for each in (*graph.input, *graph.output)
     ]
-    # Names of some constants are made of their values, which may differ in the last bit.
+    # Names of some constants contain their values, which may differ in the last bit.
     names = {each.name: f"#{number}" for number, each in enumerate(graph.initializer)}
     nodes = []
     for node in graph.node:
@@ -90,7 +87,7 @@ def attribute(given: onnx.AttributeProto) -> Any:
 
 
 def moment(array: np.ndarray) -> float:
-    """One number that tells values and their order."""
+    """One number that depends on the values and their order."""
     values = array.astype(np.float64).reshape(-1)
     values = np.clip(values, -1e12, 1e12)  # "to the end" is a very large number
     shifted = np.abs(values + np.abs(values).max(initial=0) / 3)

@@ -1,4 +1,4 @@
-"""Published checkpoints become safetensors and graphs; anything else is refused by name."""
+"""Conversion of published checkpoints; rejection of anything else, by name."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_any_safetensors_reader_reads_them(converted: Path) -> None:
         assert file.get_tensor("decoder.model.6.conv.weight").dtype == np.float32
 
 
-def test_wrapped_prefixed_and_otherwise_normalised_codecs_are_the_same(published: Path, tmp_path: Path) -> None:
+def test_wrappers_prefixes_and_both_weight_norm_names_are_read(published: Path, tmp_path: Path) -> None:
     """Weight norm is published in two spellings."""
     spellings = ("parametrizations.weight.original0", "parametrizations.weight.original1"), ("weight_g", "weight_v")
     other = {**dict(zip(*spellings, strict=True)), **dict(zip(*spellings[::-1], strict=True))}
@@ -89,7 +89,7 @@ def test_wrapped_prefixed_and_otherwise_normalised_codecs_are_the_same(published
     assert all(torch.equal(found[name], each) for name, each in wanted.items())
 
 
-def test_manifest_says_what_was_made_from_what(published: Path, converted: Path) -> None:
+def test_manifest_records_inputs_of_each_file(published: Path, converted: Path) -> None:
     manifest = read_manifest(converted)
     assert (manifest.format, manifest.family) == (1, "dual_ar")
     entry = manifest.files["model.safetensors"]
@@ -99,13 +99,13 @@ def test_manifest_says_what_was_made_from_what(published: Path, converted: Path)
     assert set(manifest.files) == {"model.safetensors", "codec.safetensors"} | copied
 
 
-def test_licence_is_kept(published: Path, tmp_path: Path, in_process: None) -> None:
+def test_licence_is_kept_by_the_next_run(published: Path, tmp_path: Path, in_process: None) -> None:
     convert(published, tmp_path, precisions=(), licence="CC-BY-NC-SA-4.0")
     convert(published, tmp_path, precisions=())
     assert read_manifest(tmp_path).licence == "CC-BY-NC-SA-4.0"
 
 
-def test_graphs_are_written_and_kept(published: Path, tmp_path: Path, in_process: None) -> None:
+def test_graphs_are_written_once(published: Path, tmp_path: Path, in_process: None) -> None:
     said: list[tuple[str, int, int]] = []
     convert(published, tmp_path, precisions=("fp32",), progress=lambda *each: said.append(each))
     made = [name for name in read_manifest(tmp_path).files if name.endswith(".onnx")]
@@ -129,7 +129,7 @@ def test_done_steps_are_skipped(published: Path, tmp_path: Path, in_process: Non
 
 
 @pytest.mark.parametrize("harm", ["delete", "flip", "truncate"])
-def test_a_harmed_result_is_made_again(published: Path, tmp_path: Path, in_process: None, harm: str) -> None:
+def test_damaged_result_is_converted_again(published: Path, tmp_path: Path, in_process: None, harm: str) -> None:
     convert(published, tmp_path, precisions=())
     path = tmp_path / "codec.safetensors"
     good = path.read_bytes()
@@ -142,7 +142,7 @@ def test_a_harmed_result_is_made_again(published: Path, tmp_path: Path, in_proce
     assert all(sha256(tmp_path / name) == entry.sha256 for name, entry in read_manifest(tmp_path).files.items())
 
 
-def test_a_changed_source_is_converted_again(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
+def test_changed_source_is_converted_again(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
     out = convert(checkpoint, tmp_path / "out", precisions=())
     before = read_manifest(out).files
     saved(checkpoint, "codec.pth", with_("decoder.model.6.conv.bias", lambda bias: bias + 1))
@@ -151,7 +151,7 @@ def test_a_changed_source_is_converted_again(checkpoint: Path, tmp_path: Path, i
     assert {name for name in after if after[name] != before[name]} == {"codec.safetensors"}
 
 
-def test_an_interrupted_run_goes_on(
+def test_interrupted_run_is_resumed(
     published: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = convert_module._run_child
@@ -190,11 +190,11 @@ def test_code_in_a_checkpoint_never_runs(checkpoint: Path, tmp_path: Path, file:
     with pytest.raises(BadCheckpoint, match=rf"{file} holds something other than tensors"):
         convert(checkpoint, tmp_path / "out", precisions=())
     assert not canary.exists()
-    torch.load(checkpoint / file, weights_only=False)  # the canary does sing where pickle is trusted
+    torch.load(checkpoint / file, weights_only=False)  # control: with pickle the code does run
     assert canary.exists()
 
 
-def test_plain_pickle_is_refused(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
+def test_plain_pickle_is_rejected(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
     canary = tmp_path / "canary"
     (checkpoint / "model.pth").write_bytes(pickle.dumps(Canary(canary)))
     with pytest.raises(BadCheckpoint, match=r"model\.pth is damaged or not a PyTorch file"):
@@ -202,7 +202,7 @@ def test_plain_pickle_is_refused(checkpoint: Path, tmp_path: Path, in_process: N
     assert not canary.exists()
 
 
-def test_truncated_files_are_refused(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
+def test_truncated_files_are_rejected(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
     whole = (checkpoint / "model.pth").read_bytes()
     chance = random.Random(0)
     for length in [0, 1, 100, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(40))]:
@@ -212,10 +212,10 @@ def test_truncated_files_are_refused(checkpoint: Path, tmp_path: Path, in_proces
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_flipped_bits_are_refused_or_harmless(
+def test_flipped_bits_are_rejected_or_harmless(
     published: Path, checkpoint: Path, tmp_path: Path, in_process: None
 ) -> None:
-    """A flip lies in a tensor (refused by its checksum), in the archive's frame (refused), or in padding (no harm)."""
+    """A flip in a tensor or in the archive's structure is rejected; one in padding is harmless."""
     whole = bytearray((checkpoint / "model.pth").read_bytes())
     wanted = random_checkpoint.weights(published)[0]
     chance, accepted = random.Random(1), 0
@@ -231,7 +231,7 @@ def test_flipped_bits_are_refused_or_harmless(
     assert accepted < 15
 
 
-def test_compressed_archive_is_refused(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
+def test_compressed_archive_is_rejected(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
     with zipfile.ZipFile(checkpoint / "model.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model/data/0", b"\0" * 1_000_000)
     with pytest.raises(BadCheckpoint, match=r"model\.pth holds compressed"):
@@ -265,7 +265,7 @@ CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_wrong_content_is_refused_by_name(checkpoint: Path, tmp_path: Path, in_process: None, change: str) -> None:
+def test_wrong_content_is_rejected_by_name(checkpoint: Path, tmp_path: Path, in_process: None, change: str) -> None:
     file, edit, named = CHANGES[change]
     saved(checkpoint, file, edit)
     with pytest.raises(BadCheckpoint, match=named):
@@ -273,20 +273,20 @@ def test_wrong_content_is_refused_by_name(checkpoint: Path, tmp_path: Path, in_p
 
 
 @pytest.mark.parametrize("file", ["model.pth", "codec.pth", "tokenizer.tiktoken", "config.json"])
-def test_missing_file_is_refused_by_name(checkpoint: Path, tmp_path: Path, file: str) -> None:
+def test_missing_file_is_rejected_by_name(checkpoint: Path, tmp_path: Path, file: str) -> None:
     (checkpoint / file).unlink()
     with pytest.raises(Exception, match=file.replace(".", r"\.")) as caught:
         convert(checkpoint, tmp_path / "out", precisions=())
     assert caught.value.status == 400  # type: ignore[attr-defined]
 
 
-def test_codec_of_another_size_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_codec_of_another_size_is_rejected(checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / "codec_config.json").unlink()
     with pytest.raises(BadCheckpoint, match=r"num_codebooks 4, the codec 10.*codec_config\.json"):
         convert(checkpoint, tmp_path / "out", precisions=())
 
 
-def test_child_is_limited(published: Path, tmp_path: Path) -> None:
+def test_child_sets_resource_limits(published: Path, tmp_path: Path) -> None:
     pytest.importorskip("resource")
     program = (
         "import resource, sys; from saywell.models.dual_ar.convert import child as c; c.limit(1000);"
@@ -297,7 +297,7 @@ def test_child_is_limited(published: Path, tmp_path: Path) -> None:
     assert out[1:] == ["0", "False"]
 
 
-def test_whole_conversion_with_its_process_but_without_torch_here(published: Path, tmp_path: Path) -> None:
+def test_conversion_imports_torch_in_the_child_only(published: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from saywell.models.dual_ar.convert.convert import convert;"
         f"convert({str(published)!r}, {str(tmp_path)!r}, precisions=('fp32',), progress=lambda *said: print(*said));"
@@ -309,7 +309,7 @@ def test_whole_conversion_with_its_process_but_without_torch_here(published: Pat
     assert "convert codec.safetensors 1 1" in out
 
 
-def test_a_dead_child_is_told(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_child_is_reported(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = tmp_path / "python"
     dead.write_text("#!/bin/sh\necho trouble >&2\nkill -9 $$\n")
     dead.chmod(0o755)
@@ -318,7 +318,7 @@ def test_a_dead_child_is_told(published: Path, tmp_path: Path, monkeypatch: pyte
         convert(published, tmp_path / "out", precisions=())
 
 
-def test_without_torch_the_way_out_is_named(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_torch_names_the_extra(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     child = tmp_path / "python"
     child.write_text("""#!/bin/sh\necho '{"missing": "torch"}'\nexit 3\n""")
     child.chmod(0o755)
@@ -328,13 +328,13 @@ def test_without_torch_the_way_out_is_named(published: Path, tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"files": {"a": 1}}', '{"files": {}}'])
-def test_damaged_manifest_is_refused(converted: Path, tmp_path: Path, content: str) -> None:
+def test_damaged_manifest_is_rejected(converted: Path, tmp_path: Path, content: str) -> None:
     (tmp_path / "saywell.json").write_text(content)
     with pytest.raises(BadCheckpoint, match=r"saywell\.json is damaged"):
         read_manifest(tmp_path)
 
 
-def test_manifest_cannot_point_outside(converted: Path, tmp_path: Path) -> None:
+def test_manifest_cannot_name_files_elsewhere(converted: Path, tmp_path: Path) -> None:
     entry = {"bytes": 1, "sha256": "", "from": {}}
     manifest = {"format": 1, "family": "dual_ar", "files": {"../secret": entry}}
     (tmp_path / "saywell.json").write_text(json.dumps(manifest))
@@ -363,13 +363,13 @@ def header(entries: object, data: bytes = b"") -> bytes:
         header({"a": 1}),
     ],
 )
-def test_hostile_tensor_files_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_hostile_tensor_files_are_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.safetensors").write_bytes(content)
     with pytest.raises(BadCheckpoint, match=r"x\.safetensors is damaged"):
         TensorFile(tmp_path / "x.safetensors")
 
 
-def test_tensors_of_another_model_are_refused(converted: Path) -> None:
+def test_tensors_of_another_model_are_rejected(converted: Path) -> None:
     file = TensorFile(converted / "model.safetensors")
     with pytest.raises(BadCheckpoint, match=r"norm\.weight"):
         file.check({name: (1,) if name == "norm.weight" else shape for name, shape in file.shapes.items()})

@@ -1,6 +1,6 @@
-"""Every shape of the family, by configuration alone: published files → converted → the tokens of the reference.
+"""Each member of the family, told apart by configuration alone: published files → converted → tokens of the reference.
 
-Tiny sizes with the proportions and flags that tell the members apart; random weights.
+Tiny sizes with the proportions and flags of the members; random weights.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ QWEN = {"attention_qk_norm": True, "fast_attention_qk_norm": False, "norm_eps": 
 
 @dataclass(frozen=True)
 class Member:
-    """One of the family: what its configuration says, and how its files are spelled."""
+    """Configuration and file layout of a member."""
 
     config: dict[str, Any]
     codec: dict[str, Any]
@@ -97,7 +97,7 @@ MEMBERS = {
 
 
 class Rig:
-    """A member's published files, converted, beside its reference."""
+    """A member's published files, converted, and its reference."""
 
     def __init__(self, member: Member, folder: Path) -> None:
         self.published = random_checkpoint.write(
@@ -114,7 +114,7 @@ class Rig:
         return ArRuntime(self.path, precision, THREADING, slots=2, max_len=128, cache=cache)
 
     def prompt(self, seed: int) -> np.ndarray:
-        """Text around a little audio."""
+        """Text with some audio inside."""
         c, random = self.config, np.random.default_rng(seed)
         prompt = np.zeros((1 + c.num_codebooks, 24), np.int64)
         prompt[0] = random.integers(0, self.tokenizer.semantic_begin_id, 24)
@@ -129,7 +129,7 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return Rig(MEMBERS[request.param], tmp_path_factory.mktemp(request.param))
 
 
-def test_sizes_are_read_not_known(rig: Rig, request: pytest.FixtureRequest) -> None:
+def test_sizes_come_from_the_configuration(rig: Rig, request: pytest.FixtureRequest) -> None:
     member = MEMBERS[request.node.callspec.params["rig"]]
     for name, value in member.config.items():
         assert getattr(rig.config, name) == value, name
@@ -147,7 +147,7 @@ def test_sizes_are_read_not_known(rig: Rig, request: pytest.FixtureRequest) -> N
     ],
     ids=["greedy", "drawn"],
 )
-def test_the_tokens_of_the_reference(rig: Rig, sampling: Sampling) -> None:
+def test_tokens_equal_the_reference(rig: Rig, sampling: Sampling) -> None:
     runtime = rig.runtime("fp32")
     for seed in range(3):
         ids = {"begin": runtime.begin, "im_end": runtime.im_end}
@@ -157,14 +157,14 @@ def test_the_tokens_of_the_reference(rig: Rig, sampling: Sampling) -> None:
 
 # Relative error of the logits (RMS) at sizes so small that little averages out.
 @pytest.mark.parametrize(("precision", "limit"), [("int8", 0.08), ("int4", 0.45)])
-def test_fewer_bits_stay_near(rig: Rig, precision: str, limit: float) -> None:
+def test_quantised_logits_are_close(rig: Rig, precision: str, limit: float) -> None:
     exact, rough = rig.runtime("fp32"), rig.runtime(precision)
     wanted = np.stack([logits_of(exact, rig.prompt(seed)) for seed in range(4)])
     found = np.stack([logits_of(rough, rig.prompt(seed)) for seed in range(4)])
     assert 0 < np.sqrt(np.square(found - wanted).mean() / wanted.var()) < limit
 
 
-def test_sound_of_the_reference(rig: Rig) -> None:
+def test_samples_are_close_to_the_reference(rig: Rig) -> None:
     state = networks.published(rig.published / random_checkpoint.CODEC_FILE)
     codec, random = rig.config.codec, np.random.default_rng(0)
     codes = np.stack([random.integers(0, codec.book_size(book), 9) for book in range(codec.num_codebooks)])
@@ -173,8 +173,8 @@ def test_sound_of_the_reference(rig: Rig) -> None:
     np.testing.assert_allclose(decoder.decode(decoder.start(), codes), wanted, atol=1e-4)
 
 
-def test_one_model_however_it_is_spelled(tmp_path: Path) -> None:
-    """The same seed gives the same tensors in each spelling."""
+def test_all_published_layouts_give_the_same_tensors(tmp_path: Path) -> None:
+    """`random_checkpoint` writes the same tensors for the same seed."""
     flags = {"scale_codebook_embeddings": True, "norm_fast_input": True}
     states = []
     for spelling in ("flat", "nested", "split"):

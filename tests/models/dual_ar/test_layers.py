@@ -1,4 +1,4 @@
-"""A layer whose error on the calibration sentences exceeds the bound stays at a higher precision, and it is said."""
+"""Layers whose error on the calibration sentences exceeds the bound stay at a higher precision and are reported."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def texts(config: Config, *lengths: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("differs", [{}, RELATIVE], ids=["s1-mini", "s2-pro"])
-def test_layers_are_given_what_the_reference_gives_them(tmp_path: Path, differs: dict[str, object]) -> None:
+def test_layer_inputs_equal_the_reference(tmp_path: Path, differs: dict[str, object]) -> None:
     path = random_checkpoint.write(tmp_path, config=differs)
     config, weights = Config.read(path), random_checkpoint.weights(path)[0]
     begin = Tokenizer.read(path, config).semantic_begin_id
@@ -67,7 +67,7 @@ def test_layers_are_given_what_the_reference_gives_them(tmp_path: Path, differs:
 
 
 @pytest.mark.parametrize("fmt", ["w8a8", "w8", "w4"])
-def test_the_error_is_that_of_the_graph(tmp_path: Path, fmt: Format) -> None:
+def test_error_is_that_of_the_graph(tmp_path: Path, fmt: Format) -> None:
     random = np.random.default_rng(0)
     weight, x = (random.standard_normal((n, 256), dtype=np.float32) for n in (128, 40))
     external = External(tmp_path / "w.data")
@@ -81,7 +81,7 @@ def test_the_error_is_that_of_the_graph(tmp_path: Path, fmt: Format) -> None:
     assert error(x, weight, fmt) == pytest.approx(np.linalg.norm(found - exact) / np.linalg.norm(exact), rel=0.1)
 
 
-def test_outliers_raise_the_format_until_the_bound_is_kept() -> None:
+def test_outliers_raise_the_format_until_the_error_is_below_the_bound() -> None:
     random = np.random.default_rng(0)
     plain, x = (random.standard_normal((64, 256), dtype=np.float32) for _ in range(2))
     harsh, hopeless = plain.copy(), plain.copy()
@@ -97,7 +97,7 @@ def test_outliers_raise_the_format_until_the_bound_is_kept() -> None:
     assert judge.errors.keys() == {"plain", "harsh", "hopeless"}
 
 
-def test_a_model_of_kept_layers_alone_speaks_as_at_full_precision(
+def test_keeping_all_layers_equals_full_precision(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(linears, "BOUND", 0.0)
@@ -114,7 +114,7 @@ def test_a_model_of_kept_layers_alone_speaks_as_at_full_precision(
     assert report["kept"].keys() == report["errors"].keys()
 
 
-def test_the_report_names_every_layer_and_another_number_of_sentences_measures_again(
+def test_report_has_every_layer_and_depends_on_the_number_of_sentences(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_process(monkeypatch)
@@ -131,7 +131,7 @@ def test_the_report_names_every_layer_and_another_number_of_sentences_measures_a
     assert after["codec_stack.fp32.onnx"] == before["codec_stack.fp32.onnx"]
 
 
-def test_the_command_prints_the_layers(
+def test_command_prints_kept_layers(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from saywell.commands.models import convert as command

@@ -39,6 +39,6 @@ def test_codes_of_the_reference_lie_below_their_semantic_tokens(config: Config, 
 @pytest.mark.parametrize(
     "codes", [np.zeros((3, 2), int), np.zeros(4, int), np.full((4, 2), 64), np.full((4, 2), -1), np.zeros((4, 2))]
 )
-def test_codes_of_another_model_are_refused(config: Config, tokenizer: Tokenizer, codes: np.ndarray) -> None:
+def test_codes_of_another_model_are_rejected(config: Config, tokenizer: Tokenizer, codes: np.ndarray) -> None:
     with pytest.raises(InvalidRequest, match="reference codes"):
         prompt.build(tokenizer, config, "b", [("a", codes)])

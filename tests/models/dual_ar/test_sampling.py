@@ -57,7 +57,7 @@ def test_draw_is_always_within_the_nucleus(logits: np.ndarray, u: float, tempera
         assert token in nucleus(logits, top_p)
 
 
-def test_greedy_takes_the_first_of_equals() -> None:
+def test_greedy_takes_the_lower_id_on_a_tie() -> None:
     assert draw(np.array([1.0, 5.0, 5.0]), 0.0, 1.0, 0.9) == 1
 
 
@@ -102,7 +102,7 @@ def test_penalty_forgets_after_sixteen_frames() -> None:
     assert drawn[16:] == [16, 0]
 
 
-def test_penalty_of_each_book_is_its_own() -> None:
+def test_each_codebook_has_its_own_penalty() -> None:
     sampler = Sampler(Sampling(temperature=0.0, repetition_penalty=2.0), 2)
     logits = np.array([1.0, 0.8, 0.1])
     frames = []

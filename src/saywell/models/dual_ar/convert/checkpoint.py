@@ -34,8 +34,8 @@ def write(kind: str, source: Path, out: Path, say: Callable[..., None]) -> int:
     except BadCheckpoint as error:
         say(refused=error.message)
         return REFUSED
-    stored = {name: (each if each.dtype in _STORED else each.float()).contiguous() for name, each in state.items()}
-    save_file(stored, out)
+    tensors = {name: tensor if tensor.dtype in _STORED else tensor.float() for name, tensor in state.items()}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, out)
     return 0
 
 
@@ -48,7 +48,8 @@ def read_model(path: Path, config: Config) -> State:
 def read_codec(path: Path, codec: CodecConfig) -> State:
     """`codec.pth` → tensors of `layout.codec_tensors`, fp32. Raises BadCheckpoint."""
     state = unwrap(load(path), path.name)
-    prefixed = {name.removeprefix("generator."): each for name, each in state.items() if name.startswith("generator.")}
+    prefix = "generator."
+    prefixed = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     folded = fold_weight_norm(prefixed or state)
     return checked(folded, codec_tensors(codec), path.name)
 
@@ -145,7 +146,7 @@ def _finite(tensor: torch.Tensor) -> bool:
 
 
 def _refuse(file: str, what: str, names: Iterable[str], show: Callable[[str], str] = str) -> None:
-    found = list(names)
-    if found:
-        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        raise BadCheckpoint(f"{file} {what} {', '.join(show(name) for name in found[:_NAMED])}{more}")
+    wrong = list(names)
+    if wrong:
+        more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        raise BadCheckpoint(f"{file} {what} {', '.join(show(name) for name in wrong[:_NAMED])}{more}")

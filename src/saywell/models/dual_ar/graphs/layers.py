@@ -151,7 +151,7 @@ class Layers:
         products = g.op("Reshape", self._products(before, filters, count), g.ints(size, count * outputs))
         after = g.op("MatMul", g.const(transforms.after), products)
         flat = g.op("Reshape", after, g.ints(groups.outputs * count, outputs))
-        return g.op("Add", g.op("Gather", flat, g.const(groups.found, np.int32), axis=0), g.const(bias))
+        return g.op("Add", g.op("Gather", flat, g.const(groups.positions, np.int32), axis=0), g.const(bias))
 
     def _products(self, x: str, filters: Floats, rows: int) -> str:
         """Batched product of x [size, rows, in] and filters [size, in, out]."""
@@ -178,10 +178,10 @@ class Layers:
         turns = g.op("Mul", x, g.const(alpha / np.float32(np.pi)))
         part = g.op("Sub", turns, g.op("Round", turns))
         square = g.op("Mul", part, part)
-        first, *middle, last = (g.const(each * inverse) for each in sine_squared(degree))
+        first, *middle, last = (g.const(coefficient * inverse) for coefficient in sine_squared(degree))
         y = g.op("Mul", square, last)
-        for each in [*middle[::-1], first]:
-            y = g.op("Mul", g.op("Add", y, each), square)
+        for coefficient in [*middle[::-1], first]:
+            y = g.op("Mul", g.op("Add", y, coefficient), square)
         return g.op("Add", x, y)
 
     def residual_unit(self, at: str, x: str, rows: int, dilation: int) -> str:

@@ -71,14 +71,14 @@ class Groups:
     outputs: int
     taken: Indices
     """[m + r − 1, groups]: input rows of each group, counted from the start of the past."""
-    found: Indices
+    positions: Indices
     """[rows]: index of output row n among the [m · groups] computed."""
 
 
 def groups(frames: int, rows: int, taps: int, dilation: int, outputs: int) -> Groups:
     """For `frames` frames of `rows` rows each. A group has every `dilation`-th row; the last one may be partial."""
     past, size = (taps - 1) * dilation, outputs + taps - 1
-    taken, found = [], np.empty(frames * rows, np.int32)
+    taken, positions = [], np.empty(frames * rows, np.int32)
     starts = [
         first + step for first in range(min(dilation, rows)) for step in range(0, rows - first, dilation * outputs)
     ]
@@ -88,8 +88,8 @@ def groups(frames: int, rows: int, taps: int, dilation: int, outputs: int) -> Gr
         inside = [min(start + step * dilation, past + rows - 1) for step in range(size)]
         taken.append([frame * rows + row for row in inside])
         for output, row in enumerate(range(start, min(rows, start + outputs * dilation), dilation)):
-            found[frame * rows + row] = output * count + group
-    return Groups(outputs, np.array(taken, np.int32).T, found)
+            positions[frame * rows + row] = output * count + group
+    return Groups(outputs, np.array(taken, np.int32).T, positions)
 
 
 def cheapest(frames: int, rows: int, taps: int, dilation: int, choices: tuple[int, ...]) -> Groups:

@@ -37,8 +37,10 @@ class KvCache:
     """
 
     def __init__(self, layers: int, rows: int, heads: int, positions: int, size: int, dtype: npt.DTypeLike) -> None:
-        each = size * np.dtype(dtype).itemsize
-        positions += -positions % (mmap.PAGESIZE // math.gcd(mmap.PAGESIZE, each))  # rows begin on page boundaries
+        bytes_each = size * np.dtype(dtype).itemsize
+        positions += -positions % (
+            mmap.PAGESIZE // math.gcd(mmap.PAGESIZE, bytes_each)
+        )  # rows begin on page boundaries
         shape = (2 * layers, rows, heads, positions, size)
         count = math.prod(shape)
         self._memory = _reserve(count * np.dtype(dtype).itemsize)
