@@ -62,18 +62,10 @@ def build(
     judge: Judge,
 ) -> list[Path]:
     """Write the graphs of one precision into `out`; returns the files. `judge` may raise the precision of layers."""
-    formats = PRECISIONS[precision]
-    external = External(out / data_file(precision))
-    slow = _slow(
-        config,
-        weights,
-        formats,
-        external,
-        judge,
-        [*range(semantic_begin_id, semantic_begin_id + config.codebook_size), im_end_id],
-    )
-    fast = _fast(config, weights, formats, external, judge)
-    external.close()
+    source = _Source(config, weights, PRECISIONS[precision], judge, External(out / data_file(precision)))
+    emitted = [*range(semantic_begin_id, semantic_begin_id + config.codebook_size), im_end_id]
+    slow, fast = _slow(source, emitted), _fast(source)
+    source.external.close()
     graphs = {}
     for bits in activation_bits(precision):
         graphs[slow_file(precision, "fp32", bits)] = with_activation_bits(slow, bits)
@@ -82,7 +74,7 @@ def build(
             graphs[slow_file(precision, "int8", bits)] = with_int8_cache(with_activation_bits(slow, bits))
     for name, model in graphs.items():
         (out / name).write_bytes(model.SerializeToString())
-    return [external.path, *(out / name for name in graphs)]
+    return [source.external.path, *(out / name for name in graphs)]
 
 
 def build_tables(weights: Weights, out: Path, *, semantic_begin_id: int, im_end_id: int) -> list[Path]:
@@ -94,20 +86,25 @@ def build_tables(weights: Weights, out: Path, *, semantic_begin_id: int, im_end_
     return [out / name for name in (EMBEDDINGS_FILE, CODES_FILE, FACTS_FILE)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What the graphs of one precision are built from, and the file for their weights."""
+
+    config: Config
+    weights: Weights
+    formats: Formats
+    judge: Judge
+    external: External
+
+
 class _Transformer:
     """One of the two transformers inside a graph. Rows of all sequences and positions are flat, [M, dim]."""
 
-    def __init__(
-        self,
-        g: GraphWriter,
-        config: Config,
-        weights: Weights,
-        prefix: str,
-        fmt: Format,
-        judge: Judge,
-        positions: int,
-    ) -> None:
-        self.g, self.weights, self.prefix, self.fmt, self.judge = g, weights, prefix, fmt, judge
+    def __init__(self, g: GraphWriter, source: _Source, prefix: str, positions: int) -> None:
+        """`prefix`: "" for the slow one, "fast_" for the fast one."""
+        config = source.config
+        self.g, self.weights, self.prefix, self.judge = g, source.weights, prefix, source.judge
+        self.fmt = source.formats.fast if prefix else source.formats.slow
         names = ("dim", "n_head", "n_local_heads", "head_dim", "intermediate_size", "norm_eps", "rope_base")
         self.dim, self.heads, self.kv, self.size, self.wide, self.eps, base = (
             getattr(config, prefix + name) for name in names
@@ -189,11 +186,11 @@ def _last(g: GraphWriter, transformer: _Transformer, flat: str) -> str:
     return g.op("Gather", grid, g.const(-1, np.int64), axis=1)
 
 
-def _slow(
-    config: Config, weights: Weights, formats: Formats, external: External, judge: Judge, emitted: list[int]
-) -> onnx.ModelProto:
-    g = GraphWriter("slow", TRANSFORMER, external)
-    transformer = _Transformer(g, config, weights, "", formats.slow, judge, config.max_seq_len)
+def _slow(source: _Source, emitted: list[int]) -> onnx.ModelProto:
+    """`emitted`: the token ids that have logits."""
+    config, weights = source.config, source.weights
+    g = GraphWriter("slow", TRANSFORMER, source.external)
+    transformer = _Transformer(g, source, "", config.max_seq_len)
     x = g.input("x", ["B", "S", config.dim])
     lens, total = g.input("lens", ["B"], TensorProto.INT32), g.input("total", [], TensorProto.INT32)
     shape = ["B", transformer.kv, "P", transformer.size]
@@ -202,7 +199,7 @@ def _slow(
     hidden = g.op("Add", _last(g, transformer, h), _last(g, transformer, delta))
     normed = transformer.norm(hidden, "norm.weight")
     head = weights["embeddings.weight" if config.tie_word_embeddings else "output.weight"][emitted]
-    logits = Linears(g, formats.heads, normed, judge)(normed, "output", head)
+    logits = Linears(g, source.formats.heads, normed, source.judge)(normed, "output", head)
     g.output("logits", logits, ["B", len(emitted)])
     g.output("hidden", normed if config.norm_fast_input else hidden, ["B", config.dim])
     for n in range(transformer.layers):
@@ -240,42 +237,35 @@ def with_activation_bits(model: onnx.ModelProto, bits: int) -> onnx.ModelProto:
     return changed
 
 
-def _fast(config: Config, weights: Weights, formats: Formats, external: External, judge: Judge) -> onnx.ModelProto:
-    g = GraphWriter("fast", TRANSFORMER, external)
+def _fast(source: _Source) -> onnx.ModelProto:
+    config = source.config
+    g = GraphWriter("fast", TRANSFORMER, source.external)
     params = draws.inputs(g, config.num_codebooks)
     logits = g.input("logits", ["B", config.codebook_size + 1])
     hidden = g.input("hidden", ["B", config.dim])
     semantic = draws.semantic(g, logits, config.codebook_size + 1, params)
-    table = g.weight("fast_embeddings", weights["fast_embeddings.weight"])
+    table = g.weight("fast_embeddings", source.weights["fast_embeddings.weight"])
     code = g.op("Min", semantic, g.const(config.codebook_size - 1, np.int64))
-    start = _fast_start(g, config, weights, judge, hidden, g.op("Gather", table, code))
-    codes = _residual_loop(g, config, weights, formats, judge, start, table, params)
+    start = _fast_start(g, source, hidden, g.op("Gather", table, code))
+    codes = _residual_loop(g, source, start, table, params)
     by_book = g.op("Concat", g.op("Unsqueeze", semantic, g.ints(0)), codes, axis=0)
     g.output("codes", g.op("Transpose", by_book, perm=[1, 0]), ["B", config.num_codebooks], TensorProto.INT64)
     return g.model()
 
 
-def _fast_start(g: GraphWriter, config: Config, weights: Weights, judge: Judge, hidden: str, first: str) -> str:
+def _fast_start(g: GraphWriter, source: _Source, hidden: str, first: str) -> str:
     """Positions 0 (hidden state) and 1 (semantic code) of the fast transformer, [B, 2, fast_dim]."""
-    if config.projects_fast_input:
-        matrix, bias = weights["fast_project_in.weight"], weights["fast_project_in.bias"]
-        hidden = Linears(g, "fp32", hidden, judge)(hidden, "fast_project_in", matrix, bias)
+    if source.config.projects_fast_input:
+        matrix, bias = source.weights["fast_project_in.weight"], source.weights["fast_project_in.bias"]
+        hidden = Linears(g, "fp32", hidden, source.judge)(hidden, "fast_project_in", matrix, bias)
     positions = [g.op("Unsqueeze", value, g.ints(1)) for value in (hidden, first)]
     return g.op("Concat", *positions, axis=1)
 
 
-def _residual_loop(
-    g: GraphWriter,
-    config: Config,
-    weights: Weights,
-    formats: Formats,
-    judge: Judge,
-    start: str,
-    table: str,
-    params: draws.Inputs,
-) -> str:
+def _residual_loop(g: GraphWriter, source: _Source, start: str, table: str, params: draws.Inputs) -> str:
     """One iteration for each residual book: run the new positions, draw the code, embed it. Codes [books, B]."""
-    transformer = _Transformer(g, config, weights, "fast_", formats.fast, judge, config.num_codebooks)
+    config = source.config
+    transformer = _Transformer(g, source, "fast_", config.num_codebooks)
     rows = g.op("Slice", g.op("Shape", start), g.ints(0), g.ints(1))
     empty = g.op("ConstantOfShape", g.op("Concat", rows, g.ints(transformer.kv, 0, transformer.size), axis=0))
     names = [f"cache.{part}.{layer}" for layer in range(transformer.layers) for part in "kv"]
@@ -286,8 +276,8 @@ def _residual_loop(
     total = g.op("Cast", g.op("Add", last, g.const(1, np.int64)), to=TensorProto.INT32)
     h, delta, new = transformer.run("x", caches, lens, total)
     normed = transformer.norm(g.op("Add", _last(g, transformer, h), _last(g, transformer, delta)), "fast_norm.weight")
-    head = weights["fast_output.weight"][: config.residual_logits]
-    logits = Linears(g, formats.heads, normed, judge)(normed, "fast_output", head)
+    head = source.weights["fast_output.weight"][: config.residual_logits]
+    logits = Linears(g, source.formats.heads, normed, source.judge)(normed, "fast_output", head)
     code = draws.residual(g, logits, config.residual_logits, "turn", params)
     following = g.op("Unsqueeze", g.op("Gather", table, code), g.ints(1))
     carried = [g.op("Identity", "going"), following, *new]

@@ -93,17 +93,23 @@ def decoder_rows(weights: Weights, codec: CodecConfig, products: Products) -> Gr
     tile = INT8_TILE if products == "tile8" else TILE
     rows = tile * math.prod(codec.downsample)
     layers = Layers(g, weights, codec, products, tile)
-    y = layers.conv("decoder.model.0.", g.input("x", (rows, codec.latent_dim)), rows)
+    x, rows = _decoder(layers, g.input("x", (rows, codec.latent_dim)), rows)
+    last = len(codec.decoder_rates) + 2
+    g.output("y", _to_samples(layers, f"decoder.model.{last}.", x, rows), (rows,))
+    return g
+
+
+def _decoder(layers: Layers, x: str, rows: int) -> tuple[str, int]:
+    """The decoder before its last convolution: the value, and its number of rows."""
+    codec = layers.codec
+    y = layers.conv("decoder.model.0.", x, rows)
     for number, rate in enumerate(codec.decoder_rates, start=1):
         at = f"decoder.model.{number}.block."
         y = layers.transposed(f"{at}1.", layers.snake(f"{at}0.", y), rows, rate)
         rows *= rate
         for unit, dilation in enumerate(codec.dilations):
             y = layers.residual_unit(f"{at}{unit + 2}.", y, rows, dilation)
-    last = len(codec.decoder_rates) + 1
-    y = _to_samples(layers, f"decoder.model.{last + 1}.", layers.snake(f"decoder.model.{last}.", y), rows)
-    g.output("y", y, (rows,))
-    return g
+    return layers.snake(f"decoder.model.{len(codec.decoder_rates) + 1}.", y), rows
 
 
 def _to_samples(layers: Layers, at: str, x: str, rows: int) -> str:
@@ -124,29 +130,18 @@ def decoder_channels(weights: Weights, codec: CodecConfig, tile: int = TILE) -> 
     """As `decoder_rows`, by plain convolutions on [1, channels, time]."""
     g = GraphWriter("codec_stack", CODEC)
     rows = tile * math.prod(codec.downsample)
-    layers = _ChannelLayers(g, weights)
+    layers = _ChannelLayers(g, weights, codec)
     x = g.input("x", (rows, codec.latent_dim))
-    y = g.op("Unsqueeze", g.op("Transpose", x, perm=[1, 0]), g.ints(0))
-    y = layers.conv("decoder.model.0.", y)
-    for number, rate in enumerate(codec.decoder_rates, start=1):
-        at = f"decoder.model.{number}.block."
-        y = layers.transposed(f"{at}1.", layers.snake(f"{at}0.", y), rows, rate)
-        rows *= rate
-        for unit, dilation in enumerate(codec.dilations):
-            y = layers.residual_unit(f"{at}{unit + 2}.", y, dilation)
-    last = len(codec.decoder_rates) + 1
-    y = layers.conv(f"decoder.model.{last + 1}.", layers.snake(f"decoder.model.{last}.", y))
+    x, rows = _decoder(layers, g.op("Unsqueeze", g.op("Transpose", x, perm=[1, 0]), g.ints(0)), rows)
+    y = layers.conv(f"decoder.model.{len(codec.decoder_rates) + 2}.", x, rows)
     g.output("y", g.op("Tanh", g.op("Reshape", y, g.ints(rows))), (rows,))
     return g
 
 
-class _ChannelLayers:
-    """Layers on [1, channels, time]; values are names in the graph."""
+class _ChannelLayers(Layers):
+    """Layers of the decoder on [1, channels, time]."""
 
-    def __init__(self, graph: GraphWriter, weights: Weights) -> None:
-        self.g, self.weights = graph, weights
-
-    def conv(self, at: str, x: str, dilation: int = 1) -> str:
+    def conv(self, at: str, x: str, rows: int, *, stride: int = 1, dilation: int = 1) -> str:  # noqa: ARG002
         weight = self.weights[f"{at}conv.weight"]
         _, inputs, taps = weight.shape
         if taps > 1:
@@ -154,16 +149,16 @@ class _ChannelLayers:
         bias = self.g.const(self.weights[f"{at}conv.bias"])
         return self.g.op("Conv", x, self.g.const(weight), bias, kernel_shape=[taps], dilations=[dilation])
 
-    def transposed(self, at: str, x: str, steps: int, stride: int) -> str:
-        """[1, in, steps] → [1, out, steps · stride]. Not by ConvTranspose, which is fp32 and as slow as one core."""
+    def transposed(self, at: str, x: str, rows: int, stride: int) -> str:
+        """[1, in, rows] → [1, out, rows · stride]. Not by ConvTranspose, which is fp32 and as slow as one core."""
         g, weight = self.g, self.weights[f"{at}conv.weight"]
         inputs, outputs, _ = weight.shape
         flat = transposed_as_conv(weight, stride).transpose(2, 3, 1, 0).reshape(stride * outputs, inputs, 2)
         x = g.with_past(at.rstrip("."), x, (1, inputs, 1), axis=2)
         bias = g.const(np.tile(self.weights[f"{at}conv.bias"], stride))
         y = g.op("Conv", x, g.const(flat), bias, kernel_shape=[2])
-        y = g.op("Transpose", g.op("Reshape", y, g.ints(1, stride, outputs, steps)), perm=[0, 2, 3, 1])
-        return g.op("Reshape", y, g.ints(1, outputs, steps * stride))
+        y = g.op("Transpose", g.op("Reshape", y, g.ints(1, stride, outputs, rows)), perm=[0, 2, 3, 1])
+        return g.op("Reshape", y, g.ints(1, outputs, rows * stride))
 
     def snake(self, at: str, x: str) -> str:
         """With a polynomial, which OpenVINO fuses into one pass over memory; a sine it does not."""
@@ -176,10 +171,6 @@ class _ChannelLayers:
         for coefficient in rest:
             y = g.op("Mul", g.op("Add", y, coefficient), square)
         return g.op("Add", x, g.op("Mul", y, g.const(np.reciprocal(alpha + np.float32(SNAKE_EPS)))))
-
-    def residual_unit(self, at: str, x: str, dilation: int) -> str:
-        y = self.conv(f"{at}block.1.", self.snake(f"{at}block.0.", x), dilation)
-        return self.g.op("Add", x, self.conv(f"{at}block.3.", self.snake(f"{at}block.2.", y)))
 
 
 def encoder(weights: Weights, codec: CodecConfig, tile: int = ENCODER_TILE) -> GraphWriter:
