@@ -164,7 +164,7 @@ def load(setup: Setup) -> dict[str, Any]:
 
 
 def first(setup: Setup) -> list[dict[str, Any]]:
-    """Latency of a voice's first sentence and of later ones, and the parts of it."""
+    """Time to first audio of a voice's first sentence and of later ones, and its parts."""
     session = Session(setup)
     size = session.plan.first_frames
     cold = session.speak(SENTENCES[:1], size)

@@ -69,7 +69,7 @@ def _frame(runtime: ArRuntime, count: int, context: int) -> dict[str, Any]:
         spent["frame_ms"].append(_seconds(lambda: runtime.step(batch)))
         spent["slow_ms"].append(runtime.slow_s - slow)
         spent["fast_ms"].append(runtime.fast_s - fast)
-        for each in batch:  # trained weights end when they like; what is said does not matter here
+        for each in batch:  # keeps trained weights from ending; the content does not matter here
             each.recent[-1] = np.zeros_like(each.recent[-1])
     for each in batch:
         runtime.release(each)

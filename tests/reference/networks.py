@@ -103,7 +103,7 @@ def slow(s: State, c: Config, columns: Array, begin: int) -> tuple[Array, Array]
 
 
 def fast(s: State, c: Config, hidden: Array, codes: list[int]) -> Array:
-    """Logits of the book after `codes`, as many as count."""
+    """Logits [residual_logits] of the book after `codes`."""
     if "fast_project_in.weight" in s:
         hidden = s["fast_project_in.weight"] @ hidden + s["fast_project_in.bias"]
     x = np.stack([hidden, *(s["fast_embeddings.weight"][code] for code in codes)])

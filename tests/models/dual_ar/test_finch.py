@@ -53,11 +53,11 @@ WAITING = 24
 PHONES = 0.12
 """Highest phone error rate: .08 was measured, and other processors sample other tokens."""
 APART = 0.04
-"""Highest increase of it with quantised weights, on this small set."""
+"""Highest increase of the error rate with quantised weights, on this small set."""
 POINT = 0.01
 """The same on 17 times as many sentences; .003 and .004 were measured at int8 and int4."""
 DAMAGED, DAMAGED_TEXTS = 0.3, 8
-"""Least increase of it with a mistake in the network."""
+"""Least increase of the error rate with a mistake in the network."""
 
 ALIKE = 0.9
 """Least share of sentences that sound like the clip. Of 160 all did, at int4 all but one; the goal is .95."""
@@ -278,8 +278,8 @@ def test_quality_of_the_recording_does_not_change_the_speaker(
         path = tmp_path / "clip.wav"
         subtype = {"8 bit": "PCM_U8", "over full scale": "FLOAT"}.get(kind, "PCM_16")
         soundfile.write(path, badly_recorded(kind, clip, rate), rate, subtype=subtype)
-        heard, rate = decode_file(path)
-        reference = Reference(pcm=heard.tobytes(), sample_rate=rate, transcript=transcript)
+        recording, rate = decode_file(path)
+        reference = Reference(pcm=recording.tobytes(), sample_rate=rate, transcript=transcript)
         spoken = speak(start(), TEXTS[:3], reference=reference)
         right += sum(like(chunks) == speaker for chunks in spoken)
         assert wrong(spoken, TEXTS[:3]) < 0.25, kind
@@ -288,12 +288,12 @@ def test_quality_of_the_recording_does_not_change_the_speaker(
 
 
 def test_long_clip_is_cut_with_its_transcript(start: Start, caplog: pytest.LogCaptureFixture) -> None:
-    """With all of it, 20 s where the model was trained for 8, sequences would not end."""
+    """With the whole clip, 20 s where the model was trained for 8, sequences would not end."""
     transcript = (FINCH / "clips" / "transcript.txt").read_text(encoding="ascii").strip()
     clip, rate = soundfile.read(FINCH / "clips" / "slt.flac", dtype="float32")
     short = Reference(pcm=clip.tobytes(), sample_rate=rate, transcript=transcript)
-    told = [samples(chunks) for chunks in speak(start(), SENTENCES[40:46], reference=short)]
-    long = np.concatenate([np.pad(each, (0, rate // 3)) for each in told])
+    sentences = [samples(chunks) for chunks in speak(start(), SENTENCES[40:46], reference=short)]
+    long = np.concatenate([np.pad(each, (0, rate // 3)) for each in sentences])
     assert 15 < len(long) / rate < 30
     reference = Reference(pcm=long.tobytes(), sample_rate=rate, transcript=" ".join(SENTENCES[40:46]))
     spoken = speak(start(), TEXTS[:8], reference=reference)

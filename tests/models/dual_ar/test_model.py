@@ -165,8 +165,8 @@ def test_all_caches_are_cleared_and_limited(start: Start) -> None:
 
     def say(*seeds: int) -> None:
         for seed in seeds:
-            heard = babble(2.0, 22_050, seed)
-            reference = Reference(pcm=heard.tobytes(), sample_rate=22_050, transcript="What is said in it.")
+            recording = babble(2.0, 22_050, seed)
+            reference = Reference(pcm=recording.tobytes(), sample_rate=22_050, transcript="What is said in it.")
             engine.submit(ask(reference=reference)).collect()
 
     def kept() -> tuple[int, int]:
@@ -185,8 +185,8 @@ def test_all_caches_are_cleared_and_limited(start: Start) -> None:
 
 def test_reference_changes_the_voice_and_is_encoded_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start(precision="fp32")
-    heard = babble(2.0, 22_050, 5)
-    reference = Reference(pcm=heard.tobytes(), sample_rate=22_050, transcript="What is said in it.")
+    recording = babble(2.0, 22_050, 5)
+    reference = Reference(pcm=recording.tobytes(), sample_rate=22_050, transcript="What is said in it.")
     encoded: list[Reference] = []
     store = engine._resident.model._voices
     make = store._make
@@ -225,8 +225,8 @@ def test_reference_is_encoded_once_a_request_outside_the_engine_thread(
 
 
 def test_saved_voice_equals_its_reference(start: Start, converted: Path, tmp_path: Path) -> None:
-    heard = babble(2.0, 22_050, 5)
-    reference = Reference(pcm=heard.tobytes(), sample_rate=22_050, transcript="What is said in it.")
+    recording = babble(2.0, 22_050, 5)
+    reference = Reference(pcm=recording.tobytes(), sample_rate=22_050, transcript="What is said in it.")
     plan = replace(TINY_PLAN, data_dir=tmp_path)
     store = open_voices(find_spec(None, converted), plan)
     store.save("anna", store.encode(reference))
