@@ -1,8 +1,7 @@
-"""What this machine allows the DualAR family: memory read and products done a second, measured now, over what it asks.
+"""Lower bounds for DualAR on this machine, from its measured memory bandwidth and arithmetic throughput.
 
-A step of the transformers reads every weight of the slow one once and those of the fast one once for each residual
-codebook. The codec's convolutions read little and multiply much. Transformers and codec both want all cores, so their
-times add up.
+A step of the transformers reads every weight of the slow one once and of the fast one once for each residual codebook;
+the codec's convolutions are bound by arithmetic. Both use all cores, so their times add up.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from saywell.runtimes.onnx import Graph
 
 STREAMS = 8
 _PRODUCT, _PRODUCTS = 1024, 8
-"""Rows and columns of each matrix, and how many follow one another, so that what goes in and out does not count."""
+"""Size of the matrices, and number of products in a row, so that the cost of input and output is negligible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,31 +36,31 @@ class Rates:
     threads: int
     gb_per_s: float
     gflops: Mapping[str, float]
-    """Of large products in "fp32", "int8" and, where the processor has it, "bf16"."""
+    """Of large products, by kind: "fp32", "int8" and, if the processor supports it, "bf16"."""
 
 
 def rates(threads: int, kinds: set[str]) -> Rates:
-    """Measured now, each in a process of its own."""
+    """Measure the rates, each in a process of its own."""
     flops = {kind: float(alone(product_rate, kind, threads)) for kind in sorted(kinds | {"fp32", "int8"})}
     return Rates(threads, float(alone(read_rate, threads)), flops)
 
 
-def arithmetic_of(convolutions: str) -> str:
-    """The kind of product a way to convolve is made of."""
-    return "fp32" if convolutions == "winograd" else convolutions
+def arithmetic_of(conv_impl: str) -> str:
+    """The kind of product that a `ConvImpl` uses."""
+    return "fp32" if conv_impl == "winograd" else conv_impl
 
 
-def ceiling(model: Path, precision: str, plan: Plan, found: Rates) -> dict[str, Any]:
-    """Seconds of work for a second of audio at the least: one stream, and `STREAMS` of them together."""
+def ceiling(model: Path, precision: str, plan: Plan, rates: Rates) -> dict[str, Any]:
+    """Least seconds of work for a second of audio: of one stream, and of `STREAMS` concurrent ones."""
     config = Config.read(model)
     rate = config.codec.frame_rate
-    slow_s, fast_s = (each * BYTES[precision] / found.gb_per_s / 1e9 for each in weights_read(config))
+    slow_s, fast_s = (count * BYTES[precision] / rates.gb_per_s / 1e9 for count in weights_read(config))
     frame_s = slow_s + fast_s
-    multiplied_s = 2e-9 * multiplications(config) / found.gflops["fp32" if precision == "fp32" else "int8"]
-    way = plan.options["convolutions"]
-    gflop = arithmetic(config.codec, fewer=way == "winograd")
-    codec = gflop / found.gflops[arithmetic_of(way)]
-    found_s = {
+    multiplied_s = 2e-9 * multiplications(config) / rates.gflops["fp32" if precision == "fp32" else "int8"]
+    conv_impl = plan.options["convolutions"]
+    gflop = arithmetic(config.codec, winograd=conv_impl == "winograd")
+    codec = gflop / rates.gflops[arithmetic_of(conv_impl)]
+    bounds = {
         "slow_ms": slow_s * 1e3,
         "fast_ms": fast_s * 1e3,
         "ar": frame_s * rate,
@@ -70,9 +69,9 @@ def ceiling(model: Path, precision: str, plan: Plan, found: Rates) -> dict[str, 
         "streams": max(frame_s / STREAMS, multiplied_s) * rate + codec,
         "first_s": (1 + plan.first_frames) * frame_s + plan.first_frames / rate * codec,
     }
-    about = {"precision": precision, "read_mb": round(bytes_read(config, precision) / 1e6),
+    facts = {"precision": precision, "read_mb": round(bytes_read(config, precision) / 1e6),
              "codec_gflop": round(gflop, 1)}  # fmt: skip
-    return {**about, **{name: round(value, 4) for name, value in found_s.items()}}
+    return {**facts, **{name: round(value, 4) for name, value in bounds.items()}}
 
 
 def product_rate(kind: str, threads: int) -> float:
@@ -103,24 +102,24 @@ def _load(path: Path, kind: str, threads: int) -> LoadedGraph:
     return OpenVinoGraph(path, Threading(threads=threads), bf16=True)
 
 
-def arithmetic(codec: CodecConfig, *, fewer: bool = False) -> float:
-    """GFLOP to decode one second: every weight, twice, at the rate of the layer it is in; `fewer`: by `winograd`."""
+def arithmetic(codec: CodecConfig, *, winograd: bool = False) -> float:
+    """GFLOP to decode one second: twice the weights of each layer, times the layer's rate."""
     total, steps = 0.0, codec.sample_rate / codec.hop
     for name, shape in codec_tensors(codec).items():
         rate = _rate(codec, name, steps)
         if len(shape) > 1:
-            total += 2 * math.prod(shape) * rate * (_share(codec, name, shape, rate) if fewer else 1)
+            total += 2 * math.prod(shape) * rate * (_winograd_share(codec, name, shape, rate) if winograd else 1)
     return total / 1e9
 
 
-def _share(codec: CodecConfig, name: str, shape: tuple[int, ...], rate: float) -> float:
-    """Of a convolution's products that are left where several outputs are computed together."""
+def _winograd_share(codec: CodecConfig, name: str, shape: tuple[int, ...], rate: float) -> float:
+    """Share of a convolution's multiplications that `winograd` needs."""
     from saywell.models.dual_ar.graphs import winograd  # building needs it, running does not
     from saywell.models.dual_ar.graphs.layers import FEWEST_ROWS, OUTPUTS
 
     rows, taps = round(rate / codec.frame_rate), shape[-1]
     if ".block.1.conv." in name and name.count(".block.") == 1:
-        taps = 2  # a transposed convolution: two inputs' taps reach each output
+        taps = 2  # a transposed convolution: two inputs contribute to each output
     if not name.startswith("decoder.model.") or taps not in OUTPUTS or rows < FEWEST_ROWS or shape[0] == 1:
         return 1.0
     unit = int(name.split(".")[4]) - 2 if taps == 7 and ".block." in name else 0
@@ -129,7 +128,7 @@ def _share(codec: CodecConfig, name: str, shape: tuple[int, ...], rate: float) -
 
 
 def _rate(codec: CodecConfig, name: str, steps: float) -> float:
-    """Times a second a weight is used in decoding; 0 if it is not."""
+    """Uses of a weight in decoding, per second of audio."""
     if name.startswith("quantizer.post_module."):
         return codec.frame_rate
     if name.startswith("quantizer.upsample."):

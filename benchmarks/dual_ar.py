@@ -1,10 +1,10 @@
-"""The DualAR family on this CPU, against what memory and arithmetic allow: every goal, and how cost grows.
+"""DualAR on this CPU, compared with its limits of memory and arithmetic: the goals, and how the cost grows.
 
-The ceilings are measured first: gigabytes read and products done a second, by the threads the plan gives. Then, for
-each precision, the sections asked for: `transformers` (a frame over batch and context, prompts), `load`, `first` (first
-sound), `streams` (requests at once), `long` (sentences of one text side by side), `text` (texts of growing length),
-`distance` (from full precision). `codec` is measured once; `ways` (its other ways to convolve) and `encoder` only when
-asked for. Each measurement is made in a process of its own.
+The limits are measured first: bytes read and multiplications a second, with the plan's threads. Then, for each
+precision, the sections: `transformers` (a frame over batch and context), `prompts`, `load`, `first` (first sound),
+`streams` (concurrent requests), `long` (parallel chunks of one text), `text` (texts of growing length), `distance`
+(from full precision). `codec` is measured once; `conv_impls` (the other convolutions) and `encoder` only if named by
+`--section`. Each measurement runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from saywell.plan.plan import Plan
 PRECISIONS = ("int8", "int4")
 Rows = list[dict[str, Any]]
 Section = Callable[[Setup, Plan, Mapping[str, Any]], Rows]
-"""Of one precision, its plan and its ceiling."""
+"""Measures one precision, given its plan and ceiling."""
 
 
 def main(args: list[str]) -> int:
-    """Run what is asked for. 1 if a goal that was measured is missed."""
+    """Run the benchmark. Returns 1 if a measured goal is missed."""
     options = _options(args)
     if options.plot:
         plot.check(options.plot)
@@ -56,9 +56,7 @@ def main(args: list[str]) -> int:
 
 def _options(args: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dual_ar", description=__doc__)
-    parser.add_argument(
-        "model", nargs="?", type=Path, help="a converted model (default: random weights of full size, made first)"
-    )
+    parser.add_argument("model", nargs="?", type=Path, help="a converted model (default: random weights of full size)")
     parser.add_argument("--precision", action="append", help="may repeat (default: int8 and int4)")
     parser.add_argument("--section", action="append", choices=(*ONCE, *SECTIONS), help="only this; may repeat")
     parser.add_argument("--threads", type=int, help="default: by the plan")
@@ -71,13 +69,13 @@ def _options(args: list[str]) -> argparse.Namespace:
 
 @contextmanager
 def converted(model: Path | None) -> Iterator[Path]:
-    """The model's directory: the given one, or a temporary one of random weights (needs torch, 12 GB of disk)."""
+    """The model's directory: `model`, or a temporary one of random weights (needs torch and 12 GB of disk)."""
     if model is not None:
         yield model
         return
     Console(stderr=True).print(
-        "Random weights of full size are made first, which takes minutes. To keep some: `saywell fixture --size full`, "
-        "`saywell convert`."
+        "Making random weights of full size takes minutes. To keep them: "
+        "`python -m benchmarks.random_checkpoint DIRECTORY --size full`, `saywell convert DIRECTORY`."
     )
     with tempfile.TemporaryDirectory(prefix="saywell-dual-ar-") as folder:
         alone(_write_random, Path(folder))
@@ -85,33 +83,31 @@ def converted(model: Path | None) -> Iterator[Path]:
 
 
 def _write_random(folder: Path) -> None:
-    from saywell.models.dual_ar.convert import fixture  # needs torch
+    from benchmarks import random_checkpoint  # needs torch
     from saywell.models.dual_ar.convert.convert import convert
 
-    published = fixture.write(folder / "published", "full")
+    published = random_checkpoint.write(folder / "published", "full")
     convert(published, folder / "model")
     shutil.rmtree(published)
 
 
 def measure(console: Console, model: Path, data: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Everything asked for, printed as it comes: rates, ceiling and rows by precision and section."""
+    """Measures and prints: rates, ceiling and rows by precision and section."""
     wanted = options.section or ["codec", *SECTIONS]
     setups = [_setup(model, data, precision, options) for precision in options.precision or PRECISIONS]
     save_voice(model, data)
     plans = [plan_of(setup) for setup in setups]
-    ways = dual_ar_codec.variants()
-    kinds = {
-        ceiling.arithmetic_of(way)
-        for way in [*(way for way, _ in ways), *(plan.options["convolutions"] for plan in plans)]
-    }
+    variants = dual_ar_codec.variants()
+    conv_impls = {*(name for name, _ in variants), *(plan.options["convolutions"] for plan in plans)}
+    kinds = {ceiling.arithmetic_of(conv_impl) for conv_impl in conv_impls}
     rates = ceiling.rates(plans[0].threads, kinds)
-    report.show(console, [asdict(rates)], "What this machine does at most")
+    report.show(console, [asdict(rates)], "Limits of this machine")
     tops = [ceiling.ceiling(model, setup.precision, plan, rates) for setup, plan in zip(setups, plans, strict=True)]
-    report.show(console, tops, "The least seconds of work for a second of audio")
+    report.show(console, tops, "Lower bounds: seconds of work for a second of audio")
     planned = {(plan.options["convolutions"], plan.executor) for plan in plans}
     once: dict[str, Callable[[], Rows]] = {
         "codec": lambda: dual_ar_codec.measure(model, rates, sorted(planned)),
-        "ways": lambda: dual_ar_codec.measure(model, rates, sorted({*ways} - planned)),
+        "conv_impls": lambda: dual_ar_codec.measure(model, rates, sorted({*variants} - planned)),
         "encoder": lambda: [alone(dual_ar_codec.encoder_row, model, rates.threads)],
     }
     found: dict[str, Any] = {"rates": asdict(rates), "precisions": {}}
@@ -134,37 +130,13 @@ def _setup(model: Path, data: Path, precision: str, options: argparse.Namespace)
 
 
 def _transformers(setup: Setup, plan: Plan, top: Mapping[str, Any]) -> Rows:
-    """With the share of the memory roofline where one sequence is alone."""
+    """With the share of the memory roofline for a batch of one."""
     rows: Rows = alone(dual_ar_transformers.measure, setup.model, setup.precision, plan)
     shares = {f"{part}_share": f"{part}_ms" for part in ("slow", "fast")}
     return [
         {**row, **({name: round(top[ms] / row[ms], 3) for name, ms in shares.items()} if row["batch"] == 1 else {})}
         for row in rows
     ]
-
-
-def _prompts(setup: Setup, plan: Plan, _: Mapping[str, Any]) -> Rows:
-    return list(alone(dual_ar_transformers.prompts, setup.model, setup.precision, plan))
-
-
-def _load(setup: Setup, *_: Any) -> Rows:
-    return [alone(dual_ar_engine.load, setup)]
-
-
-def _first(setup: Setup, *_: Any) -> Rows:
-    return list(alone(dual_ar_engine.first, setup))
-
-
-def _streams(setup: Setup, *_: Any) -> Rows:
-    return list(alone(dual_ar_engine.streams, setup, (1, 2, 4, ceiling.STREAMS, 16)))
-
-
-def _long(setup: Setup, *_: Any) -> Rows:
-    return [alone(dual_ar_engine.long, setup, count) for count in dual_ar_engine.LOOKAHEADS]
-
-
-def _text(setup: Setup, *_: Any) -> Rows:
-    return list(alone(dual_ar_engine.texts, setup))
 
 
 def _distance(setup: Setup, plan: Plan, _: Mapping[str, Any]) -> Rows:
@@ -174,15 +146,16 @@ def _distance(setup: Setup, plan: Plan, _: Mapping[str, Any]) -> Rows:
     return [dual_ar_distance.measure(setup.model, setup.precision, plan, exact)]
 
 
-ONCE = ("codec", "ways", "encoder")
+ONCE = ("codec", "conv_impls", "encoder")
+STREAM_COUNTS = (1, 2, 4, ceiling.STREAMS, 16)
 SECTIONS: dict[str, Section] = {
     "transformers": _transformers,
-    "prompts": _prompts,
-    "load": _load,
-    "first": _first,
-    "streams": _streams,
-    "long": _long,
-    "text": _text,
+    "prompts": lambda setup, plan, _: list(alone(dual_ar_transformers.prompts, setup.model, setup.precision, plan)),
+    "load": lambda setup, *_: [alone(dual_ar_engine.load, setup)],
+    "first": lambda setup, *_: list(alone(dual_ar_engine.first, setup)),
+    "streams": lambda setup, *_: list(alone(dual_ar_engine.streams, setup, STREAM_COUNTS)),
+    "long": lambda setup, *_: [alone(dual_ar_engine.long, setup, count) for count in dual_ar_engine.PARALLEL_CHUNKS],
+    "text": lambda setup, *_: list(alone(dual_ar_engine.texts, setup)),
     "distance": _distance,
 }
 
@@ -191,9 +164,9 @@ SECTIONS: dict[str, Section] = {
 
 
 def goals(found: Mapping[str, Any]) -> Rows:
-    """Bound, ceiling and figure of each goal that was measured, by precision, and whether it is met."""
+    """Bound, ceiling and result of each measured goal, by precision, and whether it is met."""
     rows = [goal for name, row in found["precisions"].items() for goal in _of(name, row)]
-    # One precision that speaks so fast is enough.
+    # One fast precision is enough.
     reached = {row["goal"] for row in rows if row["met"] and row["goal"] in EITHER}
     rows = [{**row, "met": row["met"] or row["goal"] in reached} for row in rows]
     for row in found.get("codec", ()):
@@ -202,7 +175,7 @@ def goals(found: Mapping[str, Any]) -> Rows:
     return rows
 
 
-ONE, LONG, EIGHT = "one stream, RTF", "long text, sentences side by side, RTF", "eight streams over one, throughput"
+ONE, LONG, EIGHT = "one stream, RTF", "long text, parallel chunks, RTF", "eight streams over one, throughput"
 EITHER = (ONE, LONG, EIGHT)
 ROOFLINE = {"int8": 0.70, "int4": 0.60}
 LOGITS = {"int8": 0.12, "int4": 0.5}
@@ -223,7 +196,7 @@ def _of(name: str, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         took = row["first"][0]["median_s"]
         yield _goal("first sound, cached voice, median, s", name, took, most=0.5, ceiling=top["first_s"])
     for each in row.get("load", ()):
-        yield _goal("held while one sentence is spoken, MB", name, each["speaking_mb"], most=1300.0)
+        yield _goal("resident while one sentence is spoken, MB", name, each["speaking_mb"], most=1300.0)
         yield _goal("load a converted model, s", name, each["load_s"], most=5.0)
     for each in row.get("distance", ()) if name in LOGITS else ():
         yield _goal("distance of the logits from fp32", name, each["logits"], most=LOGITS[name])
@@ -242,14 +215,14 @@ def _goal(
 # -- plots
 
 GROWN = {
-    "streams": ("streams", "sentences at once"),
-    "long": ("lookahead", "sentences of one text side by side"),
+    "streams": ("streams", "concurrent sentences"),
+    "long": ("parallel_chunks", "parallel chunks of one text"),
     "text": ("chars", "characters of the text"),
 }
 
 
 def panels(found: Mapping[str, Any]) -> list[Panel]:
-    """For whatever grew with something: the slow step with context, a frame with the batch, work with the load."""
+    """Slow step over context, frame over batch, work over load."""
     drawn = []
     for precision, row in found["precisions"].items():
         if "transformers" in row:
@@ -265,15 +238,15 @@ def _steps(precision: str, rows: Rows, top: Mapping[str, Any]) -> list[Panel]:
     frame = Series(name="frame", x=list(frame_ms), y=list(frame_ms.values()))
     read = "weights read once"
     return [
-        Panel(title=f"{precision}, one sequence", x="positions behind it", y="ms", series=[slow],
+        Panel(title=f"{precision}, one sequence", x="positions in the cache", y="ms", series=[slow],
               levels={read: top["slow_ms"]}),
-        Panel(title=f"{precision}, a frame of all of a batch", x="sequences", y="ms", series=[frame],
+        Panel(title=f"{precision}, a frame of a batch", x="sequences", y="ms", series=[frame],
               levels={read: top["slow_ms"] + top["fast_ms"]}),
     ]  # fmt: skip
 
 
 def _grown(rows: Rows, key: str, label: str, precision: str) -> Panel:
-    """What a second of audio costs, part upon part."""
+    """Stacked cost of a second of audio."""
     names, series, under = [str(row[key]) for row in rows], list[Series](), [0.0] * len(rows)
     for part in PARTS:
         heights = [row[part] for row in rows]

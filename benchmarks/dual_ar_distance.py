@@ -1,4 +1,4 @@
-"""How far quantised transformers are from full precision: the same prompts through both, random or trained weights."""
+"""Distance of quantised transformers from full precision, on the same prompts, with random or trained weights."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ State = tuple[Floats, Floats]
 
 
 def exact(directory: Path, plan: Plan) -> list[State]:
-    """What full precision says to each prompt; in a process of its own."""
+    """Logits and hidden states in full precision for each prompt; computed in a process of its own."""
     return list(alone(_states, directory, EXACT, plan))
 
 
 def measure(directory: Path, precision: str, plan: Plan, wanted: Sequence[State]) -> dict[str, Any]:
-    """Logits of the slow transformer; then codes of the fast one, which begins with the exact states."""
+    """Compare logits of the slow transformer, and codes of the fast one, which starts from the exact states."""
     found = alone(_states, directory, precision, plan)
-    codes, right = (alone(_codes, directory, each, plan, wanted) for each in (precision, EXACT))
+    codes, right = (alone(_codes, directory, name, plan, wanted) for name in (precision, EXACT))
     exact_logits, logits = (np.stack([state[0] for state in states]) for states in (wanted, found))
     best, few = exact_logits.argmax(axis=1), np.argpartition(-exact_logits, _FEW, axis=1)[:, :_FEW]
     chosen = logits.argmax(axis=1)
@@ -56,7 +56,7 @@ def _states(directory: Path, precision: str, plan: Plan) -> list[State]:
 
 
 def _codes(directory: Path, precision: str, plan: Plan, states: Sequence[State]) -> npt.NDArray[np.int64]:
-    """The frame the fast transformer makes of each state, greedily, [prompts, 1 + num_codebooks]."""
+    """The frame that the fast transformer decodes from each state, greedily, [prompts, 1 + num_codebooks]."""
     runtime, frames = load(directory, precision, plan, 1, _LENGTH), []
     greedy = Sampling(temperature=0, repetition_penalty=1.0)
     for seed, (logits, hidden) in enumerate(states):

@@ -1,7 +1,7 @@
-"""The family end to end: loading, memory, first sound, one sentence, a long text, many listeners.
+"""DualAR in the engine: loading, memory, first sound, one sentence, a long text, concurrent requests.
 
-The real engine in a process of its own, with the plan this machine gets. A sequence is cut off after so many frames, so
-that random weights, which never end a sentence, say as much as real ones.
+The engine runs in a process of its own, with this machine's plan. Sequences end after a fixed number of frames, so that
+random weights, which never end a sentence, cost as much as trained ones.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ from saywell.types import Frame, Request, Samples, SamplingParams, Summary
 from saywell.types import Sequence as Spoken
 
 T = TypeVar("T")
-LOOKAHEADS = (1, 2, 4, 8)
+PARALLEL_CHUNKS = (1, 2, 4, 8)
 TEXTS = (100, 300, 1000, 5000)
 PARTS = ("prefill", "ar", "codec", "rest")
-"""Of the work for a second of audio: prompts, transformers, codec, engine."""
+"""Parts of the work for a second of audio: prompts, transformers, codec, engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What is measured, and how much of it."""
+    """Parameters of a measurement."""
 
     model: Path
     data: Path
-    """Where the voice is kept."""
+    """`data_dir`, with the voice."""
     precision: str = "int8"
     executor: str | None = None
     """None: by the plan."""
     threads: int | None = None
     frames: int = 172
-    """Of each sentence: 8 s."""
+    """Frames of a sentence: 8 s."""
     short: int = 43
-    """Of each sentence where only growth counts: 2 s."""
+    """Frames of a sentence in comparisons of length: 2 s."""
     firsts: int = 12
-    """First sounds measured."""
+    """Number of first sounds measured."""
 
-    def overrides(self, **more: Any) -> dict[str, Any]:
-        mine = {"precision": self.precision, "executor": self.executor, "threads": self.threads}
-        return {"model": str(self.model), "data_dir": self.data, "adapt": False, **mine, **more}
+    def settings(self, **more: Any) -> dict[str, Any]:
+        own = {"precision": self.precision, "executor": self.executor, "threads": self.threads}
+        return {"model": str(self.model), "data_dir": self.data, "adapt": False, **own, **more}
 
 
-class Clocked:
-    """A model that counts the seconds spent in each of its calls."""
+class TimedModel:
+    """A model that sums the seconds spent in each of its methods."""
 
     def __init__(self, model: Model) -> None:
         self.spec, self.live, self._model = model.spec, model.live, model
@@ -80,16 +80,16 @@ class Clocked:
 
     def _timed(self, name: str, work: Callable[[], T]) -> T:
         began = time.perf_counter()
-        found = work()
+        result = work()
         self.spent[name] += time.perf_counter() - began
-        return found
+        return result
 
 
 class Session:
-    """A running engine with clocks on its model."""
+    """A running engine with a `TimedModel`."""
 
-    def __init__(self, setup: Setup, **overrides: Any) -> None:
-        decision = decide(load_settings(setup.overrides(**overrides)))
+    def __init__(self, setup: Setup, **settings: Any) -> None:
+        decision = decide(load_settings(setup.settings(**settings)))
         self.plan = decision.plan
         self.engine = Engine(decision.spec, decision.plan, self._load)
         self._decision = decision
@@ -99,20 +99,20 @@ class Session:
 
     def _load(self, plan: Plan) -> Model:
         spec = self._decision.spec
-        self.model = Clocked(load_family(spec.family).load(spec, plan))
+        self.model = TimedModel(load_family(spec.family).load(spec, plan))
         return self.model
 
     def speak(self, texts: Sequence[str], frames: int, seed: int = 0) -> dict[str, Any]:
-        """All texts at once, each sequence `frames` long; what it took. Seconds."""
-        for each in range(seed, seed + TRIES):
+        """Speak all texts concurrently, each sequence `frames` long; costs in seconds."""
+        for attempt in range(seed, seed + TRIES):
             self.model.spent.clear()
             try:
                 with Peak(os.getpid()) as peak:
                     began = time.perf_counter()
-                    found = self._collect(texts, frames, each * 1000)
+                    found = self._collect(texts, frames, attempt * 1000)
                     took = time.perf_counter() - began
                 return self._row(found, took, peak.bytes)
-            except BadAudio:  # an end too early, by chance: another draw
+            except BadAudio:  # a sequence ended too early by chance: try another seed
                 continue
         raise BadAudio(f"random weights ended a sentence too early {TRIES} times; give --model a trained one")
 
@@ -148,15 +148,15 @@ class Session:
 
 
 def plan_of(setup: Setup) -> Plan:
-    """What this machine is given for it."""
-    return decide(load_settings(setup.overrides())).plan
+    """This machine's plan."""
+    return decide(load_settings(setup.settings())).plan
 
 
-# Each of these runs in a process of its own
+# Each of these functions runs in a process of its own
 
 
 def load(setup: Setup) -> dict[str, Any]:
-    """Loading, and the memory while one sentence is spoken."""
+    """Load time, and memory while one sentence is spoken."""
     session = Session(setup)
     row = session.speak(SENTENCES[:1], setup.frames)
     session.engine.close()
@@ -164,7 +164,7 @@ def load(setup: Setup) -> dict[str, Any]:
 
 
 def first(setup: Setup) -> list[dict[str, Any]]:
-    """First sounds of a voice's first sentence and of those after it; what the time goes to, in a first portion."""
+    """Time to first audio of a voice's first sentence and of later ones, and its parts."""
     session = Session(setup)
     size = session.plan.first_frames
     cold = session.speak(SENTENCES[:1], size)
@@ -176,7 +176,7 @@ def first(setup: Setup) -> list[dict[str, Any]]:
 
 
 def streams(setup: Setup, counts: Sequence[int]) -> list[dict[str, Any]]:
-    """Requests at once, a sentence each."""
+    """Concurrent requests, a sentence each."""
     session = Session(setup, max_batch_size=max(counts))
     session.speak(SENTENCES[:1], 4)
     rows = [{"streams": count, **session.speak([SENTENCES[n % 9] for n in range(count)], setup.frames)}
@@ -185,13 +185,13 @@ def streams(setup: Setup, counts: Sequence[int]) -> list[dict[str, Any]]:
     return rows
 
 
-def long(setup: Setup, lookahead: int) -> dict[str, Any]:
-    """One text whose sentences run side by side."""
-    session = Session(setup, max_parallel_chunks=lookahead, max_batch_size=max(8, lookahead))
+def long(setup: Setup, parallel_chunks: int) -> dict[str, Any]:
+    """One text whose chunks run in parallel."""
+    session = Session(setup, max_parallel_chunks=parallel_chunks, max_batch_size=max(8, parallel_chunks))
     session.speak(SENTENCES[:1], 4)
     row = session.speak([" ".join(SENTENCES)], setup.frames)
     session.engine.close()
-    return {"lookahead": lookahead, **row}
+    return {"parallel_chunks": parallel_chunks, **row}
 
 
 def texts(setup: Setup) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The transformers alone: milliseconds of a frame over batch and context, prompts, loading, memory."""
+"""The transformers alone: milliseconds of a frame over batch and context, and of prompts."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def prompts(directory: Path, precision: str, plan: Plan) -> list[dict[str, Any]]
 
 
 def _fitting(directory: Path, lengths: Sequence[int]) -> list[int]:
-    """Those that the model has positions for."""
+    """The lengths that fit the model's positions."""
     most = Config.read(directory).max_seq_len
     return [length for length in lengths if length + 2 * _FRAMES <= most]
 
 
 def load(directory: Path, precision: str, plan: Plan, slots: int, length: int) -> ArRuntime:
-    """As the engine loads them, with room for `length` positions and the frames measured."""
+    """As the engine loads them, for `length` positions and the frames measured."""
     return ArRuntime(
         directory,
         precision,
@@ -61,7 +61,7 @@ def load(directory: Path, precision: str, plan: Plan, slots: int, length: int) -
 
 
 def _frame(runtime: ArRuntime, count: int, context: int) -> dict[str, Any]:
-    """Median milliseconds of a frame for `count` sequences of that context together."""
+    """Median milliseconds of a frame for a batch of `count` sequences of that context."""
     batch = [_begin(runtime, context - _FRAMES, seed) for seed in range(count)]
     spent: dict[str, list[float]] = {"frame_ms": [], "slow_ms": [], "fast_ms": []}
     for _ in range(_FRAMES + 2):
@@ -69,7 +69,7 @@ def _frame(runtime: ArRuntime, count: int, context: int) -> dict[str, Any]:
         spent["frame_ms"].append(_seconds(lambda: runtime.step(batch)))
         spent["slow_ms"].append(runtime.slow_s - slow)
         spent["fast_ms"].append(runtime.fast_s - fast)
-        for each in batch:  # trained weights end when they like; what is said does not matter here
+        for each in batch:  # keeps trained weights from ending; the content does not matter here
             each.recent[-1] = np.zeros_like(each.recent[-1])
     for each in batch:
         runtime.release(each)
@@ -79,11 +79,11 @@ def _frame(runtime: ArRuntime, count: int, context: int) -> dict[str, Any]:
 
 
 def _begin(runtime: ArRuntime, context: int, seed: int) -> Running:
-    """A sequence with that much behind it; what it was does not matter here."""
+    """A sequence with `context` random positions in the cache."""
     layers, _, heads, _, size = runtime.cache.data.shape
     random = np.random.default_rng(seed)
-    behind = random.integers(-100, 100, (layers, heads, context - 1, size), dtype=np.int8)
-    prefix = Prefix(behind.astype(runtime.cache.data.dtype))
+    past = random.integers(-100, 100, (layers, heads, context - 1, size), dtype=np.int8)
+    prefix = Prefix(past.astype(runtime.cache.data.dtype))
     return runtime.prefill(text(runtime.config, 1, seed), Sampling(seed=seed), prefix)
 
 

@@ -63,17 +63,6 @@ def named(finch: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finch, tmp_path / "checkpoints" / "openaudio-s1-mini", copy_function=os.link))
 
 
-@pytest.fixture(scope="module")
-def one_torch_thread() -> Iterator[None]:
-    """For tiny matrices, which are fastest alone."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

@@ -1,7 +1,4 @@
-"""What the graphs are, compared with what is written down of them.
-
-`python tests/dual_ar_graphs.py` writes down what the graphs are now, under the version they have now.
-"""
+"""Descriptions of the graphs, to detect changes. `python tests/dual_ar_graphs.py` writes the golden file."""
 
 from __future__ import annotations
 
@@ -15,10 +12,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from benchmarks import random_checkpoint
 from dual_ar_rig import RELATIVE
 from paths import TESTS
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.graphs import ar, build, codec
 from saywell.models.dual_ar.graphs.linears import Judge
 from saywell.models.dual_ar.layout import Shapes, codec_tensors, model_tensors
@@ -28,27 +25,27 @@ SIZES: dict[str, dict[str, Any]] = {"s1-mini": {}, "s2-pro": RELATIVE}
 
 
 def weights(shapes: Shapes) -> dict[str, np.ndarray]:
-    """The same on every machine: no function of them is left to a library's rounding."""
+    """The same on every machine: independent of the rounding of libraries."""
     random = np.random.default_rng(0)
     return {name: random.integers(1, 64, shape).astype(np.float32) / 64 for name, shape in shapes.items()}
 
 
 def written() -> dict[str, dict[str, Any]]:
-    """File → what it is: structure exactly, numbers nearly, since libraries round them differently."""
+    """File → its description: exact structure, and approximate numbers, because libraries round differently."""
     found = {}
     with TemporaryDirectory() as folder:
         for size, differs in SIZES.items():
             out = Path(folder) / size
             out.mkdir()
-            config = Config.parse({**fixture.TINY, **differs}, fixture.TINY_CODEC)
+            config = Config.parse({**random_checkpoint.TINY, **differs}, random_checkpoint.TINY_CODEC)
             model, ids = weights(model_tensors(config)), {"semantic_begin_id": 400, "im_end_id": 399}
             ar.build_tables(model, out, **ids)
             for precision in ar.PRECISIONS:
                 ar.build(config, model, out, precision, judge=Judge({}), **ids)
             found.update({f"{size}/{path.name}": described(path) for path in sorted(out.glob("*.[!d]*"))})
-        out, tensors = Path(folder), weights(codec_tensors(fixture.TINY_CODEC))
-        codec.write_decoder(tensors, fixture.TINY_CODEC, out)
-        codec.write_encoder(tensors, fixture.TINY_CODEC, out)
+        out, tensors = Path(folder), weights(codec_tensors(random_checkpoint.TINY_CODEC))
+        codec.write_decoder(tensors, random_checkpoint.TINY_CODEC, out)
+        codec.write_encoder(tensors, random_checkpoint.TINY_CODEC, out)
         found.update({path.name: described(path) for path in sorted(out.glob("*.onnx"))})
     return found
 
@@ -65,7 +62,7 @@ def described(path: Path) -> dict[str, Any]:
 
 
 def shape(graph: onnx.GraphProto) -> list[Any]:
-    """Nodes, ports and the kinds of constants, bodies of loops included."""
+    """Nodes, ports and types of constants, including subgraphs."""
     ports = [
         (
             each.name,
@@ -74,7 +71,7 @@ def shape(graph: onnx.GraphProto) -> list[Any]:
         )
         for each in (*graph.input, *graph.output)
     ]
-    # Names of some constants are made of their values, which may differ in the last bit.
+    # Names of some constants contain their values, which may differ in the last bit.
     names = {each.name: f"#{number}" for number, each in enumerate(graph.initializer)}
     nodes = []
     for node in graph.node:
@@ -90,7 +87,7 @@ def attribute(given: onnx.AttributeProto) -> Any:
 
 
 def moment(array: np.ndarray) -> float:
-    """One number that tells values and their order."""
+    """One number that depends on the values and their order."""
     values = array.astype(np.float64).reshape(-1)
     values = np.clip(values, -1e12, 1e12)  # "to the end" is a very large number
     shifted = np.abs(values + np.abs(values).max(initial=0) / 3)

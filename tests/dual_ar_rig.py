@@ -1,4 +1,4 @@
-"""Another member of the family, and a loop around the graphs."""
+"""Sizes of another member of the family; generation with a runtime."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ RELATIVE: dict[str, Any] = {
     "fast_dim": 48,
     "fast_intermediate_size": 96,
 }
-"""Another member of the family: what may differ does."""
+"""A member of the family that differs from S1-mini in every flag."""
 
 
 def speak(runtime: ArRuntime, prompt: np.ndarray, sampling: Sampling, frames: int) -> np.ndarray:
-    """As `nets.generate`: [1 + num_codebooks, T], without the end column."""
+    """As `reference.networks.generate`: [1 + num_codebooks, T], without the end column."""
     running = runtime.prefill(prompt, sampling)
     out = []
     for _ in range(frames):

@@ -27,7 +27,6 @@ COMMANDS = (
     "bench",
     "pull",
     "convert",
-    "fixture",
     "encode",
     "decode",
 )

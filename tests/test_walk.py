@@ -90,7 +90,6 @@ class Place:
             "tune": ["--seconds", "1"],
             "convert": [str(self.root / "folder"), "-o", out],
             "pull": ["emma", "-o", out],
-            "fixture": [out],
             "encode": [audio, "-m", str(self.model), "-o", f"{out}.npy"],
             "decode": [str(self.root / "good.npy"), "-m", str(self.model), "-o", f"{out}.wav"],
         }.get(command, [])
@@ -99,11 +98,11 @@ class Place:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A converted one."""
-    fixture = pytest.importorskip("saywell.models.dual_ar.convert.fixture", reason="needs torch")
+    random_checkpoint = pytest.importorskip("benchmarks.random_checkpoint", reason="needs torch")
     from conversion import convert_here
 
     root = tmp_path_factory.mktemp("model")
-    fixture.write(root / "checkpoint", "tiny", 0)
+    random_checkpoint.write(root / "checkpoint", "tiny", 0)
     return convert_here(root / "checkpoint", root / "converted", ("fp32",))
 
 

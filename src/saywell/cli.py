@@ -346,19 +346,6 @@ def pull(
         run(name, out, _settings(set_), accept_license=accept_license, revision=revision)
 
 
-@app.command()
-def fixture(
-    directory: Annotated[Path, typer.Argument(help="Where to write it.")],
-    size: Annotated[str, typer.Option("--size", help="tiny or full.")] = "tiny",
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Another one gives other weights.")] = 0,
-) -> None:
-    """Write a random checkpoint in the published layout, for tests and for measuring. Needs torch."""
-    with _guard():
-        from saywell.commands.models import fixture as run
-
-        run(directory, size, seed)
-
-
 Codec = Annotated[Path, typer.Option("--model", "-m", help="Directory of a converted model.")]
 
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ceiling, dual_ar
+from benchmarks import ceiling, dual_ar, random_checkpoint
 from conversion import convert_here
 from saywell.bench import plot
 from saywell.models.dual_ar.config import CodecConfig, Config
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.cost import bytes_read, multiplications, weights_read
 
 TOP = {"slow_ms": 10.0, "fast_ms": 9.0, "one": 0.5, "streams": 0.1, "first_s": 0.05}
@@ -40,7 +39,7 @@ def test_a_panel_for_whatever_grew(tmp_path: Path) -> None:
     }
     drawn = dual_ar.panels({"precisions": {"int8": row}})
     assert [panel.title for panel in drawn] == [
-        "int8, one sequence", "int8, a frame of all of a batch", *["int8: work per second of audio"] * 2,
+        "int8, one sequence", "int8, a frame of a batch", *["int8: work per second of audio"] * 2,
     ]  # fmt: skip
     assert [each.under for each in drawn[2].series][1] == [0.02, 0.02]
     plot.draw(drawn, tmp_path / "all.png")
@@ -65,7 +64,7 @@ def test_one_precision_in_real_time_is_enough_and_the_roofline_wants_both() -> N
 
 
 def test_the_codec_is_judged_by_the_way_the_plan_convolves() -> None:
-    found = goals({}, codec=[{"convolutions": "int8", "whole": 0.4, "16": 0.46, "snr_db": 19.0}])
+    found = goals({}, codec=[{"conv_impl": "int8", "whole": 0.4, "16": 0.46, "snr_db": 19.0}])
     assert [(row["measured"], row["met"]) for row in found.values()] == [(1.15, False), (19.0, True)]
 
 
@@ -73,8 +72,8 @@ def test_arithmetic_is_counted() -> None:
     """138 GFLOP of convolutions and about 8 of transformer and upsampling for a second of S1-mini; 440 million products
     in a slow step and 50 in each of ten fast ones."""
     assert 144 < ceiling.arithmetic(CodecConfig()) < 148
-    assert 60 < ceiling.arithmetic(CodecConfig(), fewer=True) < 75
-    full = Config.parse(fixture.FULL)
+    assert 60 < ceiling.arithmetic(CodecConfig(), winograd=True) < 75
+    full = Config.parse(random_checkpoint.FULL)
     assert 930e6 < multiplications(full) < 970e6
     slow, fast = weights_read(full)
     assert 430e6 < slow < 450e6
@@ -84,7 +83,7 @@ def test_arithmetic_is_counted() -> None:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    published = fixture.write(tmp_path_factory.mktemp("published"), config={"max_seq_len": 1024})
+    published = random_checkpoint.write(tmp_path_factory.mktemp("published"), config={"max_seq_len": 1024})
     return convert_here(published, tmp_path_factory.mktemp("model"))
 
 

@@ -279,9 +279,9 @@ def test_a_model_that_lies_at_the_usual_place_speaks_unnamed(named, tmp_path, mo
 
 
 def test_a_published_checkpoint_is_converted_when_it_is_first_used(tmp_path, monkeypatch, caplog):
-    fixture = pytest.importorskip("saywell.models.dual_ar.convert.fixture", exc_type=ImportError)
+    random_checkpoint = pytest.importorskip("benchmarks.random_checkpoint", exc_type=ImportError)
     conversion.in_process(monkeypatch)
-    place = fixture.write(tmp_path / "published")
+    place = random_checkpoint.write(tmp_path / "published")
     for _ in range(2):
         decision = settle(EngineConfig(checkpoint_path=place).overrides())
         assert (decision.spec.name, decision.spec.family) == ("published", "dual_ar")

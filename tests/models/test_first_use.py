@@ -29,9 +29,9 @@ pytest.importorskip("torch")
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from saywell.models.dual_ar.convert import fixture
+    from benchmarks import random_checkpoint
 
-    return fixture.write(tmp_path_factory.mktemp("published"))
+    return random_checkpoint.write(tmp_path_factory.mktemp("published"))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`saywell convert`, `pull`, `fixture`, `encode`, `decode`: checkpoints and codes from file to file."""
+"""`saywell convert`, `pull`, `encode`, `decode`: checkpoints and codes from file to file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from saywell.commands.show import console
-from saywell.errors import InvalidRequest, MissingDependency, StorageFailure
+from saywell.errors import InvalidRequest, StorageFailure
 from saywell.machine import detect
 from saywell.models.base import find_spec
 from saywell.models.first_use import place_of
@@ -74,18 +74,6 @@ def pull(name: str, directory: Path | None, settings: Settings, *, accept_licens
     except OSError as error:
         raise StorageFailure(f"{place} cannot take it: {error.strerror}; name another directory with -o") from error
     _say(f"{found} is complete. Next: {chosen.next.format(path=found, name=name)}")
-
-
-def fixture(directory: Path, size: str, seed: int) -> None:
-    """A random checkpoint in the published layout."""
-    if size not in ("tiny", "full"):
-        raise InvalidRequest(f"--size takes tiny or full, not {size!r}", param="size")
-    try:
-        made: Any = import_module("saywell.models.dual_ar.convert.fixture")  # by name: needs torch
-    except ModuleNotFoundError as error:
-        raise MissingDependency(f"a fixture needs {error.name}: pip install 'saywell[torch]'") from error
-    made.write(directory, size, seed)
-    _say(f"{directory} holds a random {size} checkpoint: it says nothing, but it runs like the real one")
 
 
 def encode(audio: Path, model: Path, out: Path) -> None:

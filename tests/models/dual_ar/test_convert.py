@@ -1,4 +1,4 @@
-"""Published checkpoints become safetensors and graphs; anything else is refused by name."""
+"""Conversion of published checkpoints; rejection of anything else, by name."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ import safetensors
 import torch
 
 import conversion
+from benchmarks import random_checkpoint
 from conversion import convert_here
 from saywell.errors import MissingDependency
 from saywell.files import UNFINISHED, sha256
+from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.convert import convert as convert_module
-from saywell.models.dual_ar.convert import fixture
+from saywell.models.dual_ar.convert.checkpoint import read_codec
 from saywell.models.dual_ar.convert.convert import convert, read_manifest
 from saywell.models.dual_ar.convert.tensors import TensorFile
 from saywell.models.dual_ar.errors import BadCheckpoint
-from saywell.models.dual_ar.torch.codec_nets import Codec
-from saywell.models.dual_ar.torch.nets import DualAR
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fixture.write(tmp_path_factory.mktemp("published"))
+    return random_checkpoint.write(tmp_path_factory.mktemp("published"))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def saved(checkpoint: Path, file: str, change: Callable[[dict[str, Any]], Any]) 
 
 
 def test_tensors_are_the_published_ones(published: Path, converted: Path) -> None:
-    model, codec = fixture.weights(published)
+    model, codec = random_checkpoint.weights(published)
     for name, wanted in (("model", model), ("codec", codec)):
         found = TensorFile(converted / f"{name}.safetensors")
         assert found.keys() == wanted.keys()
@@ -74,12 +74,22 @@ def test_any_safetensors_reader_reads_them(converted: Path) -> None:
         assert file.get_tensor("decoder.model.6.conv.weight").dtype == np.float32
 
 
-def test_networks_read_them(converted: Path) -> None:
-    assert DualAR.read(converted).config.codebook_size == 64
-    assert Codec.read(converted).decode(torch.zeros(4, 2, dtype=torch.long)).shape == (4096,)
+def test_wrappers_prefixes_and_both_weight_norm_names_are_read(published: Path, tmp_path: Path) -> None:
+    """Weight norm is published in two spellings."""
+    spellings = ("parametrizations.weight.original0", "parametrizations.weight.original1"), ("weight_g", "weight_v")
+    other = {**dict(zip(*spellings, strict=True)), **dict(zip(*spellings[::-1], strict=True))}
+    state: dict[str, Any] = {"discriminator.weight": torch.zeros(3)}
+    for name, tensor in torch.load(published / "codec.pth", weights_only=True).items():
+        parts = [part for part in other if name.endswith(part)]
+        state[f"generator.{name.removesuffix(parts[0])}{other[parts[0]]}" if parts else f"generator.{name}"] = tensor
+    torch.save({"state_dict": state}, tmp_path / "codec.pth")
+    sizes = CodecConfig.read(published)
+    wanted, found = (read_codec(path / "codec.pth", sizes) for path in (published, tmp_path))
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], each) for name, each in wanted.items())
 
 
-def test_manifest_says_what_was_made_from_what(published: Path, converted: Path) -> None:
+def test_manifest_records_inputs_of_each_file(published: Path, converted: Path) -> None:
     manifest = read_manifest(converted)
     assert (manifest.format, manifest.family) == (1, "dual_ar")
     entry = manifest.files["model.safetensors"]
@@ -89,13 +99,13 @@ def test_manifest_says_what_was_made_from_what(published: Path, converted: Path)
     assert set(manifest.files) == {"model.safetensors", "codec.safetensors"} | copied
 
 
-def test_licence_is_kept(published: Path, tmp_path: Path, in_process: None) -> None:
+def test_licence_is_kept_by_the_next_run(published: Path, tmp_path: Path, in_process: None) -> None:
     convert(published, tmp_path, precisions=(), licence="CC-BY-NC-SA-4.0")
     convert(published, tmp_path, precisions=())
     assert read_manifest(tmp_path).licence == "CC-BY-NC-SA-4.0"
 
 
-def test_graphs_are_written_and_kept(published: Path, tmp_path: Path, in_process: None) -> None:
+def test_graphs_are_written_once(published: Path, tmp_path: Path, in_process: None) -> None:
     said: list[tuple[str, int, int]] = []
     convert(published, tmp_path, precisions=("fp32",), progress=lambda *each: said.append(each))
     made = [name for name in read_manifest(tmp_path).files if name.endswith(".onnx")]
@@ -119,7 +129,7 @@ def test_done_steps_are_skipped(published: Path, tmp_path: Path, in_process: Non
 
 
 @pytest.mark.parametrize("harm", ["delete", "flip", "truncate"])
-def test_a_harmed_result_is_made_again(published: Path, tmp_path: Path, in_process: None, harm: str) -> None:
+def test_damaged_result_is_converted_again(published: Path, tmp_path: Path, in_process: None, harm: str) -> None:
     convert(published, tmp_path, precisions=())
     path = tmp_path / "codec.safetensors"
     good = path.read_bytes()
@@ -132,7 +142,7 @@ def test_a_harmed_result_is_made_again(published: Path, tmp_path: Path, in_proce
     assert all(sha256(tmp_path / name) == entry.sha256 for name, entry in read_manifest(tmp_path).files.items())
 
 
-def test_a_changed_source_is_converted_again(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
+def test_changed_source_is_converted_again(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
     out = convert(checkpoint, tmp_path / "out", precisions=())
     before = read_manifest(out).files
     saved(checkpoint, "codec.pth", with_("decoder.model.6.conv.bias", lambda bias: bias + 1))
@@ -141,7 +151,7 @@ def test_a_changed_source_is_converted_again(checkpoint: Path, tmp_path: Path, i
     assert {name for name in after if after[name] != before[name]} == {"codec.safetensors"}
 
 
-def test_an_interrupted_run_goes_on(
+def test_interrupted_run_is_resumed(
     published: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = convert_module._run_child
@@ -180,11 +190,11 @@ def test_code_in_a_checkpoint_never_runs(checkpoint: Path, tmp_path: Path, file:
     with pytest.raises(BadCheckpoint, match=rf"{file} holds something other than tensors"):
         convert(checkpoint, tmp_path / "out", precisions=())
     assert not canary.exists()
-    torch.load(checkpoint / file, weights_only=False)  # the canary does sing where pickle is trusted
+    torch.load(checkpoint / file, weights_only=False)  # control: with pickle the code does run
     assert canary.exists()
 
 
-def test_plain_pickle_is_refused(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
+def test_plain_pickle_is_rejected(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
     canary = tmp_path / "canary"
     (checkpoint / "model.pth").write_bytes(pickle.dumps(Canary(canary)))
     with pytest.raises(BadCheckpoint, match=r"model\.pth is damaged or not a PyTorch file"):
@@ -192,7 +202,7 @@ def test_plain_pickle_is_refused(checkpoint: Path, tmp_path: Path, in_process: N
     assert not canary.exists()
 
 
-def test_truncated_files_are_refused(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
+def test_truncated_files_are_rejected(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
     whole = (checkpoint / "model.pth").read_bytes()
     chance = random.Random(0)
     for length in [0, 1, 100, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(40))]:
@@ -202,12 +212,12 @@ def test_truncated_files_are_refused(checkpoint: Path, tmp_path: Path, in_proces
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_flipped_bits_are_refused_or_harmless(
+def test_flipped_bits_are_rejected_or_harmless(
     published: Path, checkpoint: Path, tmp_path: Path, in_process: None
 ) -> None:
-    """A flip lies in a tensor (refused by its checksum), in the archive's frame (refused), or in padding (no harm)."""
+    """A flip in a tensor or in the archive's structure is rejected; one in padding is harmless."""
     whole = bytearray((checkpoint / "model.pth").read_bytes())
-    wanted = fixture.weights(published)[0]
+    wanted = random_checkpoint.weights(published)[0]
     chance, accepted = random.Random(1), 0
     for place in [chance.randrange(len(whole)) for _ in range(60)]:
         harmed = bytearray(whole)
@@ -221,7 +231,7 @@ def test_flipped_bits_are_refused_or_harmless(
     assert accepted < 15
 
 
-def test_compressed_archive_is_refused(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
+def test_compressed_archive_is_rejected(checkpoint: Path, tmp_path: Path, in_process: None) -> None:
     with zipfile.ZipFile(checkpoint / "model.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model/data/0", b"\0" * 1_000_000)
     with pytest.raises(BadCheckpoint, match=r"model\.pth holds compressed"):
@@ -255,7 +265,7 @@ CHANGES: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_wrong_content_is_refused_by_name(checkpoint: Path, tmp_path: Path, in_process: None, change: str) -> None:
+def test_wrong_content_is_rejected_by_name(checkpoint: Path, tmp_path: Path, in_process: None, change: str) -> None:
     file, edit, named = CHANGES[change]
     saved(checkpoint, file, edit)
     with pytest.raises(BadCheckpoint, match=named):
@@ -263,20 +273,20 @@ def test_wrong_content_is_refused_by_name(checkpoint: Path, tmp_path: Path, in_p
 
 
 @pytest.mark.parametrize("file", ["model.pth", "codec.pth", "tokenizer.tiktoken", "config.json"])
-def test_missing_file_is_refused_by_name(checkpoint: Path, tmp_path: Path, file: str) -> None:
+def test_missing_file_is_rejected_by_name(checkpoint: Path, tmp_path: Path, file: str) -> None:
     (checkpoint / file).unlink()
     with pytest.raises(Exception, match=file.replace(".", r"\.")) as caught:
         convert(checkpoint, tmp_path / "out", precisions=())
     assert caught.value.status == 400  # type: ignore[attr-defined]
 
 
-def test_codec_of_another_size_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_codec_of_another_size_is_rejected(checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / "codec_config.json").unlink()
     with pytest.raises(BadCheckpoint, match=r"num_codebooks 4, the codec 10.*codec_config\.json"):
         convert(checkpoint, tmp_path / "out", precisions=())
 
 
-def test_child_is_limited(published: Path, tmp_path: Path) -> None:
+def test_child_sets_resource_limits(published: Path, tmp_path: Path) -> None:
     pytest.importorskip("resource")
     program = (
         "import resource, sys; from saywell.models.dual_ar.convert import child as c; c.limit(1000);"
@@ -287,7 +297,7 @@ def test_child_is_limited(published: Path, tmp_path: Path) -> None:
     assert out[1:] == ["0", "False"]
 
 
-def test_whole_conversion_with_its_process_but_without_torch_here(published: Path, tmp_path: Path) -> None:
+def test_conversion_imports_torch_in_the_child_only(published: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from saywell.models.dual_ar.convert.convert import convert;"
         f"convert({str(published)!r}, {str(tmp_path)!r}, precisions=('fp32',), progress=lambda *said: print(*said));"
@@ -299,7 +309,7 @@ def test_whole_conversion_with_its_process_but_without_torch_here(published: Pat
     assert "convert codec.safetensors 1 1" in out
 
 
-def test_a_dead_child_is_told(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_child_is_reported(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = tmp_path / "python"
     dead.write_text("#!/bin/sh\necho trouble >&2\nkill -9 $$\n")
     dead.chmod(0o755)
@@ -308,7 +318,7 @@ def test_a_dead_child_is_told(published: Path, tmp_path: Path, monkeypatch: pyte
         convert(published, tmp_path / "out", precisions=())
 
 
-def test_without_torch_the_way_out_is_named(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_torch_names_the_extra(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     child = tmp_path / "python"
     child.write_text("""#!/bin/sh\necho '{"missing": "torch"}'\nexit 3\n""")
     child.chmod(0o755)
@@ -318,13 +328,13 @@ def test_without_torch_the_way_out_is_named(published: Path, tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"files": {"a": 1}}', '{"files": {}}'])
-def test_damaged_manifest_is_refused(converted: Path, tmp_path: Path, content: str) -> None:
+def test_damaged_manifest_is_rejected(converted: Path, tmp_path: Path, content: str) -> None:
     (tmp_path / "saywell.json").write_text(content)
     with pytest.raises(BadCheckpoint, match=r"saywell\.json is damaged"):
         read_manifest(tmp_path)
 
 
-def test_manifest_cannot_point_outside(converted: Path, tmp_path: Path) -> None:
+def test_manifest_cannot_name_files_elsewhere(converted: Path, tmp_path: Path) -> None:
     entry = {"bytes": 1, "sha256": "", "from": {}}
     manifest = {"format": 1, "family": "dual_ar", "files": {"../secret": entry}}
     (tmp_path / "saywell.json").write_text(json.dumps(manifest))
@@ -353,13 +363,13 @@ def header(entries: object, data: bytes = b"") -> bytes:
         header({"a": 1}),
     ],
 )
-def test_hostile_tensor_files_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_hostile_tensor_files_are_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.safetensors").write_bytes(content)
     with pytest.raises(BadCheckpoint, match=r"x\.safetensors is damaged"):
         TensorFile(tmp_path / "x.safetensors")
 
 
-def test_tensors_of_another_model_are_refused(converted: Path) -> None:
+def test_tensors_of_another_model_are_rejected(converted: Path) -> None:
     file = TensorFile(converted / "model.safetensors")
     with pytest.raises(BadCheckpoint, match=r"norm\.weight"):
         file.check({name: (1,) if name == "norm.weight" else shape for name, shape in file.shapes.items()})

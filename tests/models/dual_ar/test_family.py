@@ -1,12 +1,12 @@
-"""Every shape of the family, by configuration alone: published files → converted → the tokens of the reference.
+"""Each member of the family, told apart by configuration alone: published files → converted → tokens of the reference.
 
-Tiny sizes with the proportions and flags that tell the members apart; random weights.
+Tiny sizes with the proportions and flags of the members; random weights.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +14,30 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import random_checkpoint
 from conversion import convert_here
 from dual_ar_rig import logits_of, speak
+from reference import networks
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import fixture
-from saywell.models.dual_ar.convert.checkpoint import read_codec, read_model
+from saywell.models.dual_ar.convert.checkpoint import read_model
 from saywell.models.dual_ar.facts import facts
 from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime
 from saywell.models.dual_ar.onnx.runtime_codec import load_decoder
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
-from saywell.models.dual_ar.torch import nets
-from saywell.models.dual_ar.torch.codec_nets import Codec
 from saywell.runtimes.base import Threading
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
 THREADING = Threading(threads=1)
 QWEN = {"attention_qk_norm": True, "fast_attention_qk_norm": False, "norm_eps": 1e-6}
 
 
 @dataclass(frozen=True)
 class Member:
-    """One of the family: what its configuration says, and how its files are spelled."""
+    """Configuration and file layout of a member."""
 
     config: dict[str, Any]
     codec: dict[str, Any]
-    spelling: fixture.Spelling = "flat"
+    spelling: random_checkpoint.Spelling = "flat"
 
 
 MEMBERS = {
@@ -99,24 +97,24 @@ MEMBERS = {
 
 
 class Rig:
-    """A member's published files, converted, beside its reference."""
+    """A member's published files, converted, and its reference."""
 
     def __init__(self, member: Member, folder: Path) -> None:
-        self.published = fixture.write(
+        self.published = random_checkpoint.write(
             folder / "published", config=member.config, codec=member.codec, spelling=member.spelling
         )
         self.path = convert_here(self.published, folder / "model")
         self.config = Config.read(self.path)
-        state = read_model(self.published / fixture.MODEL_FILE, Config.read(self.published))
         self.tokenizer = Tokenizer.read(self.path, self.config)
-        self.net = nets.DualAR.load(self.config, self.tokenizer, state)
+        state = read_model(self.published / random_checkpoint.MODEL_FILE, Config.read(self.published))
+        self.state = networks.doubles(state)
 
     def runtime(self, precision: str) -> ArRuntime:
         cache = "fp32" if precision == "fp32" else "int8"
         return ArRuntime(self.path, precision, THREADING, slots=2, max_len=128, cache=cache)
 
     def prompt(self, seed: int) -> np.ndarray:
-        """Text around a little audio."""
+        """Text with some audio inside."""
         c, random = self.config, np.random.default_rng(seed)
         prompt = np.zeros((1 + c.num_codebooks, 24), np.int64)
         prompt[0] = random.integers(0, self.tokenizer.semantic_begin_id, 24)
@@ -131,7 +129,7 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return Rig(MEMBERS[request.param], tmp_path_factory.mktemp(request.param))
 
 
-def test_sizes_are_read_not_known(rig: Rig, request: pytest.FixtureRequest) -> None:
+def test_sizes_come_from_the_configuration(rig: Rig, request: pytest.FixtureRequest) -> None:
     member = MEMBERS[request.node.callspec.params["rig"]]
     for name, value in member.config.items():
         assert getattr(rig.config, name) == value, name
@@ -149,44 +147,44 @@ def test_sizes_are_read_not_known(rig: Rig, request: pytest.FixtureRequest) -> N
     ],
     ids=["greedy", "drawn"],
 )
-def test_the_tokens_of_the_reference(rig: Rig, sampling: Sampling) -> None:
+def test_tokens_equal_the_reference(rig: Rig, sampling: Sampling) -> None:
     runtime = rig.runtime("fp32")
     for seed in range(3):
-        wanted = nets.generate(rig.net, rig.prompt(seed), sampling, 24)
+        ids = {"begin": runtime.begin, "im_end": runtime.im_end}
+        wanted = networks.generate(rig.state, rig.config, rig.prompt(seed), sampling, 24, **ids)
         np.testing.assert_array_equal(speak(runtime, rig.prompt(seed), sampling, 24), wanted)
 
 
 # Relative error of the logits (RMS) at sizes so small that little averages out.
 @pytest.mark.parametrize(("precision", "limit"), [("int8", 0.08), ("int4", 0.45)])
-def test_fewer_bits_stay_near(rig: Rig, precision: str, limit: float) -> None:
+def test_quantised_logits_are_close(rig: Rig, precision: str, limit: float) -> None:
     exact, rough = rig.runtime("fp32"), rig.runtime(precision)
     wanted = np.stack([logits_of(exact, rig.prompt(seed)) for seed in range(4)])
     found = np.stack([logits_of(rough, rig.prompt(seed)) for seed in range(4)])
     assert 0 < np.sqrt(np.square(found - wanted).mean() / wanted.var()) < limit
 
 
-def test_sound_of_the_reference(rig: Rig) -> None:
-    state = read_codec(rig.published / fixture.CODEC_FILE, rig.config.codec)
-    net = Codec.load(rig.config.codec, state)
+def test_samples_are_close_to_the_reference(rig: Rig) -> None:
+    state = networks.published(rig.published / random_checkpoint.CODEC_FILE)
     codec, random = rig.config.codec, np.random.default_rng(0)
     codes = np.stack([random.integers(0, codec.book_size(book), 9) for book in range(codec.num_codebooks)])
-    decoder = load_decoder(rig.path, codec, THREADING, latents="fp32", convolutions="fp32")
-    wanted = net.decode(torch.from_numpy(codes)).numpy()
+    decoder = load_decoder(rig.path, codec, THREADING, quantizer="fp32", conv_impl="fp32")
+    wanted = networks.decode(state, codec, codes)
     np.testing.assert_allclose(decoder.decode(decoder.start(), codes), wanted, atol=1e-4)
 
 
-def test_one_model_however_it_is_spelled(tmp_path: Path) -> None:
-    """The same seed gives the same tensors in each spelling."""
+def test_all_published_layouts_give_the_same_tensors(tmp_path: Path) -> None:
+    """`random_checkpoint` writes the same tensors for the same seed."""
     flags = {"scale_codebook_embeddings": True, "norm_fast_input": True}
     states = []
     for spelling in ("flat", "nested", "split"):
-        path = fixture.write(tmp_path / spelling, config=flags, spelling=spelling)
+        path = random_checkpoint.write(tmp_path / spelling, config=flags, spelling=spelling)
         config = Config.read(path)
-        states.append((config.to_json(), read_model(path / fixture.MODEL_FILE, config)))
+        states.append((asdict(config), read_model(path / random_checkpoint.MODEL_FILE, config)))
     (flat, tensors), (nested, again), (split, third) = states
     assert split == flat
     ids = ("semantic_begin_id", "semantic_end_id", "im_end_id")
-    assert {name: value for name, value in nested.items() if name not in ids} == flat
+    assert {**nested, **dict.fromkeys(ids)} == flat
     assert json.loads((tmp_path / "nested" / "config.json").read_text())["eos_token_id"] == nested["im_end_id"]
     for other in (again, third):
         assert other.keys() == tensors.keys()

@@ -1,7 +1,7 @@
-"""The small DualAR voice speaks through the real engine: what breaks the engine is heard here.
+"""A small trained DualAR voice in the real engine, to detect errors that leave shapes intact.
 
-`phones.txt` beside the weights names the two phones each semantic code stands for, and `expected.tsv` the phones of
-each held-out sentence, so speech is judged by its codes, in seconds, without a recogniser.
+`phones.txt` next to the weights has the two phones of each semantic code, and `expected.tsv` the phones of each
+held-out sentence, so speech is judged by its codes, without a recogniser.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ SENTENCES = tuple(EXPECTED)
 TEXTS = SENTENCES[:24]
 WAITING = 24
 PHONES = 0.12
-"""At most such a part of the phones may be wrong: .08 was measured, and other processors draw other samples."""
+"""Highest phone error rate: .08 was measured, and other processors sample other tokens."""
 APART = 0.04
-"""So much more may be wrong with lighter weights, on a set as small as this."""
+"""Highest increase of the error rate with quantised weights, on this small set."""
 POINT = 0.01
-"""The same on seventeen times as many; .003 and .004 were measured at int8 and int4."""
+"""The same on 17 times as many sentences; .003 and .004 were measured at int8 and int4."""
 DAMAGED, DAMAGED_TEXTS = 0.3, 8
-"""At least so much more is wrong when the engine is."""
+"""Least increase of the error rate with a mistake in the network."""
 
 ALIKE = 0.9
-"""Such a part of the clips must be followed. Of 160 sentences all were, at int4 all but one; the goal is .95."""
+"""Least share of sentences that sound like the clip. Of 160 all did, at int4 all but one; the goal is .95."""
 
 Start = Callable[..., Engine]
 
@@ -95,7 +95,7 @@ def ask(text: str, seed: int = 0, **fields: Any) -> Request:
 
 
 def speak(engine: Engine, texts: tuple[str, ...] = TEXTS, **fields: Any) -> list[list[AudioChunk]]:
-    """Chunks with their codes; as many at once as it takes."""
+    """Chunks with their codes, up to `WAITING` requests at a time."""
     return [list(stream) for stream in submitted(engine, texts, **fields)]
 
 
@@ -106,7 +106,7 @@ def submitted(engine: Engine, texts: tuple[str, ...], **fields: Any) -> Iterator
 
 
 def accepted(stream: Iterable[AudioChunk]) -> Iterator[AudioChunk]:
-    """What comes before the engine itself refuses the sound, as it may where it is damaged."""
+    """The chunks before the engine rejects the audio, as it may with a mistake in the network."""
     with contextlib.suppress(BadAudio):
         yield from stream
 
@@ -120,7 +120,7 @@ def samples(chunks: list[AudioChunk]) -> np.ndarray:
 
 
 def phones(names: list[str]) -> list[str]:
-    """Each phone once while it lasts; no stress, no pauses."""
+    """Without repetitions, stress and pauses."""
     plain = [name.rstrip("01") for name in names]
     return [name for name, _ in groupby(plain) if name.isalpha()]
 
@@ -137,7 +137,7 @@ def wrong(spoken: list[list[AudioChunk]], texts: tuple[str, ...] = TEXTS) -> flo
 
 @pytest.fixture(scope="module")
 def spoken(start: Start) -> Callable[[str], list[list[AudioChunk]]]:
-    """All texts at a precision, many at once and in pieces."""
+    """All texts at a precision, batched and streamed."""
     return cache(lambda precision: speak(start(precision=precision)))
 
 
@@ -146,12 +146,12 @@ def exact(spoken: Callable[[str], list[list[AudioChunk]]]) -> list[list[AudioChu
     return spoken("fp32")
 
 
-def test_it_says_what_it_is_asked_to(exact: list[list[AudioChunk]]) -> None:
+def test_speech_has_the_phones_of_the_text(exact: list[list[AudioChunk]]) -> None:
     assert wrong(exact) <= PHONES
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_lighter_weights_say_the_same(
+def test_quantised_weights_speak_as_clearly(
     spoken: Callable[[str], list[list[AudioChunk]]], exact: list[list[AudioChunk]], precision: str
 ) -> None:
     assert wrong(spoken(precision)) <= wrong(exact) + APART
@@ -160,15 +160,15 @@ def test_lighter_weights_say_the_same(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_lighter_weights_say_the_same_to_a_point(start: Start, precision: str) -> None:
-    """On every sentence, none of which is in a clip, with three seeds: one seed and the next differ by two points."""
+def test_quantised_weights_lose_at_most_a_point(start: Start, precision: str) -> None:
+    """On all held-out sentences with three seeds: results of two seeds differ by two points."""
     texts = SENTENCES * 3
     whole, light = (wrong(speak(start(precision=each), texts), texts) for each in ("fp32", precision))
     assert light <= whole + POINT
 
 
 def other_rotary(state: dict[str, Any], config: dict[str, Any]) -> None:
-    """Pairs are the halves of a head, not neighbours."""
+    """Rotary pairs are the halves of a head, not neighbours."""
     size, heads = config["head_dim"], config["n_head"] + config["n_local_heads"]
     order = np.arange(size).reshape(2, -1).T.reshape(-1)
     rows = (np.arange(heads)[:, None] * size + order).reshape(-1)
@@ -180,7 +180,7 @@ def other_rotary(state: dict[str, Any], config: dict[str, Any]) -> None:
 
 
 def other_groups(state: dict[str, Any], config: dict[str, Any]) -> None:
-    """Queries share keys with the next but one, not with the next."""
+    """Groups of queries are interleaved, not contiguous."""
     size, groups = config["head_dim"], config["n_local_heads"]
     order = np.arange(config["n_head"]).reshape(groups, -1).T.reshape(-1)
     rows = (order[:, None] * size + np.arange(size)).reshape(-1)
@@ -191,25 +191,25 @@ def other_groups(state: dict[str, Any], config: dict[str, Any]) -> None:
 
 
 def other_scale(state: dict[str, Any], config: dict[str, Any]) -> None:
-    """Scores are divided by the root of the model's width, not of a head's."""
+    """Scores are divided by the root of the model's width, not of the head's."""
     for layer in range(config["n_layer"]):
         state[f"layers.{layer}.attention.q_norm.weight"] *= (config["head_dim"] / config["dim"]) ** 0.5
 
 
 @pytest.mark.parametrize("mistake", [other_rotary, other_groups, other_scale], ids=lambda each: each.__name__)
-def test_a_damaged_engine_is_heard(
+def test_common_mistakes_in_the_network_are_detected(
     start: Start,
     converted: Path,
     exact: list[list[AudioChunk]],
     tmp_path: Path,
     mistake: Callable[[dict[str, Any], Any], None],
 ) -> None:
-    """Mistakes no shape shows: right weights in an engine that makes them are these weights in one that does not."""
+    """A mistake in the network has the same effect as permuted or scaled weights in the correct network."""
     damaged = shutil.copytree(FINCH, tmp_path / "damaged")
     state = torch.load(damaged / "model.pth", weights_only=True)
     mistake(state, json.loads((damaged / "config.json").read_text(encoding="utf-8")))
     torch.save(state, damaged / "model.pth")
-    made = shutil.copytree(converted, tmp_path / "finch")  # its codec is whole: only what has changed is made again
+    made = shutil.copytree(converted, tmp_path / "finch")  # only the transformers are converted again
     engine = start(convert_here(damaged, made, precisions=("fp32",)))
     texts = TEXTS[:DAMAGED_TEXTS]
     said = [list(accepted(stream)) for stream in submitted(engine, texts)]
@@ -217,7 +217,7 @@ def test_a_damaged_engine_is_heard(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
-def test_streamed_is_whole_and_batched_is_alone(
+def test_streamed_and_batched_speech_is_bit_identical(
     start: Start, spoken: Callable[[str], list[list[AudioChunk]]], precision: str
 ) -> None:
     whole = start(precision=precision, first_frames=400, chunk_frames=400)
@@ -228,7 +228,7 @@ def test_streamed_is_whole_and_batched_is_alone(
 
 
 def teachers() -> dict[str, Any]:
-    """Average spectra, as the meter knows its speakers."""
+    """Average spectra."""
     found = json.loads((FINCH / "prints.json").read_text(encoding="ascii"))
     return {name: np.array(found[name]) for name in SPEAKERS}
 
@@ -237,8 +237,8 @@ def like(chunks: list[AudioChunk]) -> str:
     return nearest(voice_print([spectrum(samples(chunks), 16000)]), teachers())
 
 
-def test_it_speaks_like_the_clip_it_is_given(start: Start) -> None:
-    """Nearest of the four teachers' average spectra; the clips and the texts it is judged by are held out."""
+def test_speech_sounds_like_the_reference_clip(start: Start) -> None:
+    """By the nearest of the four teachers' average spectra; clips and texts are held out."""
     transcript = (FINCH / "clips" / "transcript.txt").read_text(encoding="ascii").strip()
     right = count = 0
     for name in SPEAKERS:
@@ -252,8 +252,8 @@ def test_it_speaks_like_the_clip_it_is_given(start: Start) -> None:
 KINDS = ("20 dB softer", "40 dB softer", "8 bit", "8 s before", "20 s around", "opposite channels", "over full scale")
 
 
-def misheard(kind: str, clip: np.ndarray, rate: int) -> np.ndarray:
-    """A clip as bad luck recorded it; the file's samples, [n] or [n, 2]."""
+def badly_recorded(kind: str, clip: np.ndarray, rate: int) -> np.ndarray:
+    """A clip with a recording fault; samples [n] or [n, 2]."""
     random, zeros = np.random.default_rng(0), partial(np.zeros, dtype=np.float32)
     if kind == "8 bit":  # with dither, as programs write it
         return np.rint(clip * 127 + random.triangular(-1, 0, 1, len(clip))) / 128
@@ -268,7 +268,7 @@ def misheard(kind: str, clip: np.ndarray, rate: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("speaker", ["slt", "rms"])
-def test_it_is_the_same_speaker_however_the_clip_was_recorded(
+def test_quality_of_the_recording_does_not_change_the_speaker(
     start: Start, tmp_path: Path, speaker: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     transcript = (FINCH / "clips" / "transcript.txt").read_text(encoding="ascii").strip()
@@ -277,9 +277,9 @@ def test_it_is_the_same_speaker_however_the_clip_was_recorded(
     for kind in KINDS:
         path = tmp_path / "clip.wav"
         subtype = {"8 bit": "PCM_U8", "over full scale": "FLOAT"}.get(kind, "PCM_16")
-        soundfile.write(path, misheard(kind, clip, rate), rate, subtype=subtype)
-        heard, rate = decode_file(path)
-        reference = Reference(pcm=heard.tobytes(), sample_rate=rate, transcript=transcript)
+        soundfile.write(path, badly_recorded(kind, clip, rate), rate, subtype=subtype)
+        recording, rate = decode_file(path)
+        reference = Reference(pcm=recording.tobytes(), sample_rate=rate, transcript=transcript)
         spoken = speak(start(), TEXTS[:3], reference=reference)
         right += sum(like(chunks) == speaker for chunks in spoken)
         assert wrong(spoken, TEXTS[:3]) < 0.25, kind
@@ -287,13 +287,13 @@ def test_it_is_the_same_speaker_however_the_clip_was_recorded(
     assert not caplog.records, "nothing was cut"
 
 
-def test_too_long_a_clip_is_cut_with_what_is_said_in_it(start: Start, caplog: pytest.LogCaptureFixture) -> None:
-    """All of it, 20 s where the model knows 8, would have no text end."""
+def test_long_clip_is_cut_with_its_transcript(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """With the whole clip, 20 s where the model was trained for 8, sequences would not end."""
     transcript = (FINCH / "clips" / "transcript.txt").read_text(encoding="ascii").strip()
     clip, rate = soundfile.read(FINCH / "clips" / "slt.flac", dtype="float32")
     short = Reference(pcm=clip.tobytes(), sample_rate=rate, transcript=transcript)
-    told = [samples(chunks) for chunks in speak(start(), SENTENCES[40:46], reference=short)]
-    long = np.concatenate([np.pad(each, (0, rate // 3)) for each in told])
+    sentences = [samples(chunks) for chunks in speak(start(), SENTENCES[40:46], reference=short)]
+    long = np.concatenate([np.pad(each, (0, rate // 3)) for each in sentences])
     assert 15 < len(long) / rate < 30
     reference = Reference(pcm=long.tobytes(), sample_rate=rate, transcript=" ".join(SENTENCES[40:46]))
     spoken = speak(start(), TEXTS[:8], reference=reference)
@@ -302,5 +302,5 @@ def test_too_long_a_clip_is_cut_with_what_is_said_in_it(start: Start, caplog: py
     assert "the model was made for 8 s at most" in caplog.text
 
 
-def test_without_a_clip_it_is_always_the_same_speaker(exact: list[list[AudioChunk]]) -> None:
+def test_default_voice_is_always_the_same_speaker(exact: list[list[AudioChunk]]) -> None:
     assert sum(like(chunks) == "rms" for chunks in exact) >= len(exact) - 1

@@ -1,4 +1,4 @@
-"""Both transformers as graphs, held against the reference network and the sampling rule."""
+"""The graphs of both transformers against the reference, and their runtime."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
+from benchmarks import random_checkpoint
 from dual_ar_rig import RELATIVE, logits_of, speak
+from reference import networks
+from reference.sampling import Sampler
 from saywell.errors import TooLarge, Unavailable
 from saywell.machine import detect
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import calibrate, fixture
+from saywell.models.dual_ar.convert import calibrate
 from saywell.models.dual_ar.convert.checkpoint import read_model
 from saywell.models.dual_ar.graphs import ar, draw
 from saywell.models.dual_ar.graphs.linears import (
@@ -32,13 +35,11 @@ from saywell.models.dual_ar.graphs.linears import (
 from saywell.models.dual_ar.graphs.writer import TRANSFORMER, External, GraphWriter
 from saywell.models.dual_ar.onnx.ar_files import CODES_FILE
 from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running, _Buffers
-from saywell.models.dual_ar.sampling import Sampler, Sampling
+from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
-from saywell.models.dual_ar.torch import nets
 from saywell.runtimes.base import Threading
 from saywell.runtimes.onnx import Graph
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
 PRECISIONS = ("fp32", "int8", "int4")
 VARIANTS = [("fp32", "fp32"), ("int8", "fp32"), ("int8", "int8"), ("int4", "int8")]
 DRAWS = [
@@ -52,18 +53,18 @@ DRAWS = [
 
 
 class Model:
-    """A checkpoint as reference network and as graphs."""
+    """A checkpoint as reference and as graphs."""
 
     def __init__(self, published: Path, out: Path) -> None:
         self.path = out
         self.config = Config.read(published)
         tokenizer = Tokenizer.read(published, self.config)
-        state = read_model(published / fixture.MODEL_FILE, self.config)
-        self.net = nets.DualAR.load(self.config, tokenizer, state)
+        state = read_model(published / random_checkpoint.MODEL_FILE, self.config)
+        self.state = networks.doubles(state)
         weights = {name: tensor.float().numpy() for name, tensor in state.items()}
         self.begin = tokenizer.semantic_begin_id
         ids = {"semantic_begin_id": self.begin, "im_end_id": tokenizer.im_end_id}
-        (out / "config.json").write_text(json.dumps(self.config.to_json()), encoding="utf-8")
+        (out / "config.json").write_text(json.dumps(asdict(self.config)), encoding="utf-8")
         ar.build_tables(weights, out, **ids)
         for precision in PRECISIONS:
             ar.build(self.config, weights, out, precision, judge=Judge({}), **ids)
@@ -90,35 +91,36 @@ class Model:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return Model(fixture.write(tmp_path_factory.mktemp("published")), tmp_path_factory.mktemp("graphs"))
+    return Model(random_checkpoint.write(tmp_path_factory.mktemp("published")), tmp_path_factory.mktemp("graphs"))
 
 
 @pytest.fixture(scope="module")
 def relative(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """Another member of the family: everything that may differ does."""
+    """Another member of the family, with all flags different."""
     differs = {**RELATIVE, "scale_codebook_embeddings": True}
-    published = fixture.write(tmp_path_factory.mktemp("relative"), config=differs)
+    published = random_checkpoint.write(tmp_path_factory.mktemp("relative"), config=differs)
     return Model(published, tmp_path_factory.mktemp("graphs"))
 
 
 @pytest.mark.parametrize("sampling", DRAWS)
 @pytest.mark.parametrize("which", ["model", "relative"])
-def test_the_tokens_of_the_reference(which: str, sampling: Sampling, request: pytest.FixtureRequest) -> None:
+def test_tokens_equal_the_reference(which: str, sampling: Sampling, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(which)
     runtime = model.runtime("fp32", "fp32")
     for seed, length in enumerate((1, 5, 33)):
         prompt = model.prompt(length, seed)
-        wanted = nets.generate(model.net, prompt, sampling, 24)
+        ids = {"begin": runtime.begin, "im_end": runtime.im_end}
+        wanted = networks.generate(model.state, model.config, prompt, sampling, 24, **ids)
         np.testing.assert_array_equal(speak(runtime, prompt, sampling, 24), wanted)
 
 
 @pytest.mark.parametrize("fmt", ["w8a8", "w8", "w4"])
-def test_no_product_overflows_here(fmt: Format, tmp_path: Path) -> None:
-    """The largest weights times the largest activations, with the bits this processor's plan has."""
+def test_products_do_not_overflow_on_this_processor(fmt: Format, tmp_path: Path) -> None:
+    """The largest weights times the largest activations, with the bits that the plan chooses for this processor."""
     columns, rows = 1024, 64
     bits = 8 if "exact-int8" in detect().traits else 7
     signs = np.random.default_rng(0).choice(np.array([-1.0, 1.0], np.float32), (rows, 1))
-    codes = np.repeat(signs, columns, axis=1)  # of one sign in each row: nothing cancels
+    codes = np.repeat(signs, columns, axis=1)  # one sign in each row, so that nothing cancels
     external = External(tmp_path / "weights.data")
     g = GraphWriter("product", TRANSFORMER, external)
     x = g.input("x", ["M", columns])
@@ -133,7 +135,7 @@ def test_no_product_overflows_here(fmt: Format, tmp_path: Path) -> None:
         np.testing.assert_allclose(found, ones @ codes.T, rtol=1e-5)
 
 
-def test_seven_bits_fit_where_pairs_are_added_in_sixteen() -> None:
+def test_pairs_of_seven_bit_products_fit_sixteen_bits() -> None:
     largest = {bits: int(middle(bits)) + STEPS[bits] for bits in STEPS}
     assert 2 * 127 * largest[7] < 2**15 <= 2 * 127 * largest[8]
     for bits, steps in STEPS.items():
@@ -144,7 +146,7 @@ def test_seven_bits_fit_where_pairs_are_added_in_sixteen() -> None:
 @pytest.mark.parametrize(
     ("precision", "cache", "limit"), [("int8", "fp32", 0.045), ("int8", "int8", 0.05), ("int4", "int8", 0.35)]
 )
-def test_fewer_bits_stay_near(model: Model, precision: str, cache: str, limit: float) -> None:
+def test_quantised_logits_are_close(model: Model, precision: str, cache: str, limit: float) -> None:
     exact, rough = model.runtime("fp32", "fp32"), model.runtime(precision, cache)
     wanted = np.stack([logits_of(exact, model.prompt(30, seed)) for seed in range(4)])
     found = np.stack([logits_of(rough, model.prompt(30, seed)) for seed in range(4)])
@@ -152,8 +154,8 @@ def test_fewer_bits_stay_near(model: Model, precision: str, cache: str, limit: f
 
 
 @pytest.mark.parametrize(("precision", "cache"), VARIANTS)
-def test_a_sequence_alone_and_in_company(model: Model, precision: str, cache: str) -> None:
-    """Sequences join and leave at random; each is given what it is given alone, bit for bit."""
+def test_batched_sequences_are_bit_identical_to_single_ones(model: Model, precision: str, cache: str) -> None:
+    """Sequences join and leave at random."""
     runtime = model.runtime(precision, cache, slots=5)
     plans = [(model.prompt(3 + 5 * seed, seed), Sampling(temperature=1.0, top_p=0.95, seed=seed)) for seed in range(8)]
     alone = [list(trace(runtime, *plan, 20 - index)) for index, plan in enumerate(plans)]
@@ -183,13 +185,12 @@ def trace(runtime: ArRuntime, prompt: np.ndarray, sampling: Sampling, frames: in
 
 
 def first_frame(runtime: ArRuntime, prompt: np.ndarray, sampling: Sampling) -> bytes:
-    """The first frame."""
     (frame,) = trace(runtime, prompt, sampling, 1)
     return frame
 
 
 @pytest.mark.parametrize(("precision", "cache"), VARIANTS)
-def test_a_kept_prefix_is_as_good_as_reading_it_again(model: Model, precision: str, cache: str) -> None:
+def test_cached_prefix_equals_reading_the_prompt(model: Model, precision: str, cache: str) -> None:
     runtime = model.runtime(precision, cache)
     whole = model.prompt(40, 3)
     prefix = runtime.prefix(whole[:, :25])
@@ -203,14 +204,14 @@ def test_a_kept_prefix_is_as_good_as_reading_it_again(model: Model, precision: s
     np.testing.assert_array_equal(again.ready[0], found)
 
 
-def test_a_long_prompt_goes_in_pieces(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_prompt_is_read_in_chunks(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime, prompt = model.runtime("fp32", "fp32"), model.prompt(50, 1)
     wanted = logits_of(runtime, prompt)
     monkeypatch.setattr("saywell.models.dual_ar.onnx.runtime_ar.CHUNK", 16)
     np.testing.assert_allclose(logits_of(runtime, prompt), wanted, atol=1e-4)
 
 
-def test_slots_and_positions_run_out(model: Model) -> None:
+def test_full_slots_and_positions_are_reported(model: Model) -> None:
     runtime = model.runtime("int8", "int8", slots=2, max_len=32)
     with pytest.raises(TooLarge, match="32 positions"):
         runtime.prefill(model.prompt(32, 0), Sampling())
@@ -230,7 +231,7 @@ def test_slots_and_positions_run_out(model: Model) -> None:
     assert second.row == 0  # the last row moved into the gap
 
 
-def test_numbers_that_are_not_finite_end_their_own_row(model: Model) -> None:
+def test_non_finite_logits_break_only_their_row(model: Model) -> None:
     runtime = model.runtime("int8", "fp32")
     plans = [(model.prompt(9, seed), Sampling(seed=seed)) for seed in range(3)]
     alone = [first_frame(runtime, *plan) for plan in plans]
@@ -246,7 +247,7 @@ def test_an_empty_batch(model: Model) -> None:
     assert model.runtime("int8", "int8").step([]).shape == (0, 1 + model.config.num_codebooks)
 
 
-def test_memory_of_a_released_row_is_given_back(model: Model) -> None:
+def test_memory_of_a_released_row_is_returned(model: Model) -> None:
     runtime = model.runtime("int8", "int8")
     running = runtime.prefill(model.prompt(20, 0), Sampling())
     assert runtime.cache.data[:, running.row].any()
@@ -255,7 +256,7 @@ def test_memory_of_a_released_row_is_given_back(model: Model) -> None:
         assert not runtime.cache.data[:, running.row].any()
 
 
-def test_running_needs_neither_onnx_nor_torch(model: Model) -> None:
+def test_runtime_needs_neither_onnx_nor_torch(model: Model) -> None:
     program = f"""
 import sys
 sys.modules.update(onnx=None, torch=None)
@@ -272,20 +273,20 @@ print(runtime.step([running]).shape)
     assert done.stdout.strip() == f"(1, {1 + model.config.num_codebooks})"
 
 
-def test_embeddings_are_read_where_they_lie(model: Model) -> None:
+def test_embeddings_are_read_from_mapped_files(model: Model) -> None:
     runtime = model.runtime("int8", "int8")
     prompt = model.prompt(12, 5)
-    wanted = model.net.embed(torch.from_numpy(prompt)[None])[0].numpy()
+    wanted = networks.embed(model.state, model.config, prompt, model.begin)
     np.testing.assert_allclose(runtime.tables.embed(prompt), wanted, atol=1e-5)
     assert isinstance(np.load(model.path / CODES_FILE, mmap_mode="r"), np.memmap)
 
 
-# The rule of drawing -------------------------------------------------------------------------------------------------
+# Sampling ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=[40, 700])
 def drawer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, int]:
-    """A graph of both draws over `size` ids: fewer and more than are looked at first."""
+    """A graph of both draws over `size` ids, below and above `draw.FIRST_LOOK`."""
     size, out = request.param, tmp_path_factory.mktemp("draw")
     external = External(out / "draw.data")
     g = GraphWriter("draw", TRANSFORMER, external)
@@ -299,7 +300,7 @@ def drawer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.1, 3.0, 30.0])
-def test_draws_follow_the_rule(drawer: tuple[Graph, int], spread: float, model: Model) -> None:
+def test_sampled_codes_equal_the_reference(drawer: tuple[Graph, int], spread: float, model: Model) -> None:
     graph, size = drawer
     random = np.random.default_rng(int(spread * 10))
     rows = 24
@@ -316,20 +317,19 @@ def test_draws_follow_the_rule(drawer: tuple[Graph, int], spread: float, model: 
             repetition_aware=bool(row % 2),
         )
         behind = [random.integers(0, min(size, 4), 2) for _ in range(random.choice([0, 1, 9, 16]))]
-        sampler = Sampler(sampling, 2, frame=len(behind))
-        sampler._recent.extend([int(code) for code in codes] for codes in behind)
+        sampler = Sampler(sampling, 2, [codes.tolist() for codes in behind])
         running = Running(row, sampling, frame=len(behind), recent=behind)
-        buffers.ask(running, 2)
+        buffers.set_sampling(running, 2)
         wanted.append([sampler.semantic(logits[row]), sampler.residual(logits[row])])
     names = ("recent", "uniforms", "temperature", "top_p", "penalty", "again")
     found = graph.run({"logits": logits, **{name: getattr(buffers, name) for name in names}})
     np.testing.assert_array_equal(np.stack(found, axis=1), wanted)
 
 
-# Fewer bits ----------------------------------------------------------------------------------------------------------
+# Quantisation --------------------------------------------------------------------------------------------------------
 
 
-def test_rows_of_int8() -> None:
+def test_int8_rows_have_half_a_step_of_error() -> None:
     weight = np.random.default_rng(0).standard_normal((7, 40)).astype(np.float32)
     weight[3] = 0
     codes, scales = quantize_rows(weight)
@@ -339,7 +339,7 @@ def test_rows_of_int8() -> None:
 
 
 @pytest.mark.parametrize(("bits", "block"), [(8, 64), (4, 32), (4, 128)])
-def test_blocks_of_few_bits(bits: int, block: int) -> None:
+def test_blocks_are_packed_with_small_errors(bits: int, block: int) -> None:
     weight = np.random.default_rng(0).standard_normal((5, 256)).astype(np.float32)
     weight[2, :block] = 0
     packed, scales = quantize_blocks(weight, bits, block)
@@ -352,6 +352,6 @@ def test_blocks_of_few_bits(bits: int, block: int) -> None:
     assert not back[2, 0].any()
 
 
-def test_a_width_of_no_whole_blocks_is_refused() -> None:
+def test_width_must_be_whole_blocks() -> None:
     with pytest.raises(ValueError, match="whole blocks of 32"):
         quantize_blocks(np.ones((2, 40), np.float32), 4, 32)

@@ -1,4 +1,4 @@
-"""Memory of keys and values: given back row by row, whatever the sizes."""
+"""Memory of the KV cache is returned row by row, for any sizes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saywell.models.dual_ar.onnx.kv_cache import KvCache
 
 @pytest.mark.parametrize("size", [16, 40, 48, 64, 128])
 @pytest.mark.parametrize("dtype", [np.float32, np.int8])
-def test_a_row_is_given_back_and_no_other(size: int, dtype: type[np.generic]) -> None:
+def test_clearing_a_row_leaves_the_others(size: int, dtype: type[np.generic]) -> None:
     cache = KvCache(layers=2, rows=3, heads=2, positions=100, size=size, dtype=dtype)
     assert cache.data.shape[3] >= 100
     cache.data[...] = 1
@@ -24,8 +24,8 @@ def test_a_row_is_given_back_and_no_other(size: int, dtype: type[np.generic]) ->
 
 @pytest.mark.parametrize("page", [4096, 16384, 65536])
 @pytest.mark.parametrize("size", [48, 64])
-def test_rows_begin_on_the_page_borders_of_any_machine(page: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Apple's pages have 16 KB, those of some ARM kernels 64: a row that begins between two cannot be given back."""
+def test_rows_begin_on_page_boundaries(page: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages have 16 KB on Apple and 64 KB on some ARM kernels; a row that begins inside a page cannot be returned."""
     monkeypatch.setattr(mmap, "PAGESIZE", page)
     cache = KvCache(layers=2, rows=3, heads=2, positions=100, size=size, dtype=np.int8)
     assert cache.data[0, 0].nbytes % page == 0

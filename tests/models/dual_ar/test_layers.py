@@ -1,4 +1,4 @@
-"""A layer whose error on the calibration sentences exceeds the bound stays at a higher precision, and it is said."""
+"""Layers whose error on the calibration sentences exceeds the bound stay at a higher precision and are reported."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 pytest.importorskip("torch")
 
-import dual_ar_naive as naive
+from benchmarks import random_checkpoint
 from conversion import convert_here, in_process
 from dual_ar_rig import RELATIVE
+from reference import networks
 from saywell.errors import InvalidRequest
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.convert.activations import activations
 from saywell.models.dual_ar.convert.convert import convert, read_manifest
 from saywell.models.dual_ar.graphs import linears
@@ -34,7 +34,7 @@ GREEDY = Sampling(temperature=0, repetition_penalty=1.0)
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fixture.write(tmp_path_factory.mktemp("published"))
+    return random_checkpoint.write(tmp_path_factory.mktemp("published"))
 
 
 def texts(config: Config, *lengths: int) -> list[np.ndarray]:
@@ -46,29 +46,28 @@ def texts(config: Config, *lengths: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("differs", [{}, RELATIVE], ids=["s1-mini", "s2-pro"])
-def test_layers_are_given_what_the_reference_gives_them(tmp_path: Path, differs: dict[str, object]) -> None:
-    path = fixture.write(tmp_path, config=differs)
-    config, weights = Config.read(path), fixture.weights(path)[0]
+def test_layer_inputs_equal_the_reference(tmp_path: Path, differs: dict[str, object]) -> None:
+    path = random_checkpoint.write(tmp_path, config=differs)
+    config, weights = Config.read(path), random_checkpoint.weights(path)[0]
     begin = Tokenizer.read(path, config).semantic_begin_id
     prompts = texts(config, 5, 1, 9)
     seen = activations(config, weights, prompts, begin)
     state = {name: each.astype(np.float64) for name, each in weights.items()}
-    sizes = {**config.to_json(), "scale_codebook_embeddings": config.scale_codebook_embeddings}
     head = weights["embeddings.weight" if config.tie_word_embeddings else "output.weight"]
     fast_rows = seen["fast_output"].reshape(len(prompts), config.num_codebooks, -1)
     for number, prompt in enumerate(prompts):
-        logits, hidden = naive.slow(state, sizes, prompt, begin)
+        logits, hidden = networks.slow(state, config, prompt, begin)
         np.testing.assert_allclose(head @ seen["output"][number], logits, rtol=1e-3, atol=1e-4)
         codes = [int(logits[begin : begin + config.codebook_size].argmax())]
         while len(codes) < config.num_codebooks:
-            wanted = naive.fast(state, {**sizes, "rope_base": config.fast_rope_base}, hidden, codes)
-            found = weights["fast_output.weight"] @ fast_rows[number, len(codes)]
+            wanted = networks.fast(state, config, hidden, codes)
+            found = weights["fast_output.weight"][: config.residual_logits] @ fast_rows[number, len(codes)]
             np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
-            codes.append(int(wanted[: config.residual_logits].argmax()))
+            codes.append(int(wanted.argmax()))
 
 
 @pytest.mark.parametrize("fmt", ["w8a8", "w8", "w4"])
-def test_the_error_is_that_of_the_graph(tmp_path: Path, fmt: Format) -> None:
+def test_error_is_that_of_the_graph(tmp_path: Path, fmt: Format) -> None:
     random = np.random.default_rng(0)
     weight, x = (random.standard_normal((n, 256), dtype=np.float32) for n in (128, 40))
     external = External(tmp_path / "w.data")
@@ -82,7 +81,7 @@ def test_the_error_is_that_of_the_graph(tmp_path: Path, fmt: Format) -> None:
     assert error(x, weight, fmt) == pytest.approx(np.linalg.norm(found - exact) / np.linalg.norm(exact), rel=0.1)
 
 
-def test_outliers_raise_the_format_until_the_bound_is_kept() -> None:
+def test_outliers_raise_the_format_until_the_error_is_below_the_bound() -> None:
     random = np.random.default_rng(0)
     plain, x = (random.standard_normal((64, 256), dtype=np.float32) for _ in range(2))
     harsh, hopeless = plain.copy(), plain.copy()
@@ -98,7 +97,7 @@ def test_outliers_raise_the_format_until_the_bound_is_kept() -> None:
     assert judge.errors.keys() == {"plain", "harsh", "hopeless"}
 
 
-def test_a_model_of_kept_layers_alone_speaks_as_at_full_precision(
+def test_keeping_all_layers_equals_full_precision(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(linears, "BOUND", 0.0)
@@ -115,7 +114,7 @@ def test_a_model_of_kept_layers_alone_speaks_as_at_full_precision(
     assert report["kept"].keys() == report["errors"].keys()
 
 
-def test_the_report_names_every_layer_and_another_number_of_sentences_measures_again(
+def test_report_has_every_layer_and_depends_on_the_number_of_sentences(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_process(monkeypatch)
@@ -132,7 +131,7 @@ def test_the_report_names_every_layer_and_another_number_of_sentences_measures_a
     assert after["codec_stack.fp32.onnx"] == before["codec_stack.fp32.onnx"]
 
 
-def test_the_command_prints_the_layers(
+def test_command_prints_kept_layers(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from saywell.commands.models import convert as command

@@ -1,4 +1,4 @@
-"""The DualAR family in the engine: its files in, speech out; batched, streamed, cloned, guarded."""
+"""DualAR in the engine: batching, streaming, cloning, caches, guards."""
 
 from __future__ import annotations
 
@@ -12,33 +12,30 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from asking import until
 from babble import babble
+from benchmarks import random_checkpoint
 from conversion import convert_here
 from machines import fitted
 from plans import TINY_PLAN
+from reference import networks
 from saywell.engine.engine import Engine
 from saywell.engine.launch import decide
 from saywell.errors import BadAudio, InvalidRequest, MissingDependency, OutOfMemory, TooLarge, UnknownVoice
 from saywell.models.base import find_spec, open_voices
 from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.guards import LONGEST_PERIOD, Guard
 from saywell.models.dual_ar.model import DualArModel
 from saywell.models.dual_ar.onnx import ar_files
 from saywell.models.dual_ar.onnx.runtime_codec import CodecEncoder
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
-from saywell.models.dual_ar.torch import nets
-from saywell.models.dual_ar.torch.codec_nets import Codec
 from saywell.plan import memory
 from saywell.settings import Settings
 from saywell.types import Audio, AudioChunk, Frame, Reference, Request, Samples, SamplingParams, Sequence
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
 Start = Callable[..., Engine]
 TEXT = "Hello there, how are you today?"
 
@@ -46,7 +43,7 @@ TEXT = "Hello there, how are you today?"
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("published")
-    fixture.write(directory, "tiny", 4)
+    random_checkpoint.write(directory, "tiny", 4)
     return directory
 
 
@@ -83,17 +80,18 @@ def frames(chunks: list[AudioChunk]) -> np.ndarray:
 
 
 def lively(engine: Engine, count: int) -> list[int]:
-    """Seeds whose random speech lasts a while."""
+    """Seeds whose speech lasts at least 12 frames."""
     lasting = (seed for seed in range(60) if engine.submit(ask(seed=seed)).collect().summary.frames >= 12)
     found = list(itertools.islice(lasting, count))
     assert len(found) == count
     return found
 
 
-def test_greedy_frames_and_audio_are_those_of_the_reference(published: Path, converted: Path, start: Start) -> None:
+def test_greedy_frames_and_audio_are_those_of_the_reference(published: Path, start: Start) -> None:
     config = Config.read(published)
     tokenizer = Tokenizer.read(published, config)
-    reference, codec = nets.DualAR.read(converted), Codec.read(converted)
+    model, codec = (networks.published(published / f"{name}.pth") for name in ("model", "codec"))
+    greedy, ids = Sampling(temperature=0.0, repetition_penalty=1.0), (tokenizer.semantic_begin_id, tokenizer.im_end_id)
     engine = start(precision="fp32")
     longest = 0
     for text in (TEXT, "One.", "A much longer sentence, to have another prompt.", "Zebra", "Why not?", "Say it again"):
@@ -102,12 +100,11 @@ def test_greedy_frames_and_audio_are_those_of_the_reference(published: Path, con
         )
         chunks = list(stream)
         columns = prompt.build(tokenizer, config, text)
-        wanted = nets.generate(reference, columns, Sampling(temperature=0.0, repetition_penalty=1.0), 40)
+        wanted = networks.generate(model, config, columns, greedy, 40, begin=ids[0], im_end=ids[1])
         got = frames(chunks)
         np.testing.assert_array_equal(got, wanted)
         longest = max(longest, got.shape[1])
-        with torch.inference_mode():
-            sound = codec.decode(torch.from_numpy(wanted[1:].copy())).numpy()
+        sound = networks.decode(codec, config.codec, wanted[1:])
         np.testing.assert_allclose(np.concatenate([c.samples for c in chunks]), sound, atol=1e-4)
     assert longest >= 5
 
@@ -128,7 +125,7 @@ def test_batched_equals_alone_and_streamed_equals_whole(start: Start, precision:
     other_engine.close()
 
 
-def test_another_number_of_threads_waits_for_what_has_begun_and_is_not_heard(start: Start) -> None:
+def test_changing_threads_waits_for_running_requests_and_keeps_the_samples(start: Start) -> None:
     engine = start(precision="int8", max_batch_size=2)
     seeds = lively(engine, 2)
     planned = [engine.submit(ask(seed=seed)).collect().samples for seed in seeds]
@@ -149,7 +146,7 @@ def test_another_number_of_threads_waits_for_what_has_begun_and_is_not_heard(sta
     np.testing.assert_array_equal(engine.submit(ask(seed=seeds[0])).collect().samples, planned[0])
 
 
-def test_loading_again_holds_nothing_twice(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reload_frees_the_old_graphs_first(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start(precision="int8")
     model: DualArModel = engine._resident.model
     parts, seen = [weakref.ref(part) for part in (*model._ar._graphs, model._codec)], []
@@ -162,21 +159,21 @@ def test_loading_again_holds_nothing_twice(start: Start, monkeypatch: pytest.Mon
     assert engine.submit(ask()).collect().samples.size
 
 
-def test_all_caches_are_emptied_and_limited(start: Start) -> None:
+def test_all_caches_are_cleared_and_limited(start: Start) -> None:
     engine = start(precision="fp32")
     model: DualArModel = engine._resident.model
 
     def say(*seeds: int) -> None:
         for seed in seeds:
-            heard = babble(2.0, 22_050, seed)
-            reference = Reference(pcm=heard.tobytes(), sample_rate=22_050, transcript="What is said in it.")
+            recording = babble(2.0, 22_050, seed)
+            reference = Reference(pcm=recording.tobytes(), sample_rate=22_050, transcript="What is said in it.")
             engine.submit(ask(reference=reference)).collect()
 
     def kept() -> tuple[int, int]:
-        return len(model._prefixes._entries), len(model._saved._memory._entries)
+        return len(model._prefixes._entries), len(model._voices._memory._entries)
 
     say(1, 2)
-    assert kept() == (3, 2), "both, and the voice that the engine began with"
+    assert kept() == (3, 2), "both references, and the default voice"
     engine.clear_caches()
     assert kept() == (0, 0)
     say(1, 2)
@@ -186,12 +183,12 @@ def test_all_caches_are_emptied_and_limited(start: Start) -> None:
     assert kept() == (1, 1)
 
 
-def test_a_recording_changes_the_voice_and_is_encoded_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reference_changes_the_voice_and_is_encoded_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start(precision="fp32")
-    heard = babble(2.0, 22_050, 5)
-    reference = Reference(pcm=heard.tobytes(), sample_rate=22_050, transcript="What is said in it.")
+    recording = babble(2.0, 22_050, 5)
+    reference = Reference(pcm=recording.tobytes(), sample_rate=22_050, transcript="What is said in it.")
     encoded: list[Reference] = []
-    store = engine._resident.model._saved
+    store = engine._resident.model._voices
     make = store._make
     monkeypatch.setattr(store, "_make", lambda each: (encoded.append(each), make(each))[1])
 
@@ -206,10 +203,10 @@ def test_a_recording_changes_the_voice_and_is_encoded_once(start: Start, monkeyp
     assert not np.array_equal(other.samples, cloned.samples)
 
 
-def test_a_recording_is_encoded_once_a_request_and_never_in_the_engines_thread(
+def test_reference_is_encoded_once_a_request_outside_the_engine_thread(
     start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Nothing is kept: no entry in memory, and a file where the directory of the cache should be."""
+    """Without caches: no entry in memory, and a file in place of the cache's directory."""
     (tmp_path / "voices").mkdir()
     (tmp_path / "voices" / "cache").write_text("in the way")
     engine, encoded = start(precision="fp32", cache_entries=0), []
@@ -227,9 +224,9 @@ def test_a_recording_is_encoded_once_a_request_and_never_in_the_engines_thread(
     assert engine._thread not in encoded
 
 
-def test_a_saved_voice_speaks_like_its_recording(start: Start, converted: Path, tmp_path: Path) -> None:
-    heard = babble(2.0, 22_050, 5)
-    reference = Reference(pcm=heard.tobytes(), sample_rate=22_050, transcript="What is said in it.")
+def test_saved_voice_equals_its_reference(start: Start, converted: Path, tmp_path: Path) -> None:
+    recording = babble(2.0, 22_050, 5)
+    reference = Reference(pcm=recording.tobytes(), sample_rate=22_050, transcript="What is said in it.")
     plan = replace(TINY_PLAN, data_dir=tmp_path)
     store = open_voices(find_spec(None, converted), plan)
     store.save("anna", store.encode(reference))
@@ -240,13 +237,13 @@ def test_a_saved_voice_speaks_like_its_recording(start: Start, converted: Path, 
     ]
     saved, cloned = (engine.submit(ask(**fields)).collect() for fields in ({"voice": "ANNA"}, {"reference": reference}))
     np.testing.assert_array_equal(saved.samples, cloned.samples)
-    assert len(engine._resident.model._prefixes._entries) == 2, "the default voice's, and one for both"
+    assert len(engine._resident.model._prefixes._entries) == 2, "the default voice, and one prefix for both"
     store.delete("anna")
     with pytest.raises(UnknownVoice):
         engine.submit(ask(voice="anna")).collect()
 
 
-def test_a_recording_that_is_none_is_refused(start: Start) -> None:
+def test_silent_reference_is_rejected(start: Start) -> None:
     engine = start(precision="fp32")
     silent = Reference(pcm=np.zeros(44_100, np.float32).tobytes(), sample_rate=22_050)
     with pytest.raises(InvalidRequest):
@@ -254,7 +251,7 @@ def test_a_recording_that_is_none_is_refused(start: Start) -> None:
     assert engine.submit(ask()).collect().summary.frames
 
 
-def test_what_this_family_cannot_do_is_refused(start: Start) -> None:
+def test_unsupported_speed_and_voice_are_rejected(start: Start) -> None:
     engine = start(precision="fp32")
     with pytest.raises(InvalidRequest, match="own speed"):
         engine.submit(ask(speed=1.5))
@@ -262,7 +259,7 @@ def test_what_this_family_cannot_do_is_refused(start: Start) -> None:
         engine.submit(ask(voice="nobody"))
 
 
-def test_text_too_long_for_the_context_is_refused_and_others_go_on(start: Start) -> None:
+def test_text_beyond_the_context_is_rejected_and_others_continue(start: Start) -> None:
     engine = start(precision="fp32", max_text_chars=100_000)
     good, long = engine.submit(ask()), engine.submit(ask("word " * 20_000))
     with pytest.raises(InvalidRequest, match="positions"):
@@ -270,7 +267,7 @@ def test_text_too_long_for_the_context_is_refused_and_others_go_on(start: Start)
     assert good.collect().summary.frames
 
 
-def test_a_prompt_longer_than_planned_is_at_fault_and_not_the_draw(
+def test_prompt_beyond_the_planned_length_is_reported_as_too_large(
     converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, text = find_spec(None, converted), "a " * 130
@@ -301,7 +298,7 @@ def test_a_prompt_longer_than_planned_is_at_fault_and_not_the_draw(
     engine.close()
 
 
-def test_guard_sees_loops_and_runaways() -> None:
+def test_guard_detects_loops_and_runaways() -> None:
     rate = 21.5
     draw = np.random.default_rng(0)
     lively = Guard("x" * 500, rate)
@@ -317,7 +314,7 @@ def test_guard_sees_loops_and_runaways() -> None:
     assert ends.index("length") == runaway.limit - 1 < 200
 
 
-def test_another_interpreter_may_have_an_older_runtime(converted: Path) -> None:
+def test_worker_python_may_have_an_older_runtime(converted: Path) -> None:
     here, there = (
         decide(Settings(model_path=converted, precision="int8", worker_python=python))
         for python in (None, Path("/opt/other/bin/python"))
@@ -330,9 +327,7 @@ def test_another_interpreter_may_have_an_older_runtime(converted: Path) -> None:
     assert kept[1] == 4 * kept[0]
 
 
-def test_memory_that_runs_out_between_the_row_and_the_decoder_leaks_no_row(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_in_prefill_leaks_no_row(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start(max_batch_size=2)
     codec = engine._resident.model._codec
     begin, short = codec.start, [True] * 6
@@ -349,7 +344,7 @@ def raise_(error: Exception) -> Any:
     raise error
 
 
-def test_a_runtime_that_is_too_old_is_told_of(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_old_runtime_is_reported(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ar_files, "version", lambda _: "1.23.2")
     with pytest.raises(MissingDependency, match=r"needs ONNX Runtime 1\.24 or newer and 1\.23\.2 is installed"):
         start()

@@ -1,4 +1,4 @@
-"""A model's files on disk: pipes, endless files, flipped bits, cut ends, other versions: refused at once, by name."""
+"""Pipes, endless files, flipped bits, truncation and other versions in a model's files are rejected by name."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import random_checkpoint
 from conversion import convert_here
 from machines import fitted
 from plans import TINY_PLAN
@@ -19,7 +20,7 @@ from saywell.errors import SaywellError, UnknownModel
 from saywell.files import sha256
 from saywell.manifest import MANIFEST
 from saywell.models.base import find_spec
-from saywell.models.dual_ar.convert import fixture, verified
+from saywell.models.dual_ar.convert import verified
 from saywell.models.dual_ar.convert.convert import convert
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.model import DualArModel
@@ -35,7 +36,7 @@ DATA = [
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fixture.write(tmp_path_factory.mktemp("published"))
+    return random_checkpoint.write(tmp_path_factory.mktemp("published"))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-# Pipes and files without an end
+# Pipes and endless files
 
 
 def pipe(path: Path) -> None:
@@ -76,7 +77,7 @@ def endless(path: Path) -> None:
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("make", [pipe, endless])
 @pytest.mark.parametrize("name", [MANIFEST, "config.json", "codec_config.json", "tokenizer.tiktoken", "ar.json"])
-def test_what_is_no_file_is_refused_at_once(
+def test_pipes_and_endless_files_are_rejected_at_once(
     model: Path, tmp_path: Path, make: Callable[[Path], None], name: str
 ) -> None:
     make(model / name)
@@ -87,7 +88,7 @@ def test_what_is_no_file_is_refused_at_once(
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("make", [pipe, endless])
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.tiktoken", "special_tokens.json"])
-def test_a_checkpoint_of_such_is_refused_at_once(
+def test_checkpoint_with_pipes_or_endless_files_is_rejected_at_once(
     published: Path, tmp_path: Path, make: Callable[[Path], None], name: str
 ) -> None:
     checkpoint = Path(shutil.copytree(published, tmp_path / "checkpoint"))
@@ -96,8 +97,8 @@ def test_a_checkpoint_of_such_is_refused_at_once(
         convert(checkpoint, tmp_path / "out")
 
 
-def test_links_to_files_are_files(converted: Path, tmp_path: Path) -> None:
-    """As in a cache of the hub."""
+def test_links_to_files_are_followed(converted: Path, tmp_path: Path) -> None:
+    """As in the cache of huggingface_hub."""
     linked = tmp_path / "linked"
     linked.mkdir()
     for file in converted.iterdir():
@@ -111,7 +112,7 @@ def test_links_to_files_are_files(converted: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that were read through."""
+    """Names of the files that were verified."""
     names: list[str] = []
 
     def count(path: Path, progress: Callable[[int, int], None]) -> str:
@@ -123,16 +124,16 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_a_flipped_bit_is_found_before_anything_is_spoken(model: Path, tmp_path: Path, name: str) -> None:
+def test_flipped_bit_is_detected_at_load(model: Path, tmp_path: Path, name: str) -> None:
     flip(model / name)
     with pytest.raises(BadCheckpoint, match=rf"{name} is damaged.*`saywell convert` again"):
         load(model, tmp_path)
 
 
-def test_files_are_read_through_once_and_again_if_they_change(model: Path, tmp_path: Path, read: list[str]) -> None:
+def test_files_are_verified_once_and_again_if_they_change(model: Path, tmp_path: Path, read: list[str]) -> None:
     load(model, tmp_path)
     assert "ar-fp32.data" in read
-    assert "ar-int8.data" not in read, "another precision's are not waited for"
+    assert "ar-int8.data" not in read, "files of other precisions are not verified"
     read.clear()
     load(model, tmp_path)
     assert read == []
@@ -144,9 +145,7 @@ def test_files_are_read_through_once_and_again_if_they_change(model: Path, tmp_p
         load(model, tmp_path)
 
 
-def test_where_nothing_can_be_kept_they_are_read_through_each_time(
-    model: Path, tmp_path: Path, read: list[str]
-) -> None:
+def test_files_are_verified_each_time_without_a_cache(model: Path, tmp_path: Path, read: list[str]) -> None:
     (tmp_path / "data").write_text("no directory")
     for _ in range(2):
         read.clear()
@@ -154,7 +153,7 @@ def test_where_nothing_can_be_kept_they_are_read_through_each_time(
         assert "ar-fp32.data" in read
 
 
-def test_a_change_that_leaves_size_and_time_is_seen(model: Path, tmp_path: Path) -> None:
+def test_change_that_keeps_size_and_mtime_is_detected(model: Path, tmp_path: Path) -> None:
     load(model, tmp_path)
     about = (model / "embeddings.npy").stat()
     flip(model / "embeddings.npy")
@@ -164,7 +163,7 @@ def test_a_change_that_leaves_size_and_time_is_seen(model: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"embeddings.npy": 1}', "[" * 100_000])
-def test_what_was_kept_is_not_trusted(model: Path, tmp_path: Path, read: list[str], content: str) -> None:
+def test_damaged_cache_is_ignored(model: Path, tmp_path: Path, read: list[str], content: str) -> None:
     for _ in range(2):
         verified.check_files(model, ["embeddings.npy"], tmp_path / "data")
         (kept,) = (tmp_path / "data").iterdir()
@@ -172,22 +171,22 @@ def test_what_was_kept_is_not_trusted(model: Path, tmp_path: Path, read: list[st
     assert read == ["embeddings.npy"] * 2
 
 
-def test_it_is_said_while_it_takes_long(
+def test_long_verification_is_logged(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(verified, "_LONG_S", 0.0)
     load(model, tmp_path)
-    assert caplog.text.count("are read through, once, until one changes") == 1
+    assert caplog.text.count("this happens once, until a file changes") == 1
 
 
-def test_a_file_nobody_wrote_down_is_refused(model: Path, tmp_path: Path) -> None:
+def test_file_missing_in_the_manifest_is_rejected(model: Path, tmp_path: Path) -> None:
     (model / "other.npy").touch()
     with pytest.raises(BadCheckpoint, match=r"other\.npy is not in saywell\.json"):
         verified.check_files(model, ["other.npy"], tmp_path)
 
 
 @pytest.mark.parametrize("entry", [{"bytes": "many"}, {"sha256": 5}, {"from": []}])
-def test_an_entry_of_another_kind_is_damage(model: Path, entry: dict[str, object]) -> None:
+def test_manifest_entry_of_a_wrong_type_is_reported_as_damage(model: Path, entry: dict[str, object]) -> None:
     manifest = json.loads((model / MANIFEST).read_text())
     manifest["files"]["ar.json"] |= entry
     (model / MANIFEST).write_text(json.dumps(manifest))
@@ -196,7 +195,7 @@ def test_an_entry_of_another_kind_is_damage(model: Path, entry: dict[str, object
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_a_file_cut_short_under_a_manifest_made_to_fit_is_named(model: Path, tmp_path: Path, name: str) -> None:
+def test_truncated_file_with_a_matching_manifest_is_named(model: Path, tmp_path: Path, name: str) -> None:
     path = model / name
     path.write_bytes(path.read_bytes()[:200])
     manifest = json.loads((model / MANIFEST).read_text())
@@ -209,7 +208,7 @@ def test_a_file_cut_short_under_a_manifest_made_to_fit_is_named(model: Path, tmp
 # Versions
 
 
-def test_a_model_of_another_format_is_to_be_converted_again(model: Path) -> None:
+def test_model_of_another_format_must_be_converted_again(model: Path) -> None:
     manifest = json.loads((model / MANIFEST).read_text())
     (model / MANIFEST).write_text(json.dumps({**manifest, "format": 999}))
     with pytest.raises(BadCheckpoint, match=r"format 999, here 1.*`saywell convert` on the published checkpoint again"):

@@ -1,4 +1,4 @@
-"""Recordings become codes through the real graph of a tiny codec; the encoder is there only while it is needed."""
+"""Recordings are encoded by the graph of a tiny codec, which is loaded only while it is needed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 from safetensors.numpy import save
 
 from babble import babble
+from benchmarks import random_checkpoint
 from conversion import convert_here, write_down
 from machines import made_up
 from plans import TINY_PLAN
@@ -25,11 +26,10 @@ from saywell.errors import InvalidRequest, ModelFailure, OutOfMemory, UnknownVoi
 from saywell.models.base import CloningFamily, load_family
 from saywell.models.dual_ar import speakers
 from saywell.models.dual_ar.config import DEFAULT, Config
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.convert.tensors import TensorFile
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.graphs import codec
-from saywell.models.dual_ar.onnx.codec_files import ENCODE
+from saywell.models.dual_ar.onnx.codec_files import ENCODER
 from saywell.models.dual_ar.onnx.runtime_codec import CodecEncoder, load_encoder
 from saywell.models.dual_ar.speakers import model_digest, spoken_in, voice_store
 from saywell.runtimes.base import Threading
@@ -42,7 +42,7 @@ RATE = 22_050
 
 def convert_tiny(out: Path, seed: int = 0) -> Path:
     """Tensors and the encoder's graph."""
-    path = convert_here(fixture.write(out / "published", seed=seed), out / "model", precisions=())
+    path = convert_here(random_checkpoint.write(out / "published", seed=seed), out / "model", precisions=())
     weights = TensorFile(path / "codec.safetensors")
     write_down(path, codec.write_encoder(weights, Config.read(path).codec, path))
     return path
@@ -61,7 +61,7 @@ def spec(path: Path | None) -> ModelSpec:
 
 
 class Loads:
-    """Counts loads and encodes, and how many encoders there are at once."""
+    """Counts loads, encodes and the most encodes at once."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.loads = self.encodes = self.now = self.most = 0
@@ -75,7 +75,7 @@ class Loads:
 
         class Counted(CodecEncoder):
             def __init__(self) -> None:
-                """Another's graph is used."""
+                """Uses the graph of `encoder`."""
 
             def encode(self, audio: Samples) -> Any:
                 with counted._lock:
@@ -117,7 +117,7 @@ def test_voices_are_saved_without_loading_the_model(tiny: Path, tmp_path: Path) 
         again.load("bob")
 
 
-def test_a_voice_saved_by_an_earlier_version_is_spoken_with(tiny: Path, make: Callable[..., VoiceStore]) -> None:
+def test_voice_saved_by_an_earlier_version_is_read(tiny: Path, make: Callable[..., VoiceStore]) -> None:
     codes = np.arange(8, dtype=np.int64).reshape(4, 2)
     known = {"schema": "1", "model": model_digest(tiny), "transcript": "Hi."}
     about = json.dumps(["anna", codes.dtype.str, codes.shape, sorted(known.items())]).encode()
@@ -130,7 +130,7 @@ def test_a_voice_saved_by_an_earlier_version_is_spoken_with(tiny: Path, make: Ca
     np.testing.assert_array_equal(found, codes)
 
 
-def test_codes_are_the_codecs(tiny: Path, make: Callable[..., VoiceStore]) -> None:
+def test_codes_equal_those_of_the_encoder(tiny: Path, make: Callable[..., VoiceStore]) -> None:
     config = Config.read(tiny)
     for rate in (RATE, 44_100, 16_000, 48_000):
         asked = reference(rate=rate)
@@ -144,7 +144,7 @@ def test_codes_are_the_codecs(tiny: Path, make: Callable[..., VoiceStore]) -> No
     assert len(np.unique(codes)) > 10
 
 
-def test_encoded_once_also_after_a_restart(make: Callable[..., VoiceStore], counted: Loads) -> None:
+def test_reference_is_encoded_once_even_after_a_restart(make: Callable[..., VoiceStore], counted: Loads) -> None:
     store, asked = make(), reference()
     made = store.encode(asked)
     assert spoken_in(made)[0] == asked.transcript
@@ -156,7 +156,7 @@ def test_encoded_once_also_after_a_restart(make: Callable[..., VoiceStore], coun
     assert counted.encodes == 3
 
 
-def test_too_long_a_recording_is_cut_with_its_transcript_and_said(
+def test_long_recording_is_cut_with_its_transcript_and_logged(
     make: Callable[..., VoiceStore], caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = " ".join(f"Sentence {number}." for number in range(40))
@@ -169,13 +169,13 @@ def test_too_long_a_recording_is_cut_with_its_transcript_and_said(
     (record,) = caplog.records
     assert "40 s of speech" in record.getMessage()
     caplog.clear()
-    assert spoken_in(make().encode(asked))[0] == said, "from the disk"
+    assert spoken_in(make().encode(asked))[0] == said, "also when read from disk"
     short = replace(asked, pcm=asked.pcm[: 4 * 8_000 * 29])
     assert spoken_in(make().encode(short))[0] == whole
     assert not caplog.records
 
 
-def test_codes_of_another_preparation_are_not_taken(
+def test_codes_of_another_preprocessing_version_are_not_reused(
     make: Callable[..., VoiceStore], counted: Loads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make().encode(reference())
@@ -184,7 +184,7 @@ def test_codes_of_another_preparation_are_not_taken(
     assert counted.encodes == 2
 
 
-def test_the_encoder_is_let_go(make: Callable[..., VoiceStore], counted: Loads) -> None:
+def test_encoder_is_unloaded(make: Callable[..., VoiceStore], counted: Loads) -> None:
     store = make()
     for seed in range(3):
         store.encode(reference(seed))
@@ -192,7 +192,7 @@ def test_the_encoder_is_let_go(make: Callable[..., VoiceStore], counted: Loads) 
     assert counted.loads == 3
 
 
-def test_the_encoder_is_kept_while_others_wait(make: Callable[..., VoiceStore], counted: Loads) -> None:
+def test_encoder_stays_loaded_while_callers_wait(make: Callable[..., VoiceStore], counted: Loads) -> None:
     store, counted.pause_s = make(), 0.02
     # Different recordings whose cache locks differ, so that they meet at the encoder.
     asked = {store.key(each)[:2]: each for each in map(reference, range(12))}
@@ -210,7 +210,7 @@ def test_the_encoder_is_kept_while_others_wait(make: Callable[..., VoiceStore], 
     assert store._make._loaded is None
 
 
-def test_the_encoder_is_let_go_after_a_failure(
+def test_encoder_is_unloaded_after_a_failure(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[..., VoiceStore]
 ) -> None:
     store = make()
@@ -230,7 +230,7 @@ def test_the_encoder_is_let_go_after_a_failure(
     assert spoken_in(store.encode(reference()))[1].shape[0] == 4
 
 
-def test_what_is_no_recording_never_reaches_the_encoder(make: Callable[..., VoiceStore], counted: Loads) -> None:
+def test_unusable_recording_does_not_load_the_encoder(make: Callable[..., VoiceStore], counted: Loads) -> None:
     noise = np.random.default_rng(0).normal(0, 0.2, 2 * RATE).astype(np.float32)
     silence, noisy = (Reference(pcm=pcm, sample_rate=RATE) for pcm in (bytes(4 * RATE * 2), noise.tobytes()))
     for bad in (reference(seconds=0.2), silence, noisy):
@@ -239,7 +239,7 @@ def test_what_is_no_recording_never_reaches_the_encoder(make: Callable[..., Voic
     assert counted.loads == 0
 
 
-def test_another_models_voices_are_refused(
+def test_voices_of_another_model_are_rejected(
     make: Callable[..., VoiceStore], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, counted: Loads
 ) -> None:
     make().save("anna", make().encode(reference()))
@@ -252,7 +252,7 @@ def test_another_models_voices_are_refused(
     assert counted.encodes == 2
 
 
-def test_the_digest_is_of_all_weights(tiny: Path, tmp_path: Path) -> None:
+def test_model_digest_covers_all_weights(tiny: Path, tmp_path: Path) -> None:
     manifest = json.loads((tiny / "saywell.json").read_text())
     found = {model_digest(tiny)}
     for name in ("model.safetensors", "codec.safetensors"):
@@ -267,15 +267,15 @@ def test_the_digest_is_of_all_weights(tiny: Path, tmp_path: Path) -> None:
         model_digest(tmp_path)
 
 
-def test_without_a_directory() -> None:
+def test_model_without_a_directory_is_rejected() -> None:
     with pytest.raises(ModelFailure):
         voice_store(spec(None), TINY_PLAN)
 
 
-def test_an_encoder_that_does_not_fit_is_not_loaded(
+def test_encoder_beyond_the_available_memory_is_not_loaded(
     tiny: Path, make: Callable[..., VoiceStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loads, weights = Loads(monkeypatch), (tiny / f"{ENCODE}.data").stat().st_size
+    loads, weights = Loads(monkeypatch), (tiny / f"{ENCODER}.data").stat().st_size
     monkeypatch.setattr(speakers, "available_memory", lambda: weights // 2)
     with pytest.raises(OutOfMemory, match="encoding a new reference needs"):
         make().encode(reference())

@@ -1,4 +1,4 @@
-"""Ids of text and of control tokens; text never becomes control."""
+"""Ids of text and of control tokens; text never yields control tokens."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks import random_checkpoint
 from saywell.errors import MissingDependency
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import fixture
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.tokenizer import CONTROL, Tokenizer, read_ranks, special_names
 
 BYTES = "".join(f"{base64.b64encode(bytes([each])).decode()} {each}\n" for each in range(256))
-SIZES = {**fixture.TINY, "vocab_size": 512}
+SIZES = {**random_checkpoint.TINY, "vocab_size": 512}
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fixture.write(tmp_path_factory.mktemp("tokenizer"))
+    return random_checkpoint.write(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,13 @@ def test_split_pattern(tmp_path: Path, text: str, pieces: list[str]) -> None:
     assert [bpe.decode([each]) for each in bpe.encode_ordinary(text)] == pieces
 
 
-def test_ids_follow_the_ranks_without_a_file(tmp_path: Path) -> None:
+def test_special_ids_follow_the_ranks_by_default(tmp_path: Path) -> None:
     found = written(tmp_path)
     assert found.specials == specials()
     assert (found.semantic_begin_id, found.semantic_end_id, found.im_end_id) == (271, 334, 260)
 
 
-def test_file_decides_ids_and_specials(tmp_path: Path) -> None:
+def test_special_tokens_file_sets_the_ids(tmp_path: Path) -> None:
     found = written(tmp_path, specials={**specials(300), "<|speaker:0|>": 299})
     assert found.semantic_begin_id == 315
     assert found.control("<|interleave|>") == 311
@@ -98,11 +98,11 @@ def test_file_decides_ids_and_specials(tmp_path: Path) -> None:
     assert 299 not in found.encode("<|speaker:0|>")
 
 
-def test_marker_that_is_no_special_token_is_text(tokenizer: Tokenizer) -> None:
+def test_unknown_marker_is_encoded_as_text(tokenizer: Tokenizer) -> None:
     assert tokenizer.as_written("<|speaker:0|>") == tokenizer.encode("<|speaker:0|>")
 
 
-def test_config_may_name_the_ids(tmp_path: Path) -> None:
+def test_config_may_set_the_ids(tmp_path: Path) -> None:
     few = {name: each for name, each in specials(280).items() if "semantic" not in name}
     found = written(tmp_path, specials=few, semantic_begin_id=400, semantic_end_id=463, im_end_id=280)
     assert (found.semantic_begin_id, found.semantic_end_id, found.im_end_id) == (400, 463, 280)
@@ -113,7 +113,7 @@ def test_empty_token_is_skipped(tmp_path: Path) -> None:
     assert len(read_ranks(tmp_path / "ranks")) == 256
 
 
-def test_needs_no_network(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokenizer_needs_no_network(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("no connection is needed")
 
@@ -126,29 +126,29 @@ def test_needs_no_network(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("SGk=", None, r"tokenizer\.tiktoken: line 1 "),
         (BYTES + "!! 9\n", None, "line 257"),
-        (BYTES + "SGk= 3\n", None, "once"),
+        (BYTES + "SGk= 3\n", None, "occur twice"),
         (BYTES.split("\n", 1)[1], None, "single byte"),
-        (BYTES, "{", r"special_tokens\.json is not JSON"),
+        (BYTES, "{", r"special_tokens\.json must map"),
         (BYTES, [1], r"special_tokens\.json must map"),
         (BYTES, {"<|im_end|>": "4"}, r"special_tokens\.json must map"),
         (BYTES, {"<|im_end|>": 300}, "semantic:0"),
         (BYTES, {**specials(), "<|im_end|>": 65}, "share an id"),
-        (BYTES, {**specials(), "<|semantic:63|>": 500}, "one run of 64"),
+        (BYTES, {**specials(), "<|semantic:63|>": 500}, "not 64 consecutive"),
         (BYTES, {name: each for name, each in specials().items() if name != "<|im_end|>"}, "im_end"),
         (BYTES, specials(500), "beyond vocab_size 512"),
     ],
 )
-def test_wrong_files_are_refused_by_name(tmp_path: Path, ranks: str, file: object, named: str) -> None:
+def test_wrong_files_are_rejected_by_name(tmp_path: Path, ranks: str, file: object, named: str) -> None:
     with pytest.raises(BadCheckpoint, match=named):
         written(tmp_path, ranks, file)
 
 
-def test_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+def test_missing_file_is_rejected_by_name(tmp_path: Path) -> None:
     with pytest.raises(BadCheckpoint, match=r"tokenizer\.tiktoken is missing"):
         Tokenizer.read(tmp_path, Config.parse(SIZES))
 
 
-def test_without_tiktoken_the_way_out_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tiktoken_names_the_extra(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tiktoken", None)
     with pytest.raises(MissingDependency, match=r"needs tiktoken, .*: pip install 'saywell\[dualar\]'"):
         Tokenizer.read(path, Config.read(path))

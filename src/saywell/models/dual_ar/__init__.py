@@ -1,4 +1,4 @@
-"""DualAR: a slow transformer over frames, a fast one over a frame's codebooks, a causal codec (S1-mini and kin)."""
+"""DualAR: a slow transformer over frames, a fast one over a frame's codebooks, a causal codec (S1-mini, S2-Pro)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def spec(name: str, path: Path | None) -> ModelSpec:
-    """The facts of a converted checkpoint. Raises UnknownModel, BadConfig, BadCheckpoint."""
+    """The spec of a converted checkpoint. Raises UnknownModel, BadConfig, BadCheckpoint."""
     if path is None:
         raise UnknownModel(f"{name} needs the directory `saywell convert` wrote; give it as the model", param="model")
     from saywell.models.dual_ar.facts import facts
@@ -32,12 +32,12 @@ def load(spec: ModelSpec, plan: Plan) -> Model:
 
 
 def missing() -> str:
-    """What keeps every checkpoint of this family from speaking; empty: nothing."""
+    """What this family needs and is not installed; empty if nothing is missing."""
     return "" if find_spec("tiktoken") else "DualAR models need tiktoken: pip install 'saywell[dualar]'"
 
 
 def voice_store(spec: ModelSpec, plan: Plan) -> VoiceStore:
-    """The voices made of recordings. Raises BadConfig, BadCheckpoint."""
+    """The voices saved from recordings. Raises BadConfig, BadCheckpoint."""
     from saywell.models.dual_ar.speakers import voice_store
 
     return voice_store(spec, plan)

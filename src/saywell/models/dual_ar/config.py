@@ -1,12 +1,11 @@
 """Sizes of a DualAR checkpoint: `config.json` of the transformers, `codec_config.json` (optional) of the codec.
 
-Nothing about a size is known anywhere else. S2-Pro nests the same facts in `text_config` and `audio_decoder_config`;
-both spellings become one `Config`.
+No other module knows a size. S2-Pro nests the same sizes in `text_config` and `audio_decoder_config`; both layouts
+become one `Config`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -17,11 +16,12 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from saywell.errors import InvalidRequest
 from saywell.files import Damaged, read_plain
 from saywell.models.dual_ar.errors import BadConfig
 
 DEFAULT = "default"
-"""The voice without a reference: the model's own choice."""
+"""The voice without a reference, which the model chooses."""
 CONFIG_FILE = "config.json"
 CODEC_CONFIG_FILE = "codec_config.json"
 MAX_CONFIG_BYTES = 1 << 20
@@ -48,14 +48,14 @@ class CodecConfig:
     n_residual: Count = 9
     codebook_dim: Count = 8
     head_dim: Count = 64
-    """Of all codec transformers; they have dim / head_dim heads, all of them with their own keys and values."""
+    """Of all codec transformers; they have dim / head_dim heads and no grouped queries."""
     intermediate_factor: Count = 3
-    """Width of a transformer's feed-forward layer over its dim."""
+    """Width of a transformer's feed-forward layer divided by its dim."""
     rope_base: Real = 10000.0
     norm_eps: Real = 1e-5
     encoder_layers: Count = 4
     encoder_window: Count = 512
-    """Positions a query of the encoder's transformer sees, itself included."""
+    """Positions that a query of the encoder's transformer attends to, its own included."""
     module_layers: Count = 8
     """Of `pre_module` and of `post_module`."""
     module_window: Count = 128
@@ -99,16 +99,40 @@ class CodecConfig:
 
     @classmethod
     def read(cls, directory: Path) -> CodecConfig:
-        """From `codec_config.json`, or S1-mini's sizes where there is none. Raises BadConfig."""
+        """From `codec_config.json`; without that file, the sizes of S1-mini. Raises BadConfig."""
         path = directory / CODEC_CONFIG_FILE
-        return _made(cls, _load(path), path.name) if path.exists() else cls()
+        return _convert(_load(path), cls, CODEC_CONFIG_FILE) if path.exists() else cls()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Transformer:
+    """Sizes of one transformer as published."""
+
+    dim: Count
+    n_head: Count
+    n_local_heads: Count | None = None
+    head_dim: Count | None = None
+    intermediate_size: Count | None = None
+    rope_base: Real = 10000.0
+    norm_eps: Real = 1e-5
+    attention_qk_norm: bool = False
+    attention_qkv_bias: bool = False
+    attention_o_bias: bool = False
+
+    def complete(self) -> dict[str, Any]:
+        """With defaults for the sizes that are left out."""
+        defaults = {
+            "n_local_heads": self.n_head,
+            "head_dim": self.dim // self.n_head,
+            "intermediate_size": math.ceil(int(2 * 4 * self.dim / 3) / 256) * 256,
+        }
+        return {**defaults, **_given(asdict(self))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Sizes of both transformers. `fast_*` are those of the one that runs over the codebooks of a frame."""
 
-    model_type: str = "dual_ar"
     vocab_size: Count
     dim: Count
     n_layer: Count
@@ -117,12 +141,12 @@ class Config:
     """Key/value heads."""
     head_dim: Count
     intermediate_size: Count
-    rope_base: Real = 10000.0
-    norm_eps: Real = 1e-5
+    rope_base: Real
+    norm_eps: Real
     max_seq_len: Count = 2048
-    attention_qk_norm: bool = False
-    attention_qkv_bias: bool = False
-    attention_o_bias: bool = False
+    attention_qk_norm: bool
+    attention_qkv_bias: bool
+    attention_o_bias: bool
     tie_word_embeddings: bool = True
     scale_codebook_embeddings: bool = False
     norm_fast_input: bool = False
@@ -131,8 +155,6 @@ class Config:
     codebook_size: Count
     """Rows of each codebook in `codebook_embeddings`; also the number of semantic tokens."""
     num_codebooks: Count
-    residual_logits: Count
-    """Leading entries of the fast logits that count for codebooks after the first."""
 
     n_fast_layer: Count
     fast_dim: Count
@@ -147,11 +169,11 @@ class Config:
     fast_attention_o_bias: bool
 
     semantic_begin_id: int | None = None
-    """As the file says; None: the tokeniser knows."""
+    """None: as the tokeniser files say; so with the next two."""
     semantic_end_id: int | None = None
     im_end_id: int | None = None
     reference_seconds: Real = 30.0
-    """The longest recording it was made to speak like. S1-mini's makers advise 10 to 30 s."""
+    """The longest reference the model was trained for. The makers of S1-mini advise 10 to 30 s."""
 
     codec: CodecConfig = field(default_factory=CodecConfig)
 
@@ -161,9 +183,14 @@ class Config:
             if heads % kv:
                 raise BadConfig(f"{CONFIG_FILE}: {prefix}n_local_heads {kv} does not divide {prefix}n_head {heads}")
             if getattr(self, f"{prefix}head_dim") % 2:
-                raise BadConfig(f"{CONFIG_FILE}: {prefix}head_dim must be even, rotary works on pairs")
-        if self.residual_logits > self.codebook_size:
-            raise BadConfig(f"{CONFIG_FILE}: codebook_size {self.codebook_size} is below the residual codebooks' size")
+                raise BadConfig(f"{CONFIG_FILE}: {prefix}head_dim must be even, because rotary embedding turns pairs")
+
+    @property
+    def residual_logits(self) -> int:
+        """Leading entries of the fast logits that are sampled from for codebooks after the first."""
+        # S1 uses only logits whose code the residual books have; S2 uses all, and the codec clamps.
+        entries = self.codec.residual_codebook_size
+        return self.codebook_size if self.norm_fast_input else min(self.codebook_size, entries)
 
     @property
     def projects_fast_input(self) -> bool:
@@ -171,119 +198,84 @@ class Config:
 
     @classmethod
     def read(cls, directory: Path) -> Config:
-        """From a checkpoint's or a converted model's directory. Raises BadConfig naming file and key."""
-        path = directory / CONFIG_FILE
-        return cls.parse(_load(path), CodecConfig.read(directory))
+        """From the directory of a checkpoint or a converted model. Raises BadConfig naming file and key."""
+        return cls.parse(_load(directory / CONFIG_FILE), CodecConfig.read(directory))
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], codec: CodecConfig | None = None) -> Config:
-        """From the decoded JSON: flat (Fish Speech 1.5, S1) or nested (S2-Pro). Unknown keys are ignored."""
-        codec = codec or CodecConfig()
-        flat = _flatten(raw) if "text_config" in raw else dict(raw)
-        values = {**flat, **_derived(flat)}
-        # S1 looks only at logits that exist in the residual books; S2 at all of them, the codec clamps.
-        size = _number(flat, "codebook_size")
-        counted = size if flat.get("norm_fast_input") else min(size, codec.residual_codebook_size)
-        return _made(cls, {"residual_logits": counted, **values, "codec": codec}, CONFIG_FILE)
+        """From the decoded JSON: flat (Fish Speech 1.5, S1) or nested (S2-Pro). Unknown keys are ignored.
 
-    def to_json(self) -> dict[str, Any]:
-        """Flat, complete: `parse` gives the same Config back (with the same codec sizes)."""
-        return {name: value for name, value in asdict(self).items() if name != "codec" and value is not None}
+        Sizes that are left out, null or -1 get defaults.
+        """
+        if "text_config" in raw:
+            flat, fast = _unnested(raw)
+            slow = _convert(flat, _Transformer, CONFIG_FILE).complete()
+        else:
+            flat = _given(raw)
+            slow = _convert(flat, _Transformer, CONFIG_FILE).complete()
+            fast = {**slow, **{name: flat[f"fast_{name}"] for name in slow if f"fast_{name}" in flat}}
+        both = {**slow, **{f"fast_{name}": value for name, value in fast.items()}}
+        return _convert({**flat, **both, "codec": codec or CodecConfig()}, cls, CONFIG_FILE)
 
 
-_S2_TOP = {
+_SIZES = frozenset({"dim", "n_head", "n_local_heads", "head_dim", "intermediate_size"})
+_S2_IDS = {
     "semantic_start_token_id": "semantic_begin_id",
     "semantic_end_token_id": "semantic_end_id",
     "eos_token_id": "im_end_id",
 }
-_SHARED = (
-    "dim",
-    "n_head",
-    "n_local_heads",
-    "head_dim",
-    "intermediate_size",
-    "rope_base",
-    "norm_eps",
-    "attention_qk_norm",
-    "attention_qkv_bias",
-    "attention_o_bias",
-)
 
 
-def _flatten(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """S2-Pro's nested spelling as the flat one."""
+def _given(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Without null and -1, which stand for defaults."""
+    return {name: value for name, value in raw.items() if value is not None and value != -1}
+
+
+def _unnested(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """S2-Pro's nested configuration as a flat one, and the sizes of the fast transformer.
+
+    Sizes left out in `audio_decoder_config` are derived from that object; anything else is as in `text_config`.
+    """
     text, audio = (raw.get(key) for key in ("text_config", "audio_decoder_config"))
     if not isinstance(text, dict) or not isinstance(audio, dict):
         raise BadConfig(f"{CONFIG_FILE}: text_config and audio_decoder_config must both be objects")
-    top = {ours: raw[theirs] for theirs, ours in _S2_TOP.items() if isinstance(raw.get(theirs), int)}
-    return {
-        "model_type": raw.get("model_type", "dual_ar"),
+    text, audio = _given(text), _given(audio)
+    shared = {name: value for name, value in text.items() if name not in _SIZES}
+    renamed = {"codebook_size": "vocab_size", "num_codebooks": "num_codebooks", "n_fast_layer": "n_layer"}
+    flat = {
         "scale_codebook_embeddings": True,
         "norm_fast_input": True,
         **text,
-        **_nested_fast(audio),
-        "codebook_size": audio.get("vocab_size"),
-        "num_codebooks": audio.get("num_codebooks"),
-        "n_fast_layer": audio.get("n_layer"),
-        **top,
+        **{ours: audio[theirs] for ours, theirs in renamed.items() if theirs in audio},
+        **{ours: raw[theirs] for theirs, ours in _S2_IDS.items() if isinstance(raw.get(theirs), int)},
     }
+    return flat, _convert({**shared, **audio}, _Transformer, f"{CONFIG_FILE}, audio_decoder_config").complete()
 
 
-def _nested_fast(audio: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested sizes default within their own object, not to those of the text model."""
-    given = {name: audio[name] for name in _SHARED if name in audio}
-    return {f"fast_{name}": value for name, value in {**given, **_sizes(audio, "audio_decoder_config.")}.items()}
-
-
-def _sizes(raw: Mapping[str, Any], label: str = "") -> dict[str, Any]:
-    """n_local_heads, head_dim and intermediate_size of one transformer, given or derived."""
-    dim, heads = _number(raw, "dim", label), _number(raw, "n_head", label)
-    wide = math.ceil(int(2 * 4 * dim / 3) / 256) * 256
-    given = {"n_local_heads": heads, "head_dim": dim // heads, "intermediate_size": wide}
-    # -1 stands for "derive it" in older files.
-    return {name: raw[name] if raw.get(name) not in (None, -1) else value for name, value in given.items()}
-
-
-def _derived(flat: Mapping[str, Any]) -> dict[str, Any]:
-    slow = {"rope_base": 10000.0, "norm_eps": 1e-5}
-    slow.update({f"attention_{name}": False for name in ("qk_norm", "qkv_bias", "o_bias")})
-    full = {**slow, **flat, **_sizes(flat)}
-    derived = {name: full[name] for name in _SHARED}
-    for name in _SHARED:
-        value = flat.get(f"fast_{name}")
-        derived[f"fast_{name}"] = full[name] if value in (None, -1) else value
-    return derived
-
-
-def _number(raw: Mapping[str, Any], key: str, label: str = "") -> int:
-    value = raw.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-        raise BadConfig(f"{CONFIG_FILE}: {label}{key} must be a whole number above 0, not {value!r}")
-    return value
+def read_bytes(path: Path, limit: int, error: type[InvalidRequest]) -> bytes:
+    """A regular file of at most `limit` bytes. Raises `error` naming the file."""
+    try:
+        return read_plain(path, limit, links=True)
+    except FileNotFoundError:
+        raise error(f"{path} is missing; a checkpoint directory must hold it") from None
+    except Damaged:
+        raise error(f"{path} is not a regular file of at most {limit >> 20} MB") from None
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        raw = json.loads(read_plain(path, MAX_CONFIG_BYTES, links=True).decode())
-    except FileNotFoundError:
-        raise BadConfig(f"{path} is missing; a checkpoint directory must hold it") from None
-    except Damaged:
-        raise BadConfig(f"{path}: no regular file, or larger than any configuration is") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise BadConfig(f"{path} is not JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise BadConfig(f"{path} must hold an object")
-    return raw
+        return msgspec.json.decode(read_bytes(path, MAX_CONFIG_BYTES, BadConfig), type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadConfig(f"{path} is not a JSON object: {error}") from None
 
 
-def _made(cls: type[T], raw: Mapping[str, Any], file: str) -> T:
-    """A config of what its dataclass knows of `raw`. Raises BadConfig naming the key."""
+def _convert(raw: Mapping[str, Any], cls: type[T], where: str) -> T:
+    """Raises BadConfig naming the key."""
     try:
         return msgspec.convert(raw, cls)
     except msgspec.ValidationError as error:
-        found = re.search(r"required field `(\w+)`|at `\$\.(\w+)", str(error))
-        missing, name = found.groups() if found else (None, "it")
-        if missing:
-            raise BadConfig(f"{file}: {missing} is missing") from None
-        expected = str(error).partition(" - at")[0].replace("`", "").lower()
-        raise BadConfig(f"{file}: {name} cannot be {raw.get(name)!r:.80}: {expected}") from None
+        if missing := re.search(r"required field `(\w+)`", str(error)):
+            raise BadConfig(f"{where}: {missing[1]} is missing") from None
+        expected, _, path = str(error).partition(" - at `$.")
+        name = re.split(r"\W", path)[0]
+        raise BadConfig(f"{where}: {name} cannot be {raw[name]!r:.80}: {expected.replace('`', '').lower()}") from None

@@ -1,4 +1,4 @@
-"""What can be wrong with the files of this family."""
+"""Errors in the files of this family."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from saywell.errors import InvalidRequest
 
 
 class BadConfig(InvalidRequest):
-    """A configuration that cannot be meant; the message names the file and the key."""
+    """An invalid configuration; the message names the file and the key."""
 
     status, code = 400, "bad_model_config"
 

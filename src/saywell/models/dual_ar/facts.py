@@ -1,10 +1,11 @@
-"""What planning needs to know of a converted checkpoint: read from its configuration and manifest, no weights."""
+"""The spec of a converted checkpoint for planning, from its configuration and manifest, without reading weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from saywell.manifest import MANIFEST
 from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert.convert import FORMAT, PRECISIONS, read_manifest
 from saywell.models.dual_ar.cost import bytes_read
@@ -16,23 +17,24 @@ from saywell.models.dual_ar.onnx.ar_files import (
     data_file,
     slow_file,
 )
-from saywell.models.dual_ar.onnx.codec_files import LATENTS, STACK, STACK_CHANNELS
+from saywell.models.dual_ar.onnx.codec_files import DECODER, DECODER_CHANNELS, QUANTIZER
 from saywell.types import SAMPLING, ModelSpec, Variant
 
-_LIBRARIES = 90 << 20
-"""Python, NumPy and ONNX Runtime in one process, measured."""
-_TOKENIZER = 30 << 20
-"""For the vocabulary of S1-mini, measured."""
-_DECODING, _SLOT = 90 << 20, 4 << 20
-"""Activations of the codec's tiles and of a prompt's chunk, and what a sequence carries: measured at full size, and as
-wide as the codec."""
+# Bytes measured with S1-mini, whose vocabulary and width are these.
 _FULL_VOCABULARY, _FULL_WIDTH = 155_776, 1536
+_LIBRARIES = 90 << 20
+"""Python, NumPy and ONNX Runtime in one process."""
+_TOKENIZER = 30 << 20
+"""Proportional to the vocabulary."""
+_DECODING, _SLOT = 90 << 20, 4 << 20
+"""Activations of the codec's tiles and of a prompt's chunk; state of a sequence. Proportional to the codec's width."""
+_TILE = 4
 _KV_BYTES = {"fp32": 4, "int8": 1}
 """Bytes of one element of the KV cache."""
 
 
 def facts(name: str, path: Path) -> ModelSpec:
-    """Raises BadConfig and BadCheckpoint naming the file at fault."""
+    """Raises BadConfig and BadCheckpoint naming the file."""
     config = Config.read(path)
     manifest = read_manifest(path)
     if manifest.format != FORMAT:
@@ -42,34 +44,35 @@ def facts(name: str, path: Path) -> ModelSpec:
         )
     files = {file: entry.bytes for file, entry in manifest.files.items()}
     _check_sizes(path, files)
-    kv_bytes = {cache: _kv(config, cache) for cache, _ in _CACHES}
-    ways = tuple(
+    elements = 2 * config.n_layer * config.n_local_heads * config.head_dim
+    kv_bytes = {cache: elements * size for cache, size in _KV_BYTES.items()}
+    runnable = tuple(
         variant
         for precision in PRECISIONS
         for variant in variants(
             precision,
             _weights(precision, files),
             kv_bytes,
-            lambda wanted: wanted <= files.keys(),
+            lambda names: names <= files.keys(),
             bytes_read(config, precision),
         )
     )
-    width = config.codec.decoder_dim / _FULL_WIDTH
-    if not ways:
+    if not runnable:
         raise BadCheckpoint(f"{path} holds no graphs; run `saywell convert` on the published checkpoint again")
+    width = config.codec.decoder_dim / _FULL_WIDTH
     return ModelSpec(
         name=name,
         family="dual_ar",
         kind="autoregressive",
         sample_rate=config.codec.sample_rate,
         frame_rate=config.codec.frame_rate,
-        variants=ways,
+        variants=runnable,
         overhead_bytes=_LIBRARIES + _TOKENIZER * config.vocab_size // _FULL_VOCABULARY + int(_DECODING * width),
         slot_bytes=int(_SLOT * width),
         max_context=config.max_seq_len,
         decode_tile=_TILE,
         options=SAMPLING,
-        # Its threads wait for each other at every product; beside another program one is the faster of two.
+        # Threads synchronise at every product: next to another busy program one thread is faster than two.
         sheds=("threads",),
         clones=True,
         default_voice=DEFAULT,
@@ -77,47 +80,47 @@ def facts(name: str, path: Path) -> ModelSpec:
     )
 
 
-_TILE = 4
 _ABOUT = {
-    "openvino": "convolutions by OpenVINO, which passes over memory less often; the rest by ONNX Runtime",
+    "openvino": "convolutions by OpenVINO, which makes fewer passes over memory; the rest by ONNX Runtime",
     "onnx": "ONNX Runtime: fast on every CPU, and small",
 }
 _PACKAGE = {"onnx": "onnxruntime", "openvino": "openvino"}
-_FEWER = "convolutions in fp32 with fewer products, half the time of all of them"
-_INEXACT = "activations of 7 bits, since without VNNI pairs of products of 8-bit numbers overflow 16 bits"
-_WAYS: tuple[tuple[str, tuple[str, ...], str, int, str], ...] = (
+_FEWER = "Winograd convolutions in fp32, in half the time of plain ones"
+_INEXACT = "7-bit activations, because without VNNI the sum of two 8-bit products overflows 16 bits"
+_IMPLEMENTATIONS: tuple[tuple[str, tuple[str, ...], str, int, str], ...] = (
     ("openvino", ("fast-bf16",), "bf16", 8, "this processor multiplies bf16, twice as fast as int8"),
-    ("onnx", ("exact-int8",), "int8", 8, "this processor adds products of 8-bit numbers exactly, four at a time"),
+    ("onnx", ("exact-int8",), "int8", 8, "this processor adds four 8-bit products at a time, exactly"),
     ("openvino", ("exact-int8",), "winograd", 8, _FEWER),
     ("openvino", (), "winograd", 7, f"{_FEWER}; {_INEXACT}"),
     ("onnx", (), "winograd", 7, f"{_FEWER}; {_INEXACT}"),
 )
-"""Best first: executor, what it needs of the machine, how convolutions are computed, bits of the activations that int8
-weights are multiplied with, and why."""
+"""Best first: executor, required traits of the machine, `ConvImpl`, bits of the activations that int8 weights are
+multiplied with, reason."""
 _CACHES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("int8", (f"onnxruntime>={'.'.join(map(str, FIRST_INT8_CACHE))}",)),
     ("fp32", ()),
 )
-"""Best first: element type of the KV cache, and the release that reads it."""
+"""Best first: element type of the KV cache, and the release that it requires."""
 
 
 def variants(
     precision: str,
     weight_bytes: int,
     kv_bytes: Mapping[str, int],
-    there: Callable[[set[str]], bool],
+    has_files: Callable[[set[str]], bool],
     read_bytes: int = 0,
 ) -> Iterator[Variant]:
-    """The ways to run a precision. `kv_bytes`: of a frame, by element type of the cache. `there`: whether the model has
-    files of these names."""
+    """The variants of a precision. `kv_bytes`: of a frame, by element type of the cache. `has_files`: whether the model
+    has files of these names."""
     exact = precision == "fp32"
-    for executor, requires, convolutions, bits, why in _WAYS:
-        way = "fp32" if exact else convolutions
+    for executor, requires, quantised, bits, why in _IMPLEMENTATIONS:
+        conv_impl = "fp32" if exact else quantised
         for cache, releases in _CACHES[-1:] if exact else _CACHES:
-            options = {"convolutions": way, "kv_cache": cache}
+            options = {"convolutions": conv_impl, "kv_cache": cache}
             if precision == "int8":
                 options["activation_bits"] = str(bits)
-            if there({data_file(precision), STACK.get(way, STACK_CHANNELS), slow_file(precision, cache, bits)}):
+            decoder = DECODER.get(conv_impl, DECODER_CHANNELS)
+            if has_files({data_file(precision), decoder, slow_file(precision, cache, bits)}):
                 yield Variant(
                     executor=executor,
                     package=_PACKAGE[executor],
@@ -133,20 +136,15 @@ def variants(
 
 
 def _weights(precision: str, files: dict[str, int]) -> int:
-    """Graph data that becomes resident. The embedding tables stay on disk, but for the rows in use."""
-    latents, way = ("fp32", "fp32") if precision == "fp32" else ("int8", "winograd")  # the largest that is chosen
-    wanted = (data_file(precision), f"{LATENTS[latents]}.data", f"{STACK[way]}.data")
+    """Resident bytes: graph data, and the rows of the embedding tables in use; the rest of those stays on disk."""
+    quantizer, decoder = ("fp32", "fp32") if precision == "fp32" else ("int8", "winograd")  # winograd: the largest
+    data = (data_file(precision), f"{QUANTIZER[quantizer]}.data", f"{DECODER[decoder]}.data")
     rows = files.get(EMBEDDINGS_FILE, 0) // 50 + files.get(CODES_FILE, 0)
-    return sum(size for file, size in files.items() if file in wanted) + rows
-
-
-def _kv(config: Config, cache: str) -> int:
-    return 2 * config.n_layer * config.n_local_heads * config.head_dim * _KV_BYTES[cache]
+    return sum(files.get(file, 0) for file in data) + rows
 
 
 def _check_sizes(path: Path, files: dict[str, int]) -> None:
-    """A cut-off or replaced file is found before it is mapped; `saywell convert` checks digests as well."""
+    """Raise BadCheckpoint for a truncated or replaced file, before it is mapped. Loading also checks digests."""
     for file, size in files.items():
-        place = path / file
-        if Path(file).name != file or not place.is_file() or place.stat().st_size != size:
-            raise BadCheckpoint(f"{place} is missing or not as long as it was when it was written; convert again")
+        if not (path / file).is_file() or (path / file).stat().st_size != size:
+            raise BadCheckpoint(f"{path / file} is missing or has another size than {MANIFEST} says; convert again")

@@ -1,4 +1,4 @@
-"""Generation that has lost its way: noticed while it runs, from the frames alone."""
+"""Detection of loops and runaway generation from the frames alone, while a sequence runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy.typing as npt
 from saywell.types import FinishReason
 
 LOOP_S = 2.0
-"""Speech that repeats itself frame for frame for so long is a loop: codes of real speech, even of silence, vary."""
+"""Codes that repeat exactly for this long are a loop: codes of real speech vary, even those of silence."""
 LONGEST_PERIOD = 24
 """Frames: about a second."""
 CHAR_S = 0.4
-"""No text takes longer for each character: digits and abbreviations, spelled out slowly, stay below it."""
+"""Most that a character may take. Digits and abbreviations, spelled out slowly, stay below it."""
 LEAST_S = 6.0
-"""What any text may take, however short."""
+"""Allowed in addition for any text."""
 
 
 class Guard:
@@ -26,13 +26,13 @@ class Guard:
     def __init__(self, text: str, frame_rate: float) -> None:
         """`frame_rate`: frames per second."""
         self.limit = int((LEAST_S + CHAR_S * len(text)) * frame_rate)
-        """Frames beyond which the generation counts as a runaway."""
+        """Frames after which the generation is a runaway."""
         self._span = max(2 * LONGEST_PERIOD, round(LOOP_S * frame_rate))
         self._recent: deque[bytes] = deque(maxlen=self._span)
         self._count = 0
 
     def add(self, frame: npt.NDArray[np.integer[Any]]) -> FinishReason | None:
-        """Why the sequence must end after this frame; None: it may go on."""
+        """Why the sequence must end after this frame; None if it may continue."""
         self._recent.append(frame.tobytes())
         self._count += 1
         if self._count >= self.limit:

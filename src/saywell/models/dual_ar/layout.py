@@ -1,8 +1,4 @@
-"""Names and shapes of every tensor, from the sizes alone.
-
-`model_tensors` and `codec_tensors` give what a converted model holds (weight norm folded, no tables);
-`published_codec_tensors` the spelling of the published codec file.
-"""
+"""Names and shapes of every tensor of a converted model (weight norm folded, no tables), derived from the sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ Shapes = dict[str, Shape]
 
 
 def model_tensors(config: Config) -> Shapes:
-    """Both transformers, published names without prefixes."""
+    """Both transformers, by their published names without prefixes."""
     c = config
     shapes: Shapes = {
         "embeddings.weight": (c.vocab_size, c.dim),
@@ -61,31 +57,6 @@ def _blocks(config: Config, prefix: str, layers: int) -> Iterator[tuple[str, Sha
 def codec_tensors(codec: CodecConfig) -> Shapes:
     """Encoder, quantiser and decoder, weight norm folded."""
     return dict([*_encoder(codec), *_quantizer(codec), *_decoder(codec)])
-
-
-def published_codec_tensors(codec: CodecConfig) -> Shapes:
-    """As the published file spells them, without masks and rotary tables."""
-    shapes: Shapes = {}
-    for name, shape in codec_tensors(codec).items():
-        spelling = _normed(name)
-        if spelling is None:
-            shapes[name] = shape
-        else:
-            g, v = spelling
-            shapes[g], shapes[v] = (shape[0], *(1 for _ in shape[1:])), shape
-    return shapes
-
-
-def _normed(name: str) -> tuple[str, str] | None:
-    """Names of magnitude and direction, if the published file keeps this weight in two parts."""
-    if not name.endswith(".weight"):
-        return None
-    if name.endswith("conv.weight") and not name.startswith("quantizer."):
-        stem = name.removesuffix("weight") + "parametrizations.weight.original"
-        return f"{stem}0", f"{stem}1"
-    if name.endswith("_proj.weight"):
-        return f"{name}_g", f"{name}_v"
-    return None
 
 
 def transformer_tensors(codec: CodecConfig, at: str, dim: int, layers: int) -> Iterator[tuple[str, Shape]]:

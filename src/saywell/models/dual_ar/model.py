@@ -1,4 +1,4 @@
-"""The family behind the contract of `models.base`: text in, frames a step, samples from a streaming codec."""
+"""The model contract of `models.base` for DualAR: a frame a step, samples from a streaming codec."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert.verified import check_files, run_from
 from saywell.models.dual_ar.guards import Guard
 from saywell.models.dual_ar.onnx.ar_files import too_old
-from saywell.models.dual_ar.onnx.codec_files import Convolutions
+from saywell.models.dual_ar.onnx.codec_files import ConvImpl
 from saywell.models.dual_ar.onnx.kv_cache import Prefix
 from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running
 from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder, DecoderState, load_decoder
@@ -28,7 +28,7 @@ from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice, V
 from saywell.voices.cache import MemoryCache
 
 LANGUAGE = "und"
-"""The model speaks any of its languages with any voice, so a voice has none of its own."""
+"""Of every voice: the model speaks all its languages with any voice."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,7 +39,7 @@ class _State:
 
 
 class DualArModel:
-    """Transformers and codec on one executor."""
+    """A loaded model."""
 
     live = frozenset({"cache_entries", "cache_bytes"})
 
@@ -63,7 +63,7 @@ class DualArModel:
             activation_bits=int(plan.options.get("activation_bits", 8)),
         )
         self._codec = self._decoder(plan)
-        self._saved = voice_store(spec, plan)
+        self._voices = voice_store(spec, plan)
         self._prefixes: MemoryCache[Prefix] = MemoryCache(plan.cache_bytes - states_bytes(plan), plan.cache_entries)
 
     def _decoder(self, plan: Plan) -> CodecDecoder:
@@ -71,14 +71,14 @@ class DualArModel:
             self._path,
             self.config.codec,
             _threading(plan),
-            latents="fp32" if plan.precision == "fp32" else "int8",
-            convolutions=cast(Convolutions, plan.options["convolutions"]),
+            quantizer="fp32" if plan.precision == "fp32" else "int8",
+            conv_impl=cast(ConvImpl, plan.options["convolutions"]),
             executor="openvino" if plan.executor == "openvino" else "onnx",
         )
 
     def voices(self) -> tuple[Voice, ...]:
         default = self._voice(DEFAULT, "as the model speaks without a reference")
-        return (default, *(self._voice(each, "made of a recording") for each in self._saved.named()))
+        return (default, *(self._voice(name, "made from a recording") for name in self._voices.named()))
 
     def _voice(self, voice: str, description: str) -> Voice:
         rate = self.config.codec.sample_rate
@@ -86,8 +86,8 @@ class DualArModel:
 
     def prepare(self, request: Request) -> VoiceState | None:
         if request.reference is not None:
-            return self._saved.encode(request.reference)
-        return None if request.voice in (None, DEFAULT) else self._saved.load(request.voice)
+            return self._voices.encode(request.reference)
+        return None if request.voice in (None, DEFAULT) else self._voices.load(request.voice)
 
     def prefill(self, started: list[Sequence]) -> None:
         for sequence in started:
@@ -103,18 +103,17 @@ class DualArModel:
         prefix = self._prefix(sequence.voice_state)
         guard = None if request.raw else Guard(sequence.text, self.spec.frame_rate)
         decoder = self._codec.start()
-        # Last, since it takes a row of the cache, which nobody would give back if anything failed after it.
+        # Last, because a later failure would leak the row that `prefill` takes.
         return _State(self._ar.prefill(text, sampling, prefix), guard, decoder)
 
     def _prefix(self, voice: VoiceState | None) -> Prefix:
-        """The KV of what comes before the text, computed once for each voice."""
+        """Keys and values of the prompt before the text, computed once for each voice."""
         key = DEFAULT if voice is None else voice.key
-        kept = self._prefixes.get(key)
-        if kept is not None:
-            return kept
-        spoken = () if voice is None else (spoken_in(voice),)
-        prefix = self._ar.prefix(prompt.voice_part(self.tokenizer, self.config, spoken))
-        self._prefixes.put(key, prefix)
+        prefix = self._prefixes.get(key)
+        if prefix is None:
+            references = () if voice is None else (spoken_in(voice),)
+            prefix = self._ar.prefix(prompt.voice_part(self.tokenizer, self.config, references))
+            self._prefixes.put(key, prefix)
         return prefix
 
     def step(self, batch: list[Sequence]) -> list[Frame]:
@@ -122,10 +121,10 @@ class DualArModel:
         return [self._frame(sequence, row) for sequence, row in zip(batch, codes, strict=True)]
 
     def _frame(self, sequence: Sequence, row: np.ndarray) -> Frame:
-        """One row of a step, [1 + num_codebooks]: the token, then the codes."""
+        """`row`: [1 + num_codebooks], the token, then the codes."""
         if row[0] == BROKEN:
-            broken = ModelFailure(f"the model gave numbers that are not finite in frame {sequence.frames}")
-            return Frame(sequence, None, error=broken)
+            error = ModelFailure(f"the model computed logits that are not finite in frame {sequence.frames}")
+            return Frame(sequence, None, error=error)
         if row[0] == self._ar.im_end:
             return Frame(sequence, None, finish="stop" if sequence.frames else "empty")
         state: _State = sequence.state
@@ -137,17 +136,17 @@ class DualArModel:
         return Frame(sequence, None, error=self._no_room(sequence, prompt_length))
 
     def _no_room(self, sequence: Sequence, prompt_length: int) -> TooLarge:
-        """For a prompt longer than is planned for: it was not the speech that had no end."""
+        """For a sequence whose prompt, not its speech, exceeds the planned length."""
         return TooLarge(
-            f"the reference, what is said in it, and the text take {prompt_length} of the {self._ar.max_len} positions "
-            "there are, which leaves too few to speak; give a shorter reference (30 s at most) or a shorter text",
+            f"the reference, its transcript and the text take {prompt_length} of {self._ar.max_len} positions, which "
+            "leaves too few to speak; give a shorter reference (30 s at most) or a shorter text",
             param="text" if sequence.request.reference is None else "reference",
         )
 
     def decode(self, jobs: list[DecodeJob]) -> list[Samples]:
-        return [self._sound(job) for job in jobs]
+        return [self._samples(job) for job in jobs]
 
-    def _sound(self, job: DecodeJob) -> Samples:
+    def _samples(self, job: DecodeJob) -> Samples:
         codes = [frame.data[1:] for frame in job.frames if frame.data is not None]
         if not codes:
             return np.zeros(0, np.float32)
@@ -156,10 +155,10 @@ class DualArModel:
 
     def clear_caches(self) -> None:
         self._prefixes.clear()
-        self._saved.clear_memory()
+        self._voices.clear_memory()
 
     def adapt(self, plan: Plan) -> None:
-        self._saved.limit(states_bytes(plan), plan.cache_entries)
+        self._voices.limit(states_bytes(plan), plan.cache_entries)
         self._prefixes.limit(plan.cache_bytes - states_bytes(plan), plan.cache_entries)
 
     def release(self, sequence: Sequence) -> None:

@@ -1,13 +1,19 @@
-"""Numbers as the checkpoints have them: bfloat16 without torch, and the rotary table."""
+"""bfloat16 without torch, and the rotary table."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.int64]
+"""[num_codebooks, T], or [1 + num_codebooks, T] with token ids first."""
+Weights = Mapping[str, Floats]
+"""Tensors by name as fp32. Each is asked for once, so it may be read lazily."""
 Bits = npt.NDArray[np.uint16]
-"""bfloat16: the upper half of a float32."""
+"""bfloat16: the upper 16 bits of a float32."""
 
 
 def to_bfloat16(array: Floats) -> Bits:
@@ -21,8 +27,8 @@ def from_bfloat16(bits: Bits) -> Floats:
 
 
 def rotary_frequencies(head_dim: int, base: float) -> Floats:
-    """Radians that each pair turns by from one position to the next, [head_dim / 2]."""
-    # In float32, as in training: the rounding of the table would show a difference.
+    """Radians per position of each pair, [head_dim / 2]."""
+    # In float32, as in training: float64 would round some entries of the table to other bfloat16 values.
     return np.float32(1) / np.float32(base) ** (np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim))
 
 

@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from saywell.errors import InvalidRequest
 from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.numerics import Codes
 from saywell.models.dual_ar.tokenizer import IM_END, Tokenizer
 
-Matrix = npt.NDArray[np.int64]
-Reference = tuple[str, Matrix]
-"""Transcript of a reference recording and its codes, [num_codebooks, T]."""
+Reference = tuple[str, Codes]
+"""Transcript of a reference and its codes, [num_codebooks, T]."""
 
 SPEAKER = "<|speaker:0|>"
 
 
-def build(tokenizer: Tokenizer, config: Config, text: str, references: Sequence[Reference] = ()) -> Matrix:
-    """The whole prompt; generation starts right after it. The voice's part first, so that its KV can be kept."""
+def build(tokenizer: Tokenizer, config: Config, text: str, references: Sequence[Reference] = ()) -> Codes:
+    """The whole prompt. The voice's part comes first, so that its keys and values can be cached."""
     return np.concatenate([voice_part(tokenizer, config, references), text_part(tokenizer, config, text)], axis=1)
 
 
-def voice_part(tokenizer: Tokenizer, config: Config, references: Sequence[Reference] = ()) -> Matrix:
-    """What precedes the text and is the same for everything a voice says."""
+def voice_part(tokenizer: Tokenizer, config: Config, references: Sequence[Reference] = ()) -> Codes:
+    """The part before the text, the same for every text of a voice."""
     parts = [_text_columns([tokenizer.control("<|interleave|>")], config)]
     for transcript, codes in references:
         parts.append(text_part(tokenizer, config, transcript))
@@ -33,13 +32,13 @@ def voice_part(tokenizer: Tokenizer, config: Config, references: Sequence[Refere
     return np.concatenate(parts, axis=1)
 
 
-def text_part(tokenizer: Tokenizer, config: Config, text: str) -> Matrix:
-    """The speaker's marker and text as data."""
+def text_part(tokenizer: Tokenizer, config: Config, text: str) -> Codes:
+    """The speaker marker, then text as data."""
     return _text_columns([*tokenizer.as_written(SPEAKER), *tokenizer.encode(text)], config)
 
 
-def audio_columns(tokenizer: Tokenizer, config: Config, codes: Matrix) -> Matrix:
-    """Codes [num_codebooks, T] with their semantic token above. Raises InvalidRequest for codes of another model."""
+def audio_columns(tokenizer: Tokenizer, config: Config, codes: Codes) -> Codes:
+    """Codes [num_codebooks, T] below their semantic tokens. Raises InvalidRequest for codes of another model."""
     codes = np.asarray(codes)
     if codes.ndim != 2 or codes.shape[0] != config.num_codebooks or codes.dtype.kind not in "iu":
         raise InvalidRequest(f"reference codes must be whole numbers [{config.num_codebooks}, frames]", param="codes")
@@ -49,7 +48,7 @@ def audio_columns(tokenizer: Tokenizer, config: Config, codes: Matrix) -> Matrix
     return np.concatenate([codes[:1] + tokenizer.semantic_begin_id, codes])
 
 
-def _text_columns(ids: Iterable[int], config: Config) -> Matrix:
+def _text_columns(ids: Iterable[int], config: Config) -> Codes:
     row = np.fromiter(ids, dtype=np.int64)
     matrix = np.zeros((1 + config.num_codebooks, len(row)), dtype=np.int64)
     matrix[0] = row

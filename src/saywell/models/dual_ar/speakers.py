@@ -1,4 +1,4 @@
-"""Voices made of recordings: the codes of what is heard, and what is said in it."""
+"""Voices made from recordings: codes and transcript."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-import numpy.typing as npt
 
 from saywell.audio.recording import VERSION, Prepared, beginning, prepare
 from saywell.errors import ModelFailure, OutOfMemory
@@ -17,7 +16,8 @@ from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert.convert import CODEC, MODEL, read_manifest
 from saywell.models.dual_ar.convert.verified import check_files, encoder_files
 from saywell.models.dual_ar.errors import BadCheckpoint
-from saywell.models.dual_ar.onnx.codec_files import ENCODE
+from saywell.models.dual_ar.numerics import Codes
+from saywell.models.dual_ar.onnx.codec_files import ENCODER
 from saywell.models.dual_ar.onnx.runtime_codec import CodecEncoder, load_encoder
 from saywell.plan.memory import mb
 from saywell.plan.plan import Plan
@@ -26,11 +26,6 @@ from saywell.types import ModelSpec, Reference, Samples, VoiceState
 from saywell.voices.store import VoiceStore
 
 _log = logging.getLogger(__name__)
-
-Codes = npt.NDArray[np.int64]
-"""[num_codebooks, T], none negative."""
-PRECISION = "fp32"
-"""Of the codec's encoder."""
 
 
 def voice_store(spec: ModelSpec, plan: Plan) -> VoiceStore:
@@ -43,7 +38,7 @@ def voice_store(spec: ModelSpec, plan: Plan) -> VoiceStore:
         if plan.check_memory:
             _check_room(path)
         check_files(path, encoder_files(), directory)
-        # Between its runs the encoder must leave the cores to the engine.
+        # Without spinning, so that an idle encoder leaves the cores to the engine.
         threading = Threading(threads=plan.threads, affinity=plan.affinity, spin=False)
         return load_encoder(path, config.codec, threading)
 
@@ -52,7 +47,7 @@ def voice_store(spec: ModelSpec, plan: Plan) -> VoiceStore:
         ReferenceEncoder(config, load),
         family=spec.family,
         model=model_digest(path),
-        recipe=f"{PRECISION}, recording {VERSION}, {config.reference_seconds:g} s",
+        recipe=f"fp32, recording {VERSION}, {config.reference_seconds:g} s",
         memory_bytes=states_bytes(plan),
         memory_entries=plan.cache_entries,
     )
@@ -68,73 +63,75 @@ def spoken_in(state: VoiceState) -> tuple[str, Codes]:
 
 
 def states_bytes(plan: Plan) -> int:
-    """The part of the plan's caches for recordings' codes: tens of kilobytes each, a prompt's KV takes megabytes."""
+    """The share of the plan's cache for codes: those of a voice take tens of KB, its keys and values megabytes."""
     return plan.cache_bytes // 16
 
 
 class ReferenceEncoder:
-    """Makes voice states with the codec's encoder, 0.8 GB at full size: it is there while somebody uses it or waits for
-    it, one at a time."""
+    """Makes voice states with the codec's encoder, one at a time.
+
+    The encoder takes 0.8 GB at full size: it is loaded for the first caller and dropped when no caller waits for it.
+    """
 
     def __init__(self, config: Config, load: Callable[[], CodecEncoder]) -> None:
         self._config = config
         self._load = load
-        self._turn, self._counting = Lock(), Lock()
-        self._wanted = 0
+        self._running, self._counting = Lock(), Lock()
+        self._callers = 0
         self._loaded: CodecEncoder | None = None
 
     def __call__(self, reference: Reference) -> VoiceState:
-        """Raises InvalidRequest for what is no recording of speech, OutOfMemory, GraphError."""
+        """Raises InvalidRequest if the recording holds no speech, OutOfMemory, GraphError."""
         config = self._config
         samples = np.frombuffer(reference.pcm, np.float32)
         prepared = prepare(samples, reference.sample_rate, config.codec.sample_rate, config.reference_seconds)
         codes = self._encode(prepared.samples)
         if not codes.size:
             raise ModelFailure("the codec gave no codes for the reference")
-        return state_of(codes, self._said(reference, prepared))
+        return state_of(codes, self._transcript(reference, prepared))
 
     def _encode(self, samples: Samples) -> Codes:
         with self._counting:
-            self._wanted += 1
+            self._callers += 1
         try:
-            with self._turn:
+            with self._running:
                 if self._loaded is None:
                     self._loaded = self._load()
                 return self._loaded.encode(samples)
         finally:
             with self._counting:
-                self._wanted -= 1
-                if not self._wanted:
+                self._callers -= 1
+                if not self._callers:
                     self._loaded = None
 
-    def _said(self, reference: Reference, prepared: Prepared) -> str:
-        """What is said in the part that was encoded: words nobody has spoken yet would be spoken before the text."""
+    def _transcript(self, reference: Reference, prepared: Prepared) -> str:
+        """The transcript of the part that was encoded: the model would speak the rest of it before the text."""
         if not prepared.cut:
             return reference.transcript
         kept_s = len(prepared.samples) / self._config.codec.sample_rate
         _log.warning(
-            "the reference has %.0f s of speech, the model was made for %g s at most: the first %.1f s, up to a pause, "
-            "and that part of the transcript are taken",
+            "the reference has %.0f s of speech, the model was made for %g s at most: using the first %.1f s, up to a "
+            "pause, and that part of the transcript",
             prepared.speech_s, self._config.reference_seconds, kept_s,
         )  # fmt: skip
         return beginning(reference.transcript, kept_s / prepared.speech_s)
 
 
 def _check_room(directory: Path) -> None:
-    """Raise OutOfMemory unless there is room for the encoder's weights: most of what encoding a reference takes."""
-    need = sum(file.stat().st_size for file in directory.glob(f"{ENCODE}*"))
+    """Raise OutOfMemory if the encoder's weights, most of what encoding takes, exceed the available memory."""
+    need = sum(file.stat().st_size for file in directory.glob(f"{ENCODER}*"))
     free = available_memory()
     if need > free:
         raise OutOfMemory(
-            f"encoding a new reference needs {mb(need)} for a moment and {mb(free)} is available; close other programs "
+            f"encoding a new reference needs {mb(need)} temporarily and {mb(free)} is available; close other programs "
             "or raise the memory limit",
             retry_after=5.0,
         )
 
 
 def model_digest(directory: Path) -> str:
-    """SHA-256 of all weights of a converted model, as its manifest names them. Raises BadCheckpoint."""
+    """Digest of the weights of a converted model, from its manifest. Raises BadCheckpoint."""
     try:
         return read_manifest(directory).digest((MODEL, CODEC))
     except KeyError as error:
-        raise BadCheckpoint(f"{directory} was not converted to the end, it lacks {error}; convert it again") from None
+        raise BadCheckpoint(f"{directory} was not converted completely, it lacks {error}; convert it again") from None

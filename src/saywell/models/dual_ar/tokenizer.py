@@ -1,17 +1,18 @@
-"""Text → token ids: tiktoken BPE, and the control tokens only this package may write."""
+"""Text → token ids by tiktoken BPE, and the ids of control tokens."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import Meta
 
 from saywell.errors import MissingDependency
-from saywell.files import Damaged, read_plain
-from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.config import Config, read_bytes
 from saywell.models.dual_ar.errors import BadCheckpoint
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def special_names(codebook_size: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokenizer:
-    """Ids of text and of control tokens. User text goes through `encode` only, which cannot yield a control id."""
+    """Token ids. `encode` never yields the id of a control token, so text from users cannot contain one."""
 
     bpe: tiktoken.Encoding
     specials: dict[str, int]
@@ -69,26 +70,26 @@ class Tokenizer:
     im_end_id: int
 
     def encode(self, text: str) -> list[int]:
-        """Ids of text as data: `<|im_end|>` in it is seven punctuation marks and two words."""
+        """Ids of text as data: a control token's name in it, such as `<|im_end|>`, is ordinary characters."""
         return self.bpe.encode_ordinary(text)
 
     def control(self, name: str) -> int:
-        """The id of a control token. Raises BadCheckpoint if the model has none of that name."""
-        found = self.specials.get(name)
-        if found is None:
-            raise BadCheckpoint(f"{SPECIALS_FILE} has no {name}")
-        return found
+        """The id of a control token. Raises BadCheckpoint if the model lacks it."""
+        try:
+            return self.specials[name]
+        except KeyError:
+            raise BadCheckpoint(f"{SPECIALS_FILE} has no {name}") from None
 
     def as_written(self, name: str) -> list[int]:
-        """A marker that is a special token in some checkpoints and plain text in others."""
+        """Ids of a marker that is a special token in some checkpoints and plain text in others."""
         return [self.specials[name]] if name in self.specials else self.encode(name)
 
     @classmethod
     def read(cls, directory: Path, config: Config) -> Tokenizer:
-        """From `tokenizer.tiktoken` and, if there, `special_tokens.json`. Raises BadCheckpoint naming the file,
+        """From `tokenizer.tiktoken` and, if present, `special_tokens.json`. Raises BadCheckpoint naming the file,
         MissingDependency."""
         try:
-            import tiktoken  # here, because planning reads this module and must not need it
+            import tiktoken  # here, because planning imports this module and must not need it
         except ModuleNotFoundError as error:
             raise MissingDependency(
                 f"a DualAR model needs {error.name}, which is not installed: pip install 'saywell[dualar]'"
@@ -96,7 +97,7 @@ class Tokenizer:
         ranks = read_ranks(directory / RANKS_FILE)
         specials = _read_specials(directory / SPECIALS_FILE)
         if specials is None:
-            specials = {name: len(ranks) + each for each, name in enumerate(special_names(config.codebook_size))}
+            specials = {name: len(ranks) + offset for offset, name in enumerate(special_names(config.codebook_size))}
         _check(ranks, specials, config)
         begin, end = _semantic(specials, config)
         im_end = config.im_end_id if config.im_end_id is not None else specials.get(IM_END)
@@ -107,7 +108,7 @@ class Tokenizer:
 
 
 def read_ranks(path: Path) -> dict[bytes, int]:
-    """`base64(token) rank` lines → ranks by token; the token `=` is the empty string and is skipped."""
+    """`base64(token) rank` lines → ranks by token. The token `=`, the empty string, is skipped."""
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(_text(path).splitlines(), start=1):
         fields = line.split()
@@ -118,9 +119,8 @@ def read_ranks(path: Path) -> dict[bytes, int]:
         except (binascii.Error, ValueError, IndexError):
             raise BadCheckpoint(f"{path.name}: line {number} is not a base64 token and its rank") from None
         ranks[token] = rank
-    missing = [each for each in range(256) if bytes([each]) not in ranks]
-    if missing or len(set(ranks.values())) != len(ranks):
-        raise BadCheckpoint(f"{path.name}: every single byte must be a token, and every rank be there once")
+    if any(bytes([byte]) not in ranks for byte in range(256)) or len(set(ranks.values())) != len(ranks):
+        raise BadCheckpoint(f"{path.name}: every single byte must be a token, and no rank may occur twice")
     return ranks
 
 
@@ -128,23 +128,16 @@ def _read_specials(path: Path) -> dict[str, int] | None:
     if not path.exists():
         return None
     try:
-        raw: Any = json.loads(_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise BadCheckpoint(f"{path.name} is not JSON: {error}") from None
-    if not isinstance(raw, dict) or not all(type(each) is int and each >= 0 for each in raw.values()):
-        raise BadCheckpoint(f"{path.name} must map tokens to ids")
-    return raw
+        return msgspec.json.decode(_text(path), type=dict[str, Annotated[int, Meta(ge=0)]])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadCheckpoint(f"{path.name} must map tokens to ids: {error}") from None
 
 
 def _text(path: Path) -> str:
     try:
-        return read_plain(path, MAX_FILE_BYTES, links=True).decode()
-    except FileNotFoundError:
-        raise BadCheckpoint(f"{path.name} is missing; a checkpoint directory must hold it") from None
-    except Damaged:
-        raise BadCheckpoint(f"{path.name} is no regular file, or larger than any tokeniser file is") from None
+        return read_bytes(path, MAX_FILE_BYTES, BadCheckpoint).decode()
     except UnicodeDecodeError:
-        raise BadCheckpoint(f"{path.name} is not text") from None
+        raise BadCheckpoint(f"{path.name} is not UTF-8 text") from None
 
 
 def _check(ranks: dict[bytes, int], specials: dict[str, int], config: Config) -> None:
@@ -158,18 +151,18 @@ def _check(ranks: dict[bytes, int], specials: dict[str, int], config: Config) ->
 
 
 def _semantic(specials: dict[str, int], config: Config) -> tuple[int, int]:
-    """First and last semantic id, which must be a run of one id for each entry of the codebook."""
+    """First and last semantic id. The ids must be consecutive, one for each entry of the codebook."""
     begin = config.semantic_begin_id
     if begin is None:
         begin = specials.get("<|semantic:0|>")
     if begin is None:
         raise BadCheckpoint(f"{SPECIALS_FILE} has no <|semantic:0|>")
     end = begin + config.codebook_size - 1
-    wrong = [
-        code
-        for code in range(config.codebook_size)
-        if specials.get(f"<|semantic:{code}|>", begin + code) != begin + code
-    ]
-    if wrong or config.semantic_end_id not in (None, end):
-        raise BadCheckpoint(f"{SPECIALS_FILE}: the semantic tokens are not one run of {config.codebook_size} ids")
+    consecutive = all(
+        specials.get(f"<|semantic:{code}|>", begin + code) == begin + code for code in range(config.codebook_size)
+    )
+    if not consecutive or config.semantic_end_id not in (None, end):
+        raise BadCheckpoint(
+            f"{SPECIALS_FILE}: the ids of the semantic tokens are not {config.codebook_size} consecutive numbers"
+        )
     return begin, end

@@ -1,1 +1,1 @@
-"""A published DualAR checkpoint to what the runtimes load."""
+"""Converts published DualAR checkpoints into models."""

@@ -1,30 +1,27 @@
-"""What each linear layer is given while the calibration sentences are read: both transformers in plain NumPy, fp32.
+"""Inputs of each linear layer for the calibration sentences: both transformers in NumPy, fp32. Build time only.
 
-All sentences at once, layer by layer, so that each weight is read once and none is kept. Build time only.
+All sentences run together, layer by layer, so that each weight is read once and none is kept.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.numerics import Floats, rotary
-from saywell.models.dual_ar.speakers import Codes
-
-Weights = Mapping[str, Floats]
+from saywell.models.dual_ar.numerics import Codes, Floats, Weights, rotary
 
 
 def activations(config: Config, weights: Weights, prompts: Sequence[Codes], begin: int) -> dict[str, Floats]:
-    """Layer → its inputs [rows, inputs]. `prompts` are texts, each [1 + num_codebooks, T]; `begin`: the first semantic
-    token. The fast transformer is given the frame that follows each prompt, its codes the most probable ones."""
+    """Layer → its inputs [rows, inputs]. `prompts`: texts, each [1 + num_codebooks, T]; `begin`: the first semantic
+    token. The fast transformer reads the frame after each prompt, decoded greedily."""
     seen: dict[str, Floats] = {}
     tokens = [prompt[0] for prompt in prompts]
     slow = _Transformer(config, weights, "", seen)
-    hidden = slow.run(weights["embeddings.weight"][np.concatenate(tokens)], [len(each) for each in tokens])
-    last = hidden[np.cumsum([len(each) for each in tokens]) - 1]
+    hidden = slow.run(weights["embeddings.weight"][np.concatenate(tokens)], [len(row) for row in tokens])
+    last = hidden[np.cumsum([len(row) for row in tokens]) - 1]
     normed = seen["output"] = slow.norm(last, "norm.weight")
     head = weights["embeddings.weight" if config.tie_word_embeddings else "output.weight"]
     codes = (normed @ head[begin : begin + config.codebook_size].T).argmax(axis=1)
@@ -47,7 +44,7 @@ def _fast(config: Config, weights: Weights, x: Floats, codes: Codes, seen: dict[
 
 
 class _Transformer:
-    """One of the two; `run` notes in `seen` what its linear layers are given."""
+    """One of the two transformers; `run` stores the inputs of its linear layers in `seen`."""
 
     def __init__(self, config: Config, weights: Weights, prefix: str, seen: dict[str, Floats]) -> None:
         self.weights, self.prefix, self.seen = weights, prefix, seen
@@ -56,7 +53,7 @@ class _Transformer:
         self.layers = config.n_fast_layer if prefix else config.n_layer
 
     def run(self, x: Floats, lengths: Sequence[int]) -> Floats:
-        """x [rows, dim], the rows of sequences of `lengths` → the same, after the last block."""
+        """x [rows, dim], sequences of these `lengths` one after the other → the output of the last block."""
         for layer in range(self.layers):
             at = f"{self.prefix}layers.{layer}."
             qkv = self._linear(f"{at}attention.wqkv", self.norm(x, f"{at}attention_norm.weight"))
@@ -84,7 +81,7 @@ class _Transformer:
         q, k, v = np.split(by_head, [self.heads, self.heads + self.kv], axis=1)
         if f"{at}attention.q_norm.weight" in self.weights:
             q, k = (self.norm(part, f"{at}attention.{name}_norm.weight") for name, part in (("q", q), ("k", k)))
-        q, k = self._turned(q), self._turned(k)
+        q, k = self._rotated(q), self._rotated(k)
         k, v = (np.repeat(part, self.heads // self.kv, axis=1) for part in (k, v))
         scores = np.einsum("qhd,khd->hqk", q, k) / np.float32(math.sqrt(self.size))
         scores = np.where(np.tri(length, dtype=bool), scores, -np.inf)
@@ -92,8 +89,8 @@ class _Transformer:
         shares = shares / shares.sum(axis=-1, keepdims=True)
         return np.asarray(np.einsum("hqk,khd->qhd", shares, v).reshape(length, -1), np.float32)
 
-    def _turned(self, x: Floats) -> Floats:
-        """x [T, head, size]: interleaved pairs, turned by their position."""
+    def _rotated(self, x: Floats) -> Floats:
+        """Rotary embedding of x [T, head, size], interleaved pairs."""
         cos, sin = (part[:, None] for part in rotary(len(x), self.size, self.base))
         even, odd = x[..., 0::2], x[..., 1::2]
         return np.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1).reshape(x.shape)

@@ -1,7 +1,6 @@
-"""The calibration sentences, and the scales of the int8 KV cache measured on them: how large keys and values get when
-the model reads and speaks. Build time only.
+"""The calibration sentences, and the scales of the int8 KV cache measured on them. Build time only.
 
-One scale for each channel of each layer, fixed before anything is spoken, so that no sequence depends on another.
+One fixed scale for each channel of each layer, so that no sequence depends on another.
 """
 
 from __future__ import annotations
@@ -10,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from saywell.models.dual_ar.numerics import Codes, Floats
 from saywell.models.dual_ar.onnx.ar_files import scales_file
-from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime, Codes, Running
+from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.runtimes.base import Threading
 
@@ -35,29 +34,28 @@ TEXTS = (
     "Rain fell on the roof all night, and by morning the river had risen over the lower road.",
     "Nel mezzo del cammin di nostra vita mi ritrovai per una selva oscura.",
 )
-"""Read as prompts, the first ones of them; what the model says to them is part of what is measured."""
+"""Prompts. The frames that the model generates after them are measured too."""
 FRAMES = 48
 _HEADROOM = 1.25
-"""Over the largest value seen. A value beyond it is clipped."""
+"""Factor on the largest value measured; larger values are clipped."""
 
 
 def write_scales(path: Path, out: Path, precision: str, prompts: Sequence[Codes], threads: int) -> list[Path]:
-    """Measure the model of `path` on `prompts`, each [1 + num_codebooks, T]; write the scales of its cache to `out`."""
-    longest = max(each.shape[1] for each in prompts) + FRAMES + 1
+    """Measure the model in `path` on `prompts`, each [1 + num_codebooks, T]; write the cache scales to `out`."""
+    longest = max(prompt.shape[1] for prompt in prompts) + FRAMES + 1
     runtime = ArRuntime(path, precision, Threading(threads=threads), slots=len(prompts), max_len=longest, cache="fp32")
-    running = [runtime.prefill(each, Sampling(seed=seed)) for seed, each in enumerate(prompts)]
+    running = [runtime.prefill(prompt, Sampling(seed=seed)) for seed, prompt in enumerate(prompts)]
     going = list(running)
     for _ in range(FRAMES):
         frames = runtime.step(going)
-        going = [
-            each for each, frame in zip(going, frames, strict=True) if frame[0] >= 0 and frame[0] != runtime.im_end
-        ]
+        ended = (BROKEN, runtime.im_end)
+        going = [sequence for sequence, frame in zip(going, frames, strict=True) if frame[0] not in ended]
     target = out / scales_file(precision)
     np.save(target, scales(runtime, running))
     return [target]
 
 
-def scales(runtime: ArRuntime, running: Sequence[Running]) -> npt.NDArray[np.float32]:
-    """[2 · layer, kv head, head_dim] from what lies in the fp32 cache of these sequences."""
-    seen = [np.abs(runtime.cache.data[:, each.row, :, : each.length]).max(axis=2) for each in running]
-    return np.asarray(np.maximum(np.max(seen, axis=0) * (_HEADROOM / 127), 1e-6), np.float32)
+def scales(runtime: ArRuntime, running: Sequence[Running]) -> Floats:
+    """[2 · layer, kv head, head_dim] from the fp32 cache of these sequences."""
+    largest = [np.abs(runtime.cache.data[:, seq.row, :, : seq.length]).max(axis=2) for seq in running]
+    return np.asarray(np.maximum(np.max(largest, axis=0) * (_HEADROOM / 127), 1e-6), np.float32)

@@ -1,7 +1,4 @@
-"""Published state dicts → clean ones: no prefixes, q|k|v packed, weight norm folded, no tables; checked.
-
-Runs where torch is: in the process `convert` starts for it, in fixtures and in tests.
-"""
+"""Published state dicts → checked tensors: no prefixes or tables, q|k|v packed, weight norm folded. Needs torch."""
 
 from __future__ import annotations
 
@@ -11,14 +8,35 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from saywell.models.dual_ar.config import CodecConfig, Config
+from saywell.models.dual_ar.convert.child import REFUSED
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.layout import Shapes, codec_tensors, model_tensors
 
 State = dict[str, torch.Tensor]
+_STORED = (torch.float32, torch.float16, torch.bfloat16)
+_OLDEST = (2, 10)
+"""Earlier releases of torch can be made to run code even when they load tensors only."""
 _NAMED = 8
-"""Tensors a message lists by name before it only counts."""
+"""Most tensors that a message lists by name."""
+
+
+def write(kind: str, source: Path, out: Path, say: Callable[..., None]) -> int:
+    """Write the "model" or "codec" of `source` as safetensors to `out`; the exit status."""
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < _OLDEST:
+        say(missing=f"torch>={_OLDEST[0]}.{_OLDEST[1]}")
+        return REFUSED
+    config = Config.read(source.parent)
+    try:
+        state = read_model(source, config) if kind == "model" else read_codec(source, config.codec)
+    except BadCheckpoint as error:
+        say(refused=error.message)
+        return REFUSED
+    tensors = {name: tensor if tensor.dtype in _STORED else tensor.float() for name, tensor in state.items()}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, out)
+    return 0
 
 
 def read_model(path: Path, config: Config) -> State:
@@ -30,13 +48,14 @@ def read_model(path: Path, config: Config) -> State:
 def read_codec(path: Path, codec: CodecConfig) -> State:
     """`codec.pth` → tensors of `layout.codec_tensors`, fp32. Raises BadCheckpoint."""
     state = unwrap(load(path), path.name)
-    prefixed = {name.removeprefix("generator."): each for name, each in state.items() if name.startswith("generator.")}
+    prefix = "generator."
+    prefixed = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     folded = fold_weight_norm(prefixed or state)
     return checked(folded, codec_tensors(codec), path.name)
 
 
 def load(path: Path) -> object:
-    """The raw content, mapped, tensors only. Anything torch refuses becomes a BadCheckpoint naming the file."""
+    """The content, memory-mapped, tensors only. Raises BadCheckpoint for anything that torch refuses."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
@@ -65,7 +84,7 @@ def unwrap(raw: object, file: str) -> State:
 
 
 def rename_model(state: State) -> State:
-    """Prefixes off, S2's nested names as the flat ones, tables and audio-input tensors left out."""
+    """Remove prefixes, flatten the nested names of S2, drop tensors of audio input."""
     renamed: State = {}
     for name, tensor in state.items():
         short = name.removeprefix("text_model.").removeprefix("model.")
@@ -78,7 +97,7 @@ def rename_model(state: State) -> State:
 
 
 def pack_qkv(state: State) -> State:
-    """Older files keep `wq`, `wk`, `wv`: packed as q | k | v."""
+    """Pack the separate `wq`, `wk`, `wv` of older files as q | k | v."""
     packed = dict(state)
     for name in state:
         match = re.fullmatch(r"(.+\.attention\.)wq\.(weight|bias)", name)
@@ -91,7 +110,7 @@ def pack_qkv(state: State) -> State:
 
 
 def fold_weight_norm(state: State) -> State:
-    """weight = g · v / ‖v‖ over all but dim 0, for both spellings."""
+    """weight = g · v / ‖v‖ over all but dim 0, for both naming schemes of weight norm."""
     folded: State = {}
     for name, tensor in state.items():
         match = re.fullmatch(r"(.+\.)(?:parametrizations\.weight\.original0|weight_g)", name)
@@ -113,7 +132,7 @@ def _fold(g: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 
 
 def checked(state: State, shapes: Shapes, file: str) -> State:
-    """Exactly the tensors of `shapes`, in that order. Raises BadCheckpoint naming what is missing or wrong."""
+    """Exactly the tensors of `shapes`, in that order. Raises BadCheckpoint naming those that are missing or wrong."""
     _refuse(file, "lacks", [name for name in shapes if name not in state])
     wrong = [name for name, shape in shapes.items() if tuple(state[name].shape) != shape]
     _refuse(file, "has a wrong shape for", wrong, lambda n: f"{n} {tuple(state[n].shape)}, expected {shapes[n]}")
@@ -127,7 +146,7 @@ def _finite(tensor: torch.Tensor) -> bool:
 
 
 def _refuse(file: str, what: str, names: Iterable[str], show: Callable[[str], str] = str) -> None:
-    found = list(names)
-    if found:
-        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        raise BadCheckpoint(f"{file} {what} {', '.join(show(name) for name in found[:_NAMED])}{more}")
+    wrong = list(names)
+    if wrong:
+        more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        raise BadCheckpoint(f"{file} {what} {', '.join(show(name) for name in wrong[:_NAMED])}{more}")

@@ -1,13 +1,12 @@
-"""Published checkpoint → the directory an engine maps at start. Needs torch, in a process of its own; running does not.
+"""Published checkpoint → the directory that the engine maps at start. Needs torch, in a child process.
 
-    model.safetensors     both transformers, published names without prefixes, in the stored precision (bf16), so that
-                          embedding rows can be gathered from the map
+    model.safetensors     both transformers, published names without prefixes, in the stored precision (bf16)
     codec.safetensors     encoder, quantiser, decoder, weight norm folded, fp32
     config.json, codec_config.json, tokenizer.tiktoken, special_tokens.json, LICENSE…   copied
     *.onnx                written from the two files above by the graph builders
-    saywell.json          the manifest: what was made from what, digests and sizes
+    saywell.json          the manifest: inputs, digest and size of each file
 
-Each step is recorded in the manifest when it is done, so that a second run does only what is missing or has changed.
+Each completed step is recorded in the manifest; another run repeats only steps whose inputs or results have changed.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from saywell.models.dual_ar.tokenizer import RANKS_FILE, SPECIALS_FILE, Tokenize
 FORMAT = 1
 PRECISIONS = ("fp32", "int8", "int4")
 SENTENCES = 4
-"""Read by the calibration unless another number is asked for."""
+"""Calibration sentences by default."""
 MODEL, CODEC = "model.safetensors", "codec.safetensors"
 _COPIED = (
     CONFIG_FILE,
@@ -53,52 +53,10 @@ _COPIED = (
     "README.md",
 )
 SOURCES = (*FILES.values(), CONFIG_FILE, CODEC_CONFIG_FILE, RANKS_FILE, SPECIALS_FILE)
-"""What a conversion depends on, as far as a checkpoint has it."""
+"""Files of a checkpoint that a conversion reads; some are optional."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (step, done, total)."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """One conversion: where from, where to, what the manifest knows already."""
-
-    source: Path
-    out: Path
-    manifest: Manifest
-    progress: Progress
-    digests: dict[str, str] = field(default_factory=dict)
-
-    def digest(self, path: Path) -> str:
-        """sha256 of a file, computed once a run."""
-        key = str(path)
-        if key not in self.digests:
-            self.digests[key] = _digest(path, self.progress)
-        return self.digests[key]
-
-    def is_done(self, name: str, made_from: dict[str, str]) -> bool:
-        """True if `name` was made from the same inputs and is still what it was."""
-        entry, path = self.manifest.files.get(name), self.out / name
-        return bool(
-            entry
-            and entry.made_from == made_from
-            and path.is_file()
-            and path.stat().st_size == entry.bytes
-            and self.digest(path) == entry.sha256
-        )
-
-    def record(self, name: str, made_from: dict[str, str]) -> None:
-        path = self.out / name
-        self.digests.pop(str(path), None)
-        entry = Entry(bytes=path.stat().st_size, sha256=self.digest(path), made_from=made_from)
-        self.manifest.files[name] = entry
-        self.manifest.write(self.out)
-
-    @contextmanager
-    def folder(self) -> Iterator[Path]:
-        """Where files are made before they are moved into `out`; the next run deletes what a killed one has left."""
-        with tempfile.TemporaryDirectory(dir=self.out, prefix=UNFINISHED) as folder:
-            yield Path(folder)
 
 
 def convert(
@@ -110,11 +68,11 @@ def convert(
     licence: str | None = None,
     sentences: int = SENTENCES,
 ) -> Path:
-    """Convert a published checkpoint; the directory `out`. Does only what a former run has not done.
+    """Convert a published checkpoint; returns the directory `out`. Steps that an earlier run completed are skipped.
 
-    `precisions`: of the transformers' graphs; none at all: no graphs. `licence`: of the weights, kept in the manifest;
-    None: the one acknowledged when they were pulled. `sentences`: how many of the calibration (`calibrate.TEXTS`).
-    Raises BadConfig and BadCheckpoint naming the file at fault, MissingDependency without torch.
+    `precisions`: of the transformers' graphs; empty: no graphs at all. `licence`: of the weights, for the manifest;
+    None: the licence accepted by `saywell pull`. `sentences`: how many of `calibrate.TEXTS` the calibration reads.
+    Raises BadConfig and BadCheckpoint naming the file, MissingDependency without torch.
     """
     source, target = Path(directory), Path(out)
     if not source.is_dir():
@@ -122,24 +80,105 @@ def convert(
     config = Config.read(source)
     tokenizer = Tokenizer.read(source, config)
     _check_sources(source, config)
-    graphs = _graph_writer() if precisions else None  # what is missing is said before minutes of work
+    graphs = _graph_builder() if precisions else None  # imported now, to report a missing package at once
     target.mkdir(parents=True, exist_ok=True)
     with FileLock(target / ".lock"):
         for leftover in target.glob(f"{UNFINISHED}*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         manifest = _manifest(target, licence or read_record(source).get("accepted"))
-        work = _Work(source, target, manifest, progress or _silent)
+        conversion = _Conversion(source, target, config, manifest, progress or (lambda *_: None))
         for name in _COPIED:
-            _copy(work, name)
-        _tensors(work, config, "model", MODEL)
-        _tensors(work, config, "codec", CODEC)
+            conversion.copy(name)
+        conversion.write_tensors("model", MODEL)
+        conversion.write_tensors("codec", CODEC)
         if graphs is not None:
-            _graphs(work, graphs.version(), graphs.steps(config, tokenizer, precisions, sentences))
+            for step in graphs.steps(config, tokenizer, precisions, sentences):
+                conversion.write_graphs(step, graphs.VERSION)
     return target
 
 
-def _silent(_step: str, _done: int, _total: int) -> None:
-    """No progress wanted."""
+@dataclass(slots=True)
+class _Conversion:
+    source: Path
+    out: Path
+    config: Config
+    manifest: Manifest
+    progress: Progress
+    digests: dict[Path, str] = field(default_factory=dict)
+
+    def copy(self, name: str) -> None:
+        if not (self.source / name).is_file():
+            return
+        made_from = self._inputs(self.source, name)
+        if not self._is_done(name, made_from):
+            with open_file(self.source / name) as source, replacing(self.out / name) as copy:
+                shutil.copyfileobj(source, copy)
+            self._record(name, made_from)
+
+    def write_tensors(self, kind: str, name: str) -> None:
+        """`model.pth` or `codec.pth` as safetensors."""
+        made_from = self._inputs(self.source, FILES[kind], CONFIG_FILE, CODEC_CONFIG_FILE)
+        if self._is_done(name, made_from):
+            return
+        with self._step(f"convert {name}") as folder:
+            _run_child(kind, self.source, folder / name)
+            shapes = model_tensors(self.config) if kind == "model" else codec_tensors(self.config.codec)
+            TensorFile(folder / name).check(shapes)
+            (folder / name).replace(self.out / name)
+        self._record(name, made_from)
+
+    def write_graphs(self, step: Any, version: str) -> None:
+        """One group of graphs (`graphs.build.Step`), rewritten as a whole if its inputs or the `version` change."""
+        tensors = {"model": MODEL, "codec": CODEC}[step.tensors]
+        files = self.manifest.files
+        made_from = {name: files[name].sha256 for name in (tensors, CONFIG_FILE, CODEC_CONFIG_FILE) if name in files}
+        made_from.update(step=step.name, code=version, **step.made_from)
+        written = [name for name, entry in files.items() if entry.made_from.get("step") == step.name]
+        if written and all(self._is_done(name, made_from) for name in written):
+            return
+        with self._step(f"write {step.name}") as folder:
+            paths = step.build(TensorFile(self.out / tensors), folder)
+            for path in paths:
+                path.chmod((self.out / MANIFEST).stat().st_mode)  # onnx makes files that only their owner can read
+                path.replace(self.out / path.name)
+        for path in paths:
+            self._record(path.name, made_from)
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[Path]:
+        """Report progress; yields a temporary folder in `out`, which the next run deletes if this one is killed."""
+        self.progress(name, 0, 1)
+        with tempfile.TemporaryDirectory(dir=self.out, prefix=UNFINISHED) as folder:
+            yield Path(folder)
+        self.progress(name, 1, 1)
+
+    def _inputs(self, directory: Path, *names: str) -> dict[str, str]:
+        """Digests of the files that exist, by name."""
+        return {name: self._digest(directory / name) for name in names if (directory / name).is_file()}
+
+    def _digest(self, path: Path) -> str:
+        if path not in self.digests:
+            report = partial(self.progress, f"verify {path.name}")
+            self.digests[path] = sha256(path, report)
+        return self.digests[path]
+
+    def _is_done(self, name: str, made_from: dict[str, str]) -> bool:
+        """True if `name` was made from the same inputs and has not changed since."""
+        entry, path = self.manifest.files.get(name), self.out / name
+        return bool(
+            entry
+            and entry.made_from == made_from
+            and path.is_file()
+            and path.stat().st_size == entry.bytes
+            and self._digest(path) == entry.sha256
+        )
+
+    def _record(self, name: str, made_from: dict[str, str]) -> None:
+        path = self.out / name
+        self.digests.pop(path, None)
+        entry = Entry(bytes=path.stat().st_size, sha256=self._digest(path), made_from=made_from)
+        self.manifest.files[name] = entry
+        self.manifest.write(self.out)
 
 
 def _check_sources(source: Path, config: Config) -> None:
@@ -154,6 +193,7 @@ def _check_sources(source: Path, config: Config) -> None:
 
 
 def _manifest(out: Path, licence: str | None) -> Manifest:
+    """The manifest to continue, or a new one."""
     if (out / MANIFEST).exists():
         known = read_manifest(out)
         if (known.format, known.family) == (FORMAT, "dual_ar"):
@@ -163,7 +203,7 @@ def _manifest(out: Path, licence: str | None) -> Manifest:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest of a converted model. Raises BadCheckpoint if there is none or it is damaged."""
+    """The manifest of a converted model. Raises BadCheckpoint if it is missing or damaged."""
     path = directory / MANIFEST
     try:
         return Manifest.read(directory)
@@ -173,83 +213,26 @@ def read_manifest(directory: Path) -> Manifest:
         raise BadCheckpoint(f"{path} is damaged, {error}; delete it and convert again") from None
 
 
-def _copy(work: _Work, name: str) -> None:
-    if not (work.source / name).is_file():
-        return
-    made_from = {name: work.digest(work.source / name)}
-    if work.is_done(name, made_from):
-        return
-    with open_file(work.source / name) as source, replacing(work.out / name) as copy:
-        shutil.copyfileobj(source, copy)
-    work.record(name, made_from)
-
-
-def _tensors(work: _Work, config: Config, kind: str, name: str) -> None:
-    inputs = (FILES[kind], CONFIG_FILE, CODEC_CONFIG_FILE)
-    made_from = {each: work.digest(work.source / each) for each in inputs if (work.source / each).is_file()}
-    if work.is_done(name, made_from):
-        return
-    with work.folder() as folder:
-        made = folder / name
-        work.progress(f"convert {name}", 0, 1)
-        _run_child(kind, work.source, made)
-        work.progress(f"convert {name}", 1, 1)
-        shapes = model_tensors(config) if kind == "model" else codec_tensors(config.codec)
-        TensorFile(made).check(shapes)
-        made.replace(work.out / name)
-    work.record(name, made_from)
-
-
 def _run_child(kind: str, source: Path, out: Path) -> None:
     command = [interpreter(), "-m", "saywell.models.dual_ar.convert.child", kind, str(source), str(out)]
     child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if child.returncode == REFUSED:
-        why = json.loads(child.stdout)
-        if "refused" in why:
-            raise BadCheckpoint(why["refused"])
+        reply = json.loads(child.stdout)
+        if "refused" in reply:
+            raise BadCheckpoint(reply["refused"])
         raise MissingDependency(
-            f"reading {FILES[kind]} needs {why['missing']}, which is not installed: pip install 'saywell[convert]'"
+            f"reading {FILES[kind]} needs {reply['missing']}, which is not installed: pip install 'saywell[convert]'"
         )
     if child.returncode:
-        trouble = child.stderr.strip().splitlines()
-        ended = trouble[-1][:300] if trouble else f"exit status {child.returncode}"
-        raise BadCheckpoint(f"{FILES[kind]} could not be converted: the process doing it ended with {ended}")
+        lines = child.stderr.strip().splitlines()
+        reason = lines[-1][:300] if lines else f"exit status {child.returncode}"
+        raise BadCheckpoint(f"{FILES[kind]} could not be converted: the child process failed with {reason}")
 
 
-def _graph_writer() -> Any:
+def _graph_builder() -> Any:
     try:
-        return import_module("saywell.models.dual_ar.graphs.build")  # by name: only this needs onnx
+        return import_module("saywell.models.dual_ar.graphs.build")  # by name, because it needs onnx
     except ModuleNotFoundError as error:
         raise MissingDependency(
             f"converting a checkpoint needs {error.name}, which is not installed: pip install 'saywell[convert]'"
         ) from error
-
-
-def _graphs(work: _Work, version: str, steps: Sequence[Any]) -> None:
-    """Graphs, each group made again when its tensors, the sizes or the code that writes it change."""
-    for step in steps:
-        inputs = {"model": MODEL, "codec": CODEC}[step.tensors], *(CONFIG_FILE, CODEC_CONFIG_FILE)
-        files = work.manifest.files
-        made_from = {each: files[each].sha256 for each in inputs if each in files}
-        made_from.update(step=step.name, code=version, **step.made_from)
-        _graph_group(work, step, made_from)
-
-
-def _graph_group(work: _Work, step: Any, made_from: dict[str, str]) -> None:
-    done = [name for name, entry in work.manifest.files.items() if entry.made_from.get("step") == step.name]
-    if done and all(work.is_done(name, made_from) for name in done):
-        return
-    work.progress(f"write {step.name}", 0, 1)
-    with work.folder() as folder:
-        tensors = TensorFile(work.out / (MODEL if step.tensors == "model" else CODEC))
-        written = step.build(tensors, folder)
-        for path in written:
-            path.chmod((work.out / MANIFEST).stat().st_mode)  # onnx writes for the owner alone
-            path.replace(work.out / path.name)
-        for path in written:
-            work.record(path.name, made_from)
-    work.progress(f"write {step.name}", 1, 1)
-
-
-def _digest(path: Path, progress: Progress) -> str:
-    return sha256(path, lambda done, total: progress(f"verify {path.name}", done, total))

@@ -1,4 +1,4 @@
-"""Weights on disk: a safetensors file, mapped rather than read, bfloat16 understood without torch."""
+"""A memory-mapped safetensors file, with bfloat16 and without torch."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f
 
 
 class TensorFile(Mapping[str, Floats]):
-    """Tensors by name as float32: views of the map if they are stored so, else made when asked for and not kept.
+    """Tensors by name as float32: views of the map if stored as float32, else converted on each access.
 
-    safetensors checks the file; its own reader for NumPy knows no bfloat16.
+    safetensors checks the header; its own NumPy reader does not support bfloat16.
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises BadCheckpoint unless the header describes the file, and tensors of floating-point numbers."""
+        """Raises BadCheckpoint unless the header matches the file and all tensors are floating-point."""
         self._path = path
         try:
-            open_file(path).close()  # a pipe would be waited for
+            open_file(path).close()  # refuses a pipe, which would block
             with safe_open(path, framework="numpy") as file:
                 slices = {name: file.get_slice(name) for name in file.offset_keys()}
-            self.shapes: Shapes = {name: tuple(each.get_shape()) for name, each in slices.items()}
-            self._dtypes = {name: _DTYPES[each.get_dtype()] for name, each in slices.items()}
+            self.shapes: Shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            self._dtypes = {name: _DTYPES[part.get_dtype()] for name, part in slices.items()}
             self._map = np.memmap(path, np.uint8, "r")
         except FileNotFoundError:
             raise BadCheckpoint(f"{path} is missing; convert the checkpoint again") from None
@@ -41,7 +41,7 @@ class TensorFile(Mapping[str, Floats]):
         except (SafetensorError, KeyError) as error:
             raise BadCheckpoint(f"{path.name} is damaged: {error}") from None
         sizes = [math.prod(shape) * self._dtypes[name].itemsize for name, shape in self.shapes.items()]
-        ends = len(self._map) - sum(sizes) + np.cumsum(sizes)  # they lie side by side, up to the end of the file
+        ends = len(self._map) - sum(sizes) + np.cumsum(sizes)  # contiguous, up to the end of the file
         self._starts = dict(zip(self.shapes, (ends - sizes).tolist(), strict=True))
 
     def __getitem__(self, name: str) -> Floats:

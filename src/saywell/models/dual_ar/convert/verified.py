@@ -1,85 +1,86 @@
-"""Whether the files a converted model is run from are what was converted: read through once, and again if they change.
+"""Checks the files of a converted model against the digests of its manifest, once, and again when a file changes.
 
-What was found is kept: a file of this size, these times and this inode had the digest of the manifest.
+The result is cached by size, times and inode of each file.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from saywell.files import Damaged, read_plain, sha256, write_atomically
 from saywell.manifest import MANIFEST
 from saywell.models.dual_ar.convert.convert import CODEC, MODEL, PRECISIONS, read_manifest
 from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.onnx.ar_files import data_file
-from saywell.models.dual_ar.onnx.codec_files import ENCODE
+from saywell.models.dual_ar.onnx.codec_files import ENCODER
 
 _log = logging.getLogger(__name__)
 
-_MOST_BYTES = 1 << 20
+_MAX_CACHE_BYTES = 1 << 20
 _LONG_S = 2.0
+"""After which a warning says what takes so long."""
 
 
-def check_files(directory: Path, names: Iterable[str], kept: Path) -> None:
-    """Raises BadCheckpoint naming the first of these files that is not the one that was converted. `kept`: the folder
-    for what was found."""
+def check_files(directory: Path, names: Iterable[str], cache: Path) -> None:
+    """Raises BadCheckpoint naming the first of these files that differs from the manifest. `cache`: folder for the
+    result."""
     files = read_manifest(directory).files
     key = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
-    place = kept / f"verified-{key}.json"
-    known, began = _known(place), time.monotonic()
-    names = list(names)
+    path = cache / f"verified-{key}.json"
+    known, began = _known(path), time.monotonic()
+    marks = {}
     for name in names:
         if name not in files:
             raise BadCheckpoint(f"{directory / name} is not in {MANIFEST}; run `saywell convert` again")
-    found = {name: f"{files[name].sha256} {_mark(directory / name)}" for name in names}
-    new = [name for name, mark in found.items() if known.get(name) != mark]
-    told = False
+        marks[name] = f"{files[name].sha256} {_mark(directory / name)}"
+    changed = [name for name, mark in marks.items() if known.get(name) != mark]
+    warned = False
 
-    def tell(_done: int, _total: int) -> None:
-        nonlocal told
-        if not told and time.monotonic() - began > _LONG_S:
-            told = True
-            _log.warning("the files in %s are read through, once, until one changes", directory)
+    def warn(_done: int, _total: int) -> None:
+        nonlocal warned
+        if not warned and time.monotonic() - began > _LONG_S:
+            warned = True
+            _log.warning("verifying the files in %s; this happens once, until a file changes", directory)
 
-    for name in new:
-        if sha256(directory / name, tell) != files[name].sha256:
+    for name in changed:
+        if sha256(directory / name, warn) != files[name].sha256:
             raise BadCheckpoint(
                 f"{directory / name} is damaged: its digest is not the one in {MANIFEST}; run `saywell convert` again"
             )
-    if new:
-        with suppress(OSError):  # where nothing can be kept they are read through each time
-            write_atomically(place, json.dumps({**known, **found}).encode())
+    if changed:
+        with suppress(OSError):  # without a cache the files are verified at each start
+            write_atomically(path, msgspec.json.encode({**known, **marks}))
 
 
 def run_from(directory: Path, precision: str) -> list[str]:
-    """Names of the files a model at this precision is run from, but for the encoder, which few ever need."""
+    """Files that a model of this precision loads at start, without the encoder, which is loaded on demand."""
     others = {data_file(each) for each in PRECISIONS if each != precision}
-    encoder = {ENCODE, f"{ENCODE}.data"}
-    return [name for name in read_manifest(directory).files if name not in {MODEL, CODEC, *others, *encoder}]
+    unused = {MODEL, CODEC, *others, *encoder_files()}
+    return [name for name in read_manifest(directory).files if name not in unused]
 
 
 def encoder_files() -> list[str]:
-    return [ENCODE, f"{ENCODE}.data"]
+    return [ENCODER, f"{ENCODER}.data"]
 
 
 def _mark(path: Path) -> str:
-    """Changes when the file does."""
+    """A string that changes when the file changes."""
     try:
-        of = path.stat()
+        stat = path.stat()
     except OSError as error:
         raise BadCheckpoint(f"{path} cannot be read: {error.strerror}") from error
-    return f"{of.st_size} {of.st_mtime_ns} {of.st_ctime_ns} {of.st_ino}"
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
 
 
-def _known(place: Path) -> dict[str, str]:
+def _known(path: Path) -> dict[str, str]:
     try:
-        found = json.loads(read_plain(place, _MOST_BYTES))
+        return msgspec.json.decode(read_plain(path, _MAX_CACHE_BYTES), type=dict[str, str])
     except (OSError, Damaged, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}

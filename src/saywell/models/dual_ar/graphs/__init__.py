@@ -1,1 +1,1 @@
-"""The ONNX graphs of DualAR, written node by node."""
+"""Writes the ONNX graphs of DualAR, node by node. Build time only."""

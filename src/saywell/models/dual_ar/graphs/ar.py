@@ -1,16 +1,15 @@
-"""The graphs of both transformers, built from their weights. Build time only.
+"""The graphs of both transformers, built from their weights.
 
-`slow`: one step (or a prompt) of the slow transformer, the KV cache updated in place.
-`fast`: all codebooks of one frame, drawn inside: semantic code first, then a loop over the residual books.
-The weights of a precision lie in one file beside its graphs; `slow` comes a second
-time with an int8 KV cache, except at fp32, and all of int8 a second time with 7-bit activations.
+`slow`: a step or a part of a prompt of the slow transformer; the KV cache is updated in place.
+`fast`: all codebooks of one frame with sampling: the semantic code, then a loop over the residual books.
+All graphs of a precision share one file of weights. Except at fp32 `slow` is also written with an int8 KV cache; the
+graphs of int8 are also written with 7-bit activations.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.graphs import draw as draws
 from saywell.models.dual_ar.graphs.linears import MIDDLE, STEP, Format, Judge, Linears, middle, step
 from saywell.models.dual_ar.graphs.writer import FUSED, TRANSFORMER, External, GraphWriter
-from saywell.models.dual_ar.numerics import rotary, to_bfloat16
+from saywell.models.dual_ar.numerics import Weights, rotary, to_bfloat16
 from saywell.models.dual_ar.onnx.ar_files import (
     CODES_FILE,
     EMBEDDINGS_FILE,
@@ -34,9 +33,6 @@ from saywell.models.dual_ar.onnx.ar_files import (
     fast_file,
     slow_file,
 )
-
-Weights = Mapping[str, npt.NDArray[np.float32]]
-"""Tensors of `layout.model_tensors` as fp32; each is asked for once, so it may be read lazily."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +61,11 @@ def build(
     im_end_id: int,
     judge: Judge,
 ) -> list[Path]:
-    """Write the graphs of one precision into `out`; returns the files. See `build_tables` for what all share.
-
-    `judge` decides which layers stay at a higher precision.
-    """
-    formats = PRECISIONS[precision]
-    external = External(out / data_file(precision))
-    slow = _slow(
-        config,
-        weights,
-        formats,
-        external,
-        judge,
-        [*range(semantic_begin_id, semantic_begin_id + config.codebook_size), im_end_id],
-    )
-    fast = _fast(config, weights, formats, external, judge)
-    external.close()
+    """Write the graphs of one precision into `out`; returns the files. `judge` may raise the precision of layers."""
+    source = _Source(config, weights, PRECISIONS[precision], judge, External(out / data_file(precision)))
+    emitted = [*range(semantic_begin_id, semantic_begin_id + config.codebook_size), im_end_id]
+    slow, fast = _slow(source, emitted), _fast(source)
+    source.external.close()
     graphs = {}
     for bits in activation_bits(precision):
         graphs[slow_file(precision, "fp32", bits)] = with_activation_bits(slow, bits)
@@ -89,11 +74,11 @@ def build(
             graphs[slow_file(precision, "int8", bits)] = with_int8_cache(with_activation_bits(slow, bits))
     for name, model in graphs.items():
         (out / name).write_bytes(model.SerializeToString())
-    return [external.path, *(out / name for name in graphs)]
+    return [source.external.path, *(out / name for name in graphs)]
 
 
 def build_tables(weights: Weights, out: Path, *, semantic_begin_id: int, im_end_id: int) -> list[Path]:
-    """Write what every precision shares: both embedding tables (bfloat16, as uint16) and the ids."""
+    """Write the files that all precisions share: embedding tables (bfloat16, as uint16) and ids. Returns the files."""
     np.save(out / EMBEDDINGS_FILE, to_bfloat16(weights["embeddings.weight"]))
     np.save(out / CODES_FILE, to_bfloat16(weights["codebook_embeddings.weight"]))
     facts = {"semantic_begin_id": semantic_begin_id, "im_end_id": im_end_id}
@@ -101,20 +86,25 @@ def build_tables(weights: Weights, out: Path, *, semantic_begin_id: int, im_end_
     return [out / name for name in (EMBEDDINGS_FILE, CODES_FILE, FACTS_FILE)]
 
 
-class _Stack:
-    """One of the two transformers inside a graph. Rows of all sequences and positions lie flat, [M, dim]."""
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What the graphs of one precision are built from, and the file for their weights."""
 
-    def __init__(
-        self,
-        g: GraphWriter,
-        config: Config,
-        weights: Weights,
-        prefix: str,
-        fmt: Format,
-        judge: Judge,
-        positions: int,
-    ) -> None:
-        self.g, self.weights, self.prefix, self.fmt, self.judge = g, weights, prefix, fmt, judge
+    config: Config
+    weights: Weights
+    formats: Formats
+    judge: Judge
+    external: External
+
+
+class _Transformer:
+    """One of the two transformers inside a graph. Rows of all sequences and positions are flat, [M, dim]."""
+
+    def __init__(self, g: GraphWriter, source: _Source, prefix: str, positions: int) -> None:
+        """`prefix`: "" for the slow one, "fast_" for the fast one."""
+        config = source.config
+        self.g, self.weights, self.prefix, self.judge = g, source.weights, prefix, source.judge
+        self.fmt = source.formats.fast if prefix else source.formats.slow
         names = ("dim", "n_head", "n_local_heads", "head_dim", "intermediate_size", "norm_eps", "rope_base")
         self.dim, self.heads, self.kv, self.size, self.wide, self.eps, base = (
             getattr(config, prefix + name) for name in names
@@ -125,7 +115,7 @@ class _Stack:
         self.cos, self.sin = g.weight(f"{prefix}cos", cos), g.weight(f"{prefix}sin", sin)
 
     def shapes(self, x: str) -> None:
-        """Shapes that follow from x [B, S, dim]."""
+        """Shape constants for x [B, S, dim]."""
         g = self.g
         grid = g.op("Slice", g.op("Shape", x), g.ints(0), g.ints(2))
         self.by_head = g.op("Concat", grid, g.ints(self.heads + 2 * self.kv, self.size), axis=0)
@@ -136,13 +126,13 @@ class _Stack:
         return self.g.op("SimplifiedLayerNormalization", x, gamma, axis=-1, epsilon=self.eps, stash_type=1)
 
     def add_norm(self, x: str, delta: str, name: str) -> tuple[str, str]:
-        """x + delta normalised, and x + delta itself."""
+        """norm(x + delta), and x + delta."""
         gamma = self.g.const(self.weights[name])
         out = self.g.ops("SkipSimplifiedLayerNormalization", 4, x, delta, gamma, domain=FUSED, epsilon=self.eps)
         return out[0], out[3]
 
     def run(self, x: str, caches: list[tuple[str, str]], lens: str, total: str) -> tuple[str, str, list[str]]:
-        """x [B, S, dim] → (h, delta) [M, dim], whose sum is the last block's output, and the caches' new values."""
+        """x [B, S, dim] → (h, delta) [M, dim], whose sum is the output of the last block, and the updated caches."""
         g, delta, new = self.g, "", []
         self.shapes(x)
         h = g.op("Reshape", x, g.ints(-1, self.dim))
@@ -190,43 +180,44 @@ class _Stack:
         return self.linear(inner, at + "w2", weights[at + "w2.weight"])
 
 
-def _last(g: GraphWriter, stack: _Stack, flat: str) -> str:
-    """Rows [M, dim] → those of the last position, [B, dim]."""
-    grid = g.op("Reshape", flat, stack.by_row)
+def _last(g: GraphWriter, transformer: _Transformer, flat: str) -> str:
+    """Rows [M, dim] → rows of the last position, [B, dim]."""
+    grid = g.op("Reshape", flat, transformer.by_row)
     return g.op("Gather", grid, g.const(-1, np.int64), axis=1)
 
 
-def _slow(
-    config: Config, weights: Weights, formats: Formats, external: External, judge: Judge, emitted: list[int]
-) -> onnx.ModelProto:
-    g = GraphWriter("slow", TRANSFORMER, external)
-    stack = _Stack(g, config, weights, "", formats.slow, judge, config.max_seq_len)
+def _slow(source: _Source, emitted: list[int]) -> onnx.ModelProto:
+    """`emitted`: the token ids that have logits."""
+    config, weights = source.config, source.weights
+    g = GraphWriter("slow", TRANSFORMER, source.external)
+    transformer = _Transformer(g, source, "", config.max_seq_len)
     x = g.input("x", ["B", "S", config.dim])
     lens, total = g.input("lens", ["B"], TensorProto.INT32), g.input("total", [], TensorProto.INT32)
-    shape = ["B", stack.kv, "P", stack.size]
-    caches = [(g.input(f"past.k.{n}", shape), g.input(f"past.v.{n}", shape)) for n in range(stack.layers)]
-    h, delta, new = stack.run(x, caches, lens, total)
-    hidden = g.op("Add", _last(g, stack, h), _last(g, stack, delta))
-    normed = stack.norm(hidden, "norm.weight")
+    shape = ["B", transformer.kv, "P", transformer.size]
+    caches = [(g.input(f"past.k.{n}", shape), g.input(f"past.v.{n}", shape)) for n in range(transformer.layers)]
+    h, delta, new = transformer.run(x, caches, lens, total)
+    hidden = g.op("Add", _last(g, transformer, h), _last(g, transformer, delta))
+    normed = transformer.norm(hidden, "norm.weight")
     head = weights["embeddings.weight" if config.tie_word_embeddings else "output.weight"][emitted]
-    logits = Linears(g, formats.heads, normed, judge)(normed, "output", head)
+    logits = Linears(g, source.formats.heads, normed, source.judge)(normed, "output", head)
     g.output("logits", logits, ["B", len(emitted)])
     g.output("hidden", normed if config.norm_fast_input else hidden, ["B", config.dim])
-    for n in range(stack.layers):
+    for n in range(transformer.layers):
         g.output(f"present.k.{n}", new[2 * n], shape)
         g.output(f"present.v.{n}", new[2 * n + 1], shape)
     return g.model()
 
 
 def with_int8_cache(slow: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with keys and values kept as int8; their scales [1, kv head, 1, head_dim] are inputs."""
+    """The same graph with an int8 KV cache; its scales [1, kv head, 1, head_dim] are inputs."""
     model = copy.deepcopy(slow)
     for value in (*model.graph.input, *model.graph.output):
         if value.name.startswith(("past.", "present.")):
             value.type.tensor_type.elem_type = TensorProto.INT8
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
     nodes = [node for node in model.graph.node if node.op_type == "GroupQueryAttention"]
     for layer, node in enumerate(nodes):
-        kv, size = (each.dim_value for each in _dims(model, f"past.k.{layer}")[1::2])
+        kv, size = (dim.dim_value for dim in shapes[f"past.k.{layer}"][1::2])
         for part in "kv":
             shape = [1, kv, 1, size]
             model.graph.input.append(helper.make_tensor_value_info(f"scale.{part}.{layer}", TensorProto.FLOAT, shape))
@@ -237,69 +228,57 @@ def with_int8_cache(slow: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_activation_bits(model: onnx.ModelProto, bits: int) -> onnx.ModelProto:
-    """The same graph with activations of so many bits in its products of int8 weights."""
-    found = copy.deepcopy(model)
+    """The same graph with activations of that many bits in its products of int8 weights."""
+    changed = copy.deepcopy(model)
     constants: dict[str, npt.NDArray[Any]] = {MIDDLE: middle(bits), STEP: step(bits)}
-    for each in found.graph.initializer:
-        if each.name in constants:
-            each.CopyFrom(numpy_helper.from_array(constants[each.name], each.name))
-    return found
+    for initializer in changed.graph.initializer:
+        if initializer.name in constants:
+            initializer.CopyFrom(numpy_helper.from_array(constants[initializer.name], initializer.name))
+    return changed
 
 
-def _dims(model: onnx.ModelProto, name: str) -> Any:
-    found = next(value for value in model.graph.input if value.name == name)
-    return found.type.tensor_type.shape.dim
-
-
-def _fast(config: Config, weights: Weights, formats: Formats, external: External, judge: Judge) -> onnx.ModelProto:
-    g = GraphWriter("fast", TRANSFORMER, external)
-    given = draws.inputs(g, config.num_codebooks)
+def _fast(source: _Source) -> onnx.ModelProto:
+    config = source.config
+    g = GraphWriter("fast", TRANSFORMER, source.external)
+    params = draws.inputs(g, config.num_codebooks)
     logits = g.input("logits", ["B", config.codebook_size + 1])
     hidden = g.input("hidden", ["B", config.dim])
-    semantic = draws.semantic(g, logits, config.codebook_size + 1, given)
-    table = g.weight("fast_embeddings", weights["fast_embeddings.weight"])
-    spoken = g.op("Min", semantic, g.const(config.codebook_size - 1, np.int64))
-    start = _fast_start(g, config, weights, judge, hidden, g.op("Gather", table, spoken))
-    codes = _residual_loop(g, config, weights, formats, judge, start, table, given)
-    every = g.op("Concat", g.op("Unsqueeze", semantic, g.ints(0)), codes, axis=0)
-    g.output("codes", g.op("Transpose", every, perm=[1, 0]), ["B", config.num_codebooks], TensorProto.INT64)
+    semantic = draws.semantic(g, logits, config.codebook_size + 1, params)
+    table = g.weight("fast_embeddings", source.weights["fast_embeddings.weight"])
+    code = g.op("Min", semantic, g.const(config.codebook_size - 1, np.int64))
+    start = _fast_start(g, source, hidden, g.op("Gather", table, code))
+    codes = _residual_loop(g, source, start, table, params)
+    by_book = g.op("Concat", g.op("Unsqueeze", semantic, g.ints(0)), codes, axis=0)
+    g.output("codes", g.op("Transpose", by_book, perm=[1, 0]), ["B", config.num_codebooks], TensorProto.INT64)
     return g.model()
 
 
-def _fast_start(g: GraphWriter, config: Config, weights: Weights, judge: Judge, hidden: str, first: str) -> str:
-    """Positions 0 (the hidden state) and 1 (the semantic code) together, [B, 2, fast_dim]."""
-    if config.projects_fast_input:
-        matrix, bias = weights["fast_project_in.weight"], weights["fast_project_in.bias"]
-        hidden = Linears(g, "fp32", hidden, judge)(hidden, "fast_project_in", matrix, bias)
-    two = [g.op("Unsqueeze", each, g.ints(1)) for each in (hidden, first)]
-    return g.op("Concat", *two, axis=1)
+def _fast_start(g: GraphWriter, source: _Source, hidden: str, first: str) -> str:
+    """Positions 0 (hidden state) and 1 (semantic code) of the fast transformer, [B, 2, fast_dim]."""
+    if source.config.projects_fast_input:
+        matrix, bias = source.weights["fast_project_in.weight"], source.weights["fast_project_in.bias"]
+        hidden = Linears(g, "fp32", hidden, source.judge)(hidden, "fast_project_in", matrix, bias)
+    positions = [g.op("Unsqueeze", value, g.ints(1)) for value in (hidden, first)]
+    return g.op("Concat", *positions, axis=1)
 
 
-def _residual_loop(
-    g: GraphWriter,
-    config: Config,
-    weights: Weights,
-    formats: Formats,
-    judge: Judge,
-    start: str,
-    table: str,
-    given: draws.Given,
-) -> str:
-    """One turn for each residual book: the positions new to the cache, the draw, its embedding. Codes [books, B]."""
-    stack = _Stack(g, config, weights, "fast_", formats.fast, judge, config.num_codebooks)
+def _residual_loop(g: GraphWriter, source: _Source, start: str, table: str, params: draws.Inputs) -> str:
+    """One iteration for each residual book: run the new positions, draw the code, embed it. Codes [books, B]."""
+    config = source.config
+    transformer = _Transformer(g, source, "fast_", config.num_codebooks)
     rows = g.op("Slice", g.op("Shape", start), g.ints(0), g.ints(1))
-    empty = g.op("ConstantOfShape", g.op("Concat", rows, g.ints(stack.kv, 0, stack.size), axis=0))
-    names = [f"cache.{part}.{layer}" for layer in range(stack.layers) for part in "kv"]
+    empty = g.op("ConstantOfShape", g.op("Concat", rows, g.ints(transformer.kv, 0, transformer.size), axis=0))
+    names = [f"cache.{part}.{layer}" for layer in range(transformer.layers) for part in "kv"]
     outside = g.begin_body()
     caches = list(zip(names[0::2], names[1::2], strict=True))
     last = g.op("Add", "turn", g.const(1, np.int64))  # position of the newest key
     lens = g.op("Expand", g.op("Cast", last, to=TensorProto.INT32), rows)
     total = g.op("Cast", g.op("Add", last, g.const(1, np.int64)), to=TensorProto.INT32)
-    h, delta, new = stack.run("x", caches, lens, total)
-    normed = stack.norm(g.op("Add", _last(g, stack, h), _last(g, stack, delta)), "fast_norm.weight")
-    head = weights["fast_output.weight"][: config.residual_logits]
-    logits = Linears(g, formats.heads, normed, judge)(normed, "fast_output", head)
-    code = draws.residual(g, logits, config.residual_logits, "turn", given)
+    h, delta, new = transformer.run("x", caches, lens, total)
+    normed = transformer.norm(g.op("Add", _last(g, transformer, h), _last(g, transformer, delta)), "fast_norm.weight")
+    head = source.weights["fast_output.weight"][: config.residual_logits]
+    logits = Linears(g, source.formats.heads, normed, source.judge)(normed, "fast_output", head)
+    code = draws.residual(g, logits, config.residual_logits, "turn", params)
     following = g.op("Unsqueeze", g.op("Gather", table, code), g.ints(1))
     carried = [g.op("Identity", "going"), following, *new]
     kinds = [TensorProto.BOOL] + [TensorProto.FLOAT] * (len(new) + 1)

@@ -1,4 +1,4 @@
-"""The graphs of a converted model, step by step: which files are written from which tensors. Needs onnx, not torch."""
+"""The graphs of a converted model: which files are written from which tensors. Needs onnx, not torch."""
 
 from __future__ import annotations
 
@@ -15,31 +15,28 @@ from saywell.models.dual_ar.convert import calibrate
 from saywell.models.dual_ar.convert.activations import activations
 from saywell.models.dual_ar.graphs import ar, codec
 from saywell.models.dual_ar.graphs.linears import BOUND, Judge
-from saywell.models.dual_ar.numerics import Floats
+from saywell.models.dual_ar.numerics import Floats, Weights
 from saywell.models.dual_ar.onnx.ar_files import layers_file
 from saywell.models.dual_ar.tokenizer import Tokenizer
 
-Weights = Mapping[str, Floats]
 VERSION = "2"
+"""Of the graphs. When it changes, `saywell convert` writes the graphs of converted models again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One group of files, made again as one."""
+    """A group of files that are written together."""
 
     name: str
     tensors: str
-    """Which file of tensors it is made from: "model" or "codec"."""
+    """The input: "model" or "codec"."""
     build: Callable[[Weights, Path], Sequence[Path]]
     made_from: Mapping[str, str] = field(default_factory=dict)
-    """What it is made from beside tensors and sizes."""
+    """Inputs other than tensors and sizes, for the manifest."""
 
 
 def steps(config: Config, tokenizer: Tokenizer, precisions: Sequence[str], sentences: int) -> list[Step]:
-    """Every group of graphs for these precisions; what all precisions share comes first.
-
-    `sentences`: of the calibration, how many are read.
-    """
+    """All steps for these precisions, in order. `sentences`: how many the calibration reads."""
     ids = {"semantic_begin_id": tokenizer.semantic_begin_id, "im_end_id": tokenizer.im_end_id}
     prompts = [prompt.build(tokenizer, config, text) for text in calibrate.TEXTS[:sentences]]
     calibrated = {"sentences": str(sentences)}
@@ -48,21 +45,21 @@ def steps(config: Config, tokenizer: Tokenizer, precisions: Sequence[str], sente
     def build(precision: str, weights: Weights, out: Path) -> list[Path]:
         if precision == "fp32":
             return ar.build(config, weights, out, precision, judge=Judge({}), **ids)
-        if not seen:  # once for all precisions
+        if not seen:  # computed once for all precisions
             seen.update(activations(config, weights, prompts, tokenizer.semantic_begin_id))
         judge = Judge(seen)
         files = ar.build(config, weights, out, precision, judge=judge, **ids)
-        report = out / layers_file(precision)
-        found = {"bound": BOUND, "sentences": sentences, "kept": judge.kept, "errors": judge.errors}
-        report.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        return [*files, report]
+        path = out / layers_file(precision)
+        report = {"bound": BOUND, "sentences": sentences, "kept": judge.kept, "errors": judge.errors}
+        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        return [*files, path]
 
     def transformers(precision: str) -> Step:
         made_from = {} if precision == "fp32" else calibrated
         return Step(f"{precision} graphs", "model", partial(build, precision), made_from)
 
     def cache_scales(precision: str) -> Step:
-        # The graphs measured are those already in place, beside the folder this step writes to.
+        # Measures the graphs of the step before, in the parent of the folder that this step writes to.
         return Step(
             f"{precision} cache scales",
             "model",
@@ -77,8 +74,3 @@ def steps(config: Config, tokenizer: Tokenizer, precisions: Sequence[str], sente
         Step("codec graphs", "codec", lambda weights, out: codec.write_decoder(weights, config.codec, out)),
         Step("encoder graph", "codec", lambda weights, out: codec.write_encoder(weights, config.codec, out)),
     ]
-
-
-def version() -> str:
-    """Of the graphs that are written here: when it changes, converted models get theirs anew."""
-    return VERSION

@@ -1,15 +1,14 @@
-"""The codec as ONNX graphs, written from folded weights. Build time only.
+"""The codec as ONNX graphs, written from folded weights.
 
-Three streaming stages (see `writer`). *Latents*: codes → transformer → upsampling. *Stack*: latents → samples,
-the convolutions, where nearly all arithmetic is. *Encode*: samples → codes. The stack is written in two forms, because
-runtimes differ:
+Three streaming graphs (see `writer`). Quantizer: codes → latents by codebooks, transformer and upsampling. Decoder:
+latents → samples by convolutions, nearly all of the arithmetic. Encoder: samples → codes. The decoder has two forms:
 
-- rows (time × channel): a convolution is one gather of its taps and one matrix product, fp32 or int8; or, with fewer
-  products, a gather of groups and one product for each of a dozen matrices (see `winograd`).
-- channels (channel × time), for OpenVINO: plain convolutions, which it runs in bf16 where the processor has it.
+- rows (time × channel), for ONNX Runtime: a convolution is one gather of its taps and one matrix product, fp32 or int8;
+  by `winograd`, a gather of groups and a product for each of a dozen matrices.
+- channels (channel × time), for OpenVINO: plain convolutions, in bf16 where the processor supports it.
 
-In both, a transposed convolution of kernel 2·stride is an ordinary one of kernel 2 with stride · channels outputs, each
-of whose rows is then read as `stride` rows.
+In both, a transposed convolution of kernel 2·stride is a convolution of kernel 2 with stride · channels outputs, each
+row of which is reshaped to `stride` rows.
 """
 
 from __future__ import annotations
@@ -20,18 +19,19 @@ from pathlib import Path
 import numpy as np
 
 from saywell.models.dual_ar.config import CodecConfig
-from saywell.models.dual_ar.graphs.layers import SNAKE_EPS, Layers, Products, Weights, sine_squared, transposed_as_conv
+from saywell.models.dual_ar.graphs.layers import SNAKE_EPS, Layers, Products, sine_squared, transposed_as_conv
 from saywell.models.dual_ar.graphs.writer import CODEC, INT64, GraphWriter
-from saywell.models.dual_ar.onnx.codec_files import ENCODE, LATENTS, PRECISIONS, STACK, STACK_CHANNELS, Precision
+from saywell.models.dual_ar.numerics import Weights
+from saywell.models.dual_ar.onnx.codec_files import DECODER, DECODER_CHANNELS, ENCODER, PRECISIONS, QUANTIZER, Precision
 
-LATENTS_TILE = 8
-"""Frames of a tile: more would save a little (weights are read once a tile), and make a lone first frame dearer."""
+QUANTIZER_TILE = 8
+"""Frames of a tile of the quantizer: more would save little (weights are read once a tile) and delay a first frame."""
 TILE = 4
-"""Frames of a tile of the stack in fp32 and bf16: fewer would read the weights too often."""
+"""Frames of a tile of the decoder in fp32 and bf16: fewer would read the weights too often."""
 INT8_TILE = 1
-"""Frames of a tile of the int8 stack, whose activations share one scale a tile: with whole frames only, what a frame
-sounds like never depends on what was decoded with it."""
-ENCODE_TILE = 8
+"""Frames of a tile of the int8 decoder. Its activations share one scale a tile: with one frame a tile, the samples of a
+frame never depend on the frames decoded with it."""
+ENCODER_TILE = 8
 _SNAKE_DEGREE = 5
 _PRODUCTS: dict[str, Products] = {"fp32": "fp32", "winograd": "winograd", "int8": "tile8"}
 
@@ -40,18 +40,18 @@ def write_decoder(weights: Weights, codec: CodecConfig, directory: Path) -> list
     """Every graph of the decoder. Returns the files written."""
     files = []
     for precision in PRECISIONS:
-        files += latents(weights, codec, precision).save(directory / LATENTS[precision])
-    for way, file in STACK.items():
-        files += stack_rows(weights, codec, _PRODUCTS[way]).save(directory / file)
-    return files + stack_channels(weights, codec).save(directory / STACK_CHANNELS)
+        files += quantizer(weights, codec, precision).save(directory / QUANTIZER[precision])
+    for conv_impl, file in DECODER.items():
+        files += decoder_rows(weights, codec, _PRODUCTS[conv_impl]).save(directory / file)
+    return files + decoder_channels(weights, codec).save(directory / DECODER_CHANNELS)
 
 
 def write_encoder(weights: Weights, codec: CodecConfig, directory: Path) -> list[Path]:
     """The graph for reference audio. Returns the files written."""
-    return encode(weights, codec).save(directory / ENCODE)
+    return encoder(weights, codec).save(directory / ENCODER)
 
 
-def latents(weights: Weights, codec: CodecConfig, precision: Precision, tile: int = LATENTS_TILE) -> GraphWriter:
+def quantizer(weights: Weights, codec: CodecConfig, precision: Precision, tile: int = QUANTIZER_TILE) -> GraphWriter:
     """x: codes [tile, num_codebooks] int64, each within its book → y: latents [tile · steps, latent_dim]."""
     g = GraphWriter("codec_latents", CODEC)
     layers = Layers(g, weights, codec, "block8" if precision == "int8" else "fp32")
@@ -62,7 +62,7 @@ def latents(weights: Weights, codec: CodecConfig, precision: Precision, tile: in
         at = f"quantizer.upsample.{stage}."
         weight, bias = weights[f"{at}0.conv.weight"], weights[f"{at}0.conv.bias"]
         flat = weight.transpose(0, 2, 1).reshape(codec.latent_dim, rate * codec.latent_dim)
-        y = layers.product(y, flat, np.tile(bias, rate), "fp32")  # small, and all of the signal goes through it
+        y = layers.product(y, flat, np.tile(bias, rate), "fp32")  # fp32: small, and the whole signal passes through it
         rows *= rate
         y = g.op("Reshape", y, g.ints(rows, codec.latent_dim))
         y = layers.convnext(f"{at}1.", y, rows)
@@ -75,39 +75,45 @@ def _book(book: int) -> str:
 
 
 def _entries(layers: Layers, codes: str, tile: int) -> str:
-    """The sum over the books of out_proj(codebook[code]): one gather, one product."""
+    """Sum over the books of out_proj(codebook[code]): one gather, one product."""
     g, w, codec = layers.g, layers.weights, layers.codec
     books = [_book(book) for book in range(codec.num_codebooks)]
     entries = np.concatenate([w[f"{at}codebook.weight"] for at in books])
-    first = np.cumsum([0, *(len(w[f"{at}codebook.weight"]) for at in books[:-1])])
+    offsets = np.cumsum([0, *(len(w[f"{at}codebook.weight"]) for at in books[:-1])])
     out = np.concatenate([w[f"{at}out_proj.weight"][:, :, 0].T for at in books])
     bias = np.sum([w[f"{at}out_proj.bias"] for at in books], axis=0)
-    taken = g.op("Gather", g.const(entries), g.op("Add", codes, g.const(first, np.int64)), axis=0)
+    taken = g.op("Gather", g.const(entries), g.op("Add", codes, g.const(offsets, np.int64)), axis=0)
     flat = g.op("Reshape", taken, g.ints(tile, codec.num_codebooks * codec.codebook_dim))
     return layers.product(flat, out, bias, "fp32")
 
 
-def stack_rows(weights: Weights, codec: CodecConfig, products: Products) -> GraphWriter:
+def decoder_rows(weights: Weights, codec: CodecConfig, products: Products) -> GraphWriter:
     """x: latents [tile · steps, latent_dim] → y: samples [tile · frame]."""
     g = GraphWriter("codec_stack", CODEC)
     tile = INT8_TILE if products == "tile8" else TILE
     rows = tile * math.prod(codec.downsample)
     layers = Layers(g, weights, codec, products, tile)
-    y = layers.conv("decoder.model.0.", g.input("x", (rows, codec.latent_dim)), rows)
+    x, rows = _decoder(layers, g.input("x", (rows, codec.latent_dim)), rows)
+    last = len(codec.decoder_rates) + 2
+    g.output("y", _to_samples(layers, f"decoder.model.{last}.", x, rows), (rows,))
+    return g
+
+
+def _decoder(layers: Layers, x: str, rows: int) -> tuple[str, int]:
+    """The decoder before its last convolution: the value, and its number of rows."""
+    codec = layers.codec
+    y = layers.conv("decoder.model.0.", x, rows)
     for number, rate in enumerate(codec.decoder_rates, start=1):
         at = f"decoder.model.{number}.block."
         y = layers.transposed(f"{at}1.", layers.snake(f"{at}0.", y), rows, rate)
         rows *= rate
         for unit, dilation in enumerate(codec.dilations):
             y = layers.residual_unit(f"{at}{unit + 2}.", y, rows, dilation)
-    last = len(codec.decoder_rates) + 1
-    y = _to_samples(layers, f"decoder.model.{last + 1}.", layers.snake(f"decoder.model.{last}.", y), rows)
-    g.output("y", y, (rows,))
-    return g
+    return layers.snake(f"decoder.model.{len(codec.decoder_rates) + 1}.", y), rows
 
 
 def _to_samples(layers: Layers, at: str, x: str, rows: int) -> str:
-    """The convolution to one channel, in fp32: each tap's products first, then they meet at their sample."""
+    """The convolution to one channel, in fp32: the products of all taps, then their sums, shifted by tap."""
     g, weight = layers.g, layers.weights[f"{at}conv.weight"]
     _, inputs, taps = weight.shape
     long = g.with_past(at.rstrip("."), x, (taps - 1, inputs), axis=0)
@@ -120,33 +126,22 @@ def _to_samples(layers: Layers, at: str, x: str, rows: int) -> str:
     return g.op("Tanh", y)
 
 
-def stack_channels(weights: Weights, codec: CodecConfig, tile: int = TILE) -> GraphWriter:
-    """As `stack_rows`, of plain convolutions on [1, channels, time]."""
+def decoder_channels(weights: Weights, codec: CodecConfig, tile: int = TILE) -> GraphWriter:
+    """As `decoder_rows`, by plain convolutions on [1, channels, time]."""
     g = GraphWriter("codec_stack", CODEC)
     rows = tile * math.prod(codec.downsample)
-    layers = _ChannelLayers(g, weights)
+    layers = _ChannelLayers(g, weights, codec)
     x = g.input("x", (rows, codec.latent_dim))
-    y = g.op("Unsqueeze", g.op("Transpose", x, perm=[1, 0]), g.ints(0))
-    y = layers.conv("decoder.model.0.", y)
-    for number, rate in enumerate(codec.decoder_rates, start=1):
-        at = f"decoder.model.{number}.block."
-        y = layers.transposed(f"{at}1.", layers.snake(f"{at}0.", y), rows, rate)
-        rows *= rate
-        for unit, dilation in enumerate(codec.dilations):
-            y = layers.residual_unit(f"{at}{unit + 2}.", y, dilation)
-    last = len(codec.decoder_rates) + 1
-    y = layers.conv(f"decoder.model.{last + 1}.", layers.snake(f"decoder.model.{last}.", y))
+    x, rows = _decoder(layers, g.op("Unsqueeze", g.op("Transpose", x, perm=[1, 0]), g.ints(0)), rows)
+    y = layers.conv(f"decoder.model.{len(codec.decoder_rates) + 2}.", x, rows)
     g.output("y", g.op("Tanh", g.op("Reshape", y, g.ints(rows))), (rows,))
     return g
 
 
-class _ChannelLayers:
-    """Layers on [1, channels, time]; values are names in the graph."""
+class _ChannelLayers(Layers):
+    """Layers of the decoder on [1, channels, time]."""
 
-    def __init__(self, graph: GraphWriter, weights: Weights) -> None:
-        self.g, self.weights = graph, weights
-
-    def conv(self, at: str, x: str, dilation: int = 1) -> str:
+    def conv(self, at: str, x: str, rows: int, *, stride: int = 1, dilation: int = 1) -> str:  # noqa: ARG002
         weight = self.weights[f"{at}conv.weight"]
         _, inputs, taps = weight.shape
         if taps > 1:
@@ -154,35 +149,31 @@ class _ChannelLayers:
         bias = self.g.const(self.weights[f"{at}conv.bias"])
         return self.g.op("Conv", x, self.g.const(weight), bias, kernel_shape=[taps], dilations=[dilation])
 
-    def transposed(self, at: str, x: str, steps: int, stride: int) -> str:
-        """[1, in, steps] → [1, out, steps · stride]; not ConvTranspose, which runs in fp32 on one core's pace."""
+    def transposed(self, at: str, x: str, rows: int, stride: int) -> str:
+        """[1, in, rows] → [1, out, rows · stride]. Not by ConvTranspose, which is fp32 and as slow as one core."""
         g, weight = self.g, self.weights[f"{at}conv.weight"]
         inputs, outputs, _ = weight.shape
         flat = transposed_as_conv(weight, stride).transpose(2, 3, 1, 0).reshape(stride * outputs, inputs, 2)
         x = g.with_past(at.rstrip("."), x, (1, inputs, 1), axis=2)
         bias = g.const(np.tile(self.weights[f"{at}conv.bias"], stride))
         y = g.op("Conv", x, g.const(flat), bias, kernel_shape=[2])
-        y = g.op("Transpose", g.op("Reshape", y, g.ints(1, stride, outputs, steps)), perm=[0, 2, 3, 1])
-        return g.op("Reshape", y, g.ints(1, outputs, steps * stride))
+        y = g.op("Transpose", g.op("Reshape", y, g.ints(1, stride, outputs, rows)), perm=[0, 2, 3, 1])
+        return g.op("Reshape", y, g.ints(1, outputs, rows * stride))
 
     def snake(self, at: str, x: str) -> str:
-        """With a polynomial: products and sums become one pass over memory, a sine does not."""
+        """With a polynomial, which OpenVINO fuses into one pass over memory; a sine it does not."""
         g, alpha = self.g, self.weights[f"{at}alpha"]
         turns = g.op("Mul", x, g.const(alpha / np.float32(np.pi)))
         part = g.op("Sub", turns, g.op("Round", turns))
         square = g.op("Mul", part, part)
-        first, *rest = (g.const(each.reshape(1, 1, 1)) for each in sine_squared(_SNAKE_DEGREE)[::-1])
+        first, *rest = (g.const(coefficient.reshape(1, 1, 1)) for coefficient in sine_squared(_SNAKE_DEGREE)[::-1])
         y = g.op("Mul", square, first)
-        for each in rest:
-            y = g.op("Mul", g.op("Add", y, each), square)
+        for coefficient in rest:
+            y = g.op("Mul", g.op("Add", y, coefficient), square)
         return g.op("Add", x, g.op("Mul", y, g.const(np.reciprocal(alpha + np.float32(SNAKE_EPS)))))
 
-    def residual_unit(self, at: str, x: str, dilation: int) -> str:
-        y = self.conv(f"{at}block.1.", self.snake(f"{at}block.0.", x), dilation)
-        return self.g.op("Add", x, self.conv(f"{at}block.3.", self.snake(f"{at}block.2.", y)))
 
-
-def encode(weights: Weights, codec: CodecConfig, tile: int = ENCODE_TILE) -> GraphWriter:
+def encoder(weights: Weights, codec: CodecConfig, tile: int = ENCODER_TILE) -> GraphWriter:
     """x: samples [tile · frame] → y: codes [tile, num_codebooks] int64."""
     g = GraphWriter("codec_encode", CODEC)
     layers, rows = Layers(g, weights, codec), tile * codec.frame
@@ -207,7 +198,7 @@ def encode(weights: Weights, codec: CodecConfig, tile: int = ENCODE_TILE) -> Gra
 
 
 def _nearest(layers: Layers, x: str) -> str:
-    """Codes [rows, num_codebooks]: by angle, so the query's own length does not matter."""
+    """Codes [rows, num_codebooks]: the entry with the smallest angle to the query."""
     g, w, codes = layers.g, layers.weights, []
     for book in range(layers.codec.num_codebooks):
         at = _book(book)

@@ -1,12 +1,11 @@
-"""Layers of the codec's graphs on rows (time × channel), one tile at a time. Build time only.
+"""Layers of the codec's graphs on rows (time × channel), one tile at a time.
 
-A convolution is one gather of its taps and one matrix product. What is linear and constant is folded into the weights.
+A convolution is one gather of its taps and one matrix product. Constant linear factors are folded into the weights.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -15,36 +14,34 @@ import numpy.typing as npt
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.graphs import winograd
 from saywell.models.dual_ar.graphs.writer import BFLOAT16, FLOAT, FUSED, INT64, GraphWriter
-from saywell.models.dual_ar.numerics import rotary_frequencies
+from saywell.models.dual_ar.numerics import Floats, Weights, rotary_frequencies
 
-Floats = npt.NDArray[np.float32]
-Weights = Mapping[str, Floats]
-"""Tensors of `layout.codec_tensors`."""
 Products = Literal["fp32", "block8", "tile8", "winograd"]
-"""How matrix products are done. block8: s8 weights and s8 rows, both scaled by blocks, so that rows do not depend on
-each other. tile8: s8 weights scaled by output, u8 activations with one scale for the whole tile: fastest where the
-processor adds such products in 32 bits, wrong where it adds pairs of them in 16. winograd: fp32, fewer of them."""
+"""Arithmetic of matrix products. block8: int8 weights and rows, both scaled by blocks, so that rows are independent.
+tile8: int8 weights scaled by output, uint8 activations with one scale for the whole tile: fastest on processors that
+add such products in 32 bits, wrong on those that add pairs of them in 16. winograd: fp32, fewer products."""
 
 _FAR = 1 << 31
 _LN_EPS = 1e-6
 SNAKE_EPS = 1e-9
 _BLOCKS = (32, 16)
 OUTPUTS = {7: (4, 6), 2: (4,)}
-"""Taps of a convolution → outputs computed together. Eight of seven taps would save an eighth more and cost 20 dB."""
+"""Taps of a convolution → outputs computed together. Eight outputs of seven taps would save another eighth and cost
+20 dB of accuracy."""
 FEWEST_ROWS = 16
-"""Of a frame, below which the weights are read too seldom to have half as many again."""
+"""Fewest rows of a frame for winograd: with fewer, reading its weights, half as large again, takes longer."""
 _BATCHED = 400
-"""Channels up to which one product of many matrices is as fast as many products, each with its weights laid out."""
+"""Channels up to which one batched product is as fast as separate products with prepacked weights."""
 _SNAKE = {"tile8": 3, "winograd": 4}
-"""Degree of the polynomial in place of a sine, which costs ONNX Runtime as much as ten products."""
+"""Degree of the polynomial that replaces the sine, which costs ONNX Runtime as much as ten multiplications."""
 
 
 def sine_squared(degree: int) -> Floats:
     """c with sin²(πr) ≈ Σ c[k] r^(2k+2) for |r| ≤ ½. Worst error 2e-3 for degree 3, 6e-5 for 4, 1.3e-6 for 5."""
     r = np.linspace(0, 0.5, 4001)[1:]
     powers = np.stack([r ** (2 * k + 2) for k in range(degree)], axis=1)
-    found, *_ = np.linalg.lstsq(powers, np.sin(np.pi * r) ** 2, rcond=None)
-    return np.asarray(found, np.float32)
+    coefficients, *_ = np.linalg.lstsq(powers, np.sin(np.pi * r) ** 2, rcond=None)
+    return np.asarray(coefficients, np.float32)
 
 
 def transposed_as_conv(weight: Floats, stride: int) -> Floats:
@@ -58,7 +55,7 @@ class Layers:
     def __init__(
         self, graph: GraphWriter, weights: Weights, codec: CodecConfig, products: Products = "fp32", frames: int = 1
     ) -> None:
-        """`frames`: in a tile."""
+        """`frames`: of a tile."""
         self.g, self.weights, self.codec, self.products, self.frames = graph, weights, codec, products, frames
 
     def product(self, x: str, weight: Floats, bias: Floats | None = None, products: Products | None = None) -> str:
@@ -81,7 +78,7 @@ class Layers:
 
     def _block8(self, x: str, weight: Floats) -> str:
         inputs, outputs = weight.shape
-        block = next((each for each in _BLOCKS if inputs % each == 0), _BLOCKS[-1])
+        block = next((size for size in _BLOCKS if inputs % size == 0), _BLOCKS[-1])
         count = math.ceil(inputs / block)
         padded = np.zeros((outputs, count * block), np.float32)
         padded[:, :inputs] = weight.T
@@ -106,7 +103,7 @@ class Layers:
         outputs, inputs, taps = weight.shape
         flat = weight.transpose(2, 1, 0).reshape(taps * inputs, outputs)
         past = (taps - 1) * dilation + 1 - stride
-        if stride == 1 and self._fewer(taps, rows):
+        if stride == 1 and self._uses_winograd(taps, rows):
             x = self.g.with_past(at.rstrip("."), x, (past, inputs), axis=0)
             return self.grouped(x, rows, dilation, weight.transpose(2, 1, 0), self.weights[f"{at}conv.bias"])
         steps = np.arange(0, rows, stride)[:, None] + np.arange(taps) * dilation
@@ -121,14 +118,14 @@ class Layers:
         flat = transposed_as_conv(weight, stride).reshape(2 * inputs, stride * outputs)
         bias = np.tile(self.weights[f"{at}conv.bias"], stride)
         x = self.g.with_past(at.rstrip("."), x, (1, inputs), axis=0)
-        if self._fewer(2, rows):
+        if self._uses_winograd(2, rows):
             y = self.grouped(x, rows, 1, flat.reshape(2, inputs, stride * outputs), bias)
         else:
             y = self.gathered(x, np.arange(rows)[:, None] + np.arange(2), flat, bias)
         return self.g.op("Reshape", y, self.g.ints(rows * stride, outputs))
 
     def gathered(self, x: str, steps: npt.NDArray[np.int64], weight: Floats, bias: Floats) -> str:
-        """Rows `steps` [out_rows, taps] of x side by side, times weight [taps · in, out]."""
+        """Rows `steps` [out_rows, taps] of x, concatenated by tap, times weight [taps · in, out]."""
         rows, taps = steps.shape
         quantised = self.g.ops("DynamicQuantizeLinear", 3, x) if self.products == "tile8" else [x]
         if taps > 1:
@@ -138,33 +135,33 @@ class Layers:
             return self._tile8(quantised, weight, bias)
         return self.product(quantised[0], weight, bias)
 
-    def _fewer(self, taps: int, rows: int) -> bool:
+    def _uses_winograd(self, taps: int, rows: int) -> bool:
         return self.products == "winograd" and taps in OUTPUTS and rows // self.frames >= FEWEST_ROWS
 
     def grouped(self, x: str, rows: int, dilation: int, weight: Floats, bias: Floats) -> str:
-        """A convolution with fewer products (see `winograd`). x with its past, weight [taps, in, out] → [rows, out]."""
+        """A convolution by `winograd`. x with its past, weight [taps, in, out] → [rows, out]."""
         g, (taps, inputs, outputs) = self.g, weight.shape
         groups = winograd.cheapest(self.frames, rows // self.frames, taps, dilation, OUTPUTS[taps])
-        (size, count), way = groups.taken.shape, winograd.transforms(groups.outputs, taps)
-        filters = np.einsum("sk,kio->sio", way.filters, weight.astype(np.float64)).astype(np.float32)
+        (size, count), transforms = groups.taken.shape, winograd.transforms(groups.outputs, taps)
+        filters = np.einsum("sk,kio->sio", transforms.filters, weight.astype(np.float64)).astype(np.float32)
         taken = g.op(
             "Reshape", g.op("Gather", x, g.const(groups.taken, np.int32), axis=0), g.ints(size, count * inputs)
         )
-        before = g.op("Reshape", g.op("MatMul", g.const(way.before), taken), g.ints(size, count, inputs))
+        before = g.op("Reshape", g.op("MatMul", g.const(transforms.before), taken), g.ints(size, count, inputs))
         products = g.op("Reshape", self._products(before, filters, count), g.ints(size, count * outputs))
-        after = g.op("MatMul", g.const(way.after), products)
+        after = g.op("MatMul", g.const(transforms.after), products)
         flat = g.op("Reshape", after, g.ints(groups.outputs * count, outputs))
-        return g.op("Add", g.op("Gather", flat, g.const(groups.found, np.int32), axis=0), g.const(bias))
+        return g.op("Add", g.op("Gather", flat, g.const(groups.positions, np.int32), axis=0), g.const(bias))
 
     def _products(self, x: str, filters: Floats, rows: int) -> str:
-        """x [size, rows, in] times filters [size, in, out], matrix by matrix."""
+        """Batched product of x [size, rows, in] and filters [size, in, out]."""
         g, (size, inputs, outputs) = self.g, filters.shape
         if inputs <= _BATCHED:
             return g.op("MatMul", x, g.const(filters))
         parts = g.ops("Split", size, x, g.ints(*[1] * size), axis=0)
         flat = (g.op("Reshape", part, g.ints(rows, inputs)) for part in parts)
-        made = [g.op("MatMul", part, g.const(matrix)) for part, matrix in zip(flat, filters, strict=True)]
-        return g.op("Concat", *(g.op("Reshape", each, g.ints(1, rows, outputs)) for each in made), axis=0)
+        products = [g.op("MatMul", part, g.const(matrix)) for part, matrix in zip(flat, filters, strict=True)]
+        return g.op("Concat", *(g.op("Reshape", y, g.ints(1, rows, outputs)) for y in products), axis=0)
 
     def snake(self, at: str, x: str) -> str:
         """x + sin²(αx) / α."""
@@ -181,10 +178,10 @@ class Layers:
         turns = g.op("Mul", x, g.const(alpha / np.float32(np.pi)))
         part = g.op("Sub", turns, g.op("Round", turns))
         square = g.op("Mul", part, part)
-        first, *middle, last = (g.const(each * inverse) for each in sine_squared(degree))
+        first, *middle, last = (g.const(coefficient * inverse) for coefficient in sine_squared(degree))
         y = g.op("Mul", square, last)
-        for each in [*middle[::-1], first]:
-            y = g.op("Mul", g.op("Add", y, each), square)
+        for coefficient in [*middle[::-1], first]:
+            y = g.op("Mul", g.op("Add", y, coefficient), square)
         return g.op("Add", x, y)
 
     def residual_unit(self, at: str, x: str, rows: int, dilation: int) -> str:
@@ -200,8 +197,8 @@ class Layers:
         long = g.with_past(f"{at}dwconv", x, (taps - 1, dim), axis=0)
         steps = np.arange(rows)[:, None] + np.arange(taps)
         taken = g.op("Gather", long, g.const(steps, np.int32), axis=0)
-        each = g.op("Mul", taken, g.const(w[f"{at}dwconv.conv.weight"][:, 0].T))
-        y = g.op("Add", g.op("ReduceSum", each, g.ints(1), keepdims=0), g.const(w[f"{at}dwconv.conv.bias"]))
+        products = g.op("Mul", taken, g.const(w[f"{at}dwconv.conv.weight"][:, 0].T))
+        y = g.op("Add", g.op("ReduceSum", products, g.ints(1), keepdims=0), g.const(w[f"{at}dwconv.conv.bias"]))
         scale, shift = g.const(w[f"{at}norm.weight"]), g.const(w[f"{at}norm.bias"])
         y = g.op("LayerNormalization", y, scale, shift, axis=-1, epsilon=_LN_EPS)
         y = self.product(y, w[f"{at}pwconv1.weight"].T)
@@ -212,10 +209,10 @@ class Layers:
 
     def transformer(self, at: str, x: str, rows: int, layers: int, window: int) -> str:
         """Causal attention over the last `window` rows. [rows, dim] → the same."""
-        around = _Positions(self, at, rows, window)
+        positions = _Positions(self, at, rows, window)
         for layer in range(layers):
             here = f"{at}layers.{layer}."
-            x = self._attention(here, x, rows, around)
+            x = self._attention(here, x, rows, positions)
             x = self._feed_forward(here, x)
         return self._rms_norm(x, f"{at}norm.weight")
 
@@ -223,18 +220,18 @@ class Layers:
         scale = self.g.const(self.weights[name])
         return self.g.op("SimplifiedLayerNormalization", x, scale, axis=-1, epsilon=self.codec.norm_eps)
 
-    def _attention(self, at: str, x: str, rows: int, around: _Positions) -> str:
+    def _attention(self, at: str, x: str, rows: int, positions: _Positions) -> str:
         g, size = self.g, self.codec.head_dim
         packed, gamma = self.weights[f"{at}attention.wqkv.weight"], self.weights[f"{at}attention_layer_scale.gamma"]
         heads = packed.shape[1] // size
         qkv = self.product(self._rms_norm(x, f"{at}attention_norm.weight"), _halved(packed, heads, size).T)
         by_head = g.op("Transpose", g.op("Reshape", qkv, g.ints(rows, 3 * heads, size)), perm=[1, 0, 2])
-        turning, v = g.ops("Split", 2, by_head, g.ints(2 * heads, heads), axis=0)
-        q, k = g.ops("Split", 2, around.rotate(turning), g.ints(heads, heads), axis=0)
-        past = (heads, around.window - 1, size)
+        qk, v = g.ops("Split", 2, by_head, g.ints(2 * heads, heads), axis=0)
+        q, k = g.ops("Split", 2, positions.rotate(qk), g.ints(heads, heads), axis=0)
+        past = (heads, positions.window - 1, size)
         k, v = (g.with_past(f"{at}{name}", value, past, axis=1) for name, value in (("k", k), ("v", v)))
         scores = g.op("FusedMatMul", q, k, domain=FUSED, transB=1, alpha=1 / math.sqrt(size))
-        shares = g.op("Softmax", g.op("Add", scores, around.mask), axis=-1)
+        shares = g.op("Softmax", g.op("Add", scores, positions.mask), axis=-1)
         y = g.op("Transpose", g.op("MatMul", shares, v), perm=[1, 0, 2])
         y = g.op("Reshape", y, g.ints(rows, heads * size))
         return g.op("Add", x, self.product(y, self.weights[f"{at}attention.wo.weight"].T * gamma))
@@ -249,42 +246,42 @@ class Layers:
 
 
 def _halved(packed: Floats, heads: int, size: int) -> Floats:
-    """q and k with even places before odd ones: interleaved rotary pairs become halves, products stay the same."""
+    """q and k with even before odd channels: interleaved rotary pairs become halves, and q · k stays the same."""
     qk, v = packed[: 2 * heads * size], packed[2 * heads * size :]
     pairs = qk.reshape(2 * heads, size // 2, 2, -1).transpose(0, 2, 1, 3)
     return np.concatenate([pairs.reshape(qk.shape), v])
 
 
 class _Positions:
-    """Where the rows of a tile stand: rotary angles and who sees whom, shared by the layers of a transformer."""
+    """Rotary embedding and attention mask of a tile, shared by the layers of a transformer."""
 
     def __init__(self, layers: Layers, at: str, rows: int, window: int) -> None:
         self.g, self.window, self._half = layers.g, window, layers.codec.head_dim // 2
         g = self.g
-        start = g.remember(f"{at}position", (1,), INT64)
-        g.leave(f"{at}position", g.op("Add", start, g.ints(rows)), (1,), INT64)
+        start = g.load_state(f"{at}position", (1,), INT64)
+        g.store_state(f"{at}position", g.op("Add", start, g.ints(rows)), (1,), INT64)
         self._cos, self._sin = self._rotary(start, rows, layers.codec)
         self.mask = self._mask(start, rows)
 
     def _rotary(self, start: str, rows: int, codec: CodecConfig) -> list[str]:
         """cos and sin [rows, head_dim / 2], rounded to bf16 as in training."""
         g, turn = self.g, rotary_frequencies(codec.head_dim, codec.rope_base)
-        at = g.op("Cast", g.op("Add", start, g.const(np.arange(rows), np.int64)), to=FLOAT)
-        angle = g.op("Mul", g.op("Reshape", at, g.ints(rows, 1)), g.const(turn))
+        position = g.op("Cast", g.op("Add", start, g.const(np.arange(rows), np.int64)), to=FLOAT)
+        angle = g.op("Mul", g.op("Reshape", position, g.ints(rows, 1)), g.const(turn))
         rounded = (g.op("Cast", g.op(kind, angle), to=BFLOAT16) for kind in ("Cos", "Sin"))
-        return [g.op("Cast", each, to=FLOAT) for each in rounded]
+        return [g.op("Cast", part, to=FLOAT) for part in rounded]
 
     def _mask(self, start: str, rows: int) -> str:
-        """[rows, window − 1 + rows]: 0 for the last `window` positions there are, very negative elsewhere."""
+        """[rows, window − 1 + rows]: 0 for each row's last `window` positions, very negative elsewhere."""
         g, past = self.g, self.window - 1
         keys = np.arange(past + rows)
         back = np.arange(rows)[:, None] + past - keys
         band = np.where((back >= 0) & (back <= past), 0, -1e30)
-        there = g.op("GreaterOrEqual", g.op("Add", start, g.const(keys - past, np.int64)), g.ints(0))
-        return g.op("Where", there, g.const(band), g.const(-1e30))
+        exists = g.op("GreaterOrEqual", g.op("Add", start, g.const(keys - past, np.int64)), g.ints(0))
+        return g.op("Where", exists, g.const(band), g.const(-1e30))
 
     def rotate(self, x: str) -> str:
-        """x [heads, rows, head_dim] with pairs as halves."""
+        """x [heads, rows, head_dim], whose pairs are halves (see `_halved`)."""
         g = self.g
         a, b = g.ops("Split", 2, x, g.ints(self._half, self._half), axis=2)
         left = g.op("Sub", g.op("Mul", a, self._cos), g.op("Mul", b, self._sin))

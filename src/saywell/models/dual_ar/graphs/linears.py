@@ -1,7 +1,7 @@
-"""Linear layers as graph nodes, one way for each number format. Build time only.
+"""Linear layers as graph nodes, in each number format.
 
-A row of a product must not depend on the rows beside it, so activations are quantised row by row, or block by block
-within a row, never over the whole batch.
+Activations are quantised by row, or by blocks within a row, never over the whole batch: a row of a product must not
+depend on the other rows.
 """
 
 from __future__ import annotations
@@ -14,64 +14,64 @@ import numpy as np
 import numpy.typing as npt
 
 from saywell.models.dual_ar.graphs.writer import FUSED, GraphWriter
+from saywell.models.dual_ar.numerics import Floats
 
-Matrix = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
 Format = Literal["fp32", "w8a8", "w8", "w4"]
-"""`w8a8`: rows of int8 weights times rows of 8-bit (or 7-bit, see `STEPS`) activations, the integer sums exact. `w8`,
-`w4`: blocks of weights, each with a scale, times activations quantised in the same blocks."""
+"""`w8a8`: rows of int8 weights times rows of 8-bit (or 7-bit, see `STEPS`) activations, with exact integer sums. `w8`,
+`w4`: weights in blocks with a scale each, times activations quantised in the same blocks."""
 
 BLOCK = {"w8": 64, "w4": 128}
 """Weights that share a scale."""
 BITS = {"w8": 8, "w4": 4}
 STEPS = {8: 127, 7: 64}
-"""Bits of activations → steps on each side of zero. Processors without VNNI add two products of 8-bit numbers in 16
-bits: 2 · 128 · 127 fits, 2 · 255 · 127 does not."""
+"""Bits of activations → steps on each side of zero. Processors without VNNI add two 8-bit products in 16 bits:
+2 · 128 · 127 fits, 2 · 255 · 127 does not."""
 STEP, MIDDLE = "activation.step", "activation.middle"
-"""Constants that change with the bits: the size of a step over the largest value of a row, and which code is zero."""
+"""Constants that depend on the bits: the quantisation step relative to the largest value of a row; the zero point."""
 BOUND = 0.2
-"""Most that the output of a layer may be off, as the root of its squared error over that of its squares. Random weights
-are at 0.01 in int8 and 0.1 in int4; what is far above has outliers that its scales cannot hold."""
+"""Largest acceptable error of a layer's output, relative, RMS. Random weights have 0.01 in int8 and 0.1 in int4; far
+more comes from outliers."""
 _HIGHER: dict[Format, Format] = {"w8a8": "fp32", "w4": "w8", "w8": "fp32"}
 _SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8)
-"""Clipping the largest weights of a block a little can cost less than it saves the others."""
+"""Factors tried on the scale of a block: clipping its largest weights a little can reduce the total error."""
 
 
 @dataclass(slots=True)
 class Judge:
-    """Says which layers stay at a higher precision than the model's."""
+    """Decides which layers stay at a higher precision than the model's."""
 
-    seen: Mapping[str, Matrix]
-    """Layer → its inputs on the calibration sentences; others are not judged."""
+    seen: Mapping[str, Floats]
+    """Layer → its inputs for the calibration sentences. Other layers have the model's format."""
     errors: dict[str, float] = field(default_factory=dict)
     """Layer → error at the model's precision."""
     kept: dict[str, Format] = field(default_factory=dict)
     """Layer above the bound → its format."""
 
-    def format(self, name: str, weight: Matrix, fmt: Format) -> Format:
-        """The format for a layer of a model that has `fmt`."""
+    def format(self, name: str, weight: Floats, fmt: Format) -> Format:
+        """The format of a layer in a model of format `fmt`."""
         x = self.seen.get(name)
         if x is None or fmt == "fp32":
             return fmt
-        self.errors[name] = found = error(x, weight, fmt)
-        while found > BOUND:
+        self.errors[name] = loss = error(x, weight, fmt)
+        while loss > BOUND:
             fmt = self.kept[name] = _HIGHER[fmt]
-            found = 0.0 if fmt == "fp32" else error(x, weight, fmt)
+            loss = 0.0 if fmt == "fp32" else error(x, weight, fmt)
         return fmt
 
 
 class Linears:
-    """All linear layers of one number format that see the same number of rows."""
+    """Writes linear layers of one number format whose inputs have the same number of rows."""
 
     def __init__(self, g: GraphWriter, fmt: Format, x: str, judge: Judge) -> None:
-        """x [M, …] has that number of rows."""
+        """`x`: any value [M, …] with that number of rows."""
         self.g, self.fmt, self.judge = g, fmt, judge
         if fmt == "w8a8":
             shape = g.op("Concat", g.op("Slice", g.op("Shape", x), g.ints(0), g.ints(1)), g.ints(1), axis=0)
             self.middle = g.op("Expand", g.named(MIDDLE, middle(8)), shape)
 
-    def __call__(self, x: str, name: str, weight: Matrix, bias: Matrix | None = None) -> str:
-        """x [M, K] times weight [N, K] transposed, plus bias [N]; fp32 outside."""
+    def __call__(self, x: str, name: str, weight: Floats, bias: Floats | None = None) -> str:
+        """x [M, K] times weight [N, K] transposed, plus bias [N]; fp32 in and out."""
         fmt = self.judge.format(name, weight, self.fmt)
         if fmt == "fp32":
             y = self.g.op("MatMul", x, self.g.weight(name, weight.T))
@@ -81,7 +81,7 @@ class Linears:
             y = self._by_blocks(x, name, weight, fmt)
         return y if bias is None else self.g.op("Add", y, self.g.const(bias))
 
-    def _by_rows(self, x: str, name: str, weight: Matrix) -> str:
+    def _by_rows(self, x: str, name: str, weight: Floats) -> str:
         g = self.g
         codes, scales = quantize_rows(weight)
         size = g.op("Mul", g.op("ReduceMax", g.op("Abs", x), g.ints(-1)), g.named(STEP, step(8)))
@@ -97,7 +97,7 @@ class Linears:
         )
         return g.op("Mul", product, size)
 
-    def _by_blocks(self, x: str, name: str, weight: Matrix, fmt: Format) -> str:
+    def _by_blocks(self, x: str, name: str, weight: Floats, fmt: Format) -> str:
         g, (rows, columns) = self.g, weight.shape
         block = block_of(columns, fmt)
         codes, scales = quantize_blocks(weight, BITS[fmt], block)
@@ -107,22 +107,22 @@ class Linears:
 
 
 def step(bits: int) -> npt.NDArray[np.float32]:
-    """A step over the largest value of a row."""
+    """The quantisation step relative to the largest value of a row."""
     return np.array(1 / STEPS[bits], np.float32)
 
 
 def middle(bits: int) -> npt.NDArray[np.uint8]:
-    """The code of zero: activations are unsigned, the one pairing every instruction set has a fast kernel for."""
+    """The zero point. Activations are unsigned: every instruction set has a fast kernel for unsigned times signed."""
     return np.array(128 if bits == 8 else STEPS[bits], np.uint8)
 
 
 def block_of(columns: int, fmt: Format) -> int:
-    """Weights that share a scale in a matrix of that width: a power of two that divides it, 16 at least."""
+    """Block size for a matrix of that width: a power of two that divides it, at least 16."""
     return min(BLOCK[fmt], max(16, columns & -columns))
 
 
-def error(x: Matrix, weight: Matrix, fmt: Format) -> float:
-    """How far x [M, K] times weight [N, K] is off in a format, relative to the exact product."""
+def error(x: Floats, weight: Floats, fmt: Format) -> float:
+    """Relative RMS error of x [M, K] times weight [N, K] in a format."""
     exact = x @ weight.T
     if fmt == "w8a8":
         codes, scales = quantize_rows(weight)
@@ -138,21 +138,22 @@ def error(x: Matrix, weight: Matrix, fmt: Format) -> float:
     return float(np.linalg.norm(rounded @ restored.T - exact)) / max(float(np.linalg.norm(exact)), 1e-12)
 
 
-def quantize_rows(weight: Matrix) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+def quantize_rows(weight: Floats) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """weight [N, K] → int8 codes [N, K] and scales [N]."""
     scales = np.maximum(np.abs(weight).max(axis=1), 1e-12).astype(np.float32) / np.float32(127)
     return np.rint(weight / scales[:, None]).astype(np.int8), scales
 
 
-def quantize_blocks(weight: Matrix, bits: int, block: int) -> tuple[Codes, Matrix]:
-    """weight [N, K] → packed codes [N, K / block, block · bits / 8], scales [N, K / block]. K must be whole blocks."""
+def quantize_blocks(weight: Floats, bits: int, block: int) -> tuple[Codes, Floats]:
+    """weight [N, K] → packed codes [N, K / block, block · bits / 8], scales [N, K / block]. Raises ValueError unless
+    `block` divides K."""
     codes, scales = _quantized(weight, bits, block)
     packed = codes if bits == 8 else codes[..., 0::2] | (codes[..., 1::2] << 4)
     return packed.astype(np.uint8), scales
 
 
-def _quantized(weight: Matrix, bits: int, block: int) -> tuple[Codes, Matrix]:
-    """weight [N, K] → codes [N, K / block, block] around the middle one, scales [N, K / block]."""
+def _quantized(weight: Floats, bits: int, block: int) -> tuple[Codes, Floats]:
+    """weight [N, K] → codes [N, K / block, block] around the zero point, scales [N, K / block]."""
     rows, columns = weight.shape
     if columns % block:
         raise ValueError(f"a matrix of width {columns} is not whole blocks of {block}")
@@ -160,26 +161,23 @@ def _quantized(weight: Matrix, bits: int, block: int) -> tuple[Codes, Matrix]:
     return _nearest(blocks, 1 << (bits - 1), (1.0,) if bits == 8 else _SHRINK)
 
 
-def _nearest(blocks: Matrix, middle: int, shrink: tuple[float, ...]) -> tuple[Codes, Matrix]:
-    """Codes 0 … 2·middle − 1 around `middle`, the scale of each block that leaves the least square error."""
-    at = np.abs(blocks).argmax(axis=-1, keepdims=True)
-    # The extreme of a block becomes code 0, the one code more there is on the negative side.
-    step = np.take_along_axis(blocks, at, axis=-1) / np.float32(-middle)
+def _nearest(blocks: Floats, middle: int, shrink: tuple[float, ...]) -> tuple[Codes, Floats]:
+    """Codes 0 … 2·middle − 1 around `middle`, and the scale of each block with the least square error."""
+    extreme = np.abs(blocks).argmax(axis=-1, keepdims=True)
+    # The extreme of a block becomes code 0, because the negative side has one code more.
+    step = np.take_along_axis(blocks, extreme, axis=-1) / np.float32(-middle)
     step[step == 0] = 1e-12
-    best = _coded(blocks, middle, step)
+    codes, scales, errors = _coded(blocks, middle, step)
     for factor in shrink[1:]:
-        tried = _coded(blocks, middle, step * np.float32(factor))
-        better = tried[2] < best[2]
-        best = (
-            np.where(better, tried[0], best[0]),
-            np.where(better, tried[1], best[1]),
-            np.where(better, tried[2], best[2]),
-        )
-    return best[0], best[1][..., 0]
+        new_codes, new_scales, new_errors = _coded(blocks, middle, step * np.float32(factor))
+        better = new_errors < errors
+        codes, scales = np.where(better, new_codes, codes), np.where(better, new_scales, scales)
+        errors = np.minimum(new_errors, errors)
+    return codes, scales[..., 0]
 
 
-def _coded(blocks: Matrix, middle: int, scale: Matrix) -> tuple[Codes, Matrix, Matrix]:
-    """Codes, the scale, the square error of each block."""
+def _coded(blocks: Floats, middle: int, scale: Floats) -> tuple[Codes, Floats, Floats]:
+    """Codes, scale and square error of each block."""
     signed = np.clip(np.rint(blocks / scale), -middle, middle - 1)
     error = np.square(signed * scale - blocks).sum(axis=-1, keepdims=True)
     return (signed + middle).astype(np.uint8), scale, error

@@ -1,8 +1,8 @@
 """Convolutions with fewer products: m outputs of a filter with r taps from m + r − 1 products instead of m · r.
 
 Minimal filtering after Toom, Cook and Winograd: input and filter are evaluated as polynomials at m + r − 1 points,
-multiplied there, and m outputs read off. With channels, each product is one of matrices, and the sums before and after
-cost little. Filters are evaluated once, in float64. Build time only.
+multiplied there, and interpolated to m outputs. With channels each product is a matrix product, and the transforms cost
+little. Filters are transformed once, in float64.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int32]
 
 _POINTS = tuple(Fraction(each) for each in ("0", "1", "-1", "1/2", "-1/2", "2", "-2", "2/3", "-3/2", "3/2", "-2/3"))
-"""Small fractions in pairs of opposite sign, inverse pairs last: the rounding of fp32 grows least with them (two parts
-in a million for four outputs of seven taps, five for six)."""
+"""Small fractions in pairs of opposite sign, reciprocals last: these amplify the rounding of fp32 least (error 2e-6 for
+four outputs of seven taps, 5e-6 for six)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Transforms:
 
 
 def transforms(outputs: int, taps: int) -> Transforms:
-    """Exact but for the last rounding to float64. The rows of `before` have length 1."""
+    """Computed exactly, then rounded to float64. The rows of `before` have length 1."""
     size = outputs + taps - 1
     before = _inverse(_powers(size, size)).T
     length = np.linalg.norm(before, axis=1, keepdims=True)
@@ -43,13 +43,13 @@ def transforms(outputs: int, taps: int) -> Transforms:
 
 
 def _powers(size: int, count: int) -> list[list[Fraction]]:
-    """A polynomial of `count` coefficients at `size` − 1 points and at infinity."""
+    """Evaluation matrix of polynomials with `count` coefficients at `size` − 1 points and at infinity."""
     finite = [[point**power for power in range(count)] for point in _POINTS[: size - 1]]
     return [*finite, [Fraction(0)] * (count - 1) + [Fraction(1)]]
 
 
 def _inverse(matrix: list[list[Fraction]]) -> Floats:
-    """Gauss and Jordan on fractions."""
+    """By Gauss–Jordan elimination on fractions."""
     size = len(matrix)
     rows = [[*row, *(Fraction(int(i == j)) for j in range(size))] for i, row in enumerate(matrix)]
     for column in range(size):
@@ -65,34 +65,34 @@ def _inverse(matrix: list[list[Fraction]]) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Which rows are computed together. None reaches over the border of a frame: rounding, too, is then the same
-    whatever comes after a frame."""
+    """Rows that are computed together. No group crosses a frame, so that not even the rounding of a frame depends on
+    later frames."""
 
     outputs: int
     taken: Indices
-    """[m + r − 1, groups]: rows of the input with its past before it."""
-    found: Indices
-    """[rows]: where row n is among the [m · groups] computed."""
+    """[m + r − 1, groups]: input rows of each group, counted from the start of the past."""
+    positions: Indices
+    """[rows]: index of output row n among the [m · groups] computed."""
 
 
 def groups(frames: int, rows: int, taps: int, dilation: int, outputs: int) -> Groups:
-    """Of `frames` frames of `rows` rows each. A group takes every `dilation`-th row; the last of a frame may be cut."""
+    """For `frames` frames of `rows` rows each. A group has every `dilation`-th row; the last one may be partial."""
     past, size = (taps - 1) * dilation, outputs + taps - 1
-    taken, found = [], np.empty(frames * rows, np.int32)
+    taken, positions = [], np.empty(frames * rows, np.int32)
     starts = [
         first + step for first in range(min(dilation, rows)) for step in range(0, rows - first, dilation * outputs)
     ]
     count = frames * len(starts)
     for group, (frame, start) in enumerate((frame, start) for frame in range(frames) for start in starts):
-        # Beyond the frame only outputs nobody wants depend on the input: any row will do.
+        # Input beyond the frame affects only unused outputs, so any row serves.
         inside = [min(start + step * dilation, past + rows - 1) for step in range(size)]
-        taken.append([frame * rows + each for each in inside])
+        taken.append([frame * rows + row for row in inside])
         for output, row in enumerate(range(start, min(rows, start + outputs * dilation), dilation)):
-            found[frame * rows + row] = output * count + group
-    return Groups(outputs, np.array(taken, np.int32).T, found)
+            positions[frame * rows + row] = output * count + group
+    return Groups(outputs, np.array(taken, np.int32).T, positions)
 
 
 def cheapest(frames: int, rows: int, taps: int, dilation: int, choices: tuple[int, ...]) -> Groups:
-    """The groups with the fewest products: larger ones save more and are cut more often."""
-    each = (groups(frames, rows, taps, dilation, outputs) for outputs in choices)
-    return min(each, key=lambda found: found.taken.size)
+    """The groups with the fewest products: larger ones save more but are more often partial."""
+    candidates = (groups(frames, rows, taps, dilation, outputs) for outputs in choices)
+    return min(candidates, key=lambda candidate: candidate.taken.size)

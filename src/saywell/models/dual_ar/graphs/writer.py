@@ -1,7 +1,7 @@
-"""Writing ONNX graphs: nodes, constants, bodies (Loop, If), and what a streaming graph remembers. Build time only.
+"""Writes ONNX graphs: nodes, constants, subgraphs (Loop, If), and the state of streaming graphs.
 
-A streaming graph works on tiles of a fixed number of rows (time × channel). What it has to remember is a pair of
-tensors for each place: input `in.NAME`, output `out.NAME`, same shape, zeros before the first tile.
+A streaming graph works on tiles of a fixed number of rows (time × channel). Each part of its state is a pair of tensors
+of the same shape: input `in.NAME` and output `out.NAME`, zeros before the first tile.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ FLOAT, INT64, BFLOAT16 = int(TensorProto.FLOAT), int(TensorProto.INT64), int(Ten
 FUSED = "com.microsoft"
 """Domain of ONNX Runtime's own operators."""
 _INLINE_BYTES = 1024
-"""Equal constants up to this size are shared; `save` puts larger ones into the file beside the graph."""
+"""Equal constants up to this size are shared; `save` writes larger ones to the external file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Versions of ONNX, and the number of the first node: another one would change every name of a known graph."""
+    """Versions of ONNX, and the number of the first node, which all names of a graph follow from."""
 
     opset: int
     ir: int
@@ -38,7 +38,7 @@ TRANSFORMER = Dialect(opset=21, ir=10, first=1)
 
 
 class External:
-    """Tensors in one file beside the graphs, written as they come, mapped when a graph is loaded."""
+    """The external file of graphs: tensors are appended, and mapped when a graph is loaded."""
 
     _ALIGN = 4096
 
@@ -47,13 +47,13 @@ class External:
         self._file = path.open("wb")
 
     def add(self, name: str, array: Array) -> TensorProto:
-        """Append `array`; the entry a graph refers to it by."""
+        """Append `array`; returns the reference for a graph."""
         self._file.write(bytes(-self._file.tell() % self._ALIGN))
-        place = {"location": self.path.name, "offset": self._file.tell(), "length": array.nbytes}
+        location = {"location": self.path.name, "offset": self._file.tell(), "length": array.nbytes}
         self._file.write(np.ascontiguousarray(array).data)
         entry = TensorProto(name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(array.dtype))
         entry.data_location = TensorProto.EXTERNAL
-        for key, value in place.items():
+        for key, value in location.items():
             entry.external_data.add(key=key, value=str(value))
         return entry
 
@@ -62,10 +62,10 @@ class External:
 
 
 class GraphWriter:
-    """Nodes in order; names are made up, unique across bodies."""
+    """Collects nodes in order. Generated names are unique across subgraphs."""
 
     def __init__(self, name: str, dialect: Dialect, external: External | None = None) -> None:
-        """`external`: where `weight` puts its tensors."""
+        """`external`: file for the tensors of `weight`."""
         self._name, self._dialect, self._external = name, dialect, external
         self._nodes: list[NodeProto] = []
         self._constants: dict[str, TensorProto] = {}
@@ -80,12 +80,12 @@ class GraphWriter:
         return name
 
     def output(self, name: str, value: str, shape: Sequence[int | str], kind: int = FLOAT) -> None:
-        """Call `value` by the output's name: no copy lies between, so a cache is written in place."""
+        """Rename `value` to the output's name: without a copy in between, a cache is updated in place."""
         self._renamed[value] = name
         self._outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
 
     def const(self, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
-        """A constant; small equal ones are shared."""
+        """A constant. Small equal ones are shared."""
         array = np.ascontiguousarray(value, dtype=dtype).reshape(np.shape(value))
         key = (str(array.dtype), array.shape, array.tobytes() if array.nbytes <= _INLINE_BYTES else b"")
         if key[2] and key in self._shared:
@@ -98,7 +98,7 @@ class GraphWriter:
         return self.const(values, np.int64)
 
     def named(self, name: str, array: Array) -> str:
-        """A constant under a name of its own, to be found again."""
+        """A constant with a given name."""
         self._constants[name] = numpy_helper.from_array(array, name)
         return name
 
@@ -120,40 +120,40 @@ class GraphWriter:
         return names
 
     def begin_body(self) -> list[NodeProto]:
-        """Further nodes go into a body; returns what `end_body` needs to come back."""
+        """Start a subgraph; returns the outer nodes for `end_body`."""
         outside, self._nodes = self._nodes, []
         return outside
 
     def end_body(
         self, outside: list[NodeProto], inputs: Sequence[tuple[str, int]], outputs: Sequence[tuple[str, int]]
     ) -> GraphProto:
-        """The body since `begin_body`, with names and element types of its inputs and outputs.
+        """The subgraph since `begin_body`, with names and element types of its inputs and outputs.
 
-        Integer and boolean inputs are scalars (a Loop's turn and condition); all other shapes are left open.
+        Integer and boolean inputs are scalars (a Loop's iteration and condition); all other shapes are unspecified.
         """
         body, self._nodes = self._nodes, outside
-        given = [helper.make_tensor_value_info(name, kind, None if kind == FLOAT else []) for name, kind in inputs]
-        made = [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs]
-        return helper.make_graph(body, f"body.{self._next - 1}", given, made)
+        ins = [helper.make_tensor_value_info(name, kind, None if kind == FLOAT else []) for name, kind in inputs]
+        outs = [helper.make_tensor_value_info(name, kind, None) for name, kind in outputs]
+        return helper.make_graph(body, f"body.{self._next - 1}", ins, outs)
 
-    def remember(self, name: str, shape: Sequence[int], kind: int = FLOAT) -> str:
-        """What the previous tile left here; give this tile's with `leave`."""
+    def load_state(self, name: str, shape: Sequence[int], kind: int = FLOAT) -> str:
+        """The state that the previous tile passed to `store_state`."""
         return self.input(f"in.{name}", shape, kind)
 
-    def leave(self, name: str, value: str, shape: Sequence[int], kind: int = FLOAT) -> None:
+    def store_state(self, name: str, value: str, shape: Sequence[int], kind: int = FLOAT) -> None:
         self.output(f"out.{name}", value, shape, kind)
 
     def with_past(self, name: str, value: str, shape: Sequence[int], axis: int) -> str:
         """The last `shape[axis]` steps before this tile, then the tile."""
-        joined = self.op("Concat", self.remember(name, shape), value, axis=axis)
+        joined = self.op("Concat", self.load_state(name, shape), value, axis=axis)
         last = self.ints(-shape[axis])
-        self.leave(name, self.op("Slice", joined, last, self.ints(1 << 31), self.ints(axis)), shape)
+        self.store_state(name, self.op("Slice", joined, last, self.ints(1 << 31), self.ints(axis)), shape)
         return joined
 
     def model(self) -> ModelProto:
         for node in self._nodes:
-            node.input[:] = [self._renamed.get(each, each) for each in node.input]
-            node.output[:] = [self._renamed.get(each, each) for each in node.output]
+            node.input[:] = [self._renamed.get(name, name) for name in node.input]
+            node.output[:] = [self._renamed.get(name, name) for name in node.output]
         graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, list(self._constants.values()))
         opsets = [helper.make_opsetid("", self._dialect.opset), helper.make_opsetid(FUSED, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=self._dialect.ir, producer_name="saywell")

@@ -1,4 +1,4 @@
-"""Names of the files both transformers are run from."""
+"""Names of the files of both transformers, and which ONNX Runtime can run them."""
 
 from __future__ import annotations
 
@@ -7,32 +7,26 @@ from importlib.metadata import version
 FACTS_FILE = "ar.json"
 EMBEDDINGS_FILE, CODES_FILE = "embeddings.npy", "codebook_embeddings.npy"
 
-
 FIRST_INT8_CACHE = (1, 25)
-"""ONNX Runtime's first release whose attention on a CPU reads an int8 cache: tried with 1.23 to 1.31."""
-
-
+"""First release of ONNX Runtime whose attention on a CPU reads an int8 cache: tested with 1.23 to 1.31."""
 FIRST_NORMED_HEADS = (1, 24)
-"""The first that takes the graphs of models that normalise queries and keys, as S1-mini does: tried 1.20 to 1.32."""
-
-
-def _release() -> tuple[int, ...]:
-    return tuple(int(part) for part in version("onnxruntime").split(".")[:2])
+"""First release that runs graphs which normalise queries and keys, as S1-mini does: tested with 1.20 to 1.32."""
 
 
 def too_old(normed_heads: bool) -> str:
-    """Why this runtime cannot run a model, in a sentence; empty: it can."""
-    if not normed_heads or _release() >= FIRST_NORMED_HEADS:
+    """Why the installed ONNX Runtime cannot run a model; empty if it can. `normed_heads`: `attention_qk_norm`."""
+    installed = version("onnxruntime")
+    if not normed_heads or tuple(int(part) for part in installed.split(".")[:2]) >= FIRST_NORMED_HEADS:
         return ""
     needed = ".".join(map(str, FIRST_NORMED_HEADS))
     return (
-        f"this model needs ONNX Runtime {needed} or newer and {version('onnxruntime')} is installed: "
-        "pip install -U onnxruntime (there is one for Python 3.11 and newer)"
+        f"this model needs ONNX Runtime {needed} or newer and {installed} is installed: "
+        "pip install -U onnxruntime (it needs Python 3.11 or newer)"
     )
 
 
 def activation_bits(precision: str) -> tuple[int, ...]:
-    """Of the activations in products of int8 weights: what there are graphs for. Elsewhere it makes no difference."""
+    """Numbers of activation bits that graphs exist for. Only products of int8 weights depend on them."""
     return (8, 7) if precision == "int8" else (8,)
 
 
@@ -58,5 +52,5 @@ def scales_file(precision: str) -> str:
 
 
 def layers_file(precision: str) -> str:
-    """Report of a conversion: the error of each layer, and which ones stay at a higher precision."""
+    """Report of a conversion: the error of each layer, and which layers stay at a higher precision."""
     return f"layers-{precision}.json"

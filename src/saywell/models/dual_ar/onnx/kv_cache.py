@@ -1,4 +1,4 @@
-"""Keys and values of every running sequence, in memory that is only taken where something was written."""
+"""Keys and values of every running sequence, in memory that is committed page by page on the first write."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefix:
-    """The cache of a prompt's first positions, to begin other sequences with."""
+    """Keys and values of a prompt's first positions, shared by the sequences that start with them."""
 
     data: Array
     """[2 · layer, kv head, length, head_dim]."""
@@ -30,15 +30,17 @@ class Prefix:
 
 
 class KvCache:
-    """[2 · layer, row, kv head, position, head_dim]: keys and values of a layer follow each other.
+    """[2 · layer, row, kv head, position, head_dim]: the keys of a layer, then its values.
 
-    Rows of a batch must lie side by side, so a batch is always the first rows. The whole is reserved address space;
-    a page becomes memory when a position on it is written and is given back by `clear`.
+    A batch is always the first rows, because its rows must be contiguous. The whole cache is reserved address space:
+    a page is committed when a position on it is written, and `clear` returns it to the system.
     """
 
     def __init__(self, layers: int, rows: int, heads: int, positions: int, size: int, dtype: npt.DTypeLike) -> None:
-        each = size * np.dtype(dtype).itemsize
-        positions += -positions % (mmap.PAGESIZE // math.gcd(mmap.PAGESIZE, each))  # rows begin on page borders
+        bytes_each = size * np.dtype(dtype).itemsize
+        positions += -positions % (
+            mmap.PAGESIZE // math.gcd(mmap.PAGESIZE, bytes_each)
+        )  # rows begin on page boundaries
         shape = (2 * layers, rows, heads, positions, size)
         count = math.prod(shape)
         self._memory = _reserve(count * np.dtype(dtype).itemsize)
@@ -59,7 +61,7 @@ class KvCache:
         self.clear(source)
 
     def clear(self, row: int) -> None:
-        """Give the memory of a row back to the system."""
+        """Return the memory of a row to the system."""
         if not hasattr(mmap, "MADV_DONTNEED"):
             return
         one = self.data[0, 0].nbytes

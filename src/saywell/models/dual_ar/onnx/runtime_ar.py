@@ -1,18 +1,19 @@
 """Both transformers at run time: prompts in, frames out, any number of sequences in one step.
 
-`prefill` begins a sequence, `step` gives each of a batch its next frame, `release` ends it, in any order between steps.
-What a sequence is given depends on its prompt, its sampling and its seed alone.
+`prefill` starts a sequence, `step` computes the next frame of each sequence of a batch, `release` frees its row.
+Sequences may start and end between any two steps. A sequence's frames depend on its prompt, its sampling parameters and
+its seed alone, never on the batch.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -20,7 +21,7 @@ from saywell.errors import TooLarge, Unavailable
 from saywell.files import Damaged, read_plain
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.errors import BadCheckpoint
-from saywell.models.dual_ar.numerics import from_bfloat16
+from saywell.models.dual_ar.numerics import Codes, Floats, from_bfloat16
 from saywell.models.dual_ar.onnx.ar_files import (
     CODES_FILE,
     EMBEDDINGS_FILE,
@@ -34,22 +35,19 @@ from saywell.models.dual_ar.sampling import PENALTY_FRAMES, TEMPERATURE_FLOOR, S
 from saywell.runtimes.base import Threading
 from saywell.runtimes.onnx import Binding, Graph
 
-Codes = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
-
 CHUNK = 128
-"""Positions of a prompt that go through the graph at once: more would cost memory, and time too, for attention with an
-int8 cache computes all pairs of a chunk, later ones included."""
+"""Positions of a prompt that one run of the graph reads. More would cost memory, and also time: attention with an int8
+cache computes all pairs of a chunk, masked ones included."""
 BROKEN = -1
 """Token of a frame whose logits were not finite."""
-_MOST_FACTS = 1 << 20
+_MAX_FACTS_BYTES = 1 << 20
 _PAIRED = frozenset({"int4"})
-"""Precisions whose kernel computes rows in pairs, an odd last one differently: their batches are filled up to even."""
+"""Precisions whose kernel computes rows in pairs and an odd last row differently: their batches are padded to even."""
 
 
 @dataclass(slots=True, eq=False)
 class Running:
-    """One sequence. Belongs to the runtime that made it."""
+    """State of one sequence, valid in the runtime that returned it."""
 
     row: int
     sampling: Sampling
@@ -59,11 +57,11 @@ class Running:
     recent: list[Codes] = field(default_factory=list)
     """Codes of the last frames, oldest first."""
     ready: tuple[Floats, Floats] | None = None
-    """Logits and hidden state of the prompt's end, until the first frame is drawn from them."""
+    """Logits and hidden state at the end of the prompt, until the first frame is sampled from them."""
 
 
 class Tables:
-    """Embeddings, left on disk: rows are read as they are needed."""
+    """Embedding tables, mapped from disk: only the rows in use are read."""
 
     def __init__(self, path: Path, config: Config, begin: int) -> None:
         self._text = _array(path / EMBEDDINGS_FILE, mapped=True)
@@ -73,14 +71,13 @@ class Tables:
         self._scale = np.float32((config.num_codebooks + 1) ** -0.5) if config.scale_codebook_embeddings else None
 
     def embed(self, columns: Codes) -> Floats:
-        """columns [1 + num_codebooks, T] → [T, dim]; codes count at semantic positions only."""
+        """columns [1 + num_codebooks, T] → [T, dim]; codes are added at semantic positions only."""
         x = from_bfloat16(self._text[columns[0]])
-        at = np.flatnonzero((columns[0] >= self._begin) & (columns[0] < self._end))
-        if len(at):
-            rows = columns[1:, at] + self._books[:, None]
-            x[at] += from_bfloat16(self._codes[rows]).sum(axis=0)
-            if self._scale is not None:
-                x[at] *= self._scale
+        semantic = np.flatnonzero((columns[0] >= self._begin) & (columns[0] < self._end))
+        rows = columns[1:, semantic] + self._books[:, None]
+        x[semantic] += from_bfloat16(self._codes[rows]).sum(axis=0)
+        if self._scale is not None:
+            x[semantic] *= self._scale
         return x
 
 
@@ -98,10 +95,11 @@ class ArRuntime:
         cache: str = "int8",
         activation_bits: int = 7,
     ) -> None:
-        """`cache`: element type of keys and values, "int8" or "fp32". `activation_bits`: in products of int8 weights,
-        8 only where the processor adds them exactly. Raises GraphError, BadConfig."""
+        """`cache`: element type of keys and values, "int8" or "fp32". `activation_bits`: in products of int8 weights;
+        8 only on processors with exact int8 sums. Raises GraphError, BadConfig, BadCheckpoint."""
         self.config = Config.read(path)
-        self.begin, self.im_end = _ids(path / FACTS_FILE)
+        ids = _ids(path / FACTS_FILE)
+        self.begin, self.im_end = ids.semantic_begin_id, ids.im_end_id
         self.slots, self.max_len = slots, min(max_len, self.config.max_seq_len)
         self.tables = Tables(path, self.config, self.begin)
         self._graphs = (
@@ -120,17 +118,17 @@ class ArRuntime:
         self._rows: list[Running | None] = [None] * rows
         self._buffers = _Buffers(c, rows)
         self.slow_s = self.fast_s = 0.0
-        """Seconds spent so far in steps of each transformer."""
+        """Seconds spent in steps of each transformer since loading."""
 
     @property
     def free(self) -> int:
-        """Sequences that may still be begun."""
-        return self.slots - sum(each is not None for each in self._rows)
+        """Slots without a sequence."""
+        return self.slots - sum(running is not None for running in self._rows)
 
     def prefill(self, prompt: Codes, sampling: Sampling, prefix: Prefix | None = None) -> Running:
-        """Begin a sequence: prompt [1 + num_codebooks, T] after the positions of `prefix`.
+        """Start a sequence: prompt [1 + num_codebooks, T] after the positions of `prefix`.
 
-        Raises Unavailable when every slot is taken and TooLarge when the prompt leaves no room for a frame.
+        Raises Unavailable if every slot is taken, TooLarge if the prompt leaves no room for a frame.
         """
         start = prefix.length if prefix else 0
         if start + prompt.shape[1] >= self.max_len:
@@ -147,7 +145,7 @@ class ArRuntime:
         return running
 
     def prefix(self, prompt: Codes) -> Prefix:
-        """The cache of a prompt's beginning (a voice), for `prefill`. Takes a slot for the time of the call."""
+        """Keys and values of the first part of a prompt (a voice), for `prefill`. Uses a slot during the call."""
         running = self.prefill(prompt, Sampling())
         try:
             return self.cache.copy(running.row, running.length)
@@ -155,39 +153,39 @@ class ArRuntime:
             self.release(running)
 
     def room(self, running: Running) -> int:
-        """Frames that still fit."""
+        """Frames that fit into the sequence's remaining positions."""
         return self.max_len - running.length - (running.frame > 0)
 
     def step(self, batch: Sequence[Running]) -> Codes:
-        """The next frame of each, [len(batch), 1 + num_codebooks]: token, then codes.
+        """The next frame of each sequence, [len(batch), 1 + num_codebooks]: token, then codes.
 
-        A frame whose token is `im_end` ends its sequence and carries no codes; one whose token is `BROKEN` came from
-        logits that were not finite. Neither may be stepped again.
+        The token `im_end` ends its sequence, without codes; the token `BROKEN` reports logits that were not finite.
+        After either the sequence must not be stepped again.
         """
         if not batch:
             return np.empty((0, 1 + self.config.num_codebooks), np.int64)
         self._close_gaps()
-        count = max(each.row for each in batch) + 1
+        rows = [running.row for running in batch]
+        count = max(rows) + 1
         count += count % 2 if self._pairs else 0
-        b = self._buffers
-        self._advance([each for each in batch if each.ready is None], count)
-        for each in batch:
-            if each.ready is not None:
-                b.logits[each.row], b.hidden[each.row] = each.ready
-        rows = [each.row for each in batch]
-        fine = b.finite(count)
-        for each in batch:
-            b.ask(each, self.config.num_codebooks)
-        self._draw(count)
-        return self._frames(batch, b.codes[rows], fine[rows])
+        buffers = self._buffers
+        self._advance([running for running in batch if running.ready is None], count)
+        for running in batch:
+            if running.ready is not None:
+                buffers.logits[running.row], buffers.hidden[running.row] = running.ready
+        finite = buffers.finite(count)
+        for running in batch:
+            buffers.set_sampling(running, self.config.num_codebooks)
+        self._run_fast(count)
+        return self._frames(batch, buffers.codes[rows], finite[rows])
 
     def release(self, running: Running) -> None:
-        """Forget a sequence."""
+        """Free the sequence's row."""
         self.cache.clear(running.row)
         self._rows[running.row] = None
 
     def _read(self, running: Running, columns: Codes) -> tuple[Floats, Floats]:
-        """Let the slow transformer read columns [1 + num_codebooks, T]; logits and hidden state of the last."""
+        """Run the slow transformer on columns [1 + num_codebooks, T]; logits and hidden state of the last position."""
         x = self.tables.embed(columns)[None]
         last = running.length + x.shape[1] - 1
         logits = np.empty((1, self.config.codebook_size + 1), np.float32)
@@ -199,55 +197,56 @@ class ArRuntime:
         return logits[0], hidden[0]
 
     def _advance(self, batch: list[Running], count: int) -> None:
-        """One slow step for each, on its last frame. Rows between that are not asked write where nobody reads yet."""
+        """One slow step of each sequence, on its last frame.
+
+        Inactive rows among the first `count` also run; they write past their length, which is ignored.
+        """
         if not batch:
             return
         b = self._buffers
-        columns = np.stack([_column(each, self.begin) for each in batch], axis=1)
-        b.x[[each.row for each in batch], 0] = self.tables.embed(columns)
-        for row, running in enumerate(self._rows):
-            b.lens[row] = running.length if running else 0
+        columns = np.stack([_column(running, self.begin) for running in batch], axis=1)
+        b.x[[running.row for running in batch], 0] = self.tables.embed(columns)
+        b.lens[:] = [running.length if running else 0 for running in self._rows]
         b.total[...] = b.lens[:count].max() + 1
         if count not in self._slow_bound:
-            given = {"x": b.x[:count], "lens": b.lens[:count], "total": b.total}
-            self._slow_bound[count] = self._bind_slow(given, b.logits[:count], b.hidden[:count], 0, count)
+            inputs = {"x": b.x[:count], "lens": b.lens[:count], "total": b.total}
+            self._slow_bound[count] = self._bind_slow(inputs, b.logits[:count], b.hidden[:count], 0, count)
         start = time.perf_counter()
         self._slow_bound[count].run()
         self.slow_s += time.perf_counter() - start
-        for each in batch:
-            each.length += 1
+        for running in batch:
+            running.length += 1
 
-    def _bind_slow(self, given: dict[str, Any], logits: Floats, hidden: Floats, first: int, last: int) -> Binding:
-        inputs, outputs = {**given, **self._scales}, {"logits": logits, "hidden": hidden}
+    def _bind_slow(self, inputs: dict[str, Any], logits: Floats, hidden: Floats, first: int, last: int) -> Binding:
+        inputs, outputs = {**inputs, **self._scales}, {"logits": logits, "hidden": hidden}
         for index in range(self.cache.data.shape[0]):
             part = self.cache.part(index, first, last)
             name = f"{'kv'[index % 2]}.{index // 2}"
             inputs[f"past.{name}"] = outputs[f"present.{name}"] = part
         return self._graphs[0].bind(inputs, outputs)
 
-    def _draw(self, count: int) -> None:
+    def _run_fast(self, count: int) -> None:
         if count not in self._fast_bound:
-            inputs, outputs = self._buffers.of_fast(count)
+            inputs, outputs = self._buffers.fast_ports(count)
             self._fast_bound[count] = self._graphs[1].bind(inputs, outputs)
         start = time.perf_counter()
         self._fast_bound[count].run()
         self.fast_s += time.perf_counter() - start
 
-    def _frames(self, batch: Sequence[Running], codes: Codes, fine: npt.NDArray[np.bool_]) -> Codes:
+    def _frames(self, batch: Sequence[Running], codes: Codes, finite: npt.NDArray[np.bool_]) -> Codes:
         ended = codes[:, 0] == self.config.codebook_size
         tokens = np.where(ended, self.im_end, self.begin + codes[:, 0])
-        for each, row in zip(batch, codes, strict=True):
-            each.ready = None
-            each.frame += 1
-            each.recent = [*each.recent[1 - PENALTY_FRAMES :], row]
-        frames = np.concatenate([np.where(fine, tokens, BROKEN)[:, None], codes], axis=1)
+        for running, row in zip(batch, codes, strict=True):
+            running.ready = None
+            running.frame += 1
+            running.recent = [*running.recent[1 - PENALTY_FRAMES :], row]
+        frames = np.concatenate([np.where(finite, tokens, BROKEN)[:, None], codes], axis=1)
         frames[ended, 1:] = 0
         return frames
 
     def _close_gaps(self) -> None:
-        """Move the last rows into free ones before them: a batch is the first rows, and each costs time."""
-        taken = [each for each in self._rows if each is not None]
-        for running in reversed(taken):
+        """Move the last rows into free rows before them: a step runs all rows up to its last one."""
+        for running in reversed([running for running in self._rows if running is not None]):
             free = self._rows.index(None) if None in self._rows else len(self._rows)
             if free > running.row:
                 return
@@ -262,20 +261,24 @@ def _column(running: Running, begin: int) -> Codes:
 
 
 def _array(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
-    """A file of NumPy's. Raises BadCheckpoint."""
+    """The content of a .npy file. Raises BadCheckpoint."""
     try:
-        found: npt.NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None)
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None)
     except (OSError, ValueError, EOFError) as error:
         raise BadCheckpoint(f"{path} is missing or damaged; run `saywell convert` again") from error
-    return found
+    return array
 
 
-def _ids(path: Path) -> tuple[int, int]:
-    """The ids of the first semantic token and of the end. Raises BadCheckpoint."""
+class _Ids(msgspec.Struct):
+    semantic_begin_id: int
+    im_end_id: int
+
+
+def _ids(path: Path) -> _Ids:
+    """Raises BadCheckpoint."""
     try:
-        facts = json.loads(read_plain(path, _MOST_FACTS, links=True))
-        return int(facts["semantic_begin_id"]), int(facts["im_end_id"])
-    except (OSError, Damaged, ValueError, KeyError, TypeError) as error:
+        return msgspec.json.decode(read_plain(path, _MAX_FACTS_BYTES, links=True), type=_Ids)
+    except (OSError, Damaged, ValueError) as error:
         raise BadCheckpoint(f"{path} is missing or damaged; run `saywell convert` again") from error
 
 
@@ -291,7 +294,7 @@ def _scales(path: Path, config: Config) -> dict[str, Floats]:
 
 
 class _Buffers:
-    """What the graphs read and write at every step, a row for each sequence."""
+    """Inputs and outputs of the graphs at every step, a row for each sequence."""
 
     def __init__(self, config: Config, rows: int) -> None:
         books = config.num_codebooks
@@ -306,26 +309,25 @@ class _Buffers:
         self.codes = np.zeros((rows, books), np.int64)
 
     def finite(self, count: int) -> npt.NDArray[np.bool_]:
-        """Which rows have numbers to draw from; the others are given some, whose codes mean nothing."""
+        """Which rows are finite; the others are zeroed, and the codes sampled from them are meaningless."""
         logits, hidden = self.logits[:count], self.hidden[:count]
-        fine = np.asarray(np.isfinite(logits).all(axis=1) & np.isfinite(hidden).all(axis=1))
-        logits[~fine], hidden[~fine] = 0, 0
-        return fine
+        finite = np.asarray(np.isfinite(logits).all(axis=1) & np.isfinite(hidden).all(axis=1))
+        logits[~finite], hidden[~finite] = 0, 0
+        return finite
 
-    def of_fast(self, count: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    def fast_ports(self, count: int) -> tuple[dict[str, Any], dict[str, Any]]:
         names = ("logits", "hidden", "recent", "uniforms", "temperature", "top_p", "penalty", "again")
         return {name: getattr(self, name)[:count] for name in names}, {"codes": self.codes[:count]}
 
-    def ask(self, running: Running, books: int) -> None:
-        """Write how this sequence's next frame is drawn, the way `graphs_draw.Given` says."""
+    def set_sampling(self, running: Running, books: int) -> None:
+        """Set the inputs for the sequence's next frame; see `graphs.draw.Inputs`."""
         s, row = running.sampling, running.row
         greedy = s.temperature == 0
         self.uniforms[row] = uniforms(s.seed, running.frame, books + 1)
         self.temperature[row] = 1.0 if greedy else max(s.temperature, TEMPERATURE_FLOOR)
         self.top_p[row] = 0.0 if greedy else (s.top_p if s.top_p < 1 else 2.0)
-        heard = running.recent
-        self.penalty[row] = s.repetition_penalty if heard else 1.0
-        self.again[row] = bool(heard) and s.repetition_aware and not greedy
-        if heard:
-            filled = [heard[0]] * (PENALTY_FRAMES - len(heard)) + heard
-            self.recent[row] = np.array(filled).T
+        recent = running.recent
+        self.penalty[row] = s.repetition_penalty if recent else 1.0
+        self.again[row] = bool(recent) and s.repetition_aware and not greedy
+        if recent:
+            self.recent[row] = np.array([recent[0]] * (PENALTY_FRAMES - len(recent)) + recent).T

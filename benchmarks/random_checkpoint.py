@@ -1,11 +1,16 @@
-"""Random checkpoints in the exact published layout: tiny ones for tests, full-size ones for speed."""
+"""Random checkpoints in the exact published layout: tiny ones for tests, full-size ones for measuring. Needs torch.
+
+python -m benchmarks.random_checkpoint DIRECTORY --size full
+"""
 
 from __future__ import annotations
 
+import argparse
 import base64
 import itertools
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,14 +22,14 @@ import torch
 
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CONFIG_FILE, CodecConfig, Config
 from saywell.models.dual_ar.convert.checkpoint import State, read_codec, read_model
-from saywell.models.dual_ar.layout import Shape, model_tensors, published_codec_tensors
+from saywell.models.dual_ar.layout import Shape, Shapes, codec_tensors, model_tensors
+from saywell.models.dual_ar.numerics import rotary
 from saywell.models.dual_ar.tokenizer import IM_END, RANKS_FILE, SPECIALS_FILE, special_names
-from saywell.models.dual_ar.torch.nets import rotary_table
 
 Size = Literal["tiny", "full"]
 Spelling = Literal["flat", "nested", "split"]
-"""How a published checkpoint writes the same facts. flat: S1-mini and S1. nested: S2-Pro, whose configuration and
-tensor names are those of two models in one. split: Fish Speech 1.5, with q, k and v apart, wrapped and prefixed."""
+"""Layout of the published files. flat: S1-mini and S1. nested: S2-Pro, whose configuration and tensor names are those
+of two models in one. split: Fish Speech 1.5, with separate q, k and v, in a wrapped and prefixed state dict."""
 MODEL_FILE = "model.pth"
 CODEC_FILE = "codec.pth"
 
@@ -89,7 +94,7 @@ TINY_CODEC = CodecConfig(
 )
 _RANKS = {"tiny": 400, "full": 151643}
 _TABLES = {"tiny": (256, 64), "full": (16384, 4096)}
-"""Positions of the rotary tables and masks of the encoder's transformer and of the two modules."""
+"""Positions of the rotary tables and masks: of the encoder's transformer, of the two modules."""
 
 
 def write(
@@ -100,10 +105,10 @@ def write(
     codec: Mapping[str, Any] | None = None,
     spelling: Spelling = "flat",
 ) -> Path:
-    """Write config, weights and tokeniser files; the same arguments give the same tensors, however they are spelled.
+    """Write config, weights and tokeniser files. The same arguments give the same tensors in every layout.
 
-    `config` and `codec` override single sizes. Activations stay near unit RMS, logits have a spread of a few units; a
-    tiny model, with few tokens to choose from, ends most sequences by itself, a full-size one hardly any.
+    `config` and `codec` override single sizes. Activations stay near unit RMS, logits have a spread of a few units.
+    Most sequences of a tiny model end by themselves, because it has few tokens; those of a full-size one rarely do.
     """
     out = Path(directory)
     out.mkdir(parents=True, exist_ok=True)
@@ -135,13 +140,13 @@ def _arrays(state: State) -> dict[str, npt.NDArray[np.float32]]:
 def _model_state(config: Config, seed: int) -> State:
     random = torch.Generator().manual_seed(seed)
     return {
-        name: (torch.randn(shape, generator=random) * _spread(name, shape) + _centre(name)).bfloat16()
+        name: (torch.randn(shape, generator=random) * _deviation(name, shape) + _mean(name)).bfloat16()
         for name, shape in model_tensors(config).items()
     }
 
 
 def _nested(raw: Mapping[str, Any], ids: Mapping[str, int]) -> dict[str, Any]:
-    """S2-Pro's configuration: each transformer an object with the same keys, its special ids at the top."""
+    """S2-Pro's configuration: an object for each transformer, special ids at the top level."""
     fast = {name.removeprefix("fast_"): value for name, value in raw.items() if name.startswith("fast_")}
     shared = {name: raw[name] for name in ("num_codebooks", "rope_base", "norm_eps") if name in raw}
     apart = ("model_type", "codebook_size", "num_codebooks", "n_fast_layer")
@@ -170,23 +175,23 @@ def _nested_name(name: str) -> str:
 
 
 def _split(state: State, config: Config) -> Iterator[tuple[str, torch.Tensor]]:
-    """q, k and v of packed projections one by one."""
+    """With separate q, k and v."""
     for name, tensor in state.items():
         if ".wqkv." not in name:
             yield name, tensor
             continue
         prefix = "fast_" if name.startswith("fast_") else ""
-        heads, kv, size = (getattr(config, prefix + each) for each in ("n_head", "n_local_heads", "head_dim"))
-        for each, part in zip("qkv", torch.split(tensor, [heads * size, kv * size, kv * size]), strict=True):
-            yield name.replace("wqkv", f"w{each}"), part.clone()
+        heads, kv, size = (getattr(config, prefix + key) for key in ("n_head", "n_local_heads", "head_dim"))
+        for letter, part in zip("qkv", torch.split(tensor, [heads * size, kv * size, kv * size]), strict=True):
+            yield name.replace("wqkv", f"w{letter}"), part.clone()
 
 
-def _centre(name: str) -> float:
+def _mean(name: str) -> float:
     return 1.0 if name.endswith("norm.weight") else 0.0
 
 
-def _spread(name: str, shape: Shape) -> float:
-    """Standard deviation that keeps the RMS of what flows through."""
+def _deviation(name: str, shape: Shape) -> float:
+    """Standard deviation that keeps the RMS of activations."""
     if len(shape) == 1:
         return 0.1
     if name.endswith("codebook_embeddings.weight"):
@@ -196,21 +201,47 @@ def _spread(name: str, shape: Shape) -> float:
     return (3.0 if name.endswith("output.weight") else 1.0) / math.sqrt(shape[1])
 
 
+def published_codec_tensors(codec: CodecConfig) -> Shapes:
+    """Names and shapes in the published codec file (weight norm in two parts), without masks and rotary tables."""
+    shapes: Shapes = {}
+    for name, shape in codec_tensors(codec).items():
+        parts = _weight_norm_names(name)
+        if parts is None:
+            shapes[name] = shape
+        else:
+            g, v = parts
+            shapes[g], shapes[v] = (shape[0], *(1 for _ in shape[1:])), shape
+    return shapes
+
+
+def _weight_norm_names(name: str) -> tuple[str, str] | None:
+    """Names of magnitude and direction, or None for a weight that is not normalised."""
+    if not name.endswith(".weight"):
+        return None
+    if name.endswith("conv.weight") and not name.startswith("quantizer."):
+        stem = name.removesuffix("weight") + "parametrizations.weight.original"
+        return f"{stem}0", f"{stem}1"
+    if name.endswith("_proj.weight"):
+        return f"{name}_g", f"{name}_v"
+    return None
+
+
 def _codec_state(codec: CodecConfig, seed: int, tables: tuple[int, int]) -> State:
     random = torch.Generator().manual_seed(seed + 1)
-    state = {name: _codec_tensor(name, shape, random, codec) for name, shape in published_codec_tensors(codec).items()}
+    state = {name: codec_tensor(name, shape, random, codec) for name, shape in published_codec_tensors(codec).items()}
     last = f"encoder.block.{len(codec.encoder_rates)}.block.{len(codec.dilations) + 2}."
     for at, positions in (
         (last, tables[0]),
         ("quantizer.pre_module.", tables[1]),
         ("quantizer.post_module.", tables[1]),
     ):
-        state[f"{at}freqs_cis"] = rotary_table(positions, codec.head_dim, codec.rope_base)
+        table = np.stack(rotary(positions, codec.head_dim, codec.rope_base), axis=-1)
+        state[f"{at}freqs_cis"] = torch.from_numpy(table).bfloat16()
         state[f"{at}causal_mask"] = torch.ones(positions, positions, dtype=torch.bool).tril()
     return state
 
 
-def _codec_tensor(name: str, shape: Shape, random: torch.Generator, codec: CodecConfig) -> torch.Tensor:
+def codec_tensor(name: str, shape: Shape, random: torch.Generator, codec: CodecConfig) -> torch.Tensor:
     noise = torch.randn(shape, generator=random)
     if name.endswith("alpha"):
         return noise.mul(0.3).exp()
@@ -231,10 +262,10 @@ def _fan_in(name: str, shape: Shape) -> int:
 
 
 def _magnitude(name: str, codec: CodecConfig) -> float:
-    """‖w‖ of each filter: 1 keeps the RMS; less on the branch that is added to its own input."""
+    """‖w‖ of each filter: 1 keeps the RMS; less on residual branches."""
     if name.startswith("decoder.model.") and ".block.1.conv.param" in name and name.count(".block.") == 1:
         rate = codec.decoder_rates[int(name.split(".")[2]) - 1]
-        return math.sqrt(rate / 2)  # transposed: the norm runs over outputs, two inputs' taps reach each sample
+        return math.sqrt(rate / 2)  # transposed: the norm is over outputs, and two inputs contribute to each sample
     if ".block.3.conv.param" in name:
         return 0.4
     if name.startswith(f"decoder.model.{len(codec.decoder_rates) + 2}."):
@@ -243,18 +274,18 @@ def _magnitude(name: str, codec: CodecConfig) -> float:
 
 
 def _write_tokenizer(out: Path, ranks: int, semantic: int, vocab_size: int) -> dict[str, int]:
-    """Both files; the ids of the special tokens."""
+    """Write both files; returns the ids of the special tokens."""
     lines = (f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(_tokens(ranks)))
     (out / RANKS_FILE).write_text("".join(lines), encoding="ascii")
     ids = {name: ranks + offset for offset, name in enumerate(special_names(semantic))}
     if ranks + len(ids) > vocab_size:
-        raise ValueError(f"vocab_size {vocab_size} is below the {ranks + len(ids)} tokens there are")
+        raise ValueError(f"vocab_size {vocab_size} is below the number of tokens, {ranks + len(ids)}")
     (out / SPECIALS_FILE).write_text(json.dumps(ids, indent=1) + "\n", encoding="utf-8")
     return ids
 
 
 def _tokens(count: int) -> Iterator[bytes]:
-    """All bytes, then letter groups with and without a leading space, short ones first."""
+    """All bytes, then groups of letters with and without a leading space, by length."""
     groups = (
         (space + "".join(letters)).encode()
         for length in itertools.count(1)
@@ -263,3 +294,19 @@ def _tokens(count: int) -> Iterator[bytes]:
         if length > 1 or space
     )
     return itertools.islice(itertools.chain((bytes([each]) for each in range(256)), groups), count)
+
+
+def main(args: list[str]) -> int:
+    """Write a random checkpoint."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.random_checkpoint", description=__doc__)
+    parser.add_argument("directory", type=Path, help="where to write it")
+    parser.add_argument("--size", choices=("tiny", "full"), default="tiny")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(args)
+    write(options.directory, options.size, options.seed)
+    print(f"{options.directory} holds a random {options.size} checkpoint; next: saywell convert {options.directory}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

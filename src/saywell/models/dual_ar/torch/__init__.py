@@ -1,1 +1,0 @@
-"""DualAR in PyTorch."""

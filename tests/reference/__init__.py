@@ -1,0 +1,1 @@
+"""DualAR a second time, in plain NumPy: what tests hold the graphs against."""
