@@ -1,4 +1,4 @@
-"""What every model family provides, and how one is found.
+"""The contract of a model family, and how a family is found.
 
 A family is a folder of this room whose package has these functions::
 
@@ -6,9 +6,11 @@ A family is a folder of this room whose package has these functions::
     load(spec: ModelSpec, plan: Plan) -> Model           maps weights, starts what it needs
     missing() -> str                                     what has to be installed first; empty: nothing
 
-and, if it can speak like a recording (`spec.clones`), a third::
+It is a model under its own name, and speaks the voices `NAME:…`, unless it sets `NEEDS_FILES = True`. It may have::
 
-    voice_store(spec: ModelSpec, plan: Plan) -> VoiceStore    without loading the model
+    voice_store(spec: ModelSpec, plan: Plan) -> VoiceStore    voices made of recordings (`spec.clones`), without loading
+    about() -> About                                          for `saywell doctor`
+    offline.py                                                a module with the functions of `Offline`
 
 The engine calls every method of a Model but `prepare` from one thread, the one that called `load`.
 """
@@ -17,7 +19,10 @@ from __future__ import annotations
 
 import logging
 import os
+import pkgutil
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -35,12 +40,8 @@ _log = logging.getLogger(__name__)
 
 HOME = "saywell.models"
 DEFAULT_MODEL = "hibari"
-FAMILY_OF = {"hibari": "hibari", "espeak": "espeak"}
-"""Model name → family, for models that come with the program."""
-OTHERS_VOICE = {"espeak:": "espeak"}
-"""How the voices begin that the default model has not, and the model that has them."""
 RETIRED = ("wren",)
-"""Models of earlier versions. They go with the next release."""
+"""Models of earlier versions, for which the default model speaks. The next release refuses them."""
 
 
 class SequenceError(Exception):
@@ -145,9 +146,110 @@ class Family(Protocol):
 
 
 class CloningFamily(Family, Protocol):
-    """The package of a family whose models speak like a recording."""
+    """The package of a family whose models speak like a reference recording."""
 
     def voice_store(self, spec: ModelSpec, plan: Plan) -> VoiceStore: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """A model that comes with the program, for people."""
+
+    title: str
+    found: str
+    purpose: str
+    example: str
+    """A command that speaks with it."""
+    install: str
+    """The command that installs what is missing."""
+
+
+class Offline(Protocol):
+    """The module `offline` of a family: work on its checkpoints from file to file."""
+
+    PUBLISHED: tuple[str, ...]
+    """Files that a published checkpoint has, before it is converted."""
+    PRECISIONS: tuple[str, ...]
+    SENTENCES: int
+    """Sentences of the calibration by default, and at most."""
+    MAX_SENTENCES: int
+
+    def sources(self, directory: Path) -> list[Path]:
+        """The files in a directory that a conversion depends on."""
+        ...
+
+    def convert(
+        self,
+        directory: Path,
+        out: Path,
+        *,
+        progress: Callable[[str, int, int], None],
+        precisions: Collection[str] = ...,
+        sentences: int = ...,
+    ) -> Path:
+        """Convert a published checkpoint. Does only what an earlier run has not done. `progress`: (step, done, total).
+
+        Raises a SaywellError.
+        """
+        ...
+
+    def report(self, model: Path, precision: str) -> list[str]:
+        """What the conversion to a precision did, in lines for people."""
+        ...
+
+    def fixture(self, directory: Path, size: str, seed: int) -> None:
+        """Write a random checkpoint as published. Raises MissingDependency."""
+        ...
+
+    def encode(self, audio: Path, model: Path, out: Path, *, threads: int) -> Path:
+        """Audio file → codes."""
+        ...
+
+    def decode(self, codes: Path, model: Path, out: Path, *, threads: int) -> Path:
+        """Codes → audio file."""
+        ...
+
+
+@cache
+def families() -> tuple[str, ...]:
+    """The folders of this room, by name."""
+    return tuple(info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)]) if info.ispkg)
+
+
+@cache
+def built_in() -> dict[str, str]:
+    """Model name → family of the models that come with the program, the default first, then by name."""
+    order = sorted(families(), key=lambda name: (name != DEFAULT_MODEL, name))
+    return {name: name for name in order if not getattr(load_family(name), "NEEDS_FILES", False)}
+
+
+def describe(name: str, family: Family) -> About:
+    """What the family of a built-in model says of it, or its name."""
+    if about := getattr(family, "about", None):
+        return cast(About, about())
+    example = f'saywell say -m {name} "Hello there."'
+    return About(title=name, found="comes with the program", purpose=f"the model {name}", example=example, install="")
+
+
+def offline(family: str) -> Offline:
+    """Raises InvalidRequest for a family without such a module."""
+    if not _exists(f"{HOME}.{family}.offline"):
+        raise InvalidRequest(f"models of the family {family} cannot be converted", param="model")
+    return cast(Offline, import_module(f"{HOME}.{family}.offline"))
+
+
+def offline_for(checkpoint: Path) -> Offline:
+    """That of the family whose published checkpoint lies in a directory. Raises UnknownModel."""
+    modules = [offline(family) for family in families() if _exists(f"{HOME}.{family}.offline")]
+    for module in modules:
+        if any((checkpoint / name).is_file() for name in module.PUBLISHED):
+            return module
+    published = ", ".join(name for module in modules for name in module.PUBLISHED)
+    raise UnknownModel(
+        f"{checkpoint} holds no checkpoint, neither a converted one ({MANIFEST}) nor a published one ({published}); "
+        "name another directory",
+        param="model_path",
+    )
 
 
 def open_voices(spec: ModelSpec, plan: Plan) -> VoiceStore:
@@ -163,15 +265,15 @@ def find_spec(model: str | None, path: Path | None = None, voice: str | None = N
     Without either the default model, or the one that has `voice`.
     For settings only: a name that comes with a request never gets here.
     """
-    if path is None and model is not None and model not in FAMILY_OF and Path(model).is_dir():
+    if path is None and model is not None and model not in built_in() and Path(model).is_dir():
         path, model = Path(model), None
     if path is not None:
         place = Path(os.path.realpath(path))
         return load_family(family_in(place)).spec(model or place.name, place)
     name = _current(model) if model else _model_with(voice or "")
-    family = FAMILY_OF.get(name)
+    family = built_in().get(name)
     if family is None:
-        there = ", ".join(sorted(FAMILY_OF))
+        there = ", ".join(sorted(built_in()))
         raise UnknownModel(
             f"no model {name!r}; there is {there}, an installed one (saywell models), or the directory of a converted "
             "one",
@@ -188,7 +290,9 @@ def _current(model: str) -> str:
 
 
 def _model_with(voice: str) -> str:
-    return next((model for start, model in OTHERS_VOICE.items() if voice.lower().startswith(start)), DEFAULT_MODEL)
+    """The model of a voice `NAME:…`; the default model for any other."""
+    name, colon, _ = voice.lower().partition(":")
+    return name if colon and name in built_in() else DEFAULT_MODEL
 
 
 def family_in(directory: Path) -> str:

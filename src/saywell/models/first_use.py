@@ -23,7 +23,7 @@ from saywell import __version__
 from saywell.errors import MissingDependency, SaywellError, StorageFailure, UnknownModel
 from saywell.files import read_plain, write_atomically
 from saywell.manifest import MANIFEST
-from saywell.models.base import find_spec
+from saywell.models.base import find_spec, offline_for
 from saywell.models.installed import CONVERTED
 
 _log = logging.getLogger(__name__)
@@ -70,17 +70,8 @@ def place_of(checkpoint: Path, data_dir: Path) -> Path:
 
 def _made_from(source: Path) -> dict[str, Any]:
     """By what a change of the checkpoint, or of this program, is known without reading gigabytes."""
-    from saywell.models.dual_ar.convert.child import FILES
-    from saywell.models.dual_ar.convert.convert import SOURCES
-
-    if not any((source / name).is_file() for name in FILES.values()):
-        raise UnknownModel(
-            f"{source} holds no checkpoint, neither a converted one ({MANIFEST}) nor a published one "
-            f"({', '.join(FILES.values())}); name another directory",
-            param="model_path",
-        )
-    found = {name: (source / name).stat() for name in SOURCES if (source / name).is_file()}
-    return {"saywell": __version__, "files": {name: [of.st_size, of.st_mtime_ns] for name, of in found.items()}}
+    files = {path.name: path.stat() for path in offline_for(source).sources(source)}
+    return {"saywell": __version__, "files": {name: [of.st_size, of.st_mtime_ns] for name, of in files.items()}}
 
 
 def _is_whole(kept: Path, made_from: dict[str, Any]) -> bool:
@@ -94,8 +85,6 @@ def _is_whole(kept: Path, made_from: dict[str, Any]) -> bool:
 
 def _convert(source: Path, kept: Path, made_from: dict[str, Any]) -> None:
     """What a killed run has left is gone on with; until the record is written nobody loads it."""
-    from saywell.models.dual_ar.convert.convert import convert
-
     kept.parent.mkdir(parents=True, exist_ok=True)
     with _alone(kept):
         if _is_whole(kept, made_from):
@@ -110,7 +99,7 @@ def _convert(source: Path, kept: Path, made_from: dict[str, Any]) -> None:
                 told.add(step)
                 _log.warning("converting %s: %s", source.name, step)
 
-        convert(source, kept, progress=progress)
+        offline_for(source).convert(source, kept, progress=progress)
         write_atomically(kept.parent / RECORD, json.dumps(made_from).encode())
         _log.warning("%s is converted", source.name)
 

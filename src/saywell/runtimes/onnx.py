@@ -1,38 +1,82 @@
-"""ONNX graphs on the CPU, with buffers the caller owns."""
+"""ONNX Runtime: ONNX graphs on the CPU, with buffers that the caller owns."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import cache
+from importlib import import_module, util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from saywell import RUNTIME_CAME_FIRST
 from saywell.errors import MissingDependency, SaywellError
-from saywell.runtimes.base import Threading
+from saywell.runtimes.base import RuntimeSpec, Threading, installed_version
 from saywell.runtimes.pages import huge_pages
 
-try:
-    import onnxruntime as ort
-
-    Session = ort.InferenceSession  # a folder that was left behind is a package with nothing in it
-except (ImportError, AttributeError, OSError) as error:
-    raise MissingDependency(
-        f"the Python package onnxruntime is missing or damaged ({error}): pip install --force-reinstall onnxruntime"
-    ) from error
+if TYPE_CHECKING:
+    import onnxruntime
 
 Array = npt.NDArray[Any]
 
-if RUNTIME_CAME_FIRST:
-    ort.disable_telemetry_events()
-    logging.getLogger(__name__).warning(
-        "onnxruntime was imported before saywell, so it may have told its maker of this process already; its events "
-        "are off from now on. Import saywell first, or set ORT_DISABLE_TELEMETRY=1"
-    )
+_PROVIDERS = {
+    "CPUExecutionProvider": "cpu",
+    "CUDAExecutionProvider": "cuda",
+    "TensorrtExecutionProvider": "tensorrt",
+    "ROCMExecutionProvider": "rocm",
+    "MIGraphXExecutionProvider": "rocm",
+    "DmlExecutionProvider": "directml",
+    "CoreMLExecutionProvider": "coreml",
+    "OpenVINOExecutionProvider": "openvino",
+    "QNNExecutionProvider": "qnn",
+    "XnnpackExecutionProvider": "xnnpack",
+}
+"""The runtime's name of a provider → kind of device."""
+
+
+def detect() -> tuple[str, tuple[str, ...]] | None:
+    """Import the runtime, which takes about 30 ms: only the build itself knows its providers."""
+    if util.find_spec("onnxruntime") is None:
+        if installed_version("onnxruntime") is not None:  # pip takes this for installed
+            raise ImportError("its files are gone, its metadata is left")
+        return None
+    ort = import_module("onnxruntime")
+    devices = [_PROVIDERS[name] for name in ort.get_available_providers() if name in _PROVIDERS]
+    return ort.__version__, tuple(dict.fromkeys(devices))
+
+
+RUNTIME = RuntimeSpec(
+    package="onnxruntime",
+    title="ONNX Runtime",
+    purpose="every neural voice needs it",
+    install="pip install onnxruntime",
+    detect=detect,
+    out_of_memory=("failed to allocate memory",),
+)
+
+
+@cache
+def package() -> Any:
+    """The package, with its telemetry off. Raises MissingDependency."""
+    try:
+        ort = import_module("onnxruntime")
+        _ = ort.InferenceSession  # missing from the empty folder that a failed uninstallation leaves
+    except (ImportError, AttributeError, OSError) as error:
+        raise MissingDependency(
+            f"the Python package onnxruntime is missing or damaged ({error}): pip install --force-reinstall onnxruntime"
+        ) from error
+    if RUNTIME_CAME_FIRST:
+        ort.disable_telemetry_events()
+        logging.getLogger(__name__).warning(
+            "onnxruntime was imported before saywell, so it may have reported this process to its maker already; its "
+            "telemetry is now off. Import saywell first, or set ORT_DISABLE_TELEMETRY=1"
+        )
+    return ort
+
 
 _DTYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
@@ -73,15 +117,16 @@ class Graph:
         Raises GraphError.
         """
         self.name = name or (model.name if isinstance(model, Path) else "graph")
+        ort = package()
         try:
-            # A graph given as bytes is small, and others may load beside it.
+            # A graph given as bytes is small, and other graphs may load at the same time.
             with huge_pages() if isinstance(model, Path) else nullcontext():
                 options = _options(threading, profile)
                 options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
                 if not optimise:
                     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
                 given = str(model) if isinstance(model, Path) else model
-                self._session = Session(given, options, ["CPUExecutionProvider"])
+                self._session = ort.InferenceSession(given, options, ["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions share no other base
             raise GraphError(f"{self.name}: ONNX Runtime {ort.__version__} cannot load this graph: {error}") from error
         self.inputs = {each.name: np.dtype(_DTYPES[each.type]) for each in self._session.get_inputs()}
@@ -135,8 +180,8 @@ def _check(name: str, array: Array, dtype: np.dtype[Any]) -> None:
         raise ValueError(f"{name} must be a C-contiguous array of {dtype}, not of {array.dtype}")
 
 
-def _options(threading: Threading, profile: Path | None) -> ort.SessionOptions:
-    options = ort.SessionOptions()
+def _options(threading: Threading, profile: Path | None) -> onnxruntime.SessionOptions:
+    options = package().SessionOptions()
     options.intra_op_num_threads = threading.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3

@@ -1,8 +1,12 @@
-"""Audio ↔ codes from file to file, on a converted model, without torch: `saywell encode` and `saywell decode`."""
+"""Work from file to file: converting checkpoints, and audio ↔ codes on a converted model without torch."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,19 +14,65 @@ from numpy.lib.format import open_memmap
 
 from saywell.audio.decode import decode as decode_audio
 from saywell.audio.encode import save
-from saywell.errors import InvalidRequest, TooLarge
+from saywell.errors import InvalidRequest, MissingDependency, TooLarge
 from saywell.files import open_file, replacing
 from saywell.models.dual_ar.config import CodecConfig
+from saywell.models.dual_ar.convert import convert as conversion
+from saywell.models.dual_ar.convert.calibrate import TEXTS
+from saywell.models.dual_ar.convert.child import FILES
+from saywell.models.dual_ar.convert.convert import PRECISIONS, SENTENCES, Progress
 from saywell.models.dual_ar.convert.verified import check_files, encoder_files, run_from
+from saywell.models.dual_ar.onnx.ar_files import layers_file
 from saywell.models.dual_ar.onnx.runtime_codec import load_decoder, load_encoder
 from saywell.runtimes.base import Threading
 from saywell.settings import default_data_dir
 
+PUBLISHED = tuple(FILES.values())
+MAX_SENTENCES = len(TEXTS)
 MAX_AUDIO_SECONDS = 180.0
 MAX_AUDIO_BYTES = 200 << 20
 MAX_CODES_BYTES = 64 << 20
 _DECODED_AT_ONCE = 64
 """Frames; bounds memory, changes no sample."""
+
+
+def sources(directory: Path) -> list[Path]:
+    """The files in a published checkpoint's directory that a conversion depends on."""
+    return [directory / name for name in conversion.SOURCES if (directory / name).is_file()]
+
+
+def convert(
+    directory: Path,
+    out: Path,
+    *,
+    progress: Progress,
+    precisions: Sequence[str] = PRECISIONS,
+    sentences: int = SENTENCES,
+) -> Path:
+    """See `convert.convert.convert`."""
+    return conversion.convert(directory, out, progress=progress, precisions=precisions, sentences=sentences)
+
+
+def report(model: Path, precision: str) -> list[str]:
+    """Which layers of a precision were kept above it, and the largest error of the others."""
+    file = model / layers_file(precision)
+    if not file.is_file():  # fp32 has none
+        return []
+    found = json.loads(file.read_bytes())
+    errors, kept = found["errors"], found["kept"]
+    below = max((name for name in errors if name not in kept), key=errors.__getitem__, default=None)
+    worst = f"; largest error of the others: {errors[below]:.3f} ({below})" if below else ""
+    head = f"{precision}: {len(kept)} of {len(errors)} layers stay above it, for an error over {found['bound']}{worst}"
+    return [head, *(f"  {name}: {errors[name]:.3f}, kept as {fmt}" for name, fmt in kept.items())]
+
+
+def fixture(directory: Path, size: str, seed: int) -> None:
+    """A random checkpoint in the published layout. Raises MissingDependency without torch."""
+    try:
+        made: Any = import_module("saywell.models.dual_ar.convert.fixture")  # by name: needs torch
+    except ModuleNotFoundError as error:
+        raise MissingDependency(f"a fixture needs {error.name}: pip install 'saywell[torch]'") from error
+    made.write(directory, size, seed)
 
 
 def encode(audio: str | Path, model: str | Path, out: str | Path, *, threads: int = 1) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from saywell.models.base import Model
+    from saywell.models.base import About, Model
     from saywell.plan.plan import Plan
     from saywell.types import ModelSpec
 
@@ -64,3 +64,15 @@ def missing() -> str:
     from saywell.models.espeak import binding
 
     return "" if binding.installed() else "eSpeak NG is not installed: pip install 'saywell[espeak]'"
+
+
+def about() -> About:
+    from saywell.models.base import About
+
+    return About(
+        title="eSpeak NG",
+        found="about a hundred languages",
+        purpose="other languages than English (GPL)",
+        example="saywell say -v espeak:de 'Guten Tag.'",
+        install="pip install 'saywell[espeak]'",
+    )

@@ -7,6 +7,7 @@ reader.py     spoken text → phones                      names.tsv     names an
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from saywell.errors import UnknownModel
 from saywell.types import SEED, SPEED, ModelSpec, Variant
 
 if TYPE_CHECKING:
-    from saywell.models.base import Model
+    from saywell.models.base import About, Model
     from saywell.plan.plan import Plan
 
 MIB = 1 << 20
@@ -95,3 +96,16 @@ def missing() -> str:
     from saywell.models.hibari import package
 
     return package.problem()
+
+
+def about() -> About:
+    from saywell.models.base import About
+    from saywell.models.hibari import package
+
+    return About(
+        title="heart",
+        found=f"the first voice, of the package hibari-tts {package.VERSION}",
+        purpose="the first voice",
+        example='saywell say "Hello there."',
+        install=f"{sys.executable} -m {package.INSTALL}",
+    )
