@@ -21,7 +21,7 @@ from saywell.engine.launch import decide
 from saywell.errors import PlanError, SaywellError
 from saywell.machine import Hardware, detect
 from saywell.machine.monitor import Resources, resources
-from saywell.models.base import DEFAULT_MODEL, built_in, describe, load_family
+from saywell.models.base import DEFAULT_MODEL, built_in, describe, missing
 from saywell.plan.memory import estimate, mb
 from saywell.runtimes import runtimes
 from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT, listen
@@ -98,13 +98,12 @@ def _table(findings: list[Finding]) -> Table:
 
 def _speech() -> Iterator[Finding]:
     for name, family in built_in().items():
-        module = load_family(family)
-        missing, about = module.missing(), describe(name, module)
-        if not missing:
+        lacking, about = missing(family), describe(name)
+        if not lacking:
             yield Finding("ok", about.title, about.found, "to hear it", about.example)
         else:
             state: Literal["problem", "missing"] = "problem" if name == DEFAULT_MODEL else "missing"
-            yield Finding(state, about.title, missing, about.purpose, about.install)
+            yield Finding(state, about.title, lacking, about.purpose, about.install)
 
 
 def _damaged(hardware: Hardware) -> Iterator[Finding]:

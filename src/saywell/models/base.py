@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from saywell.errors import InvalidRequest, MissingDependency, SaywellError, UnknownModel
 from saywell.files import Damaged
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from saywell.voices.store import VoiceStore
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 HOME = "saywell.models"
 DEFAULT_MODEL = "hibari"
@@ -220,15 +222,32 @@ def families() -> tuple[str, ...]:
 def built_in() -> dict[str, str]:
     """Model name → family of the models that come with the program, the default first, then by name."""
     order = sorted(families(), key=lambda name: (name != DEFAULT_MODEL, name))
-    return {name: name for name in order if not getattr(load_family(name), "NEEDS_FILES", False)}
+    return {name: name for name in order if not _declared(name, "NEEDS_FILES", False)}
 
 
-def describe(name: str, family: Family) -> About:
-    """What the family of a built-in model says of it, or its name."""
-    if about := getattr(family, "about", None):
-        return cast(About, about())
-    example = f'saywell say -m {name} "Hello there."'
-    return About(title=name, found="comes with the program", purpose=f"the model {name}", example=example, install="")
+def missing(family: str) -> str:
+    """What has to be installed before a family can speak; empty: nothing. Raises UnknownModel."""
+    try:
+        return load_family(family).missing()
+    except MissingDependency as error:
+        return error.message
+
+
+def _declared(family: str, name: str, default: T) -> T:
+    """What a family may declare. The default for one whose package cannot be imported."""
+    try:
+        return cast(T, getattr(load_family(family), name, default))
+    except MissingDependency:
+        return default
+
+
+def describe(model: str) -> About:
+    """A model that comes with the program, by name."""
+    example = f'saywell say -m {model} "Hello there."'
+    plain = About(
+        title=model, found="comes with the program", purpose=f"the model {model}", example=example, install=""
+    )
+    return _declared(built_in()[model], "about", lambda: plain)()
 
 
 def offline(family: str) -> Offline:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from saywell.errors import SaywellError
 from saywell.manifest import MANIFEST
-from saywell.models.base import built_in, family_in, load_family
+from saywell.models.base import built_in, family_in, missing
 
 CONVERTED, PULLED = "converted", "checkpoints"
 """Folders of the user's data: `saywell serve` and `say` convert into one, `saywell pull` fetches into the other."""
@@ -27,11 +27,11 @@ class Installed:
 
 def installed(data_dir: Path) -> dict[str, Installed]:
     """By name, those that come with the program first. Loads nothing."""
-    found = {name: Installed(name, family) for name, family in built_in().items() if not load_family(family).missing()}
+    found = {name: Installed(name, family) for name, family in built_in().items() if not missing(family)}
     for path in _directories(data_dir):
         with suppress(SaywellError):  # a damaged manifest, or a family that is not here
             family = family_in(path)
-            if not load_family(family).missing():
+            if not missing(family):
                 found.setdefault(path.name, Installed(path.name, family, path))
     return found
 
