@@ -16,6 +16,7 @@ from saywell.errors import InvalidText, MissingDependency
 from saywell.models import espeak
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.models.espeak import binding
+from saywell.models.espeak.children import Child
 from saywell.models.espeak.model import EspeakModel
 
 RATE = 22050
@@ -159,7 +160,7 @@ def test_unspeakable_text_is_refused(model: EspeakModel, text: str) -> None:
 
 
 def test_without_espeak(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(EspeakModel, "_list_voices", lambda _: [])
+    monkeypatch.setattr(Child, "voices", property(lambda _: [], lambda _, __: None), raising=False)
     with pytest.raises(MissingDependency, match=r"saywell\[espeak\]"):
         espeak.load(espeak.spec("espeak", None), plan())
 

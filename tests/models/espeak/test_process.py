@@ -275,6 +275,6 @@ def test_a_child_starts_in_no_users_directory(tmp_path: object, monkeypatch: pyt
         trap.write("raise SystemExit(3)")
     child = Child()
     try:
-        assert type(child.receive(10.0)).__name__ == "Ready"
+        assert child.voices
     finally:
         child.kill()
