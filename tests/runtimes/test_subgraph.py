@@ -63,7 +63,7 @@ def test_nodes_are_found_by_what_they_read_and_make() -> None:
 
 
 def test_a_cut_that_leaves_something_out_is_refused() -> None:
-    with pytest.raises(ValueError, match="neither made by this graph nor fed"):
+    with pytest.raises(ValueError, match="neither computed by this graph nor one"):
         Model(whole()).cut((LONG,), ("z",))
     with pytest.raises(ValueError, match="of which type"):
         Model(whole()).cut(("x", "one"), ("z",))

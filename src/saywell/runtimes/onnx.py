@@ -91,15 +91,15 @@ _DTYPES: dict[str, Any] = {
 
 
 class GraphError(SaywellError):
-    """A graph file cannot be loaded, or a graph did not run."""
+    """A graph cannot be loaded or run."""
 
     status, code = 500, "graph_error"
 
 
 class Graph:
-    """One loaded graph, of a file or of bytes. External weight files lie beside it and are memory-mapped.
+    """A loaded graph. External weight files are in the same directory and are memory-mapped.
 
-    `inputs` and `outputs` give the element type of each name, in the graph's order; `shapes` their sizes.
+    `inputs` and `outputs`: name → element type, in the graph's order. `shapes`: name → dimensions.
     """
 
     def __init__(
@@ -110,18 +110,17 @@ class Graph:
         name: str = "",
         optimise: bool = True,
         arena: bool = True,
-        profile: Path | None = None,
     ) -> None:
-        """`name`: of the graph in messages; that of its file if not given. `optimise`: let the runtime rewrite it,
-        which takes time at load. `arena`: keep the memory of a run for the next, all that ran at once ever took.
-        Raises GraphError.
+        """`name`: in messages; by default that of the file. `optimise`: let the runtime rewrite the graph, which takes
+        time at load. `arena`: keep the peak memory of runs allocated for later runs. Raises GraphError,
+        MissingDependency.
         """
         self.name = name or (model.name if isinstance(model, Path) else "graph")
         ort = package()
         try:
             # A graph given as bytes is small, and other graphs may load at the same time.
             with huge_pages() if isinstance(model, Path) else nullcontext():
-                options = _options(threading, profile)
+                options = _options(threading)
                 options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
                 if not optimise:
                     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -135,26 +134,22 @@ class Graph:
         self.shapes: dict[str, tuple[int | str, ...]] = {each.name: tuple(each.shape) for each in ports}
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        """Every output, in the graph's order, in new arrays. Raises GraphError."""
+        """All outputs, in the graph's order, in new arrays. Raises GraphError."""
         try:
             return list(self._session.run(None, dict(feeds)))
         except Exception as error:  # as above
             raise GraphError(f"{self.name}: {error}") from error
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Binding:
-        """Tie names to arrays, C-contiguous and of the exact type, that every `run` then reads and writes in place.
+        """Bind names to C-contiguous arrays of the exact type, which every `run` then reads and writes in place.
 
-        One array may be both input and output (a KV cache). Raises ValueError for an array that does not fit.
+        One array may be both input and output (a KV cache). Raises ValueError for an unsuitable array.
         """
         return Binding(self, inputs, outputs)
 
-    def end_profile(self) -> Path:
-        """Finish the profile asked for at construction; the file it lies in."""
-        return Path(self._session.end_profiling())
-
 
 class Binding:
-    """A graph tied to buffers. Keeps them alive."""
+    """A graph with its buffers, which it keeps alive."""
 
     def __init__(self, graph: Graph, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         self._graph = graph
@@ -180,23 +175,20 @@ def _check(name: str, array: Array, dtype: np.dtype[Any]) -> None:
         raise ValueError(f"{name} must be a C-contiguous array of {dtype}, not of {array.dtype}")
 
 
-def _options(threading: Threading, profile: Path | None) -> onnxruntime.SessionOptions:
+def _options(threading: Threading) -> onnxruntime.SessionOptions:
     options = package().SessionOptions()
     options.intra_op_num_threads = threading.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threading.spin else "0")
-    # An engine has several graphs, each with threads of its own: those of one must not spin while another runs.
+    # An engine has several graphs with separate thread pools: one must not spin while another runs.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if threading.affinity and threading.threads > 1:
         options.add_session_config_entry("session.intra_op_thread_affinities", _affinities(threading))
-    if profile is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile)
     return options
 
 
 def _affinities(threading: Threading) -> str:
-    """CPUs (counted from 1) of all threads but the calling one, which the engine pins itself."""
+    """CPUs (counted from 1) of all threads except the calling one, which the engine pins."""
     cpus = threading.affinity
     return ";".join(str(cpus[index % len(cpus)] + 1) for index in range(1, threading.threads))

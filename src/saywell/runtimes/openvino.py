@@ -73,10 +73,10 @@ _MADV_PAGEOUT = 21
 
 
 class Graph:
-    """One loaded graph; as `runtimes.onnx.Graph`, which says what the names mean."""
+    """A loaded graph, with the attributes of `runtimes.onnx.Graph`."""
 
     def __init__(self, path: Path, threading: Threading, *, bf16: bool) -> None:
-        """Raises GraphError naming the file."""
+        """Raises GraphError naming the file, MissingDependency."""
         overrides = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "INFERENCE_NUM_THREADS": threading.threads,
@@ -87,7 +87,7 @@ class Graph:
         try:
             core = ov.Core()
             model = core.read_model(path)
-            # Compiling moves operators about and adds names: the file's own are read before.
+            # Compiling rearranges operators and adds names: read those of the file first.
             names = [[port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)]
             compiled = core.compile_model(model, "CPU", overrides)
         except RuntimeError as error:
@@ -102,7 +102,7 @@ class Graph:
         self.shapes = {name: tuple(port.get_shape()) for name, port in (*named_in.items(), *named_out.items())}
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        """Every output, in the graph's order, in new arrays. Raises GraphError."""
+        """All outputs, in the graph's order, in new arrays. Raises GraphError."""
         try:
             found = self._request.infer(dict(feeds), share_inputs=True)
         except RuntimeError as error:
@@ -111,7 +111,7 @@ class Graph:
 
 
 def _page_out(path: Path) -> None:
-    """Let the pages of the weight file go: the runtime keeps it mapped although it works on a copy of its own."""
+    """Release the pages of the weight file: the runtime keeps it mapped but works on a copy."""
     maps = Path("/proc/self/maps")
     if not maps.exists():
         return
@@ -120,5 +120,5 @@ def _page_out(path: Path) -> None:
         fields = line.split(maxsplit=5)
         if len(fields) == 6 and fields[5] == f"{path.resolve()}.data":
             first, last = (int(each, 16) for each in fields[0].split("-"))
-            # Only advice: a kernel that does not know it leaves the pages where they are.
+            # A hint: a kernel that does not support it leaves the pages in memory.
             advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _MADV_PAGEOUT)
