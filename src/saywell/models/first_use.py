@@ -89,7 +89,9 @@ def _convert(source: Path, kept: Path, made_from: dict[str, Any]) -> None:
     with _locked(kept):
         if _is_whole(kept, made_from):
             return  # another process has converted it
-        _log.warning("converting the published checkpoint %s once, into %s; this may take minutes", source, kept)
+        _log.warning(
+            "%s is a published checkpoint; it is converted once, into %s, which may take minutes", source, kept
+        )
         logged: set[str] = set()
 
         def progress(step: str, _done: int, _total: int) -> None:
