@@ -1,7 +1,7 @@
 """A tiny autoregressive family with random weights, to test batching, order, cancelling and streaming.
 
 A recurrent step over byte tokens samples one token per frame for every slot; a causal decoder with one frame of
-look-behind turns tokens into 40 ms of sound. It is not speech, but it depends on every byte of the text and on the seed.
+look-behind turns tokens into 40 ms of sound, which depends on every byte of the text and on the seed.
 """
 
 from __future__ import annotations

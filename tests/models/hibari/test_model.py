@@ -96,9 +96,9 @@ def test_retired_names_still_speak_with_one_warning(engine: Engine, caplog: pyte
     heart = say(engine, "Good morning.").samples
     for name in ("rms", "SLT", "rms"):
         np.testing.assert_array_equal(say(engine, "Good morning.", voice=name).samples, heart)
-    told = [record.message for record in caplog.records]
-    assert sum("wren is gone" in message for message in told) == 1
-    assert sum("rms is gone" in message for message in told) == 1
+    messages = [record.message for record in caplog.records]
+    assert sum("wren is gone" in message for message in messages) == 1
+    assert sum("rms is gone" in message for message in messages) == 1
 
 
 def test_unknown_voice_is_rejected(engine: Engine) -> None:
@@ -330,9 +330,9 @@ def test_the_command_writes_timestamps(tmp_path: Path) -> None:
     out, times = tmp_path / "out.wav", tmp_path / "times.json"
     done = CliRunner().invoke(app, ["say", "Good morning.", "-o", str(out), "--timestamps", str(times)])
     assert done.exit_code == 0, done.stderr
-    told = json.loads(times.read_text())
-    assert [word["word"] for word in told["words"]] == ["Good", "morning"]
-    assert 0 < told["words"][1]["end"] <= told["duration"]
+    written = json.loads(times.read_text())
+    assert [word["word"] for word in written["words"]] == ["Good", "morning"]
+    assert 0 < written["words"][1]["end"] <= written["duration"]
 
 
 # More voices
