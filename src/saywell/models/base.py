@@ -155,11 +155,13 @@ class CloningFamily(Family, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """A model that comes with the program, for people."""
+    """What `saywell doctor` shows of a model that comes with the program."""
 
     title: str
     found: str
+    """If it is installed."""
     purpose: str
+    """If it is not."""
     example: str
     """A command that speaks with it."""
     install: str
@@ -173,7 +175,7 @@ class Offline(Protocol):
     """Files that a published checkpoint has, before it is converted."""
     PRECISIONS: tuple[str, ...]
     SENTENCES: int
-    """Sentences of the calibration by default, and at most."""
+    """Number of calibration sentences by default; MAX_SENTENCES: at most."""
     MAX_SENTENCES: int
 
     def sources(self, directory: Path) -> list[Path]:
@@ -226,7 +228,7 @@ def built_in() -> dict[str, str]:
 
 
 def missing(family: str) -> str:
-    """What has to be installed before a family can speak; empty: nothing. Raises UnknownModel."""
+    """`Family.missing`, also for a family whose package cannot be imported. Raises UnknownModel."""
     try:
         return load_family(family).missing()
     except MissingDependency as error:
@@ -234,7 +236,7 @@ def missing(family: str) -> str:
 
 
 def _declared(family: str, name: str, default: T) -> T:
-    """What a family may declare. The default for one whose package cannot be imported."""
+    """An optional attribute of a family. The default also if its package cannot be imported."""
     try:
         return cast(T, getattr(load_family(family), name, default))
     except MissingDependency:
@@ -242,7 +244,7 @@ def _declared(family: str, name: str, default: T) -> T:
 
 
 def describe(model: str) -> About:
-    """A model that comes with the program, by name."""
+    """For a model that comes with the program, by name."""
     example = f'saywell say -m {model} "Hello there."'
     plain = About(
         title=model, found="comes with the program", purpose=f"the model {model}", example=example, install=""
@@ -251,14 +253,14 @@ def describe(model: str) -> About:
 
 
 def offline(family: str) -> Offline:
-    """Raises InvalidRequest for a family without such a module."""
+    """The module `offline` of a family. Raises InvalidRequest if it has none."""
     if not _exists(f"{HOME}.{family}.offline"):
         raise InvalidRequest(f"models of the family {family} cannot be converted", param="model")
     return cast(Offline, import_module(f"{HOME}.{family}.offline"))
 
 
 def offline_for(checkpoint: Path) -> Offline:
-    """That of the family whose published checkpoint lies in a directory. Raises UnknownModel."""
+    """The module `offline` of the family of a published checkpoint. Raises UnknownModel."""
     modules = [offline(family) for family in families() if _exists(f"{HOME}.{family}.offline")]
     for module in modules:
         if any((checkpoint / name).is_file() for name in module.PUBLISHED):
