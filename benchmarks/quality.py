@@ -32,7 +32,7 @@ from benchmarks.takes import Take, take
 from saywell.bench import plot, report
 from saywell.engine.launch import TTS, Decision, decide, start
 from saywell.errors import MissingDependency, SaywellError
-from saywell.models.base import DEFAULT_MODEL, FAMILY_OF
+from saywell.models.base import DEFAULT_MODEL, built_in
 from saywell.settings import load_settings
 
 EXACT = "fp32"
@@ -107,7 +107,7 @@ def _setup(args: list[str]) -> tuple[Setup, Path | None]:
     parser.add_argument("--skip-long", action="store_true", help="without the ten minutes in one request")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="a PNG of words, sound and speed")
     options = parser.parse_args(args)
-    comes_with = [name for name in (DEFAULT_MODEL, "espeak") if name in FAMILY_OF]
+    comes_with = [name for name in (DEFAULT_MODEL, "espeak") if name in built_in()]
     setup = Setup(
         models=(*comes_with, *(str(Path(each).absolute()) for each in options.model)),
         voices=tuple(options.voice),

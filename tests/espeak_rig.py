@@ -61,7 +61,7 @@ def sequence(model: EspeakModel, text: str = TEXT, voice: str = DEFAULT_VOICE, s
 
 
 def run(model: EspeakModel, *sequences: Sequence, limit_s: float = 60.0) -> list[list[Frame]]:
-    """The frames of all, run side by side to their ends. Releases them."""
+    """Run sequences concurrently to their ends, and release them."""
     frames: dict[Sequence, list[Frame]] = {one: [] for one in sequences}
     model.prefill(list(sequences))
     running = list(sequences)
@@ -80,7 +80,7 @@ def run(model: EspeakModel, *sequences: Sequence, limit_s: float = 60.0) -> list
 
 
 def joined(frames: list[Frame]) -> Samples:
-    """All their samples."""
+    """The samples of all frames."""
     return np.concatenate([frame.data for frame in frames if frame.data is not None])
 
 
@@ -97,7 +97,7 @@ def children() -> set[int]:
 
 
 def process_of(one: Sequence) -> int:
-    """Process id of what speaks a sequence; 0 before it has begun."""
+    """Id of the process that speaks a sequence; 0 before it has started."""
     frame = one.state.pieces.gi_frame
     child = frame.f_locals.get("child") if frame is not None else None
     return child.process.pid if child is not None else 0

@@ -22,6 +22,7 @@ from saywell.errors import PlanError, StorageFailure
 from saywell.machine import detect, devices
 from saywell.models.base import find_spec
 from saywell.plan.measured import Record, Store
+from saywell.runtimes import onnx
 
 PROGRAM = [sys.executable, "-m", "saywell"]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
@@ -355,7 +356,8 @@ def test_other_damaged_packages_stop_nothing(monkeypatch: pytest.MonkeyPatch) ->
         raise ImportError("cannot load")
 
     monkeypatch.setattr(devices.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(devices, "import_module", broken)
+    for module in (devices, onnx):
+        monkeypatch.setattr(module, "import_module", broken)
     assert devices.read_gpus() == ((), "the package that asks the NVIDIA driver is damaged (cannot load)")
     assert devices.read_runtimes()[1]["onnxruntime"] == "cannot load"
 

@@ -99,7 +99,7 @@ def _strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     package.mkdir(parents=True)
     for name, text in (("__init__", ""), ("hum", SINGLE_SHOT), ("on_torch", ON_TORCH)):
         (package / f"{name}.py").write_text(text)
-        monkeypatch.setitem(base.FAMILY_OF, name, f"stranger.{name}")
+        monkeypatch.setitem(base.built_in(), name, f"stranger.{name}")
     monkeypatch.syspath_prepend(tmp_path / "lib")
     yield
     for name in [name for name in sys.modules if name.partition(".")[0] == "stranger"]:

@@ -18,9 +18,8 @@ FILES = sorted([*SOURCE.rglob("*.py"), *(ROOT / "compat").rglob("*.py")])
 
 FLOORS = (
     "types errors __init__",
-    "files manifest settings text audio machine child",
+    "files manifest settings text audio machine child runtimes",
     "plan hub voices",
-    "runtimes",
     "models",
     "engine",
     "server cli commands tune bench integrations __main__",

@@ -1,4 +1,4 @@
-"""The nouns of the program: Request → Sequence → Frame → AudioChunk, and the facts about a model and its voices."""
+"""The core types: Request → Sequence → Frame → AudioChunk, and the facts about a model and its voices."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ Samples = npt.NDArray[np.float32]
 """Mono audio, shape [n], nominally within [-1, 1]."""
 
 FinishReason = Literal["stop", "length", "loop", "empty"]
-"""Why a sequence ended: by itself; at the frame limit; repeating itself; before it said anything."""
+"""Why a sequence ended: end of speech; frame limit; a repetition loop; no speech at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
-    """How tokens are drawn. None means the family's own default. Families without sampling ignore it."""
+    """How tokens are sampled. None: the family's default. Ignored by families without sampling."""
 
     temperature: float | None = None
     """0 (greedy) to 2."""
     top_p: float | None = None
-    """Above 0, to 1."""
+    """Greater than 0, at most 1."""
     repetition_penalty: float | None = None
-    """Above 0, to 2; 1 is none."""
+    """Greater than 0, at most 2; 1: no penalty."""
     seed: int | None = None
-    """0 to 2**63 - 1. None: a new one each time, for a single-shot model always 0. The same seed gives the same audio,
-    alone or in a batch."""
+    """0 to 2**63 - 1. None: a random one, for a single-shot model always 0. The same seed gives the same audio, alone
+    or in a batch."""
 
     def __post_init__(self) -> None:
         _within(self, "temperature", 0.0, 2.0)
@@ -46,17 +46,17 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """What a model lets a request choose: a number within bounds, or one of some words."""
+    """A parameter that a model offers to requests: a number within bounds, or one of several words."""
 
     low: float = 0.0
     high: float = 0.0
     choices: tuple[str, ...] = ()
-    """The words; empty: it is a number."""
+    """The words; empty: a number."""
     about: str = ""
-    """For people: what it changes."""
+    """What it changes, for people."""
 
     def check(self, name: str, value: object, model: str) -> None:
-        """Raise InvalidRequest, naming what there is, for a value it does not take."""
+        """Raises InvalidRequest naming the valid values."""
         if self.choices:
             if value not in self.choices:
                 there = ", ".join(self.choices)
@@ -66,20 +66,20 @@ class Option:
             raise InvalidRequest(f"{name} of {model} is a number {bounds}, not {value!r:.80}", param=name)
 
 
-SPEED = {"speed": Option(low=0.25, high=4.0, about="the pace; 1 is the model's own, the pitch is kept")}
-SEED = {"seed": Option(high=2.0**63, about="which draw; the same seed gives the same sound")}
+SPEED = {"speed": Option(low=0.25, high=4.0, about="the pace; 1 is the model's own, pitch is preserved")}
+SEED = {"seed": Option(high=2.0**63, about="random seed; the same seed gives the same audio")}
 SAMPLING = {
-    "temperature": Option(low=0.0, high=2.0, about="how far from the likeliest token it may draw; 0: not at all"),
-    "top_p": Option(low=1e-6, high=1.0, about="the share of the likeliest tokens it draws from"),
-    "repetition_penalty": Option(low=1e-6, high=2.0, about="how much less likely a token is that was just drawn"),
+    "temperature": Option(low=0.0, high=2.0, about="randomness of sampling; 0: always the most likely token"),
+    "top_p": Option(low=1e-6, high=1.0, about="probability mass of the most likely tokens to sample from"),
+    "repetition_penalty": Option(low=1e-6, high=2.0, about="how much less likely a recently sampled token becomes"),
     **SEED,
 }
-"""Of models that draw tokens."""
+"""Options of models that sample tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """A recording of a voice to speak with, decoded, and what is said in it."""
+    """A decoded recording of a voice to clone, and its transcript."""
 
     pcm: bytes
     """float32 mono, native byte order."""
@@ -89,16 +89,16 @@ class Reference:
 
     @property
     def key(self) -> str:
-        """SHA-256 of all of it: two references with one key are the same voice."""
-        said = self.transcript.encode("utf-8", "surrogatepass")
-        digest = hashlib.sha256(f"{self.sample_rate} {len(said)} ".encode() + said)
+        """SHA-256 of all fields: references with the same key are the same voice."""
+        transcript = self.transcript.encode("utf-8", "surrogatepass")
+        digest = hashlib.sha256(f"{self.sample_rate} {len(transcript)} ".encode() + transcript)
         digest.update(self.pcm)
         return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One text to be spoken. `text` is data: it never becomes a control token, a path or a log line."""
+    """One text to speak. `text` is data: it never becomes a control token, a path or a log line."""
 
     text: str
     voice: str | None = None
@@ -106,26 +106,26 @@ class Request:
     language: str | None = None
     """BCP-47 tag; None: the voice's own."""
     speed: float = 1.0
-    """0.25 to 4; pitch is kept."""
+    """0.25 to 4; pitch is preserved."""
     sampling: SamplingParams = field(default_factory=SamplingParams)
     max_frames: int | None = None
-    """Upper limit of frames for each sequence; None: by the plan. Reaching it is reported as finish reason `length`."""
+    """Upper limit of frames per sequence; None: the plan's. Reaching it is reported as finish reason `length`."""
     timeout_s: float | None = None
-    """Seconds its reader waits for sound, all waits together, until the work stops with DeadlineExceeded; None: by the
-    plan. How long it takes to listen does not count. Where text is fed, also how long the next piece may take to come,
-    each time; meanwhile no sound is waited for."""
+    """Total seconds that the reader may wait for audio before DeadlineExceeded; None: the plan's. Playback time does
+    not count. If text is fed in pieces, also the limit for each wait for the next piece, which does not count towards
+    the total."""
     priority: int = 0
-    """-10 to 10; higher goes first."""
+    """-10 to 10; higher is served first."""
     raw: bool = False
-    """The text as it is, one sequence, no normalisation, no stitching, no opinion on its length."""
+    """Speak the text unchanged as one sequence: no normalisation, no stitching, no check of the duration."""
     reference: Reference | None = None
     """Speak like this recording instead of `voice`."""
     timestamps: bool = False
-    """Say when each word and phone is heard; only models that know it, see ModelSpec.timestamps."""
+    """Return the time of each word and phone, if the model can (`ModelSpec.timestamps`)."""
     options: dict[str, float | str] = field(default_factory=dict)
-    """What only some models let choose, by the names of ModelSpec.options."""
+    """Parameters that only some models offer, by the names of `ModelSpec.options`."""
     keep_frames: bool = False
-    """Put the frames' tokens on the chunks, for a reader in the same process."""
+    """Attach the frames' tokens to the chunks, for a reader in the same process."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
@@ -136,7 +136,8 @@ class Request:
 
 
 def _within(fields: SamplingParams | Request, name: str, low: float, high: float) -> None:
-    """Check a number and make it Python's own: NumPy's do not travel to a worker. It is whole where its bounds are."""
+    """Check a number and convert it to a Python number: NumPy's cannot be sent to a worker. Integer bounds mean the
+    field must be an integer."""
     value = getattr(fields, name)
     if value is None:
         return
@@ -151,31 +152,31 @@ def _within(fields: SamplingParams | Request, name: str, low: float, high: float
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voice:
-    """Somebody a model can speak as."""
+    """A speaker that a model can reproduce."""
 
     id: str
     name: str
     language: str
     """BCP-47 tag."""
     sample_rate: int
-    """Hz of the audio this voice yields."""
+    """Hz of this voice's audio."""
     description: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class VoiceState:
-    """What a model needs to speak as one voice, made of a recording. What is in it only its family knows."""
+    """What a model needs to speak as one voice, made from a recording. Its content is private to the family."""
 
     key: str
-    """SHA-256 of all that follows: states with one key are the same voice."""
+    """SHA-256 of the other fields: states with the same key are the same voice."""
     arrays: Mapping[str, npt.NDArray[Any]]
     """Read-only, of any shape and dtype."""
     meta: Mapping[str, str]
-    """Short texts, such as what is said in the recording."""
+    """Short texts, such as the transcript of the recording."""
 
     @classmethod
     def of(cls, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, str] | None = None) -> VoiceState:
-        """The state made of copies of these."""
+        """A state with copies of the arrays."""
         kept = {
             name: np.array(array, array.dtype.newbyteorder("<"), order="C") for name, array in sorted(arrays.items())
         }
@@ -194,96 +195,96 @@ class VoiceState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One way to run a model: by what, on which devices, with which weights."""
+    """One way to run a model: executor, devices and precision of the weights."""
 
     executor: str
     precision: str
     devices: tuple[str, ...] = ("cpu",)
     """Kinds of devices it runs on."""
     package: str = ""
-    """The Python package that runs it; empty: it needs none."""
+    """The Python package of its runtime (`RuntimeSpec.package`); empty: none."""
     requires: tuple[str, ...] = ()
-    """Traits of the machine (`Hardware.traits`) and releases of packages (`onnxruntime>=1.25`) it needs, or is only
-    worth taking with."""
+    """Traits of the machine (`Hardware.traits`) and releases of packages (`NAME>=1.25`) without which it does not run
+    or is not worth using."""
     weight_bytes: int = 0
-    """ModelHolder weights."""
+    """Weights in memory."""
     read_bytes_per_frame: int = 0
-    """Weights that a step must read for a frame, however many sequences share it; 0: not counted."""
+    """Weights read by one step, whatever its batch size; 0: unknown."""
     kv_bytes_per_frame: int = 0
-    """KV cache of one sequence for each frame of context."""
+    """KV cache of one sequence per frame of context."""
     options: dict[str, str] = field(default_factory=dict)
-    """Choices that only the family understands, such as kernels; the plan hands them on."""
+    """Choices that only the family understands, such as kernels; the plan passes them on."""
     about: str = ""
-    """What runs it, for people."""
+    """The runtime, for people."""
     why: str = ""
-    """What speaks for these options."""
+    """The reason for these options."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """The facts about a model that planning needs; no weights. All sizes in bytes."""
+    """The facts about a model that planning needs. All sizes in bytes."""
 
     name: str
     family: str
-    """File name under `saywell/models/`."""
+    """Name of its folder in `saywell/models/`."""
     kind: Literal["single-shot", "autoregressive"]
     sample_rate: int
     """Hz; a voice may have its own."""
     frame_rate: float
     """Frames per second of audio."""
     variants: tuple[Variant, ...]
-    """The ways to run it, best first: of each executor and precision the first that fits the machine is taken."""
+    """Best first: the plan uses the first that fits the machine for each executor and precision."""
     overhead_bytes: int = 0
-    """Runtime, libraries and activations beside weights and KV cache, once per process."""
+    """Runtime, libraries and activations, without weights and KV cache, once per process."""
     slot_bytes: int = 0
-    """Working memory of one running sequence beside its KV cache."""
+    """Working memory of one running sequence, without its KV cache."""
     max_context: int = 0
     """Frames of prompt and speech together; 0: no limit."""
     decode_tile: int = 1
-    """Frames a decode call should be a multiple of; any other number sounds the same and costs more."""
+    """Decode calls should be multiples of this many frames; other sizes give identical output but cost more."""
     max_threads: int = 0
     """Threads beyond which the model gets no faster; 0: no limit."""
     sheds: tuple[str, ...] = ()
-    """Plan fields (`threads`, `max_batch_size`) that make the model faster when reduced beside other busy programs."""
+    """Plan fields (`threads`, `max_batch_size`) that speed the model up when reduced while other programs are busy."""
     options: dict[str, Option] = field(default_factory=lambda: {**SAMPLING, **SPEED})
-    """What changes its sound, by name: fields of SamplingParams, `speed`, and what only this family understands."""
+    """Parameters that change its sound, by name: fields of SamplingParams, `speed`, and those of this family alone."""
     timestamps: bool = False
-    """Whether it can say when each word is heard."""
+    """Whether it reports the time of each word."""
     clones: bool = False
-    """Whether it can speak like a reference recording."""
+    """Whether it can clone the voice of a reference recording."""
     default_voice: str = ""
     path: Path | None = None
-    """Directory of the model's files, if it has any."""
+    """Directory of the model's files; None: it has none of its own."""
 
     @property
     def executors(self) -> tuple[str, ...]:
-        """What can run it, best first."""
+        """Best first."""
         return tuple(dict.fromkeys(variant.executor for variant in self.variants))
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Those there are, best first."""
+        """Best first."""
         return tuple(dict.fromkeys(variant.precision for variant in self.variants))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timestamp:
-    """When a word is heard. Seconds from the beginning of the audio it belongs to."""
+    """Start and end of a word, in seconds from the beginning of its audio."""
 
     text: str
     """The word in its spoken form: `twenty`, not `20`."""
     start_s: float
     end_s: float
     phones: tuple[tuple[str, float, float], ...] = ()
-    """Each of its phones in the model's own notation, with its start and end."""
+    """(phone in the model's notation, start, end)."""
 
     def json(self) -> dict[str, Any]:
-        """For clients and files; seconds to the tenth of a millisecond."""
+        """For clients and files; seconds rounded to 0.1 ms."""
         phones = [{"phone": phone, "start": round(a, 4), "end": round(b, 4)} for phone, a, b in self.phones]
         return {"word": self.text, "start": round(self.start_s, 4), "end": round(self.end_s, 4), "phones": phones}
 
     def later(self, seconds: float) -> Timestamp:
-        """The same word, heard `seconds` later, but not before the audio begins."""
+        """The same word `seconds` later, clipped at the beginning of the audio."""
         phones = tuple((phone, max(0.0, a + seconds), max(0.0, b + seconds)) for phone, a, b in self.phones)
         start_s, end_s = max(0.0, self.start_s + seconds), max(0.0, self.end_s + seconds)
         return Timestamp(text=self.text, start_s=start_s, end_s=end_s, phones=phones)
@@ -291,7 +292,7 @@ class Timestamp:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Sequence:
-    """One chunk of text on its way through a model. The engine owns it; `prompt` and `state` belong to the family."""
+    """One chunk of text on its way through a model. The engine owns it; `state` belongs to the family."""
 
     request: Request
     index: int
@@ -299,55 +300,54 @@ class Sequence:
     source: str
     """The slice of the request's text."""
     text: str
-    """What is spoken: `source`, normalised."""
+    """The spoken form: `source`, normalised."""
     voice: Voice
     voice_state: VoiceState | None = None
-    """What `prepare` made for the request; None for the default voice."""
+    """The result of `Model.prepare`; None for the default voice."""
     seed: int
     max_frames: int
-    prompt: Any = None
     state: Any = None
     slot: int = -1
     frames: int = 0
     """Frames produced so far."""
     timestamps: tuple[Timestamp, ...] = ()
-    """Set by the family in `prefill` if the request asks for them: seconds from the first sample it makes."""
+    """Set by the family if the request asks for them, before the first frame: seconds from its first sample."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """What one step gave one sequence: codebook tokens, a speech token, or samples. `finish` is set on the last one."""
+    """The output of one step for one sequence: codebook tokens, a speech token, or samples. `finish`: the last."""
 
     sequence: Sequence
     data: npt.NDArray[Any] | None
-    """None when the end carries nothing to decode."""
+    """None: nothing to decode."""
     finish: FinishReason | None = None
     error: SaywellError | None = None
-    """What ended this sequence's request; the other sequences of the step go on."""
+    """Ends this sequence's request; the other sequences of the step continue."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class AudioChunk:
-    """A piece of the answer, in text order."""
+    """A part of the audio, in text order."""
 
     request_id: str
     index: int
-    """Which sequence it belongs to."""
+    """Index of its sequence."""
     samples: Samples
     sample_rate: int
     final: bool = False
     """The last chunk of its sequence."""
     text: str = ""
-    """On the first chunk of a sequence: the slice of the request's text it speaks."""
+    """On the first chunk of a sequence: its slice of the request's text."""
     timestamps: tuple[Timestamp, ...] = ()
-    """On the first chunk of a sequence, if asked for: its words, seconds from the beginning of the answer."""
+    """On the first chunk of a sequence, if requested: its words, in seconds from the beginning of the audio."""
     frames: tuple[npt.NDArray[Any], ...] = ()
-    """What was decoded into these samples, if the request keeps frames."""
+    """The tokens of these samples, with `Request.keep_frames`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a finished request cost and gave. Seconds on the monotonic clock, less those spent waiting for fed text."""
+    """Statistics of a finished request. Seconds on the monotonic clock, without those spent waiting for fed text."""
 
     finish_reason: FinishReason
     sequences: int
@@ -375,7 +375,7 @@ class Audio:
     sample_rate: int
     summary: Summary
     timestamps: tuple[Timestamp, ...] = ()
-    """When each word is heard, if the request asked for it."""
+    """The words, if requested."""
 
     @property
     def duration_s(self) -> float:

@@ -43,7 +43,7 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
     monkeypatch.setattr(fleet_module, "_EVERY_S", 0.05)
     monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     for name in NAMES:
-        monkeypatch.setitem(base.FAMILY_OF, name, "tiny_ar.family")
+        monkeypatch.setitem(base.built_in(), name, "tiny_ar.family")
 
     def _start(held: int = 0, step_s: float = 0.0, worker: bool = False, **settings: object) -> Fleet:
         class Slow(tiny_ar.TinyModel):

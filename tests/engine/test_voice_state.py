@@ -93,7 +93,7 @@ def test_the_voice_is_heard_in_a_worker_as_here_and_by_its_name(
 def test_the_command_saves_voices_of_any_family_that_declares_its_store(
     engine: Engine, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(base.FAMILY_OF, "cloning", "tiny_ar.cloning")
+    monkeypatch.setitem(base.built_in(), "cloning", "tiny_ar.cloning")
     settings = Settings(model="cloning", data_dir=tmp_path)
     file = engine.submit(ask(LONG)).collect().save(tmp_path / "anna.wav")
     command.save(settings, "anna", file, "What is said.")

@@ -15,6 +15,7 @@ from machines import MACHINES, S1_MINI
 from saywell.machine import GIB, Cpu, Gpu, Hardware, Limits, Runtime, cgroup, detect, devices, macos, windows
 from saywell.machine.tier import cpu_tier, fanless
 from saywell.plan.plan import make_plan
+from saywell.runtimes import torch
 from saywell.settings import Settings
 from trees import MOUNT_V2, tree, v1_mount
 
@@ -393,11 +394,10 @@ def test_torch_is_described_without_importing_it(
 ) -> None:
     (tmp_path / "version.py").write_text(build)
     origin = type("Spec", (), {"origin": str(tmp_path / "__init__.py")})
-    monkeypatch.setattr(devices.util, "find_spec", lambda name: origin)
-    monkeypatch.setattr(devices.metadata, "version", lambda name: "2.13.0")
-    monkeypatch.setattr(devices.sys, "platform", "linux")
-    runtime = devices._torch()
-    assert runtime == Runtime(version="2.13.0", devices=expected)
+    monkeypatch.setattr(torch.util, "find_spec", lambda name: origin)
+    monkeypatch.setattr(torch, "installed_version", lambda name: "2.13.0")
+    monkeypatch.setattr(torch.sys, "platform", "linux")
+    assert torch.detect() == ("2.13.0", expected)
 
 
 # -- this machine

@@ -1,4 +1,4 @@
-"""A published checkpoint is converted when it is first used, once, whole, by one process; all else is refused."""
+"""A published checkpoint is converted on first use, once, completely, by one process; anything else is rejected."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def checkpoint(published: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The conversions made, each in this process and for one precision only."""
+    """The conversions, which run in this process and for one precision."""
     conversion.in_process(monkeypatch)
     made: list[Path] = []
     convert = convert_module.convert
@@ -54,7 +54,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return made
 
 
-def test_it_is_converted_once_and_kept_with_the_data(checkpoint, tmp_path, runs, caplog):
+def test_checkpoint_is_converted_once_into_the_data_directory(checkpoint, tmp_path, runs, caplog):
     data, before = tmp_path / "data", sorted(each.name for each in checkpoint.iterdir())
     found = converted(checkpoint, data)
     assert (data in found.parents, found.name) == (True, "mine")
@@ -66,7 +66,7 @@ def test_it_is_converted_once_and_kept_with_the_data(checkpoint, tmp_path, runs,
     assert sorted(each.name for each in checkpoint.iterdir()) == before
 
 
-def test_without_a_place_it_is_installed_under_its_name(checkpoint, tmp_path, runs):
+def test_convert_without_output_installs_under_the_checkpoints_name(checkpoint, tmp_path, runs):
     data = tmp_path / "data"
     done = CliRunner().invoke(cli.app, ["convert", str(checkpoint), "--precision", "fp32", "--set", f"data_dir={data}"])
     assert done.exit_code == 0, done.output
@@ -74,13 +74,13 @@ def test_without_a_place_it_is_installed_under_its_name(checkpoint, tmp_path, ru
     assert decide(Settings(model="mine", data_dir=data)).spec.path == runs[0]
 
 
-def test_a_converted_one_is_used_where_it_lies(checkpoint, tmp_path, runs):
+def test_converted_model_is_used_in_place(checkpoint, tmp_path, runs):
     found = converted(checkpoint, tmp_path / "data")
     assert converted(found, tmp_path / "other") == found
     assert not (tmp_path / "other").exists()
 
 
-def test_another_checkpoint_at_the_same_place_is_another_model(checkpoint, tmp_path, runs):
+def test_replaced_checkpoint_is_converted_again(checkpoint, tmp_path, runs):
     found = converted(checkpoint, tmp_path / "data")
     specials = checkpoint / "special_tokens.json"
     specials.write_text(json.dumps(json.loads(specials.read_text()), indent=3))
@@ -89,14 +89,14 @@ def test_another_checkpoint_at_the_same_place_is_another_model(checkpoint, tmp_p
     assert (found / "special_tokens.json").read_bytes() == specials.read_bytes()
 
 
-def test_a_damaged_conversion_is_made_again(checkpoint, tmp_path, runs):
+def test_damaged_conversion_is_repeated(checkpoint, tmp_path, runs):
     found = converted(checkpoint, tmp_path / "data")
     (found / "codec.safetensors").unlink()
     assert converted(checkpoint, tmp_path / "data") == found
     assert (find_spec(None, found).name, len(runs)) == ("mine", 2)
 
 
-def test_a_killed_conversion_is_not_used_and_gone_on_with(checkpoint, tmp_path, runs):
+def test_killed_conversion_is_continued_and_not_used(checkpoint, tmp_path, runs):
     code = "import sys; from pathlib import Path; from saywell.models.first_use import converted\n"
     code += "converted(*map(Path, sys.argv[1:]))"
     child = subprocess.Popen(
@@ -117,7 +117,7 @@ def test_a_killed_conversion_is_not_used_and_gone_on_with(checkpoint, tmp_path, 
     assert find_spec(None, found).precisions == ("fp32",)
 
 
-def test_two_at_once_convert_it_once(checkpoint, tmp_path, runs, caplog):
+def test_concurrent_processes_convert_once(checkpoint, tmp_path, runs, caplog):
     found: list[Path] = []
     threads = [threading.Thread(target=lambda: found.append(converted(checkpoint, tmp_path / "d"))) for _ in range(3)]
     for thread in threads:
@@ -129,7 +129,7 @@ def test_two_at_once_convert_it_once(checkpoint, tmp_path, runs, caplog):
     assert caplog.text.count("another process is converting mine") == 2
 
 
-def test_what_is_missing_is_said_with_the_command_that_helps(checkpoint, tmp_path, monkeypatch):
+def test_missing_dependency_names_the_command(checkpoint, tmp_path, monkeypatch):
     (tmp_path / "without" / "torch").mkdir(parents=True)
     (tmp_path / "without" / "torch" / "__init__.py").write_text("raise ModuleNotFoundError('no', name='torch')\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "without"), os.environ.get("PYTHONPATH", "")]))
@@ -137,7 +137,7 @@ def test_what_is_missing_is_said_with_the_command_that_helps(checkpoint, tmp_pat
         converted(checkpoint, tmp_path / "data")
 
 
-def test_graphs_cannot_be_written_without_onnx_and_nothing_is_begun(checkpoint, tmp_path, monkeypatch):
+def test_conversion_without_onnx_fails_before_it_starts(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "saywell.models.dual_ar.graphs.build", None)
     with pytest.raises(MissingDependency, match=r"pip install 'saywell\[convert\]'"):
         converted(checkpoint, tmp_path / "data")
@@ -148,14 +148,14 @@ def test_graphs_cannot_be_written_without_onnx_and_nothing_is_begun(checkpoint, 
     ("place", "why"),
     [("typo", "no checkpoint at .*typo; name"), ("", "holds no checkpoint"), ("file", "holds no check")],
 )
-def test_what_is_no_checkpoint_is_refused_by_name(place, why, tmp_path):
+def test_other_directories_are_rejected_by_name(place, why, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UnknownModel, match=why):
         converted(tmp_path / place, tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 
-def test_no_room_for_it_is_said(checkpoint, tmp_path):
+def test_full_disk_is_reported(checkpoint, tmp_path):
     (tmp_path / "data").write_text("not a directory")
     with pytest.raises(StorageFailure, match=r"could not be converted into .*SAYWELL_DATA_DIR"):
         converted(checkpoint, tmp_path / "data")

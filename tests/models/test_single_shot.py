@@ -1,4 +1,4 @@
-"""The adapter of families that speak a sequence at once: pieces in order, neighbours unharmed, nothing left behind."""
+"""The single-shot adapter: order of pieces, isolation of failures, cleanup."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PIECES = 6
 
 
 class Pieces(SingleShot):
-    """Speaks noise; a word of the text tells what goes wrong."""
+    """Speaks noise; a word of the text selects the fault."""
 
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
         self.spec = spec
@@ -85,7 +85,7 @@ def ask(text: str = "Some words to say.") -> Request:
     return Request(text=text)
 
 
-def test_pieces_come_in_order_and_each_once(made: Callable[..., tuple[Engine, Pieces]]) -> None:
+def test_pieces_arrive_once_and_in_order(made: Callable[..., tuple[Engine, Pieces]]) -> None:
     engine, _ = made(threads=3)
     streams = [engine.submit(ask(f"Number {n} of these words.")) for n in range(4)]
     sounds = [stream.collect().samples for stream in streams]
@@ -95,7 +95,7 @@ def test_pieces_come_in_order_and_each_once(made: Callable[..., tuple[Engine, Pi
         np.testing.assert_allclose(samples[200:-200], expected[200:-200])  # faded at both ends
 
 
-def test_what_one_text_does_hurts_no_other(made: Callable[..., tuple[Engine, Pieces]]) -> None:
+def test_failure_of_one_text_does_not_affect_others(made: Callable[..., tuple[Engine, Pieces]]) -> None:
     engine, _ = made(threads=2)
     good = [engine.submit(ask(f"Number {n} of these words.")) for n in range(3)]
     with pytest.raises(InvalidText, match="cannot be said"):
@@ -106,15 +106,15 @@ def test_what_one_text_does_hurts_no_other(made: Callable[..., tuple[Engine, Pie
     assert all(len(stream.collect().samples) == PIECES * RATE // 4 for stream in good)
 
 
-def test_a_lack_of_memory_is_tried_again(made: Callable[..., tuple[Engine, Pieces]]) -> None:
+def test_out_of_memory_is_retried(made: Callable[..., tuple[Engine, Pieces]]) -> None:
     engine, model = made(threads=2)
     whole = engine.submit(ask("These words need memory.")).collect()
     assert not model.short
     assert len(whole.samples) == PIECES * RATE // 4
 
 
-def test_a_first_sequence_comes_before_the_pieces_of_others(made: Callable[..., tuple[Engine, Pieces]]) -> None:
-    """One thread, held up while the pieces of long texts and of a short one gather: the short one is made first."""
+def test_first_sequences_come_before_other_pieces(made: Callable[..., tuple[Engine, Pieces]]) -> None:
+    """One thread is blocked while pieces of long texts and of a short one queue: the short one is made first."""
     engine, model = made(threads=1, max_batch_size=8, max_parallel_chunks=2, first_chunk_chars=40, chunk_chars=60)
     order: list[str] = []
     speak = model._speak
@@ -140,7 +140,7 @@ def test_a_first_sequence_comes_before_the_pieces_of_others(made: Callable[..., 
         stream.close()
 
 
-def test_a_slow_piece_keeps_nobody_waiting(made: Callable[..., tuple[Engine, Pieces]]) -> None:
+def test_slow_piece_does_not_block_other_sequences(made: Callable[..., tuple[Engine, Pieces]]) -> None:
     engine, model = made(threads=2)
     model.gate.clear()
     slow = engine.submit(ask("This comes slowly."))
@@ -149,7 +149,7 @@ def test_a_slow_piece_keeps_nobody_waiting(made: Callable[..., tuple[Engine, Pie
     assert len(slow.collect().samples) == PIECES * RATE // 4
 
 
-def test_what_is_not_heard_to_its_end_leaves_nothing_behind(made: Callable[..., tuple[Engine, Pieces]]) -> None:
+def test_cancelled_sequences_are_cleaned_up(made: Callable[..., tuple[Engine, Pieces]]) -> None:
     engine, model = made(threads=2)
     model.gate.clear()
     for n in range(20):
@@ -163,7 +163,7 @@ def test_what_is_not_heard_to_its_end_leaves_nothing_behind(made: Callable[..., 
     assert model.open == 0
 
 
-def test_other_threads_change_nothing_under_way(made: Callable[..., tuple[Engine, Pieces]]) -> None:
+def test_changed_thread_count_does_not_affect_running_sequences(made: Callable[..., tuple[Engine, Pieces]]) -> None:
     _, model = made(threads=1)
     plan = replace(TINY_PLAN, threads=1)
     sequence = Sequence(

@@ -1,4 +1,4 @@
-"""ONNX graphs with buffers the caller owns."""
+"""ONNX graphs with buffers that the caller owns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from saywell.runtimes.pages import new_ranges
 
 @pytest.fixture
 def scaled_sum(tmp_path: Path) -> Path:
-    """total' = total + 3·x; the factor lies in a file of its own."""
+    """total' = total + 3·x; the factor is in an external file."""
     nodes = [helper.make_node("Mul", ["x", "factor"], ["y"]), helper.make_node("Add", ["total", "y"], ["new_total"])]
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("x", "total", "new_total")]
     graph = helper.make_graph(nodes, "g", values[:2], values[2:], [numpy_helper.from_array(np.float32([3]), "factor")])
@@ -26,7 +26,7 @@ def scaled_sum(tmp_path: Path) -> Path:
     return path
 
 
-def test_run_gives_new_arrays(scaled_sum: Path) -> None:
+def test_run_returns_new_arrays(scaled_sum: Path) -> None:
     graph = Graph(scaled_sum, Threading(threads=2))
     x, total = np.float32([1, 2]), np.float32([10, 10])
     np.testing.assert_array_equal(graph.run({"x": x, "total": total})[0], [13, 16])
@@ -46,35 +46,35 @@ def test_bound_buffers_are_read_and_written_in_place(scaled_sum: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [np.zeros(4, np.float64), np.zeros((4, 2), np.float32)[:, 0]])
-def test_a_buffer_that_does_not_fit_is_refused(scaled_sum: Path, wrong: np.ndarray) -> None:
+def test_unsuitable_buffer_is_rejected(scaled_sum: Path, wrong: np.ndarray) -> None:
     with pytest.raises(ValueError, match="x must be a C-contiguous array of float32"):
         Graph(scaled_sum, Threading()).bind({"x": wrong, "total": np.zeros(4, np.float32)}, {})
 
 
-def test_every_way_to_thread_gives_the_same(scaled_sum: Path) -> None:
+def test_threading_does_not_change_results(scaled_sum: Path) -> None:
     x = np.arange(5, dtype=np.float32)
     for threading in (Threading(), Threading(threads=3, spin=False), Threading(threads=2, affinity=(0,))):
         np.testing.assert_array_equal(Graph(scaled_sum, threading).run({"x": x, "total": x})[0], 4 * x)
 
 
-def test_threads_must_be_some() -> None:
+def test_zero_threads_are_rejected() -> None:
     with pytest.raises(ValueError, match="threads must be at least 1"):
         Threading(threads=0)
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+def test_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
     with pytest.raises(GraphError, match=r"bad\.onnx: ONNX Runtime .* cannot load this graph"):
         Graph(tmp_path / "bad.onnx", Threading())
 
 
-def test_a_missing_weight_file_is_an_error(scaled_sum: Path) -> None:
+def test_missing_weight_file_is_an_error(scaled_sum: Path) -> None:
     scaled_sum.with_name("g.data").unlink()
     with pytest.raises(GraphError, match=r"g\.onnx"):
         Graph(scaled_sum, Threading())
 
 
-def test_what_a_run_objects_to_names_the_graph(scaled_sum: Path) -> None:
+def test_run_error_names_the_graph(scaled_sum: Path) -> None:
     graph = Graph(scaled_sum, Threading())
     with pytest.raises(GraphError, match=r"g\.onnx"):
         graph.run({"x": np.zeros(3, np.float32), "total": np.zeros(4, np.float32)})
@@ -83,7 +83,7 @@ def test_what_a_run_objects_to_names_the_graph(scaled_sum: Path) -> None:
         binding.run()
 
 
-def test_new_memory_is_what_was_not_there_before() -> None:
+def test_new_ranges_exclude_earlier_memory() -> None:
     before = [(10, 20), (30, 40)]
     assert new_ranges(before, before) == []
     assert new_ranges(before, [(5, 25), (30, 50), (60, 70)]) == [(5, 10), (20, 25), (40, 50), (60, 70)]

@@ -1,4 +1,4 @@
-"""Threads tied to CPUs: only the engine's, and never an error where that is forbidden."""
+"""Pinning threads to CPUs: only the engine's, and never an error if the OS refuses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tiny_ar import family as tiny_ar
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads a thread's CPUs the way Linux tells them")
 
 
-def test_the_engines_thread_and_no_other_is_tied(tiny_engine: Callable[..., Engine]) -> None:
+def test_only_the_engines_thread_is_pinned(tiny_engine: Callable[..., Engine]) -> None:
     seen: list[set[int]] = []
 
     class Looking(tiny_ar.TinyModel):
@@ -34,7 +34,7 @@ def test_the_engines_thread_and_no_other_is_tied(tiny_engine: Callable[..., Engi
     assert os.sched_getaffinity(0) == before
 
 
-def test_threads_it_starts_stay_on_the_same_cpus() -> None:
+def test_threads_inherit_the_pinning() -> None:
     before = os.sched_getaffinity(0)
     one = min(before)
     found: list[set[int]] = []
@@ -52,12 +52,12 @@ def test_threads_it_starts_stay_on_the_same_cpus() -> None:
     assert os.sched_getaffinity(0) == before
 
 
-def test_a_cpu_that_is_not_there_is_told_of_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_cpu_is_logged_and_not_an_error(caplog: pytest.LogCaptureFixture) -> None:
     before = os.sched_getaffinity(0)
     assert not pinning.pin((60_000,))
     assert "60000" in caplog.text
     assert os.sched_getaffinity(0) == before
 
 
-def test_without_a_wish_nothing_is_tied() -> None:
+def test_empty_affinity_pins_nothing() -> None:
     assert not pinning.pin(())

@@ -1,4 +1,4 @@
-"""Graphs are cut without the onnx package; the package says whether the parts are right."""
+"""Graphs are cut without the onnx package, which here verifies the parts."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def run(model: bytes, **feeds: np.ndarray) -> list[np.ndarray]:
     return Graph(model, Threading(spin=False)).run(feeds)
 
 
-def test_the_parts_make_what_the_whole_makes() -> None:
+def test_parts_compute_the_same_as_the_whole() -> None:
     model, x = Model(whole()), np.arange(4, dtype=np.float32)
     (inner,) = run(model.cut(("x",), (LONG,)), x=x)
     (y,) = run(model.cut((LONG,), ("y",)), **{LONG: inner})
     np.testing.assert_array_equal(y, run(whole(), x=x)[0])
 
 
-def test_a_part_holds_only_what_it_needs() -> None:
+def test_part_contains_only_what_it_needs() -> None:
     part = onnx.load_from_string(Model(whole()).cut((LONG,), ("y",)))
     assert [node.op_type for node in part.graph.node] == ["Mul"]
     assert [tensor.name for tensor in part.graph.initializer] == ["two"]
     assert part.opset_import[0].version == 17
 
 
-def test_nodes_are_found_by_what_they_read_and_make() -> None:
+def test_nodes_are_found_by_inputs_and_outputs() -> None:
     model = Model(whole())
     assert model.producer("y").name == "back/Mul"
     assert model.consumer("x", "Sub").outputs == ("z",)
@@ -62,21 +62,21 @@ def test_nodes_are_found_by_what_they_read_and_make() -> None:
         model.consumer("x", "Div")
 
 
-def test_a_cut_that_leaves_something_out_is_refused() -> None:
-    with pytest.raises(ValueError, match="neither made by this graph nor fed"):
+def test_cut_with_missing_inputs_is_rejected() -> None:
+    with pytest.raises(ValueError, match="neither computed by this graph nor one"):
         Model(whole()).cut((LONG,), ("z",))
-    with pytest.raises(ValueError, match="of which type"):
+    with pytest.raises(ValueError, match="declare the type"):
         Model(whole()).cut(("x", "one"), ("z",))
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00\x01\x02", b"no model at all", whole()[:-9]])
-def test_what_is_no_model_is_refused(data: bytes) -> None:
+def test_bytes_that_are_not_a_model_are_rejected(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"file|field"):
         Model(data)
 
 
-def test_the_first_voice_is_cut_into_parts_that_are_the_whole() -> None:
-    """The real graph, parts against whole. F0 may round differently where other operators are fused."""
+def test_parts_of_the_default_voice_equal_the_whole() -> None:
+    """F0 may be rounded differently because other operators are fused."""
     from saywell.models.hibari import package
 
     data = package.read("assets/hibari.onnx")

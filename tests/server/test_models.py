@@ -28,7 +28,7 @@ OTHER = "second"
 @pytest.fixture
 async def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """A server of the model `fake` that could load another one."""
-    monkeypatch.setitem(base.FAMILY_OF, OTHER, "tiny_ar.family")
+    monkeypatch.setitem(base.built_in(), OTHER, "tiny_ar.family")
     own = FakeEngine()
     made = decision(own, data_dir=tmp_path)
     made = replace(made, hardware=replace(HARDWARE, runtimes={"onnxruntime": Runtime(version="1.30")}))

@@ -1,4 +1,4 @@
-"""The tiny family with voices made of recordings: three arrays of different dtypes, each of which is heard."""
+"""The tiny family with cloned voices: three arrays of different dtypes, all of which change the sound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tiny family, except that some texts kill or hang the process."""
+"""The tiny family, with texts that kill or hang the process."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ class _Deadly(family.TinyModel):
 
     def release(self, sequence: Sequence) -> None:
         if "break" in sequence.text:
-            raise RuntimeError("what may never fail has failed")
+            raise RuntimeError("release failed")
         super().release(sequence)

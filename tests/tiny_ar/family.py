@@ -1,7 +1,7 @@
-"""A tiny autoregressive family with random weights, to test the engine's shape: batching, order, cancel, streaming.
+"""A tiny autoregressive family with random weights, to test batching, order, cancelling and streaming.
 
-A recurrent step over byte tokens draws one token a frame for every slot; a causal decoder with one frame of look-behind
-turns tokens into 40 ms of sound. It says nothing, but its audio depends on every byte of the text and on the seed.
+A recurrent step over byte tokens samples one token per frame for every slot; a causal decoder with one frame of
+look-behind turns tokens into 40 ms of sound, which depends on every byte of the text and on the seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RATE = 16_000
 FRAME_RATE = RATE / SAMPLES
 VOICES = tuple(Voice(id=f"tiny-{n}", name=f"Tiny {n}", language="en", sample_rate=RATE) for n in range(4))
 UNSPEAKABLE = "zyzzyva"
-"""A word this model cannot say: for testing that one bad sequence does not hurt the others."""
+"""A word that this model rejects, to test that one bad sequence does not affect the others."""
 
 
 def spec(name: str, path: Path | None) -> ModelSpec:
@@ -52,12 +52,12 @@ def missing() -> str:
 
 @dataclass(slots=True, eq=False)
 class _State:
-    """What one sequence carries from step to step."""
+    """State of one sequence."""
 
     draws: np.random.Generator
     token: int
     left: int
-    """Frames until it has said everything."""
+    """Frames until the end."""
     before: np.ndarray
     """The decoder's look-behind: the embedding of the last token, [1, HIDDEN]."""
 
@@ -72,7 +72,7 @@ class TinyModel:
         step, decode = build()
         self._step = onnxruntime.InferenceSession(step, options, providers=["CPUExecutionProvider"])
         self._decode = onnxruntime.InferenceSession(decode, options, providers=["CPUExecutionProvider"])
-        # Always all the slots in one step, busy or not: the arithmetic of a row is the same in any company.
+        # Every step computes all slots, so that the arithmetic of a row never depends on the others.
         self._hidden = np.zeros((plan.max_batch_size, HIDDEN), np.float32)
         self._open = 0
         self.closed = False
@@ -97,7 +97,7 @@ class TinyModel:
             )
 
     def _read(self, sequence: Sequence) -> np.ndarray:
-        """The prompt, byte by byte, through the same step as everything else."""
+        """Run the prompt through the step, byte by byte."""
         hidden = np.zeros_like(self._hidden)
         hidden[:] = VOICES.index(sequence.voice) * 0.1
         for byte in sequence.text.encode():
@@ -142,10 +142,10 @@ class TinyModel:
         return np.concatenate(pieces)
 
     def clear_caches(self) -> None:
-        """Nothing: it keeps nothing."""
+        """Nothing: there are none."""
 
     def adapt(self, plan: Plan) -> None:
-        """Nothing: the slots of a step stay where they are, and there is no cache."""
+        """Nothing: the slots are fixed, and there is no cache."""
 
     def release(self, sequence: Sequence) -> None:
         if sequence.state is not None:

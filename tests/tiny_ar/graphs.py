@@ -13,8 +13,8 @@ SAMPLES = 640
 
 
 def build(seed: int = 7) -> tuple[bytes, bytes]:
-    """The step: hidden [slots, HIDDEN], token [slots] → hidden, logits [slots, TOKENS].
-    The decoder: token [1], before [1, HIDDEN] → samples [SAMPLES], before."""
+    """Step: hidden [slots, HIDDEN], token [slots] → hidden, logits [slots, TOKENS].
+    Decoder: token [1], before [1, HIDDEN] → samples [SAMPLES], before."""
     draw = np.random.default_rng(seed)
 
     def weight(name: str, *shape: int, gain: float = 1.0) -> object:

@@ -1,4 +1,4 @@
-"""The tiny family at a known pace: one thread is the fastest by far, three kill the process at the first step."""
+"""The tiny family at a known speed: one thread is fastest by far; three kill the process at the first step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A family whose import takes the process with it."""
+"""A family whose import kills the process."""
 
 import os
 import signal

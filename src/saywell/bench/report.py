@@ -15,12 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from saywell.machine import detect
+from saywell.runtimes import runtimes
 
-PACKAGES = ("saywell", "onnxruntime", "openvino", "numpy")
 Row = Mapping[str, Any]
 
 
-def machine(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
+def machine(packages: Sequence[str] = ()) -> dict[str, Any]:
     """The hardware, what computes on it, and the load averages at this moment."""
     found = detect()
     return {
@@ -30,7 +30,10 @@ def machine(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
         "memory_gb": round(found.usable_memory / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in packages},
+        "packages": {
+            name: _version(name)
+            for name in packages or ("saywell", *(runtime.package for runtime in runtimes()), "numpy")
+        },
         "load": load(),
     }
 

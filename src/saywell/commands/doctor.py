@@ -21,8 +21,9 @@ from saywell.engine.launch import decide
 from saywell.errors import PlanError, SaywellError
 from saywell.machine import Hardware, detect
 from saywell.machine.monitor import Resources, resources
-from saywell.models.base import DEFAULT_MODEL
+from saywell.models.base import DEFAULT_MODEL, built_in, describe, missing
 from saywell.plan.memory import estimate, mb
+from saywell.runtimes import runtimes
 from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT, listen
 from saywell.settings import Settings, default_data_dir, default_file
 
@@ -96,21 +97,13 @@ def _table(findings: list[Finding]) -> Table:
 
 
 def _speech() -> Iterator[Finding]:
-    from saywell.models.espeak import binding
-    from saywell.models.hibari import package
-
-    wrong, found = package.problem(), f"the first voice, of the package hibari-tts {package.VERSION}"
-    if wrong:
-        yield Finding("problem", "heart", wrong, "the first voice", f"{sys.executable} -m {package.INSTALL}")
-    else:
-        yield Finding("ok", "heart", found, "to hear it", HELLO)
-    if binding.installed():
-        yield Finding(
-            "ok", "eSpeak NG", "about a hundred languages", "to hear one", "saywell say -v espeak:de 'Guten Tag.'"
-        )
-    else:
-        advice = "other languages than English (GPL)"
-        yield Finding("missing", "eSpeak NG", "not installed", advice, "pip install 'saywell[espeak]'")
+    for name, family in built_in().items():
+        lacking, about = missing(family), describe(name)
+        if not lacking:
+            yield Finding("ok", about.title, about.found, "to hear it", about.example)
+        else:
+            state: Literal["problem", "missing"] = "problem" if name == DEFAULT_MODEL else "missing"
+            yield Finding(state, about.title, lacking, about.purpose, about.install)
 
 
 def _damaged(hardware: Hardware) -> Iterator[Finding]:
@@ -172,9 +165,9 @@ def _gpu(hardware: Hardware) -> Finding:
         note = "Metal, which no model here uses yet" if hardware.mps else hardware.gpu_note or "none"
         return Finding("missing", "GPU", note, "not needed: the voices here use the CPU")
     names = ", ".join(gpu.name for gpu in hardware.gpus)
-    torch = hardware.runtimes.get("torch")
-    if torch is None or "cuda" not in torch.devices:
-        return Finding("missing", "GPU", names, "for models that use it", "pip install 'saywell[torch]'")
+    if not any("cuda" in runtime.devices for runtime in hardware.runtimes.values()):
+        package = next(runtime.package for runtime in runtimes() if "cuda" in runtime.devices)
+        return Finding("missing", "GPU", names, "for models that use it", f"pip install 'saywell[{package}]'")
     return Finding("ok", "GPU", names)
 
 
@@ -184,19 +177,18 @@ def _packages(hardware: Hardware) -> Iterator[Finding]:
         yield Finding("ok", "Player", player, "to hear it at once", HELLO)
     else:
         yield Finding("missing", "Player", "none", "to hear it at once", "pip install 'saywell[play]'")
-    gains = "exact-int8" not in hardware.traits or "fast-bf16" in hardware.traits
-    for name, package, advice, command in (
-        ("AAC", "av", "for .aac files", "pip install 'saywell[aac]'"),
-        ("ONNX Runtime", "onnxruntime", "every neural voice needs it", "pip install onnxruntime"),
-        ("OpenVINO", "openvino", "DualAR models decode faster here with it", "pip install 'saywell[openvino]'"),
-        ("PyTorch", "torch", "only to convert published checkpoints", "pip install 'saywell[convert]'"),
-    ):
-        if package in hardware.damaged or (package == "openvino" and not gains):
-            continue
-        runtime = hardware.runtimes.get(package)
-        there = util.find_spec(package) is not None
-        found = f"{runtime.version} for {', '.join(runtime.devices)}" if runtime else ("installed" if there else "no")
-        yield Finding("ok", name, found) if there else Finding("missing", name, found, advice, command)
+    yield _package("AAC", "av", "for .aac files", "pip install 'saywell[aac]'")
+    for runtime in runtimes():
+        if runtime.package not in hardware.damaged and runtime.useful(hardware.traits):
+            installed = hardware.runtimes.get(runtime.package)
+            version = f"{installed.version} for {', '.join(installed.devices)}" if installed else ""
+            yield _package(runtime.title, runtime.package, runtime.purpose, runtime.install, version)
+
+
+def _package(name: str, package: str, purpose: str, install: str, version: str = "") -> Finding:
+    if version or util.find_spec(package) is not None:
+        return Finding("ok", name, version or "installed")
+    return Finding("missing", name, "no", purpose, install)
 
 
 def _places(settings: Settings) -> Iterator[Finding]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from saywell.commands.show import console
 from saywell.errors import InvalidRequest, StorageFailure
 from saywell.machine import detect
-from saywell.models.base import find_spec
+from saywell.models.base import Offline, find_spec, offline, offline_for
 from saywell.models.first_use import place_of
 from saywell.settings import Settings, default_data_dir
 
@@ -23,38 +21,22 @@ def convert(
     directory: Path, out: Path | None, precisions: list[str], sentences: int | None, settings: Settings
 ) -> None:
     """A published checkpoint → what an engine maps at start. `out`: None installs it under the checkpoint's name."""
-    from saywell.models.dual_ar.convert.calibrate import TEXTS
-    from saywell.models.dual_ar.convert.convert import PRECISIONS, SENTENCES
-    from saywell.models.dual_ar.convert.convert import convert as run
-
-    sentences = SENTENCES if sentences is None else sentences
-    if not 1 <= sentences <= len(TEXTS):
-        raise InvalidRequest(f"--calibration takes 1 to {len(TEXTS)} sentences, not {sentences}", param="calibration")
-    unknown = [name for name in precisions if name not in PRECISIONS]
+    run = offline_for(directory)
+    sentences = run.SENTENCES if sentences is None else sentences
+    if not 1 <= sentences <= run.MAX_SENTENCES:
+        raise InvalidRequest(
+            f"--calibration takes 1 to {run.MAX_SENTENCES} sentences, not {sentences}", param="calibration"
+        )
+    unknown = [name for name in precisions if name not in run.PRECISIONS]
     if unknown:
-        raise InvalidRequest(f"no precision {unknown[0]!r}; there is {', '.join(PRECISIONS)}", param="precision")
+        raise InvalidRequest(f"no precision {unknown[0]!r}; there is {', '.join(run.PRECISIONS)}", param="precision")
+    chosen = precisions or run.PRECISIONS
     place = out or place_of(directory, settings.data_dir or default_data_dir())
     with _bars() as progress:
-        run(directory, place, progress=progress, precisions=precisions or PRECISIONS, sentences=sentences)
-    for precision in precisions or PRECISIONS:
-        _tell_layers(place, precision)
+        run.convert(directory, place, progress=progress, precisions=chosen, sentences=sentences)
+    for line in (line for precision in chosen for line in run.report(place, precision)):
+        _say(line)
     _say(f"{place} is ready: saywell say --model {out or place.name} …")
-
-
-def _tell_layers(model: Path, precision: str) -> None:
-    """Which layers of a precision were kept above it, and how near the others came."""
-    from saywell.models.dual_ar.onnx.ar_files import layers_file
-
-    report = model / layers_file(precision)
-    if not report.is_file():  # fp32 has none
-        return
-    found = json.loads(report.read_bytes())
-    errors, kept = found["errors"], found["kept"]
-    below = max((name for name in errors if name not in kept), key=errors.__getitem__, default=None)
-    worst = f"; largest error of the others: {errors[below]:.3f} ({below})" if below else ""
-    _say(f"{precision}: {len(kept)} of {len(errors)} layers stay above it, for an error over {found['bound']}{worst}")
-    for name, fmt in kept.items():
-        _say(f"  {name}: {errors[name]:.3f}, kept as {fmt}")
 
 
 def pull(name: str, directory: Path | None, settings: Settings, *, accept_license: bool, revision: str | None) -> None:
@@ -86,9 +68,8 @@ def decode(codes: Path, model: Path, out: Path) -> None:
     _say(f"{_offline(model).decode(codes, model, out, threads=detect().usable_cores)}")
 
 
-def _offline(model: Path) -> Any:
-    spec = find_spec(None, model)
-    return import_module(f"saywell.models.{spec.family}.offline")
+def _offline(model: Path) -> Offline:
+    return offline(find_spec(None, model).family)
 
 
 def _say(message: str) -> None:

@@ -17,7 +17,7 @@ from saywell.engine.worker.client import EngineClient
 from saywell.errors import InvalidText, SaywellError
 from saywell.machine import Hardware, detect
 from saywell.machine.monitor import OWN_MEMORY
-from saywell.models.base import FAMILY_OF, find_spec
+from saywell.models.base import built_in, find_spec
 from saywell.models.installed import installed
 from saywell.plan.measured import Record, Store
 from saywell.plan.memory import beside
@@ -58,7 +58,7 @@ def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
 def facts(settings: Settings) -> ModelSpec:
     """The spec of the model named: a built-in one, an installed one, or a directory. Raises what `find_spec` raises."""
     name, path = settings.model, settings.model_path
-    if name is not None and path is None and name not in FAMILY_OF and not Path(name).is_dir():
+    if name is not None and path is None and name not in built_in() and not Path(name).is_dir():
         there = installed(settings.data_dir or default_data_dir()).get(name)
         path = there.path if there is not None else None
     return find_spec(name, path, settings.voice)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
 
 from saywell.errors import UnknownModel
 
@@ -27,8 +30,8 @@ class Source:
     """Whether the licence asks nothing of who only uses the weights, so that nobody is asked to accept it."""
     next: str = "saywell convert {path}"
     """What to type when it is here."""
-    family: str = "dual_ar"
-    """That can speak with it."""
+    family: str = ""
+    """The model family that speaks with it: the one that declares it."""
     as_is: bool = False
     """Whether the family runs the files as published, with nothing to convert."""
 
@@ -37,44 +40,16 @@ class Source:
         return f"https://huggingface.co/{self.repo}"
 
 
-def _sibling(name: str, file: str, sha256: str) -> Source:
-    """A voice of the first voice's family."""
-    return Source(
-        repo="maureesewilliams/hibari",
-        revision="main",
-        licence="Apache-2.0",
-        terms="Free for any use; who passes it on keeps the licence and the notice.",
-        files=(file,),
-        digests={file: sha256},
-        free=True,
-        family="hibari",
-        as_is=True,
-        next=f'saywell say -v {name} "Hello there."',
-    )
+def _published() -> dict[str, Source]:
+    found = dict[str, Source]()
+    for file in sorted((Path(__file__).parents[1] / "models").glob("*/sources.json")):
+        declared = msgspec.json.decode(file.read_bytes(), type=dict[str, Source])
+        found |= {name: replace(source, family=file.parent.name) for name, source in declared.items()}
+    return found
 
 
-SOURCES: Mapping[str, Source] = {
-    "emma": _sibling(
-        "emma", "voices/bf_emma.int8.onnx", "f709f0488ee63b583a22189a955aaf4257b9806dd330be3490661e53af0a89c1"
-    ),
-    "fenrir": _sibling(
-        "fenrir", "voices/am_fenrir_v2.int8.onnx", "f59fbd87908c91f827bc21b1b89443757b9a8580db9eee20aa948deb731321f4"
-    ),
-    "fable": _sibling(
-        "fable", "voices/bm_fable.int8.onnx", "c28529302f2d27cd12f62625c24425888c4e3c2675583100ec530259136b8bc6"
-    ),
-    "kore": _sibling(
-        "kore", "voices/af_kore.int8.onnx", "346885752673e45d42f9864c9e2432094bc4b6385df060d4b83273da764d2fa9"
-    ),
-    "s1-mini": Source(
-        repo="fishaudio/openaudio-s1-mini",
-        revision="main",
-        licence="CC-BY-NC-SA-4.0",
-        terms="For non-commercial use only, with attribution, and what is made from the weights under the same terms.",
-        files=("config.json", "model.pth", "codec.pth", "tokenizer.tiktoken"),
-        optional=("special_tokens.json", "LICENSE", "LICENSE.md", "README.md"),
-    ),
-}
+SOURCES: Mapping[str, Source] = _published()
+"""By name: what the files `models/FAMILY/sources.json` declare."""
 
 
 def source(name: str) -> Source:

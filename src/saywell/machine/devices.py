@@ -1,30 +1,17 @@
-"""GPUs through NVML and the installed runtimes. Torch is never imported here; an absent driver is a fact."""
+"""GPUs through NVML, and the installed runtimes. An absent driver is a fact, not an error."""
 
 from __future__ import annotations
 
-import re
 import shutil
-import sys
-from importlib import import_module, metadata, util
+from importlib import import_module, util
 from pathlib import Path
 from typing import Any
 
 from saywell.machine.facts import Gpu, Runtime
+from saywell.runtimes import runtimes
 
 NO_PACKAGE = "an NVIDIA driver is here but not the package that asks it (pip install 'saywell[nvidia]')"
 NO_DRIVER = "no NVIDIA driver"
-PROVIDERS = {
-    "CPUExecutionProvider": "cpu",
-    "CUDAExecutionProvider": "cuda",
-    "TensorrtExecutionProvider": "tensorrt",
-    "ROCMExecutionProvider": "rocm",
-    "MIGraphXExecutionProvider": "rocm",
-    "DmlExecutionProvider": "directml",
-    "CoreMLExecutionProvider": "coreml",
-    "OpenVINOExecutionProvider": "openvino",
-    "QNNExecutionProvider": "qnn",
-    "XnnpackExecutionProvider": "xnnpack",
-}
 
 
 def read_gpus() -> tuple[tuple[Gpu, ...], str]:
@@ -68,51 +55,17 @@ def _text(value: str | bytes) -> str:
 
 
 def read_runtimes() -> tuple[dict[str, Runtime], dict[str, str]]:
-    """What is installed beside this interpreter, with the devices each build can use; and why what is there in part
-    cannot be used."""
-    found: dict[str, Runtime] = {}
+    """By package name: the installed runtimes, with the devices each build can use; and why a damaged one cannot be
+    used."""
+    installed: dict[str, Runtime] = {}
     damaged: dict[str, str] = {}
-    for name, read in (("onnxruntime", _onnxruntime), ("torch", _torch), ("openvino", _openvino)):
+    for runtime in runtimes():
         try:
-            runtime = read()
+            detected = runtime.detect()
         except (ImportError, AttributeError, OSError) as error:
-            damaged[name] = str(error).strip().partition("\n")[0]
+            damaged[runtime.package] = str(error).strip().partition("\n")[0]
             continue
-        if runtime is not None:
-            found[name] = runtime
-    return found, damaged
-
-
-def _onnxruntime() -> Runtime | None:
-    if util.find_spec("onnxruntime") is None:
-        if _plain("onnxruntime") is not None:  # pip takes this for installed
-            raise ImportError("its files are gone, its metadata is left")
-        return None
-    ort = import_module("onnxruntime")  # only the build itself knows its providers; about 30 ms
-    devices = [PROVIDERS[name] for name in ort.get_available_providers() if name in PROVIDERS]
-    return Runtime(version=ort.__version__, devices=tuple(dict.fromkeys(devices)))
-
-
-def _torch() -> Runtime | None:
-    """From the package's own text: importing it takes seconds and hundreds of megabytes."""
-    found = _plain("torch")
-    spec = util.find_spec("torch") if found else None
-    if found is None or spec is None or spec.origin is None:
-        return None
-    build = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
-    built_for = {"cuda": "cuda", "hip": "rocm"}
-    devices = ["cpu"]
-    devices += [name for key, name in built_for.items() if re.search(rf"^{key}\b[^=]*= '", build, re.MULTILINE)]
-    devices += ["mps"] if sys.platform == "darwin" else []
-    return Runtime(version=found.version, devices=tuple(devices))
-
-
-def _openvino() -> Runtime | None:
-    return _plain("openvino")
-
-
-def _plain(package: str) -> Runtime | None:
-    try:
-        return Runtime(version=metadata.version(package))
-    except metadata.PackageNotFoundError:
-        return None
+        if detected is not None:
+            version, devices = detected
+            installed[runtime.package] = Runtime(version=version, devices=devices)
+    return installed, damaged

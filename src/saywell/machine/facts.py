@@ -103,7 +103,7 @@ class Runtime:
 
     version: str
     devices: tuple[str, ...] = ("cpu",)
-    """What this build can use: cpu, cuda, rocm, mps, directml, coreml, openvino, …"""
+    """What this build can use: cpu, cuda, rocm, mps, directml, coreml, …"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ class Hardware:
     mps: bool = False
     """An Apple GPU that Metal can use."""
     runtimes: dict[str, Runtime] = field(default_factory=dict)
-    """By package name: onnxruntime, torch, openvino."""
+    """By package name (`saywell.runtimes`)."""
     damaged: dict[str, str] = field(default_factory=dict)
     """Of the same packages, those of which something is there that cannot be used: why not."""
     thermal: tuple[str, ...] = ()

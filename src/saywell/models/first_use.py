@@ -1,9 +1,9 @@
-"""A published checkpoint where a converted one is wanted: converted when it is first used, and kept.
+"""Converts a published checkpoint when it is first used, and keeps the result.
 
-    data_dir/converted/<where the checkpoint lies, hashed>/<its name>/   the converted model
-                                                          made_from.json  of what, written when all of it was there
+    data_dir/converted/<hash of the checkpoint's path>/<its name>/   the converted model
+                                                       made_from.json   its sources; written last
 
-With the user's data, not beside the checkpoint: that is often a read-only volume or a cache of the hub, and never ours.
+The result is not stored next to the checkpoint, which is often a read-only volume or a cache of the hub.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from saywell import __version__
 from saywell.errors import MissingDependency, SaywellError, StorageFailure, UnknownModel
 from saywell.files import read_plain, write_atomically
 from saywell.manifest import MANIFEST
-from saywell.models.base import find_spec
+from saywell.models.base import find_spec, offline_for
 from saywell.models.installed import CONVERTED
 
 _log = logging.getLogger(__name__)
 
 RECORD = "made_from.json"
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 
 
 def converted(path: Path, data_dir: Path) -> Path:
-    """The directory that loads for the checkpoint at `path`: itself, or what it was converted to, now if need be.
+    """The converted model of the checkpoint at `path`: `path` itself, or the result of converting it.
 
-    Raises UnknownModel where there is no checkpoint, MissingDependency without what converting takes, BadConfig and
-    BadCheckpoint for one that is damaged, StorageFailure.
+    Raises UnknownModel if there is no checkpoint, MissingDependency, BadConfig and BadCheckpoint for a damaged one,
+    StorageFailure.
     """
     if not path.exists():
         raise UnknownModel(
-            f"there is no checkpoint at {path}; name the directory of one (`saywell pull s1-mini` fetches it), or name "
-            "none and the built-in voice speaks",
+            f"there is no checkpoint at {path}; name the directory of one (`saywell pull s1-mini` fetches it), or "
+            "leave it out to use the built-in voice",
             param="model_path",
         )
     if (path / MANIFEST).is_file():
@@ -56,36 +56,27 @@ def converted(path: Path, data_dir: Path) -> Path:
             raise MissingDependency(f"{path} has to be converted before it can speak: {error.message}") from error
         except OSError as error:
             raise StorageFailure(
-                f"{path} could not be converted into {kept}: {error.strerror or error}; make room there, or set "
-                "SAYWELL_DATA_DIR to a directory that has it"
+                f"{path} could not be converted into {kept}: {error.strerror or error}; free some space, or set "
+                "SAYWELL_DATA_DIR to a directory on another disk"
             ) from error
     return kept
 
 
 def place_of(checkpoint: Path, data_dir: Path) -> Path:
-    """Where what a checkpoint is converted to is kept, so that it counts as installed under the checkpoint's name."""
-    source = Path(os.path.realpath(checkpoint))  # takes links that lead nowhere, too
+    """The directory of the converted model, in which it is installed under the checkpoint's name."""
+    source = Path(os.path.realpath(checkpoint))  # also resolves broken links
     return data_dir / CONVERTED / hashlib.sha256(os.fsencode(source)).hexdigest()[:16] / source.name
 
 
 def _made_from(source: Path) -> dict[str, Any]:
-    """By what a change of the checkpoint, or of this program, is known without reading gigabytes."""
-    from saywell.models.dual_ar.convert.child import FILES
-    from saywell.models.dual_ar.convert.convert import SOURCES
-
-    if not any((source / name).is_file() for name in FILES.values()):
-        raise UnknownModel(
-            f"{source} holds no checkpoint, neither a converted one ({MANIFEST}) nor a published one "
-            f"({', '.join(FILES.values())}); name another directory",
-            param="model_path",
-        )
-    found = {name: (source / name).stat() for name in SOURCES if (source / name).is_file()}
-    return {"saywell": __version__, "files": {name: [of.st_size, of.st_mtime_ns] for name, of in found.items()}}
+    """Identifies the checkpoint and the version of this program without reading gigabytes."""
+    files = {path.name: path.stat() for path in offline_for(source).sources(source)}
+    return {"saywell": __version__, "files": {name: [of.st_size, of.st_mtime_ns] for name, of in files.items()}}
 
 
 def _is_whole(kept: Path, made_from: dict[str, Any]) -> bool:
     try:
-        record = json.loads(read_plain(kept.parent / RECORD, _MOST_BYTES))
+        record = json.loads(read_plain(kept.parent / RECORD, _MAX_BYTES))
         find_spec(None, kept)
     except (OSError, ValueError, RecursionError, SaywellError):  # Damaged is a ValueError
         return False
@@ -93,31 +84,29 @@ def _is_whole(kept: Path, made_from: dict[str, Any]) -> bool:
 
 
 def _convert(source: Path, kept: Path, made_from: dict[str, Any]) -> None:
-    """What a killed run has left is gone on with; until the record is written nobody loads it."""
-    from saywell.models.dual_ar.convert.convert import convert
-
+    """Continues an interrupted conversion; the result is not used before the record is written."""
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(kept):
+    with _locked(kept):
         if _is_whole(kept, made_from):
-            return  # another process was quicker
+            return  # another process has converted it
         _log.warning(
             "%s is a published checkpoint; it is converted once, into %s, which may take minutes", source, kept
         )
-        told: set[str] = set()
+        logged: set[str] = set()
 
         def progress(step: str, _done: int, _total: int) -> None:
-            if step not in told and not step.startswith("verify "):
-                told.add(step)
+            if step not in logged and not step.startswith("verify "):
+                logged.add(step)
                 _log.warning("converting %s: %s", source.name, step)
 
-        convert(source, kept, progress=progress)
+        offline_for(source).convert(source, kept, progress=progress)
         write_atomically(kept.parent / RECORD, json.dumps(made_from).encode())
         _log.warning("%s is converted", source.name)
 
 
 @contextmanager
-def _alone(kept: Path) -> Iterator[None]:
-    """While no other process converts this checkpoint."""
+def _locked(kept: Path) -> Iterator[None]:
+    """Only one process converts a checkpoint at a time."""
     lock = FileLock(kept.parent / ".lock")
     try:
         lock.acquire(timeout=0)

@@ -1,4 +1,4 @@
-"""Which models could speak on this machine: those that come with the program, and those converted or pulled."""
+"""The models installed on this machine: those that come with the program, and those converted or pulled."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from pathlib import Path
 
 from saywell.errors import SaywellError
 from saywell.manifest import MANIFEST
-from saywell.models.base import FAMILY_OF, family_in, load_family
+from saywell.models.base import built_in, family_in, missing
 
 CONVERTED, PULLED = "converted", "checkpoints"
-"""Folders of the user's data: `saywell serve` and `say` convert into one, `saywell pull` fetches into the other."""
+"""Folders of `data_dir`: conversion writes into the first, `saywell pull` into the second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A model that has all it needs."""
+    """A model whose dependencies are installed."""
 
     name: str
     family: str
     path: Path | None = None
-    """Its directory; None: it comes with a package."""
+    """Its directory; None: it comes with the program."""
 
 
 def installed(data_dir: Path) -> dict[str, Installed]:
-    """By name, those that come with the program first. Loads nothing."""
-    found = {name: Installed(name, family) for name, family in FAMILY_OF.items() if not load_family(family).missing()}
+    """By name, those that come with the program first. Loads no model."""
+    found = {name: Installed(name, family) for name, family in built_in().items() if not missing(family)}
     for path in _directories(data_dir):
-        with suppress(SaywellError):  # a damaged manifest, or a family that is not here
+        with suppress(SaywellError):  # a damaged manifest, or an unknown family
             family = family_in(path)
-            if not load_family(family).missing():
+            if not missing(family):
                 found.setdefault(path.name, Installed(path.name, family, path))
     return found
 

@@ -1,7 +1,8 @@
-"""Turns a synthesiser that speaks a whole sequence at once into a Model: pieces of samples from a pool of threads.
+"""Adapts a synthesiser that speaks a whole sequence in one run to the contract of Model, with a pool of threads.
 
-A family gives a generator `speak(sequence)` of samples, which may run for several sequences at the same time, each from
-one thread after the other. What it raises ends the request of that sequence alone; it is closed when that is over.
+A family provides a generator `speak(sequence)` of pieces of samples. Generators of several sequences run concurrently;
+one generator may be resumed by different threads, but never by two at once. An exception ends the request of its
+sequence alone. Every generator is closed in the end.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from saywell.types import Frame, Samples, Sequence
 _log = logging.getLogger(__name__)
 
 AHEAD = 2
-"""Pieces of a sequence that are made before the engine takes the first of them."""
+"""Pieces of a sequence that are made ahead of the engine."""
 STEP_S = 0.05
-"""How long a step waits when no piece is ready, so that others can join and leave."""
+"""How long a step waits for a piece; between steps sequences join and leave."""
 
 Speak = Callable[[Sequence], Generator[Samples, None, None]]
 
@@ -39,45 +40,45 @@ class _State:
 
     pieces: Generator[Samples, None, None]
     made: deque[Future[Samples | None]] = field(default_factory=deque)
-    """Pieces that are made, being made or asked for, in order. None as a result: there are no more."""
-    asked: bool = False
-    """The last of them is not made yet: a sequence is spoken by one thread after the other."""
+    """Pieces made, in progress or queued, in order. None as a result: the end."""
+    pending: bool = False
+    """The last of them is queued or in progress."""
     over: bool = False
-    """Nothing more is asked for."""
+    """No further piece will be queued."""
 
 
 class SingleShot:
-    """The part of Model that is the same for every such family, which inherits it and adds `spec` and `voices`."""
+    """Base class of single-shot models. The subclass adds `spec`, `voices` and `prepare`."""
 
     live = frozenset({"threads"})
 
     def __init__(self, speak: Speak, plan: Plan, *, threads: Callable[[Plan], int] = lambda plan: plan.threads) -> None:
-        """`threads`: how many sequences may be spoken at the same moment."""
+        """`threads`: how many generators may run at the same time."""
         self._speak = speak
         self._plan = plan
         self._threads = threads
         self._pool = self._make_pool(plan)
         self._waiting: list[tuple[int, bool, int, Sequence, _State]] = []
-        """Pieces no thread has begun, the most urgent first: a heap, of which each task of the pool takes one."""
+        """Queued pieces, a heap ordered by urgency; each task of the pool takes one."""
         self._live: set[_State] = set()
-        """Whose generators are not closed yet."""
+        """Those whose generators are not closed yet."""
         self._count = count()
-        self._turn = Lock()
+        self._lock = Lock()
 
     def prefill(self, started: list[Sequence]) -> None:
-        """Begin the first piece of each."""
+        """Queue the first piece of each."""
         for sequence in started:
             sequence.state = _State(self._speak(sequence))
-            with self._turn:
+            with self._lock:
                 self._live.add(sequence.state)
-                self._ask(sequence)
+                self._enqueue(sequence)
 
     def step(self, batch: list[Sequence]) -> list[Frame]:
-        """The pieces that are ready, at most one a sequence; the next of each is begun at once."""
+        """The pieces that are ready, at most one per sequence. The next ones are queued."""
         waited = {sequence.state.made[0]: sequence for sequence in batch}
         done, _ = wait(waited, STEP_S, FIRST_COMPLETED)
         failed = next((future for future in waited if future in done and future.exception() is not None), None)
-        if failed is not None:  # before any frame of another is taken
+        if failed is not None:  # before a frame of another sequence is consumed
             raise _failure(waited[failed], failed.exception()) from failed.exception()
         return [self._frame(sequence) for future, sequence in waited.items() if future in done]
 
@@ -86,26 +87,26 @@ class SingleShot:
         return [_joined([frame.data for frame in job.frames if frame.data is not None]) for job in jobs]
 
     def adapt(self, plan: Plan) -> None:
-        """As many pieces at once as there are threads; no memory is set aside for slots."""
+        """Replace the pool if the number of threads or their CPUs change."""
         before, self._plan = self._plan, plan
         if (self._threads(plan), plan.affinity) != (self._threads(before), before.affinity):
-            with self._turn:  # or a piece could be asked of a pool that takes none
+            with self._lock:  # a piece must not be submitted to the old pool after its shutdown
                 old, self._pool = self._pool, self._make_pool(plan)
-            old.shutdown(wait=False)  # pieces under way are still finished there
+            old.shutdown(wait=False)  # it finishes its queued pieces
 
     def clear_caches(self) -> None:
-        """Nothing: no such voice keeps anything to be quicker next time."""
+        """Nothing: there are none."""
 
     def release(self, sequence: Sequence) -> None:
-        """Forget a sequence; the piece under way is finished and dropped."""
+        """Cancel the queued pieces; a piece in progress is finished and dropped."""
         state: _State | None = sequence.state
         sequence.state = None
         if state is not None:
-            with self._turn:
+            with self._lock:
                 state.over = True
                 for piece in state.made:
                     piece.cancel()
-                if not state.asked:  # else whoever makes the piece closes it
+                if not state.pending:  # else the thread that makes the piece closes the generator
                     self._pool.submit(self._end, state)
 
     def close(self) -> None:
@@ -116,46 +117,45 @@ class SingleShot:
     def _make_pool(self, plan: Plan) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._threads(plan), "saywell-voice", initializer=pin, initargs=(plan.affinity,))
 
-    def _ask(self, sequence: Sequence) -> None:
-        """Let a thread make the next piece, unless one does or enough are there. Under the lock.
+    def _enqueue(self, sequence: Sequence) -> None:
+        """Queue the next piece, unless one is pending or AHEAD are made. The caller holds the lock.
 
-        Those of a text's first sequence come before all others: somebody waits for his first sound, while the others
-        have something to hear.
+        At equal priority, pieces of a request's first sequence come first: its listener has heard nothing yet.
         """
         state: _State | None = sequence.state
-        if state is None or state.asked or state.over or len(state.made) >= AHEAD:
+        if state is None or state.pending or state.over or len(state.made) >= AHEAD:
             return
-        state.asked = True
+        state.pending = True
         state.made.append(Future())
         heappush(self._waiting, (-sequence.request.priority, sequence.index > 0, next(self._count), sequence, state))
         self._pool.submit(self._make)
 
     def _make(self) -> None:
-        with self._turn:
+        with self._lock:
             *_, sequence, state = heappop(self._waiting)
             future = state.made[-1]
             wanted = not state.over and future.set_running_or_notify_cancel()
         if not wanted:
             self._end(state)
             return
-        found: Samples | None = None
+        piece: Samples | None = None
         failed: BaseException | None = None
         try:
-            found = next(state.pieces, None)
-        except BaseException as error:  # noqa: BLE001 - whoever waits for it is told
+            piece = next(state.pieces, None)
+        except BaseException as error:  # noqa: BLE001 - `step` reports it
             failed = error
-        with self._turn:
-            state.asked = False
-            state.over = state.over or found is None
+        with self._lock:
+            state.pending = False
+            state.over = state.over or piece is None
             released = sequence.state is not state
             if not released:
-                self._ask(sequence)
+                self._enqueue(sequence)
         if released:
             self._end(state)
         if failed is not None:
             future.set_exception(failed)
         else:
-            future.set_result(found)
+            future.set_result(piece)
 
     def _end(self, state: _State) -> None:
         state.pieces.close()
@@ -166,9 +166,9 @@ class SingleShot:
         samples = state.made[0].result()
         if samples is None:
             return Frame(sequence, None, "stop")
-        with self._turn:
+        with self._lock:
             state.made.popleft()
-            self._ask(sequence)
+            self._enqueue(sequence)
         return Frame(sequence, samples)
 
 
@@ -176,7 +176,7 @@ def _failure(sequence: Sequence, error: BaseException | None) -> SequenceError:
     if isinstance(error, SaywellError):
         return SequenceError(sequence, error)
     cause = ModelFailure(f"the voice failed at this text ({type(error).__name__}); other texts are not affected")
-    cause.__cause__ = error  # a lack of memory is known by it
+    cause.__cause__ = error  # `ran_out` looks for a lack of memory there
     _log.error("a voice failed", exc_info=error)
     return SequenceError(sequence, cause)
 

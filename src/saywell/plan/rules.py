@@ -12,6 +12,7 @@ from saywell.machine import CPU
 from saywell.machine.tier import fanless
 from saywell.plan import defaults, memory
 from saywell.plan.memory import MIB, mb
+from saywell.runtimes import runtimes
 
 if TYPE_CHECKING:
     from saywell.machine import Device, Gpu, Hardware
@@ -157,11 +158,16 @@ class PlanContext:
         best = self.variants(device)[0]
         return best.executor, best.about or "the model's first choice"
 
+    def compiles(self, executor: str) -> bool:
+        """Whether the runtime of an executor compiles kernels."""
+        compiling = {runtime.package for runtime in runtimes() if runtime.compiles}
+        return any(variant.executor == executor and variant.package in compiling for variant in self.spec.variants)
+
     def compile(self, device: Device, executor: str) -> Reasoned[str]:
-        if executor != "torch":
+        if not self.compiles(executor):
             return "disabled", f"the executor {executor} has nothing to compile"
         if self.hardware.os != "linux":
-            return "eager", "torch compiles kernels well on Linux only"
+            return "eager", f"{executor} compiles kernels well on Linux only"
         if device.kind == "cuda":
             return "inductor", "fused kernels and CUDA graphs: a GPU waits for its next launch otherwise"
         if defaults.power(self.hardware) == defaults.HIGH:

@@ -70,7 +70,7 @@ def check_max_frames(rules: PlanContext, frames: int) -> None:
 
 
 def check_compile(rules: PlanContext, way: str, executor: str) -> None:
-    if executor != "torch" and way != "disabled":
+    if way != "disabled" and not rules.compiles(executor):
         why = rules.compile(CPU, executor)[1]
         raise PlanError(f"compile={way} changes nothing: {why}; leave it out", param="compile")
 

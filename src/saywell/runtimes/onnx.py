@@ -1,38 +1,82 @@
-"""ONNX graphs on the CPU, with buffers the caller owns."""
+"""ONNX Runtime: ONNX graphs on the CPU, with buffers that the caller owns."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import cache
+from importlib import import_module, util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from saywell import RUNTIME_CAME_FIRST
 from saywell.errors import MissingDependency, SaywellError
-from saywell.runtimes.base import Threading
+from saywell.runtimes.base import RuntimeSpec, Threading, installed_version
 from saywell.runtimes.pages import huge_pages
 
-try:
-    import onnxruntime as ort
-
-    Session = ort.InferenceSession  # a folder that was left behind is a package with nothing in it
-except (ImportError, AttributeError, OSError) as error:
-    raise MissingDependency(
-        f"the Python package onnxruntime is missing or damaged ({error}): pip install --force-reinstall onnxruntime"
-    ) from error
+if TYPE_CHECKING:
+    import onnxruntime
 
 Array = npt.NDArray[Any]
 
-if RUNTIME_CAME_FIRST:
-    ort.disable_telemetry_events()
-    logging.getLogger(__name__).warning(
-        "onnxruntime was imported before saywell, so it may have told its maker of this process already; its events "
-        "are off from now on. Import saywell first, or set ORT_DISABLE_TELEMETRY=1"
-    )
+_PROVIDERS = {
+    "CPUExecutionProvider": "cpu",
+    "CUDAExecutionProvider": "cuda",
+    "TensorrtExecutionProvider": "tensorrt",
+    "ROCMExecutionProvider": "rocm",
+    "MIGraphXExecutionProvider": "rocm",
+    "DmlExecutionProvider": "directml",
+    "CoreMLExecutionProvider": "coreml",
+    "OpenVINOExecutionProvider": "openvino",
+    "QNNExecutionProvider": "qnn",
+    "XnnpackExecutionProvider": "xnnpack",
+}
+"""The runtime's name of a provider → kind of device."""
+
+
+def detect() -> tuple[str, tuple[str, ...]] | None:
+    """Import the runtime, which takes about 30 ms: only the build itself knows its providers."""
+    if util.find_spec("onnxruntime") is None:
+        if installed_version("onnxruntime") is not None:  # pip takes this for installed
+            raise ImportError("its files are gone, its metadata is left")
+        return None
+    ort = import_module("onnxruntime")
+    devices = [_PROVIDERS[name] for name in ort.get_available_providers() if name in _PROVIDERS]
+    return ort.__version__, tuple(dict.fromkeys(devices))
+
+
+RUNTIME = RuntimeSpec(
+    package="onnxruntime",
+    title="ONNX Runtime",
+    purpose="every neural voice needs it",
+    install="pip install onnxruntime",
+    detect=detect,
+    out_of_memory=("failed to allocate memory",),
+)
+
+
+@cache
+def package() -> Any:
+    """The package, with its telemetry off. Raises MissingDependency."""
+    try:
+        ort = import_module("onnxruntime")
+        _ = ort.InferenceSession  # missing from the empty folder that a failed uninstallation leaves
+    except (ImportError, AttributeError, OSError) as error:
+        raise MissingDependency(
+            f"the Python package onnxruntime is missing or damaged ({error}): pip install --force-reinstall onnxruntime"
+        ) from error
+    if RUNTIME_CAME_FIRST:
+        ort.disable_telemetry_events()
+        logging.getLogger(__name__).warning(
+            "onnxruntime was imported before saywell, so it may have reported this process to its maker already; its "
+            "telemetry is now off. Import saywell first, or set ORT_DISABLE_TELEMETRY=1"
+        )
+    return ort
+
 
 _DTYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
@@ -47,15 +91,15 @@ _DTYPES: dict[str, Any] = {
 
 
 class GraphError(SaywellError):
-    """A graph file cannot be loaded, or a graph did not run."""
+    """A graph cannot be loaded or run."""
 
     status, code = 500, "graph_error"
 
 
 class Graph:
-    """One loaded graph, of a file or of bytes. External weight files lie beside it and are memory-mapped.
+    """A loaded graph. External weight files are in the same directory and are memory-mapped.
 
-    `inputs` and `outputs` give the element type of each name, in the graph's order; `shapes` their sizes.
+    `inputs` and `outputs`: name → element type, in the graph's order. `shapes`: name → dimensions.
     """
 
     def __init__(
@@ -66,22 +110,22 @@ class Graph:
         name: str = "",
         optimise: bool = True,
         arena: bool = True,
-        profile: Path | None = None,
     ) -> None:
-        """`name`: of the graph in messages; that of its file if not given. `optimise`: let the runtime rewrite it,
-        which takes time at load. `arena`: keep the memory of a run for the next, all that ran at once ever took.
-        Raises GraphError.
+        """`name`: in messages; by default that of the file. `optimise`: let the runtime rewrite the graph, which takes
+        time at load. `arena`: keep the peak memory of runs allocated for later runs. Raises GraphError,
+        MissingDependency.
         """
         self.name = name or (model.name if isinstance(model, Path) else "graph")
+        ort = package()
         try:
-            # A graph given as bytes is small, and others may load beside it.
+            # A graph given as bytes is small, and other graphs may load at the same time.
             with huge_pages() if isinstance(model, Path) else nullcontext():
-                options = _options(threading, profile)
+                options = _options(threading)
                 options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
                 if not optimise:
                     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
                 given = str(model) if isinstance(model, Path) else model
-                self._session = Session(given, options, ["CPUExecutionProvider"])
+                self._session = ort.InferenceSession(given, options, ["CPUExecutionProvider"])
         except Exception as error:  # the runtime's exceptions share no other base
             raise GraphError(f"{self.name}: ONNX Runtime {ort.__version__} cannot load this graph: {error}") from error
         self.inputs = {each.name: np.dtype(_DTYPES[each.type]) for each in self._session.get_inputs()}
@@ -90,26 +134,22 @@ class Graph:
         self.shapes: dict[str, tuple[int | str, ...]] = {each.name: tuple(each.shape) for each in ports}
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        """Every output, in the graph's order, in new arrays. Raises GraphError."""
+        """All outputs, in the graph's order, in new arrays. Raises GraphError."""
         try:
             return list(self._session.run(None, dict(feeds)))
         except Exception as error:  # as above
             raise GraphError(f"{self.name}: {error}") from error
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Binding:
-        """Tie names to arrays, C-contiguous and of the exact type, that every `run` then reads and writes in place.
+        """Bind names to C-contiguous arrays of the exact type, which every `run` then reads and writes in place.
 
-        One array may be both input and output (a KV cache). Raises ValueError for an array that does not fit.
+        One array may be both input and output (a KV cache). Raises ValueError for an unsuitable array.
         """
         return Binding(self, inputs, outputs)
 
-    def end_profile(self) -> Path:
-        """Finish the profile asked for at construction; the file it lies in."""
-        return Path(self._session.end_profiling())
-
 
 class Binding:
-    """A graph tied to buffers. Keeps them alive."""
+    """A graph with its buffers, which it keeps alive."""
 
     def __init__(self, graph: Graph, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         self._graph = graph
@@ -135,23 +175,20 @@ def _check(name: str, array: Array, dtype: np.dtype[Any]) -> None:
         raise ValueError(f"{name} must be a C-contiguous array of {dtype}, not of {array.dtype}")
 
 
-def _options(threading: Threading, profile: Path | None) -> ort.SessionOptions:
-    options = ort.SessionOptions()
+def _options(threading: Threading) -> onnxruntime.SessionOptions:
+    options = package().SessionOptions()
     options.intra_op_num_threads = threading.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threading.spin else "0")
-    # An engine has several graphs, each with threads of its own: those of one must not spin while another runs.
+    # An engine has several graphs with separate thread pools: one must not spin while another runs.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if threading.affinity and threading.threads > 1:
         options.add_session_config_entry("session.intra_op_thread_affinities", _affinities(threading))
-    if profile is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile)
     return options
 
 
 def _affinities(threading: Threading) -> str:
-    """CPUs (counted from 1) of all threads but the calling one, which the engine pins itself."""
+    """CPUs (counted from 1) of all threads except the calling one, which the engine pins."""
     cpus = threading.affinity
     return ";".join(str(cpus[index % len(cpus)] + 1) for index in range(1, threading.threads))

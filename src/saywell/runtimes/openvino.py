@@ -1,4 +1,4 @@
-"""Graphs on OpenVINO (optional extra), in bf16 where the processor multiplies it natively, or in fp32."""
+"""OpenVINO (optional extra): graphs in bf16 where the processor multiplies it natively, or in fp32."""
 
 from __future__ import annotations
 
@@ -7,60 +7,87 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from saywell.runtimes.base import Threading
+from saywell.errors import MissingDependency
+from saywell.runtimes.base import RuntimeSpec, Threading, installed_version
 from saywell.runtimes.onnx import GraphError
 
 _log = logging.getLogger(__name__)
 _TELEMETRY = "openvino_telemetry"
 
 
+def detect() -> tuple[str, tuple[str, ...]] | None:
+    version = installed_version("openvino")
+    return None if version is None else (version, ("cpu",))
+
+
+RUNTIME = RuntimeSpec(
+    package="openvino",
+    title="OpenVINO",
+    purpose="DualAR models decode faster here with it",
+    install="pip install 'saywell[openvino]'",
+    detect=detect,
+    useful=lambda traits: "exact-int8" not in traits or "fast-bf16" in traits,
+)
+
+
 @contextmanager
-def _untold() -> Iterator[None]:
-    """While OpenVINO is imported, its telemetry package cannot be: else it tells its maker of each process, and leaves
-    files about it. Without the package OpenVINO takes a stand-in that does nothing."""
+def _without_telemetry() -> Iterator[None]:
+    """Hide OpenVINO's telemetry package while OpenVINO is imported: it would report each process to its maker and
+    write files. Without the package OpenVINO uses a stub that does nothing."""
     if _TELEMETRY in sys.modules:
-        first = sys.modules[_TELEMETRY]
         _log.warning(
-            "OpenVINO was imported before Saywell, so its telemetry had begun; it sends no more. Import saywell first"
+            "OpenVINO was imported before Saywell, so its telemetry had started; it is now off. Import saywell first"
         )
-        first.Telemetry().consent = False
+        sys.modules[_TELEMETRY].Telemetry().consent = False
         yield
         return
-    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # how Python is told that there is no such module
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # makes an import raise ModuleNotFoundError
     try:
         yield
     finally:
         del sys.modules[_TELEMETRY]
 
 
-with _untold():
-    import openvino as ov
+@cache
+def package() -> Any:
+    """The package, with its telemetry off. Raises MissingDependency."""
+    try:
+        with _without_telemetry():
+            return import_module("openvino")
+    except ImportError as error:
+        raise MissingDependency(
+            f"the executor openvino needs {error.name}, which is not installed: pip install 'saywell[openvino]'"
+        ) from error
+
 
 Array = npt.NDArray[Any]
 _MADV_PAGEOUT = 21
 
 
 class Graph:
-    """One loaded graph; as `runtimes.onnx.Graph`, which says what the names mean."""
+    """A loaded graph, with the attributes of `runtimes.onnx.Graph`."""
 
     def __init__(self, path: Path, threading: Threading, *, bf16: bool) -> None:
-        """Raises GraphError naming the file."""
+        """Raises GraphError naming the file, MissingDependency."""
         overrides = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "INFERENCE_NUM_THREADS": threading.threads,
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,
         }
+        ov = package()
         try:
             core = ov.Core()
             model = core.read_model(path)
-            # Compiling moves operators about and adds names: the file's own are read before.
+            # Compiling rearranges operators and adds names: read those of the file first.
             names = [[port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)]
             compiled = core.compile_model(model, "CPU", overrides)
         except RuntimeError as error:
@@ -75,7 +102,7 @@ class Graph:
         self.shapes = {name: tuple(port.get_shape()) for name, port in (*named_in.items(), *named_out.items())}
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        """Every output, in the graph's order, in new arrays. Raises GraphError."""
+        """All outputs, in the graph's order, in new arrays. Raises GraphError."""
         try:
             found = self._request.infer(dict(feeds), share_inputs=True)
         except RuntimeError as error:
@@ -84,7 +111,7 @@ class Graph:
 
 
 def _page_out(path: Path) -> None:
-    """Let the pages of the weight file go: the runtime keeps it mapped although it works on a copy of its own."""
+    """Release the pages of the weight file: the runtime keeps it mapped but works on a copy."""
     maps = Path("/proc/self/maps")
     if not maps.exists():
         return
@@ -93,5 +120,5 @@ def _page_out(path: Path) -> None:
         fields = line.split(maxsplit=5)
         if len(fields) == 6 and fields[5] == f"{path.resolve()}.data":
             first, last = (int(each, 16) for each in fields[0].split("-"))
-            # Only advice: a kernel that does not know it leaves the pages where they are.
+            # A hint: a kernel that does not support it leaves the pages in memory.
             advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _MADV_PAGEOUT)

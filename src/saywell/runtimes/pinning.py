@@ -1,4 +1,4 @@
-"""Ties the calling thread to some CPUs. On Linux the threads it starts from then on are tied to them, too."""
+"""Pins the calling thread to CPUs. On Linux, threads that it starts afterwards inherit the pinning."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import sys
 
 _log = logging.getLogger(__name__)
 _GROUP = 64
-"""CPUs of one of Windows' processor groups; a thread starts in the first one."""
+"""CPUs of a Windows processor group; a thread starts in the first group."""
 
 
 def pin(cpus: tuple[int, ...]) -> bool:
-    """Whether the system did it; none are nothing to do. A system that forbids it is told of in the log, no more."""
+    """Pin the calling thread. Returns False for an empty tuple or if the OS refuses (logged as a warning)."""
     if not cpus:
         return False
     try:
-        _tie(cpus)
+        _set_affinity(cpus)
     except OSError as error:
-        _log.warning("threads go where the system puts them, not to the CPUs %s: %s", cpus, error.strerror or error)
+        _log.warning("threads are not pinned to the CPUs %s: %s", cpus, error.strerror or error)
         return False
     return True
 
 
 if sys.platform == "win32":
 
-    def _tie(cpus: tuple[int, ...]) -> None:
+    def _set_affinity(cpus: tuple[int, ...]) -> None:
         if max(cpus) >= _GROUP:
-            raise OSError(f"Windows ties threads to the first {_GROUP} CPUs only")
+            raise OSError(f"on Windows threads can be pinned to the first {_GROUP} CPUs only")
         kernel = ctypes.WinDLL("kernel32", use_last_error=True)
         kernel.GetCurrentThread.restype = ctypes.c_void_p
         kernel.SetThreadAffinityMask.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
@@ -38,10 +38,10 @@ if sys.platform == "win32":
 
 elif sys.platform == "linux":
 
-    def _tie(cpus: tuple[int, ...]) -> None:
+    def _set_affinity(cpus: tuple[int, ...]) -> None:
         os.sched_setaffinity(0, cpus)  # 0 is the calling thread, not its process
 
 else:
 
-    def _tie(_cpus: tuple[int, ...]) -> None:
-        raise OSError("this system lets no program pin its threads")
+    def _set_affinity(_cpus: tuple[int, ...]) -> None:
+        raise OSError("this operating system does not support pinning threads")

@@ -1,4 +1,4 @@
-"""Cuts an ONNX graph at its tensors, at the level of protobuf fields: the `onnx` package is no runtime dependency.
+"""Cuts an ONNX graph at its tensors by protobuf fields, because the `onnx` package is not a runtime dependency.
 
 Field numbers are those of onnx.proto3 (ModelProto.graph 7; GraphProto node 1, initializer 5, input 11, output 12,
 value_info 13; NodeProto input 1, output 2, name 3, op_type 4; TensorProto and ValueInfoProto name 8 and 1).
@@ -19,8 +19,8 @@ _NAMES = {number << 3 | _BYTES: number - 1 for number in (1, 2, 3, 4)}
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operator. `raw`: its field of the graph, as it lies in the file; `names`: what it reads, what it makes, its
-    name, its type, undecoded, since most are never asked for."""
+    """One operator. `raw`: its field of the graph, as in the file. `names`: inputs, outputs, name and type, undecoded
+    since most are never used."""
 
     names: tuple[list[bytes], ...]
     raw: bytes
@@ -43,7 +43,7 @@ class Node:
 
 
 class Model:
-    """A parsed model file. Raises ValueError for bytes that are no ONNX model."""
+    """A parsed model file. Raises ValueError for bytes that are not an ONNX model."""
 
     def __init__(self, data: bytes) -> None:
         self._head: list[bytes] = []
@@ -60,7 +60,7 @@ class Model:
         for number, value, raw in _fields(graph):
             self._take(number, value, raw)
         if not self.nodes:
-            raise ValueError("there is no graph in this file")
+            raise ValueError("this file contains no graph")
 
     def _take(self, number: int, value: bytes, raw: bytes) -> None:
         if number == _NODE:
@@ -73,7 +73,7 @@ class Model:
             self._given.append(raw)
 
     def producer(self, tensor: str) -> Node:
-        """The node that makes a tensor. Raises ValueError."""
+        """The node that computes a tensor. Raises ValueError."""
         return _only(node for node in self.nodes if tensor.encode() in node.names[1])
 
     def consumer(self, tensor: str, op: str) -> Node:
@@ -81,10 +81,10 @@ class Model:
         return _only(node for node in self.nodes if tensor.encode() in node.names[0] and node.op == op)
 
     def cut(self, inputs: Iterable[str], outputs: Iterable[str]) -> bytes:
-        """The part of the graph that makes `outputs` from `inputs`, as a model file.
+        """The part of the graph that computes `outputs` from `inputs`, as a model file.
 
-        Every name must be typed in the file: an input, an output or a value_info. Raises ValueError if something
-        else than `inputs` would have to be fed.
+        The file must declare the type of every name: as an input, an output or a value_info. Raises ValueError if the
+        part depends on other inputs.
         """
         ins, outs = [name.encode() for name in inputs], [name.encode() for name in outputs]
         made = {name: node for node in self.nodes for name in node.names[1]}
@@ -98,7 +98,7 @@ class Model:
             if name in ins or name in self._tensors:
                 continue
             if name not in made:
-                raise ValueError(f"{name.decode()} is neither made by this graph nor fed to it")
+                raise ValueError(f"{name.decode()} is neither computed by this graph nor one of its inputs")
             needed.add(id(made[name]))
             waiting += made[name].names[0]
         parts = [*self._given]
@@ -112,7 +112,7 @@ class Model:
         for value in self._values:
             if name in value and _first(value, _VALUE_NAME) == name:
                 return value
-        raise ValueError(f"the graph does not say of which type {name.decode()} is")
+        raise ValueError(f"the graph does not declare the type of {name.decode()}")
 
 
 def _only(nodes: Iterator[Node]) -> Node:
@@ -123,7 +123,7 @@ def _only(nodes: Iterator[Node]) -> Node:
 
 
 def _node(value: bytes, raw: bytes) -> Node:
-    """Names come first in a node, each with its length in one byte, as every writer orders fields."""
+    """The names are the first fields of a node, with lengths of one byte, in the order that all writers use."""
     names: tuple[list[bytes], ...] = ([], [], [], [])
     at = 0
     while at < len(value) and value[at] in _NAMES and value[at + 1] < 128:
@@ -138,7 +138,7 @@ def _first(message: bytes, number: int) -> bytes:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Number, value and raw bytes of each field. Only fields of bytes have a value here."""
+    """Number, value and raw bytes of each field. The value is empty for fields that are not byte strings."""
     at, end = 0, len(message)
     while at < end:
         begin = at
@@ -153,7 +153,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         elif kind in (_FIXED32, _FIXED64):
             at += 4 if kind == _FIXED32 else 8
         else:
-            raise ValueError(f"no protobuf field begins at byte {begin}")
+            raise ValueError(f"no protobuf field starts at byte {begin}")
         if at > end:
             raise ValueError("the file ends in the middle of a field")
         yield key >> 3, value, message[begin:at]

@@ -1,4 +1,4 @@
-"""Where eSpeak NG is found, its language tags and its pace."""
+"""Finding eSpeak NG, language tags, speaking rate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from saywell.models.espeak.binding import bcp47, pace
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names and places of Linux")
-def test_a_library_of_the_system_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system_library_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locate, "PLACES", (str(tmp_path),))
     monkeypatch.setattr(binding, "find_spec", lambda _name: None)
     assert not binding.installed()

@@ -1,4 +1,4 @@
-"""The voices of eSpeak NG: what they sound like. Fails where eSpeak NG is not installed."""
+"""The sound of the eSpeak NG voices. Fails if eSpeak NG is not installed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from saywell.errors import InvalidText, MissingDependency
 from saywell.models import espeak
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.models.espeak import binding
+from saywell.models.espeak.children import Child
 from saywell.models.espeak.model import EspeakModel
 
 RATE = 22050
@@ -27,7 +28,7 @@ from saywell.models.espeak import binding
 source = next(voice.source for voice in binding.voices() if voice.id == sys.argv[1])
 binding.speak(sys.argv[2], source, 1.0, lambda pcm: bool(sys.stdout.buffer.write(pcm)))
 """
-"""The same without a pipe, a pool or pieces."""
+"""The reference: no pipe, no pool, no pieces."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def model() -> Iterator[EspeakModel]:
     made.close()
 
 
-def test_spec_starts_nothing_and_load_agrees(model: EspeakModel) -> None:
+def test_loaded_spec_equals_planned_spec(model: EspeakModel) -> None:
     spec = espeak.spec("espeak", None)
     assert (spec.kind, spec.executors, spec.default_voice, spec.sample_rate) == (
         "single-shot", ("process",), "espeak:en-us", 22050,
@@ -80,7 +81,7 @@ def test_sound_and_length(model: EspeakModel, voice: str) -> None:
 
 @pytest.mark.parametrize("voice", VOICES)
 @pytest.mark.parametrize("speed", [0.25, 0.5, 2.0, 4.0])
-def test_speed_changes_length_and_not_pitch(model: EspeakModel, voice: str, speed: float) -> None:
+def test_speed_changes_duration_and_not_pitch(model: EspeakModel, voice: str, speed: float) -> None:
     """Within 12 % of proportional, pitch within 6 %."""
     normal, other = say(model, voice=voice), say(model, voice=voice, speed=speed)
     assert len(other) * speed / len(normal) == pytest.approx(1.0, rel=0.12)
@@ -97,7 +98,7 @@ def test_side_by_side_equals_alone(model: EspeakModel) -> None:
         (TEXT, "espeak:de"),
     ]
     alone = [say(model, text, voice) for text, voice in asked]
-    sequences = [sequence(model, text, voice) for text, voice in asked]  # more of them than there are children
+    sequences = [sequence(model, text, voice) for text, voice in asked]  # more sequences than children
     for frames, samples in zip(run(model, *sequences), alone, strict=True):
         np.testing.assert_array_equal(joined(frames), samples)
 
@@ -119,7 +120,7 @@ def test_pieces(model: EspeakModel) -> None:
     [("Hello there.", "Hello \x01s20\x01p99\x00 there."), ("h a l l o.", "[[h@l'oU]].")],
 )
 def test_espeak_takes_no_commands(model: EspeakModel, plain: str, hostile: str) -> None:
-    """Control characters are no commands: the voice stays as slow and high as it was. Phonemes are read as text."""
+    """Control characters change neither rate nor pitch. Phoneme markup is read as text."""
     first = say(model, plain, "espeak:en-us")
     second = say(model, hostile, "espeak:en-us")
     assert len(second) > 0.9 * len(first)
@@ -146,23 +147,23 @@ def test_hostile_text_is_spoken(model: EspeakModel, text: str, voice: str) -> No
     assert before <= children()
 
 
-def test_ten_thousand_characters_without_a_space(model: EspeakModel) -> None:
+def test_ten_thousand_characters_without_a_space_are_spoken(model: EspeakModel) -> None:
     assert len(say(model, "a" * 10_000)) > 100_000
 
 
 @pytest.mark.parametrize("text", [" ", "\u200b", "\ud800"])
-def test_unspeakable_text_is_refused(model: EspeakModel, text: str) -> None:
+def test_unspeakable_text_is_rejected(model: EspeakModel, text: str) -> None:
     with pytest.raises(SequenceError) as caught:
         say(model, text)
     assert isinstance(caught.value.cause, InvalidText)
     assert len(say(model)) > 1000
 
 
-def test_without_espeak(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(EspeakModel, "_list_voices", lambda _: [])
+def test_load_without_espeak_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Child, "voices", property(lambda _: [], lambda _, __: None), raising=False)
     with pytest.raises(MissingDependency, match=r"saywell\[espeak\]"):
         espeak.load(espeak.spec("espeak", None), plan())
 
 
-def test_the_layout_is_that_of_the_header() -> None:
+def test_struct_layout_matches_the_c_header() -> None:
     assert binding.VoiceEntry.score.offset == 3 * c.sizeof(c.c_void_p) + 4

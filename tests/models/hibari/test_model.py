@@ -1,4 +1,4 @@
-"""The first voice: the package's weights, real speech, through the engine, the server and the commands."""
+"""The default voice: real speech through the engine, the server and the commands."""
 
 from __future__ import annotations
 
@@ -81,29 +81,27 @@ def say(engine: Engine, text: str = TEXT, **fields: object) -> Audio:
 
 
 def audible(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Which blocks of 5 ms can be heard."""
+    """True for each audible block of 5 ms."""
     size = rate // 200
     return np.abs(samples[: len(samples) // size * size]).reshape(-1, size).max(axis=1) > AUDIBLE
 
 
-def test_it_is_the_model_nobody_has_to_name() -> None:
+def test_it_is_the_default_model() -> None:
     assert launch.decide(Settings()).spec.name == "hibari"
     assert find_spec(None, voice="alloy").default_voice == "heart"
 
 
-def test_names_of_earlier_versions_still_speak_and_say_so_once(
-    engine: Engine, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_retired_names_still_speak_with_one_warning(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     assert find_spec("wren").name == "hibari"
     heart = say(engine, "Good morning.").samples
     for name in ("rms", "SLT", "rms"):
         np.testing.assert_array_equal(say(engine, "Good morning.", voice=name).samples, heart)
-    told = [record.message for record in caplog.records]
-    assert sum("wren is gone" in message for message in told) == 1
-    assert sum("rms is gone" in message for message in told) == 1
+    messages = [record.message for record in caplog.records]
+    assert sum("wren is gone" in message for message in messages) == 1
+    assert sum("rms is gone" in message for message in messages) == 1
 
 
-def test_an_unknown_voice_is_refused(engine: Engine) -> None:
+def test_unknown_voice_is_rejected(engine: Engine) -> None:
     with pytest.raises(UnknownVoice, match="this model has heart"):
         engine.submit(ask(voice="nobody"))
 
@@ -120,7 +118,7 @@ def test_an_unknown_voice_is_refused(engine: Engine) -> None:
         {"threads": 1},
     ],
 )
-def test_a_plan_does_not_change_the_sound(engine: Engine, planned: Callable[..., Engine], fields: dict) -> None:
+def test_plan_does_not_change_the_sound(engine: Engine, planned: Callable[..., Engine], fields: dict) -> None:
     np.testing.assert_array_equal(say(planned(**fields)).samples, say(engine).samples)
 
 
@@ -139,7 +137,7 @@ def test_batched_equals_alone(engine: Engine) -> None:
         np.testing.assert_array_equal(one.samples, other.samples)
 
 
-def test_the_seed_decides(engine: Engine) -> None:
+def test_seed_determines_the_samples(engine: Engine) -> None:
     first, again, other = (say(engine, seed=seed).samples for seed in (5, 5, 6))
     np.testing.assert_array_equal(first, again)
     assert len(first) == len(other)
@@ -147,7 +145,7 @@ def test_the_seed_decides(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("speed", [0.5, 0.8, 1.1, 1.3, 2.0])
-def test_the_rate_is_exact_and_the_pitch_is_kept(engine: Engine, speed: float) -> None:
+def test_speed_is_exact_and_pitch_is_preserved(engine: Engine, speed: float) -> None:
     normal, audio = (say(engine, TEXT[:98], speed=each) for each in (1.0, speed))
     heard = [np.flatnonzero(audible(each.samples, each.sample_rate)) for each in (normal, audio)]
     lasting = [(each[-1] - each[0]) / 200 for each in heard]
@@ -158,7 +156,7 @@ def test_the_rate_is_exact_and_the_pitch_is_kept(engine: Engine, speed: float) -
 
 @pytest.mark.parametrize("rate", [1.0, 3.3, 4.0])
 def test_any_length_is_spoken_at_any_speed(rate: float) -> None:
-    """Also where the last window is so short that none of its frames is taken."""
+    """Including a last window so short that all its frames are skipped."""
     with ThreadPoolExecutor(1) as pool:
         voice = acoustic.Acoustic(package.read("assets/hibari.onnx"), pool)
     for last in range(33, 60):
@@ -168,15 +166,15 @@ def test_any_length_is_spoken_at_any_speed(rate: float) -> None:
         assert len(np.concatenate(list(voice.speak(score, 0)))) == round((last + 20) / rate) * 300
 
 
-def test_what_is_heard_first_is_speech(engine: Engine) -> None:
+def test_audio_starts_with_speech(engine: Engine) -> None:
     spoken = [say(engine, text) for text in ("Hello there.", "Fish and chips.", "She sells.", "What is it?", "Ten.")]
     firsts = [int(np.flatnonzero(audible(audio.samples, audio.sample_rate))[0]) * 5 for audio in spoken]
     assert np.median(firsts) <= 20, firsts
     assert max(firsts) <= 60, firsts  # f and sh begin softly
 
 
-def test_sentences_keep_the_pauses_a_reader_makes(planned: Callable[..., Engine]) -> None:
-    """Inside one sequence as the voice makes them; between two, what the edges of both leave."""
+def test_pauses_between_sentences_are_natural(planned: Callable[..., Engine]) -> None:
+    """Both within a sequence and between two sequences."""
     text = "The harbour was quiet that morning. Nobody had slept well. The boats came in late."
     for engine in (planned(), planned(first_chunk_chars=30, chunk_chars=30)):
         audio = say(engine, text)
@@ -187,14 +185,14 @@ def test_sentences_keep_the_pauses_a_reader_makes(planned: Callable[..., Engine]
         assert len(pauses) >= 2, pauses
 
 
-def test_the_level_is_fixed_and_clips_nothing(engine: Engine) -> None:
+def test_level_is_fixed_and_does_not_clip(engine: Engine) -> None:
     loud = [float(np.abs(say(engine, text).samples).max()) for text in (TEXT, "No!", "Stop right there!", "Yes.")]
     assert 0.3 < np.median(loud) < 0.9
     assert max(loud) < 0.99
 
 
-def test_the_vocoder_is_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against its own formula for a whole utterance, noise aside; and wherever its frames are cut."""
+def test_vocoder_equals_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without noise, against the formula for a whole utterance, at any window boundaries."""
     monkeypatch.setattr(acoustic._Vocoder, "_noise", lambda _, frames: np.zeros((frames, 601), np.complex64))
     voice = acoustic.Acoustic(package.read("assets/hibari.onnx"), ThreadPoolExecutor(1))
     score = voice.score(np.array([0, 50, 83, 54, 156, 31, 16, 81, 86, 123, 4, 0]), 1.0)
@@ -217,7 +215,7 @@ def formula(
     at = np.arange(frames * 300)
     hertz = np.interp((at + 0.5) / 300 - 0.5, np.arange(frames), f0)
     turn = 2 * np.pi * (np.cumsum(np.maximum(hertz, 40)[300:]) / 24000)
-    turn = np.concatenate([np.zeros(300), turn])  # ours begins a hop later
+    turn = np.concatenate([np.zeros(300), turn])  # ours starts a hop later
     top = np.floor(11000 / np.maximum(hertz, 40))
     pulses = np.array([np.cos(np.arange(1, n + 1) * t).sum() for n, t in zip(top, turn, strict=True)]) * (hertz > 40)
     padded = np.pad(pulses, 600)
@@ -229,7 +227,7 @@ def formula(
     return sound[600:]
 
 
-# Heard by Whisper, judged by DNSMOS: the package's own call on the same sentences is the measure
+# Transcribed by Whisper, rated by DNSMOS, compared with the package itself on the same sentences
 
 
 def both_spoken(engine: Engine, texts: Sequence_[str]) -> tuple[list[Clip], list[Clip]]:
@@ -268,14 +266,14 @@ def test_words_and_sound_are_those_of_the_package_on_many_sentences(engine: Engi
         ('"Have we met?" he asked. "Again and again," I said.', "have we met he asked again and again i said"),
     ],
 )
-def test_everyday_text_is_heard_as_people_say_it(engine: Engine, text: str, said: str) -> None:
+def test_everyday_text_is_transcribed_correctly(engine: Engine, text: str, said: str) -> None:
     audio = say(engine, text)
     assert listen([said], [(audio.samples, audio.sample_rate)]).wer == 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_ten_minutes_without_a_skipped_or_repeated_sentence(planned: Callable[..., Engine]) -> None:
+def test_ten_minutes_have_no_skipped_or_repeated_sentence(planned: Callable[..., Engine]) -> None:
     text = " ".join(sentences())
     audio = planned(max_text_chars=20_000).submit(ask(text, timeout_s=3600)).collect()
     found = align(sentences(), hear(audio.samples, audio.sample_rate))
@@ -287,8 +285,8 @@ def test_ten_minutes_without_a_skipped_or_repeated_sentence(planned: Callable[..
 # Timestamps
 
 
-def test_words_are_heard_when_the_timestamps_say(engine: Engine) -> None:
-    """Words after a pause and before one, where the level of the sound tells when they begin and end."""
+def test_timestamps_match_the_audio(engine: Engine) -> None:
+    """Words next to a pause, whose start and end show in the audio level."""
     audio = say(engine, timestamps=True)
     words = audio.timestamps
     assert [word.text.lower() for word in words] == [word.strip(".,;!?").lower() for word in TEXT.split()]
@@ -304,7 +302,7 @@ def test_words_are_heard_when_the_timestamps_say(engine: Engine) -> None:
     assert starts[0] == pytest.approx(edges[0], abs=0.04)
 
 
-def test_timestamps_follow_the_speed(engine: Engine) -> None:
+def test_timestamps_scale_with_speed(engine: Engine) -> None:
     normal, slow = (say(engine, timestamps=True, speed=speed).timestamps for speed in (1.0, 0.5))
     assert slow[-1].end_s == pytest.approx(2 * normal[-1].end_s, rel=0.05)
 
@@ -332,9 +330,9 @@ def test_the_command_writes_timestamps(tmp_path: Path) -> None:
     out, times = tmp_path / "out.wav", tmp_path / "times.json"
     done = CliRunner().invoke(app, ["say", "Good morning.", "-o", str(out), "--timestamps", str(times)])
     assert done.exit_code == 0, done.stderr
-    told = json.loads(times.read_text())
-    assert [word["word"] for word in told["words"]] == ["Good", "morning"]
-    assert 0 < told["words"][1]["end"] <= told["duration"]
+    written = json.loads(times.read_text())
+    assert [word["word"] for word in written["words"]] == ["Good", "morning"]
+    assert 0 < written["words"][1]["end"] <= written["duration"]
 
 
 # More voices
@@ -342,7 +340,7 @@ def test_the_command_writes_timestamps(tmp_path: Path) -> None:
 
 @pytest.fixture
 def sibling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A pulled voice: heart's own graph in its place, whose digest is the one that is asked for."""
+    """A pulled voice: a copy of heart's graph, with its digest expected."""
     source = sources.SOURCES["emma"]
     digest = hashlib.sha256(package.read("assets/hibari.onnx")).hexdigest()
     changed = replace(source, digests=dict.fromkeys(source.digests, digest))
@@ -353,9 +351,7 @@ def sibling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def test_a_pulled_voice_speaks_with_the_dictionaries_of_its_accent(
-    sibling: Path, planned: Callable[..., Engine]
-) -> None:
+def test_pulled_voice_uses_the_dictionaries_of_its_accent(sibling: Path, planned: Callable[..., Engine]) -> None:
     engine = planned(data_dir=sibling.parents[2])
     assert [voice.id for voice in engine.voices()] == ["heart", "emma"]
     assert {voice.id: voice.language for voice in engine.voices()}["emma"] == "en-GB"
@@ -364,22 +360,20 @@ def test_a_pulled_voice_speaks_with_the_dictionaries_of_its_accent(
     np.testing.assert_array_equal(emma.samples, kokoro.samples)
 
 
-def test_the_directory_of_a_pulled_voice_is_a_model_that_speaks_with_it(
-    sibling: Path, planned: Callable[..., Engine]
-) -> None:
+def test_directory_of_a_pulled_voice_is_a_model(sibling: Path, planned: Callable[..., Engine]) -> None:
     Manifest(family="hibari", files={}).write(sibling.parent)
     named, chosen = planned(data_dir=sibling.parents[2]), planned(model_path=sibling.parent)
     assert [voice.id for voice in chosen.voices()] == ["emma", "heart"]
     np.testing.assert_array_equal(say(chosen, "Hello.").samples, say(named, "Hello.", voice="emma").samples)
 
 
-def test_a_directory_of_another_name_is_no_voice(tmp_path: Path) -> None:
+def test_directory_of_another_name_is_rejected(tmp_path: Path) -> None:
     Manifest(family="hibari", files={}).write(tmp_path)
-    with pytest.raises(UnknownModel, match="there are the directories that `saywell pull` made: heart, emma"):
+    with pytest.raises(UnknownModel, match="name a directory that `saywell pull` made: heart, emma"):
         find_spec(None, tmp_path)
 
 
-def test_a_damaged_pulled_voice_is_told_and_the_others_speak(sibling: Path, planned: Callable[..., Engine]) -> None:
+def test_damaged_pulled_voice_is_reported_and_others_speak(sibling: Path, planned: Callable[..., Engine]) -> None:
     sibling.write_bytes(sibling.read_bytes()[:-1])
     engine = planned(data_dir=sibling.parents[2])
     with pytest.raises(ModelFailure, match="the voice emma is damaged"):
@@ -387,7 +381,7 @@ def test_a_damaged_pulled_voice_is_told_and_the_others_speak(sibling: Path, plan
     assert say(engine, "Good morning.").duration_s > 0.5
 
 
-def test_without_the_package_the_model_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_package_is_reported_with_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     decision = launch.decide(Settings())
     monkeypatch.setattr(package, "find", lambda _: None)
     with pytest.raises(MissingDependency, match="pip install hibari-tts"):
@@ -421,8 +415,8 @@ def test_hostile_text_is_spoken_in_bounded_time(engine: Engine, text: str) -> No
     assert 0.1 < audio.duration_s < 0.9 * len(normalise(text)) + 3
 
 
-def test_an_utterance_of_any_length_has_memory_of_one_window(engine: Engine) -> None:
-    """Raw text of thousands of characters is several utterances of at most 400 phones."""
+def test_memory_does_not_grow_with_the_text(engine: Engine) -> None:
+    """Raw text of thousands of characters is split into utterances of at most 400 phones."""
     text = " ".join([TEXT] * 12)
     sequence = Sequence(
         request=ask(text, raw=True), index=0, source=text, text=text, voice=engine.voices()[0], seed=0, max_frames=999

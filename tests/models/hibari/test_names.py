@@ -1,4 +1,4 @@
-"""The pronunciation lexicon of the hibari family: its form, its alphabet, its stress, and the words it exists for."""
+"""The pronunciation lexicon of the hibari family: format, alphabet, stress, and known corrections."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_phones_are_in_the_alphabet_and_contain_a_vowel() -> None:
     assert _wrong(re.compile(f".*[{VOWELS}].*")) == []
 
 
-def test_each_stress_mark_stands_before_a_full_vowel() -> None:
+def test_each_stress_mark_precedes_a_full_vowel() -> None:
     assert _wrong(re.compile(f"(?:[^{PRIMARY}{SECONDARY}]|[{PRIMARY}{SECONDARY}](?=[{VOWELS}])(?!ᵊ))+")) == []
 
 

@@ -1,4 +1,4 @@
-"""Text → phones of the first voice: the package's phonemiser, kept from what it reads badly or in cubic time."""
+"""Text → phones of the default voice."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def words(text: str) -> list[str]:
     ("text", "said"),
     [
         ("Hello there.", "həlˈO ðˈɛɹ."),
-        ("I said no.", "ˌI sˈɛd nˈO."),  # the package's own normaliser makes it "number"
+        ("I said no.", "ˌI sˈɛd nˈO."),  # the package's normaliser would read "number"
         ("The book I read.", "ðə bˈʊk ˌI ɹˈɛd."),  # and "the book one read"
-        ('"Have we met?"', "hˌæv wi mˈɛt?"),  # a word that touches a quotation mark goes to its net
+        ('"Have we met?"', "hˌæv wi mˈɛt?"),  # a word next to a quotation mark would go to its letter-to-sound net
         ('He said "again".', "hˌi sˈɛd əɡˈɛn."),
         ("Meet me at 9:30 AM.", "mˈit mˌi æt nˈIn θˈɜɹTi ˌAˈɛm."),
         ("That is plan A.", "ðˈæt ɪz plˈæn ˈA."),
@@ -60,18 +60,18 @@ def words(text: str) -> list[str]:
         ("The dogs' bowls.", "ðə dˈɔɡz bˈOlz."),
         ("Really?!! Yes...", "ɹˈiᵊli? jˈɛs..."),
         ("One;two", "wˈʌn; tˈu."),
-        ("[word](/ˈɛvᵊl/)", "wˈɜɹd."),  # the phonemiser's own markup is not for users
+        ("[word](/ˈɛvᵊl/)", "wˈɜɹd."),  # the phonemiser's markup is not exposed to users
     ],
 )
-def test_text_is_read_as_people_do(text: str, said: str) -> None:
+def test_text_is_read_correctly(text: str, said: str) -> None:
     assert phones(text) == said
 
 
-def test_names_the_package_lacks_are_ours() -> None:
+def test_our_lexicon_supplies_missing_names() -> None:
     assert phones("Nginx, nginx, github.") == "ˌɛnʤənˈɛks, ˌɛnʤənˈɛks, ɡˈɪthˌʌb."
 
 
-def test_every_word_lies_where_its_phones_are() -> None:
+def test_word_ranges_cover_their_phones() -> None:
     (utterance,) = read("Well-known words, he didn't say: Donald's 42 cats.")
     said = [(word.text, utterance.phones[word.start : word.end]) for word in utterance.words]
     assert [text for text, _ in said] == ["Well-known", "words", "he", "didn't", "say", "Donald's", "forty-two", "cats"]
@@ -79,7 +79,7 @@ def test_every_word_lies_where_its_phones_are() -> None:
     assert all(phones and set(phones) <= VOCABULARY.keys() for _, phones in said)
 
 
-def test_a_long_text_is_several_utterances_cut_after_sentences() -> None:
+def test_long_text_is_split_after_sentences() -> None:
     sentence = "The committee will publish its findings on the harbour project before October."
     found = read(" ".join([sentence] * 12))
     assert len(found) > 2
@@ -88,18 +88,18 @@ def test_a_long_text_is_several_utterances_cut_after_sentences() -> None:
 
 
 @pytest.mark.parametrize("text", ["你好世界", "Всё хорошо.", "Hi 你好吗朋友"])
-def test_what_is_mostly_in_another_script_is_refused_with_a_way_out(text: str) -> None:
+def test_text_in_another_script_is_rejected_with_advice(text: str) -> None:
     with pytest.raises(InvalidText, match="espeak:<language>"):
         read(text)
 
 
-def test_a_little_of_another_script_is_named() -> None:
+def test_few_characters_of_another_script_are_named() -> None:
     assert words("Hello 你好, good people of the world, β is a letter.")[1:3] == ["Chinese", "text"]
     assert "beta" in words("Hello 你好, good people of the world, β is a letter.")
 
 
 @pytest.mark.parametrize("text", ["...", "( )", "*", "🙂"])
-def test_nothing_to_say_is_refused(text: str) -> None:
+def test_text_without_speech_is_rejected(text: str) -> None:
     with pytest.raises(InvalidText, match="nothing in this text"):
         reader(False).read(text)
 
@@ -108,8 +108,8 @@ def test_nothing_to_say_is_refused(text: str) -> None:
     "text",
     ["ab-" * 700, "aA" * 1_500, "1" * 5_000, "(" * 16_000, "'" * 16_000, "A" * 20_000, "a.b/" * 500, "é" * 5_000],
 )
-def test_hostile_text_is_read_in_time_linear_in_its_length(text: str) -> None:
-    """The phonemiser alone: 15 s for 400 characters of the first, a crash for the third."""
+def test_hostile_text_is_read_in_linear_time(text: str) -> None:
+    """The unprotected phonemiser takes 15 s for 400 characters of the first and crashes on the third."""
 
     def read(part: str) -> None:
         with contextlib.suppress(InvalidText):
@@ -120,7 +120,7 @@ def test_hostile_text_is_read_in_time_linear_in_its_length(text: str) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(st.characters(codec="utf-8"), max_size=120))
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_text_is_read_or_rejected(text: str) -> None:
     try:
         found = reader(False).read(text)
     except InvalidText:
@@ -140,7 +140,7 @@ def test_the_british_accent_has_its_own_dictionaries() -> None:
 
 
 @pytest.mark.parametrize("name", ["us_gold", "us_silver", "gb_gold", "gb_silver"])
-def test_a_lexicon_answers_as_its_dict(name: str) -> None:
+def test_lexicon_equals_its_dict(name: str) -> None:
     data = package.read(f"assets/lexicon_{name}.json.gz")
     whole, table = json.loads(data), tables.Lexicon(data, {})
     some = list(whole)[::7] + [word for word, said in whole.items() if isinstance(said, dict)]
@@ -149,7 +149,7 @@ def test_a_lexicon_answers_as_its_dict(name: str) -> None:
     assert [word for word in absent if table.get(word) is not None and word not in whole] == []
 
 
-def test_weights_answer_as_their_dict() -> None:
+def test_weights_equal_their_dict() -> None:
     data = package.read("assets/tagger.json.gz")
     whole, model = json.loads(data), tables.tagger(data)
     assert {name: part for name, part in model.items() if name != "weights"} == {
@@ -164,18 +164,18 @@ def test_weights_answer_as_their_dict() -> None:
 # The package itself
 
 
-def test_another_version_is_refused_and_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_another_version_is_rejected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "hibari").mkdir()
     (tmp_path / "hibari" / "__init__.py").write_text("raise RuntimeError('imported')\n")
     (tmp_path / "hibari" / "assets").mkdir()
     (tmp_path / "hibari" / "assets" / "vocab.json").write_text("{}")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert "not the version 0.2.1" in package.problem()
+    assert "not version 0.2.1" in package.problem()
     with pytest.raises(MissingDependency, match=r"pip install hibari-tts==0\.2\.1"):
         package.read("assets/vocab.json")
 
 
-def test_without_the_package_what_to_type_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_package_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     assert "not installed" in package.problem()
     with pytest.raises(MissingDependency, match="pip install hibari-tts"):

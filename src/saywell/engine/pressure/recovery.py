@@ -1,20 +1,15 @@
-"""Running out of memory in the middle of work: how it is recognised, whoever says it."""
+"""Recognises an exception that reports a lack of memory, whichever library raised it."""
 
 from __future__ import annotations
 
+from functools import cache
+
+from saywell.runtimes import runtimes
+
 NAMES = ("OutOfMemoryError", "OutOfMemory")
-"""Exception classes by name, so that no runtime has to be imported to know its own (torch, CuPy)."""
-WORDS = (
-    "out of memory",
-    "failed to allocate memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "not enough memory",
-    "bad_alloc",
-    "bad allocation",
-)
-"""How runtimes say it: ONNX Runtime's arena, torch's CPU allocator, OpenVINO, the C++ library."""
-RUNTIMES = ("onnxruntime", "torch", "openvino")
+"""Exception classes by name, so that no library has to be imported to know its own."""
+WORDS = ("out of memory", "cannot allocate memory", "bad_alloc", "bad allocation")
+"""Phrases of drivers, operating systems and the C++ library. Each runtime adds its own."""
 
 
 def ran_out(error: BaseException) -> bool:
@@ -33,5 +28,13 @@ def _says_so(error: BaseException) -> bool:
     kind = type(error)
     if isinstance(error, MemoryError) or kind.__name__ in NAMES:
         return True
-    speaks = isinstance(error, RuntimeError | OSError) or kind.__module__.partition(".")[0] in RUNTIMES
-    return speaks and any(word in str(error).lower() for word in WORDS)
+    packages, words = _of_runtimes()
+    from_runtime = isinstance(error, RuntimeError | OSError) or kind.__module__.partition(".")[0] in packages
+    return from_runtime and any(word in str(error).lower() for word in words)
+
+
+@cache
+def _of_runtimes() -> tuple[frozenset[str], tuple[str, ...]]:
+    """Packages whose exceptions are looked at, and the phrases looked for."""
+    phrases = (phrase for runtime in runtimes() for phrase in runtime.out_of_memory)
+    return frozenset(runtime.package for runtime in runtimes()), (*WORDS, *phrases)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from saywell.plan.plan import Plan
     from saywell.voices.store import VoiceStore
 
+NEEDS_FILES = True
+"""No model comes with the program: each is the directory of a converted checkpoint."""
+
 
 def spec(name: str, path: Path | None) -> ModelSpec:
     """The spec of a converted checkpoint. Raises UnknownModel, BadConfig, BadCheckpoint."""

@@ -1,7 +1,9 @@
-"""Audio files ↔ files of codes, with the codec of a converted model: `saywell encode` and `saywell decode`."""
+"""Work from file to file: converting checkpoints, and audio ↔ codes on a converted model without torch."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +14,54 @@ from saywell.audio.encode import save
 from saywell.errors import InvalidRequest, TooLarge
 from saywell.files import open_file, replacing
 from saywell.models.dual_ar.config import CodecConfig
+from saywell.models.dual_ar.convert import convert as conversion
+from saywell.models.dual_ar.convert.calibrate import TEXTS
+from saywell.models.dual_ar.convert.child import FILES
+from saywell.models.dual_ar.convert.convert import PRECISIONS, SENTENCES, Progress
 from saywell.models.dual_ar.convert.verified import check_files, encoder_files, run_from
 from saywell.models.dual_ar.numerics import Codes
+from saywell.models.dual_ar.onnx.ar_files import layers_file
 from saywell.models.dual_ar.onnx.runtime_codec import load_decoder, load_encoder
 from saywell.runtimes.base import Threading
 from saywell.settings import default_data_dir
 
+PUBLISHED = tuple(FILES.values())
+MAX_SENTENCES = len(TEXTS)
 MAX_AUDIO_SECONDS = 180.0
 MAX_AUDIO_BYTES = 200 << 20
 MAX_CODES_BYTES = 64 << 20
 _DECODE_FRAMES = 64
 """Frames of one call to the decoder. Bounds memory; samples do not depend on it."""
+
+
+def sources(directory: Path) -> list[Path]:
+    """The files in a published checkpoint's directory that a conversion depends on."""
+    return [directory / name for name in conversion.SOURCES if (directory / name).is_file()]
+
+
+def convert(
+    directory: Path,
+    out: Path,
+    *,
+    progress: Progress,
+    precisions: Sequence[str] = PRECISIONS,
+    sentences: int = SENTENCES,
+) -> Path:
+    """See `convert.convert.convert`."""
+    return conversion.convert(directory, out, progress=progress, precisions=precisions, sentences=sentences)
+
+
+def report(model: Path, precision: str) -> list[str]:
+    """Which layers of a precision were kept above it, and the largest error of the others."""
+    file = model / layers_file(precision)
+    if not file.is_file():  # fp32 has none
+        return []
+    found = json.loads(file.read_bytes())
+    errors, kept = found["errors"], found["kept"]
+    below = max((name for name in errors if name not in kept), key=errors.__getitem__, default=None)
+    worst = f"; largest error of the others: {errors[below]:.3f} ({below})" if below else ""
+    head = f"{precision}: {len(kept)} of {len(errors)} layers stay above it, for an error over {found['bound']}{worst}"
+    return [head, *(f"  {name}: {errors[name]:.3f}, kept as {fmt}" for name, fmt in kept.items())]
 
 
 def encode(audio: str | Path, model: str | Path, out: str | Path, *, threads: int = 1) -> Path:

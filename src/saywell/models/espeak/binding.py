@@ -1,13 +1,14 @@
 """eSpeak NG through ctypes. Names and numbers: espeak-ng 1.52, include/espeak-ng/speak_lib.h.
 
-Its wave generator keeps state over utterances, so the same text would sound a little different each time. The library
-is therefore loaded afresh for every utterance, which costs about a millisecond.
+Its wave generator keeps state across utterances, so that the same text would sound slightly different each time. The
+library is therefore reloaded for every utterance, which costs about a millisecond.
 """
 
 from __future__ import annotations
 
 import _ctypes
 import ctypes as c
+import itertools
 import os
 import re
 import sys
@@ -30,9 +31,9 @@ UTF8 = 1
 RATE, WORDGAP = 1, 7
 NORMAL_WPM, SLOWEST_WPM = 175, 80
 SLOWEST = 2.03
-"""How much longer speech gets at the slowest rate."""
+"""Duration of speech at the slowest rate, relative to the normal rate."""
 GAPS = 9.0
-"""Steps of word gap for each further length of the speech; measured on English sentences."""
+"""Steps of word gap per further unit of relative duration; measured on English sentences."""
 
 TAG = re.compile(r"([a-z]{2,8})(?:-([a-z]{4}))?(?:-([a-z]{2}|\d{3}))?((?:-[a-z0-9]{5,8})*)(?![a-z0-9])")
 """Language, script, region, variants."""
@@ -76,20 +77,20 @@ def voices() -> list[KnownVoice]:
 
 
 def speak(text: str, source: str, speed: float, sink: Sink) -> None:
-    """Synthesise `text`, handing samples to `sink` as they come. Raises InvalidText, ModelFailure."""
-    said = False
+    """Synthesise `text`, passing samples to `sink` as they are made. Raises InvalidText, ModelFailure."""
+    audible = False
 
     def take(samples: int | None, count: int, _events: int | None) -> int:
-        nonlocal said
+        nonlocal audible
         if not samples or count <= 0:
             return 0
         pcm = c.string_at(samples, 2 * count)
-        said = said or any(pcm)
+        audible = audible or any(pcm)
         return 0 if sink(pcm) else 1
 
     with _library() as (lib, _rate):
         _synthesise(lib, _data(text), source, speed, CALLBACK(take))
-    if not said:
+    if not audible:
         raise InvalidText("eSpeak NG has nothing to say for this text in this language", param="text")
 
 
@@ -105,7 +106,7 @@ def _synthesise(lib: c.CDLL, data: bytes, source: str, speed: float, callback: A
 
 
 def pace(speed: float) -> tuple[int, int]:
-    """Words per minute and gap between words. Below the slowest rate, gaps make up the rest."""
+    """Words per minute and gap between words. Below the slowest rate, gaps slow the speech further."""
     wpm = round(NORMAL_WPM * speed)
     if wpm >= SLOWEST_WPM:
         return wpm, 0
@@ -113,15 +114,18 @@ def pace(speed: float) -> tuple[int, int]:
 
 
 def _data(text: str) -> bytes:
-    """UTF-8 with its final zero. Control characters would be read as commands, even by the plain text parser."""
+    """Null-terminated UTF-8. Control characters would be read as commands, even by the plain text parser."""
     return "".join(char if char.isprintable() or char == "\n" else " " for char in text).encode() + b"\0"
 
 
 @contextmanager
 def _library() -> Iterator[tuple[c.CDLL, int]]:
-    """A fresh library and its sample rate."""
+    """A newly loaded library and its sample rate."""
     path, data = _where()
-    lib = c.CDLL(path)
+    try:
+        lib = c.CDLL(path)
+    except OSError as error:
+        raise ModelFailure(f"eSpeak NG does not load: {error}") from error
     try:
         rate = _start(lib, data)
         yield lib, rate
@@ -131,7 +135,7 @@ def _library() -> Iterator[tuple[c.CDLL, int]]:
 
 
 def _where() -> tuple[str, bytes | None]:
-    """Path of the library and the directory with espeak-ng-data; None: its own default."""
+    """Path of the library, and the directory that holds espeak-ng-data; None: the library's default."""
     if find_spec("espeakng_loader") is not None:
         import espeakng_loader
 
@@ -140,7 +144,7 @@ def _where() -> tuple[str, bytes | None]:
         return espeakng_loader.get_library_path(), b"."
     path = system_library()
     if path is None:
-        raise ModelFailure("the library of eSpeak NG is no longer there")
+        raise ModelFailure("the library of eSpeak NG was removed")
     return path, None
 
 
@@ -161,10 +165,10 @@ def _start(lib: c.CDLL, data: bytes | None) -> int:
 
 
 def _seed(lib: c.CDLL) -> None:
-    own = getattr(lib, "espeak_ng_SetRandSeed", None)
-    seed = own if own is not None else getattr(lib, "srand", None)
-    if seed is not None:
-        seed(c.c_long(1) if own is not None else c.c_uint(1))
+    if hasattr(lib, "espeak_ng_SetRandSeed"):
+        lib.espeak_ng_SetRandSeed(c.c_long(1))
+    elif hasattr(lib, "srand"):
+        lib.srand(c.c_uint(1))
 
 
 def _unload(lib: c.CDLL) -> None:
@@ -175,12 +179,12 @@ def _unload(lib: c.CDLL) -> None:
 
 
 def _entries(table: Any) -> Iterator[VoiceEntry]:
-    at = 0
-    while table[at]:
-        entry: VoiceEntry = table[at].contents
+    for index in itertools.count():
+        if not table[index]:
+            return
+        entry: VoiceEntry = table[index].contents
         if not entry.identifier.startswith(b"mb/"):  # those need MBROLA
             yield entry
-        at += 1
 
 
 def _known(entry: VoiceEntry, rate: int, taken: dict[str, KnownVoice]) -> KnownVoice:
@@ -194,12 +198,11 @@ def _known(entry: VoiceEntry, rate: int, taken: dict[str, KnownVoice]) -> KnownV
         name=entry.name.decode().strip(),
         language=bcp47(language),
         sample_rate=rate,
-        description="eSpeak NG",
     )
 
 
 def bcp47(language: str) -> str:
-    """ "en-us-nyc" → "en-US-x-nyc": the usual capitals, and private use for what the standard does not know."""
+    """ "en-us-nyc" → "en-US-x-nyc": standard capitals, and a private-use part for subtags outside the standard."""
     match = TAG.match(language)
     if match is None:
         return "und"

@@ -1,4 +1,4 @@
-"""Where the system's eSpeak NG library lies, found by looking and not by running ldconfig or a compiler."""
+"""Finds the system's eSpeak NG library in the usual directories, without running ldconfig or a compiler."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def system_library() -> str | None:
             path = place / name
             if path.is_file():
                 return str(path)
-    if sys.platform != "linux":  # there it would start ldconfig and gcc
+    if sys.platform != "linux":  # on Linux it would start ldconfig and gcc
         return ctypes.util.find_library(STEM)
     return None
 

@@ -1,6 +1,6 @@
-"""What goes over the pipe between the engine and a speech process: msgpack, never pickle.
+"""Messages between the engine and a speech process: MessagePack, never pickle.
 
-Every Speak is answered by Pieces and ended by exactly one of Piece(last=True), Stopped or Failed with its number.
+A process sends Voices when it is ready. Each Speak is answered by Pieces and exactly one End.
 """
 
 from __future__ import annotations
@@ -9,18 +9,15 @@ import msgspec
 
 
 class KnownVoice(msgspec.Struct, frozen=True):
-    """A voice. `source` is eSpeak NG's own name for it."""
-
     id: str
     source: str
+    """eSpeak NG's own name for it."""
     name: str
     language: str
     sample_rate: int
-    description: str
 
 
 class Speak(msgspec.Struct, tag=True, frozen=True):
-    number: int
     text: str
     source: str
     sample_rate: int
@@ -28,17 +25,7 @@ class Speak(msgspec.Struct, tag=True, frozen=True):
 
 
 class Stop(msgspec.Struct, tag=True, frozen=True):
-    """Stop this utterance if it still runs; a number that is over already means nothing."""
-
-    number: int
-
-
-class ListVoices(msgspec.Struct, tag=True, frozen=True):
-    pass
-
-
-class Ready(msgspec.Struct, tag=True, frozen=True):
-    """The first message of a child."""
+    """End the current utterance early. Ignored between utterances."""
 
 
 class Voices(msgspec.Struct, tag=True, frozen=True):
@@ -46,25 +33,18 @@ class Voices(msgspec.Struct, tag=True, frozen=True):
 
 
 class Piece(msgspec.Struct, tag=True, frozen=True):
-    number: int
     pcm: bytes
     """int16, native byte order, mono."""
-    last: bool
 
 
-class Stopped(msgspec.Struct, tag=True, frozen=True):
-    number: int
+class End(msgspec.Struct, tag=True, frozen=True):
+    error: str = ""
+    """`SaywellError.code`; empty: the utterance was spoken, or stopped."""
+    message: str = ""
 
 
-class Failed(msgspec.Struct, tag=True, frozen=True):
-    number: int
-    code: str
-    """`SaywellError.code`."""
-    message: str
-
-
-Order = Speak | Stop | ListVoices
-Answer = Ready | Voices | Piece | Stopped | Failed
+Order = Speak | Stop
+Answer = Voices | Piece | End
 
 encode = msgspec.msgpack.Encoder().encode
 decode_order = msgspec.msgpack.Decoder(Order).decode

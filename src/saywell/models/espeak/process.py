@@ -1,128 +1,96 @@
 """The child: `python -m saywell.models.espeak.process`, with the pipe to the engine as its standard input.
 
-A thread reads the pipe beside the synthesis, so that a Stop and the end of the engine are noticed whatever
-eSpeak NG is doing. Sending blocks while the pipe is full: that is how a slow listener slows the synthesis.
+Sending blocks while the pipe is full: a slow listener slows the synthesis.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from queue import SimpleQueue
-from threading import Thread
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
 from saywell.child import parent
-from saywell.errors import ModelFailure, SaywellError
+from saywell.errors import SaywellError
 from saywell.models.espeak import binding
-from saywell.models.espeak.messages import (
-    Answer,
-    Failed,
-    ListVoices,
-    Piece,
-    Ready,
-    Speak,
-    Stop,
-    Stopped,
-    Voices,
-    decode_order,
-    encode,
-)
+from saywell.models.espeak.messages import Answer, End, Piece, Speak, Voices, decode_order, encode
 
 PIECES_PER_SECOND = 10
 FIRST_PIECE = 0.5
-"""Length of the first piece beside the others, for an early first sound."""
+"""Length of the first piece relative to the others: an early first sound."""
 
 
-class Pipe:
-    """The pipe to the engine. When it breaks, the engine is gone and this process exits."""
+@contextmanager
+def _exit_with_parent() -> Iterator[None]:
+    """The pipe breaks when the engine is gone."""
+    try:
+        yield
+    except (EOFError, OSError):
+        os._exit(0)
 
-    def __init__(self) -> None:
-        self.connection = parent()
-        self.jobs: SimpleQueue[Speak | ListVoices] = SimpleQueue()
-        self.stopped = -1
-        """The number of the last utterance that was told to stop."""
-        Thread(target=self._read, daemon=True).start()
 
-    def send(self, answer: Answer) -> None:
-        try:
-            self.connection.send_bytes(encode(answer))
-        except OSError:
-            os._exit(0)
-
-    def _read(self) -> NoReturn:
-        while True:
-            try:
-                order = decode_order(self.connection.recv_bytes())
-            except (EOFError, OSError):
-                os._exit(0)
-            if isinstance(order, Stop):
-                self.stopped = order.number
-            else:
-                self.jobs.put(order)
+def _send(pipe: Connection, answer: Answer) -> None:
+    with _exit_with_parent():
+        pipe.send_bytes(encode(answer))
 
 
 class Cutter:
-    """Cuts samples into pieces of equal length, however many eSpeak NG hands over at once."""
+    """Cuts samples into pieces of equal length, however many eSpeak NG delivers at once."""
 
-    def __init__(self, pipe: Pipe, number: int, rate: int) -> None:
+    def __init__(self, pipe: Connection, rate: int) -> None:
         self._pipe = pipe
-        self._number = number
         self._size = 2 * (rate // PIECES_PER_SECOND)
         self._due = 2 * int(FIRST_PIECE * rate / PIECES_PER_SECOND)
         self._kept = bytearray()
+        self.stopped = False
 
     def feed(self, pcm: bytes) -> bool:
-        """False: stop."""
+        """Send the pieces that are complete. False: stop."""
         self._kept += pcm
-        while len(self._kept) > self._due and not self.stopped:  # what is kept makes the last piece
-            self._send(self._due, last=False)
+        while len(self._kept) > self._due and not self.stopped:  # the rest is the last piece
+            self._send(self._due)
             self._due = self._size
         return not self.stopped
 
     def finish(self) -> None:
-        self._send(len(self._kept), last=True)
+        if self._kept:
+            self._send(len(self._kept))
 
-    @property
-    def stopped(self) -> bool:
-        return self._pipe.stopped == self._number
-
-    def _send(self, size: int, *, last: bool) -> None:
-        piece = bytes(self._kept[:size])
+    def _send(self, size: int) -> None:
+        _send(self._pipe, Piece(bytes(self._kept[:size])))
         del self._kept[:size]
-        self._pipe.send(Piece(self._number, piece, last))
+        with _exit_with_parent():
+            if self._pipe.poll():  # only Stop comes during an utterance
+                self._pipe.recv_bytes()
+                self.stopped = True
 
 
-def answer(job: Speak, pipe: Pipe) -> None:
-    """Speak one job and end it with exactly one message."""
-    cutter = Cutter(pipe, job.number, job.sample_rate)
+def _speak(pipe: Connection, order: Speak) -> End:
+    cutter = Cutter(pipe, order.sample_rate)
     try:
-        binding.speak(job.text, job.source, job.speed, cutter.feed)
+        binding.speak(order.text, order.source, order.speed, cutter.feed)
     except SaywellError as error:
-        pipe.send(Failed(job.number, error.code, error.message))
-    except OSError as error:  # a library that is there but does not load
-        pipe.send(Failed(job.number, ModelFailure.code, f"eSpeak NG does not load: {error}"))
-    else:
-        if cutter.stopped:
-            pipe.send(Stopped(job.number))
-        else:
-            cutter.finish()
+        return End(error.code, error.message)
+    if not cutter.stopped:
+        cutter.finish()
+    return End()
 
 
 def main() -> None:
     _prepare()
-    pipe = Pipe()
-    pipe.send(Ready())
+    pipe = parent()
+    _send(pipe, Voices(binding.voices()))
     while True:
-        job = pipe.jobs.get()
-        if isinstance(job, Speak):
-            answer(job, pipe)
-        else:
-            pipe.send(Voices(binding.voices()))
+        with _exit_with_parent():
+            order = decode_order(pipe.recv_bytes())
+        if isinstance(order, Speak):
+            _send(pipe, _speak(pipe, order))
 
 
 def _prepare() -> None:
-    # The C library may complain about a text by quoting it; only Python keeps the way to the log.
+    # The C library may quote the text in an error message; only Python may write to the log.
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -131,7 +99,7 @@ def _prepare() -> None:
 
 
 def _die(unraisable: Any) -> NoReturn:
-    """A bug in a callback would otherwise be printed and forgotten, and the audio would have a hole."""
+    """An exception in a callback would otherwise be printed and ignored, and the audio would have a gap."""
     sys.__unraisablehook__(unraisable)
     os._exit(1)
 

@@ -1,12 +1,14 @@
-"""The first voice: `heart` of the PyPI package hibari-tts, small, natural and free, and her four siblings to be pulled.
+"""The default voice, `heart` of the PyPI package hibari-tts, and four more voices that can be pulled.
 
-package.py    the package: which files, verified        acoustic.py   phones → samples, window by window
-tables.py     its dictionaries, searched where they lie   model.py      the Model of the engine
-reader.py     spoken text → phones                      names.tsv     names and brands its dictionaries lack
+package.py    the package: its files, verified          acoustic.py   phones → samples, window by window
+tables.py     its dictionaries, searched as JSON text   model.py      the Model
+reader.py     spoken text → phones                      names.tsv     names and brands missing in its dictionaries
+sources.json  the voices to pull
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,15 +17,15 @@ from saywell.errors import UnknownModel
 from saywell.types import SEED, SPEED, ModelSpec, Variant
 
 if TYPE_CHECKING:
-    from saywell.models.base import Model
+    from saywell.models.base import About, Model
     from saywell.plan.plan import Plan
 
 MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Speaker:
-    """One voice. The graph of the default lies in the package, the others are pulled (`sources.SOURCES`)."""
+class HibariVoice:
+    """One voice. The graph of the default is part of the package, the others are pulled (`sources.json`)."""
 
     name: str
     language: str
@@ -35,27 +37,27 @@ class Speaker:
 
 
 VOICES = {
-    "heart": Speaker("Heart", "en-US", "US English, female"),
-    "emma": Speaker("Emma", "en-GB", "British English, female"),
-    "fenrir": Speaker("Fenrir", "en-US", "US English, male"),
-    "fable": Speaker("Fable", "en-GB", "British English, male"),
-    "kore": Speaker("Kore", "en-US", "US English, female"),
+    "heart": HibariVoice("Heart", "en-US", "US English, female"),
+    "emma": HibariVoice("Emma", "en-GB", "British English, female"),
+    "fenrir": HibariVoice("Fenrir", "en-US", "US English, male"),
+    "fable": HibariVoice("Fable", "en-GB", "British English, male"),
+    "kore": HibariVoice("Kore", "en-US", "US English, female"),
 }
-"""Id → speaker, the default first."""
+"""By id, the default first."""
 DEFAULT = next(iter(VOICES))
 WEIGHTS = 7_936_868
 """Bytes of the default voice's graph."""
 
 
 def spec(name: str, path: Path | None) -> ModelSpec:
-    """The facts; the package need not be there. Bytes beside the weights as measured on x86-64 Linux.
+    """The package need not be installed. Bytes other than weights as measured on x86-64 Linux.
 
-    `path`: the directory of a pulled voice, which is then the default. Raises UnknownModel for any other.
+    `path`: the directory of a pulled voice, which becomes the default. Raises UnknownModel for any other.
     """
     voice = DEFAULT if path is None else path.name
     if voice not in VOICES:
         raise UnknownModel(
-            f"{path} is no voice of hibari; there are the directories that `saywell pull` made: {', '.join(VOICES)}",
+            f"{path} is not a voice of hibari; name a directory that `saywell pull` made: {', '.join(VOICES)}",
             param="model_path",
         )
     return ModelSpec(
@@ -84,14 +86,26 @@ def spec(name: str, path: Path | None) -> ModelSpec:
 
 
 def load(spec: ModelSpec, plan: Plan) -> Model:
-    """Load the default voice and its dictionaries. Raises MissingDependency without the package, or with another."""
+    """Load the default voice. Raises MissingDependency if the package is missing or of another version."""
     from saywell.models.hibari.model import HibariModel
 
     return HibariModel(spec, plan)
 
 
 def missing() -> str:
-    """What keeps the package's voice from speaking; empty: nothing."""
     from saywell.models.hibari import package
 
     return package.problem()
+
+
+def about() -> About:
+    from saywell.models.base import About
+    from saywell.models.hibari import package
+
+    return About(
+        title="heart",
+        found=f"the first voice, of the package hibari-tts {package.VERSION}",
+        purpose="the first voice",
+        example='saywell say "Hello there."',
+        install=f"{sys.executable} -m {package.INSTALL}",
+    )

@@ -1,12 +1,12 @@
-"""Phones → samples: the voice's graph in two parts, and the source and filters that its spectra describe.
+"""Phones → samples: the voice's graph in two parts, and a source-filter vocoder.
 
-    front    phones of an utterance → how long each lasts, F0, and what the back needs of each frame   once
-    back     frames of a window, with their neighbours → spectra                                     window by window
-    vocoder  spectra and F0 → samples                                                                window by window
+    front    phones of an utterance → durations, F0, and hidden features of each frame    once
+    back     features of a window and its neighbours → spectra                            window by window
+    vocoder  spectra and F0 → samples                                                     window by window
 
-Windows lie at the same places of an utterance whoever listens, so streamed equals whole. They are not causal: the
-convolutions look 27 frames to either side. The spectra are the package's (hop 300, FFT 1200, Hann, 24 kHz): pulses at
-F0 under the harmonic filter, noise under its own, and a part with free phases, added in the frequency domain.
+Window boundaries depend only on the utterance, so streamed output equals whole output. Windows are not causal: the
+convolutions span 27 frames to either side. The spectra are the package's (hop 300, FFT 1200, Hann, 24 kHz): pulses at
+F0 under the harmonic filter, noise under its own filter, and a part with free phases, added in the frequency domain.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ RATE = 24000
 HOP, FFT = 300, 1200
 OVERLAP = FFT // HOP
 UNIT = 2
-"""Frames of 12.5 ms in the unit that durations are counted in."""
+"""Frames of 12.5 ms per unit of duration."""
 LOOK = 16
-"""Frames beside a window that the back is given. Its convolutions see 27, the last eleven of them hardly anything: less
-than what 8 bits leave to chance."""
+"""Context frames on either side of a window. The back's convolutions span 27, but the outer eleven contribute less
+than the 8-bit rounding error."""
 WINDOWS = (32, 384)
-"""Frames of the first window, which is waited for, and of all others."""
+"""Frames of the first window, kept short for an early first sound, and of all others."""
 AHEAD = 2
-"""Frames of F0 that the pulses of a frame's window need beyond it."""
+"""Frames of F0 after a window that its pulses need."""
 LEAD, TAIL = 10, 6
-"""Frames from the first sound to the end of the first pause, and from the beginning of the last mark to the last
-sound, at most; measured: 8 and 2. Beyond lies silence, which is not computed."""
+"""At most so many frames are audible before the end of the leading pause, and after the start of the last mark
+(measured: 8 and 2). The silence beyond is not computed."""
 GAIN = 10 ** (4 / 20)
-"""+4 dB: as loud as other voices. The loudest of 120 sentences peaked at .62 before."""
+"""+4 dB, to match the level of other voices. Without it, the loudest of 120 sentences peaked at .62."""
 VOICED_HZ, TOP_HZ = 40.0, 11000.0
-MOST = 7.0
-"""Logarithms of magnitudes are cut there, as the package does."""
+MAX_LOG = 7.0
+"""Log magnitudes are clipped there, as in the package."""
 
 SPECTRA = ("lh", "theta", "ln", "lr", "phi")
 """Log magnitude and phase (tanh, in half turns) of the harmonics, log magnitude of the noise, and of the free part
@@ -61,43 +61,43 @@ _FROM_SPECTRUM = (_WINDOW * GAIN / 1.5).astype(np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What the front says of an utterance.
+    """The front's output for an utterance.
 
-    ends: the frame after the last of each phone [phones + 2], the pauses around them included. f0: Hz, below 40
-    unvoiced [frames]. inner: what the back needs [1, 130, frames].
+    ends: end frame of each phone and of the pauses around them [phones + 2]. f0: Hz, below 40 unvoiced [frames].
+    inner: hidden features for the back [1, 130, frames].
     """
 
     ends: Ints
     f0: Floats
     inner: Floats
     rate: float
-    """Frames of the score for each frame that is spoken: above 1 faster."""
+    """Frames of the score per spoken frame; above 1: frames are skipped, speech is faster."""
 
     @property
     def first(self) -> int:
-        """The frame that speaking starts from."""
+        """The first frame that is spoken."""
         return max(0, int(self.ends[0]) - LEAD)
 
     @property
     def last(self) -> int:
-        """The frame from which on there is silence."""
+        """The frame at which the final silence starts."""
         return min(len(self.f0), int(self.ends[-3]) + TAIL)
 
     @property
     def taken(self) -> Ints:
-        """The frames that are spoken, in order."""
+        """Indices of the spoken frames."""
         count = round((len(self.f0) - self.first) / self.rate)
         taken = self.first + np.rint(np.arange(count) * self.rate).astype(np.int64)
         return np.asarray(np.minimum(taken, len(self.f0) - 1))
 
     @property
     def seconds(self) -> float:
-        """Of all samples."""
+        """Duration of the audio."""
         return len(self.taken) * (HOP / RATE)
 
     @property
     def times(self) -> npt.NDArray[np.float64]:
-        """When each phone ends in the samples, in seconds [phones + 2]."""
+        """End of each phone in the audio, in seconds [phones + 2]."""
         return ((self.ends - self.first) / self.rate + OVERLAP // 2) * (HOP / RATE)
 
 
@@ -105,7 +105,7 @@ class Acoustic:
     """One voice. Threads may share it, each with an utterance of its own."""
 
     def __init__(self, graph: bytes, pool: Executor) -> None:
-        """`pool`: where the parts are loaded. Raises ValueError for a graph that is not built as expected."""
+        """`pool`: loads the parts. Raises ValueError for a graph with another structure."""
         model = Model(graph)
         divided = model.consumer("speed", "Div")
         self._natural = divided.inputs[0]
@@ -115,17 +115,18 @@ class Acoustic:
         front = model.cut(("ids", "speed"), (self._inner, "f0", self._lasting, self._natural))
         split = model.producer(SPECTRA[0])
         if split.outputs != SPECTRA:
-            raise ValueError("the spectra come in another order")
-        # Before they are parted they lie frame by frame, as the vocoder wants them.
+            raise ValueError("the graph's spectra are in another order")
+        # Before the split they are contiguous per frame, as the vocoder needs them.
         self._spectra = model.producer(split.inputs[0]).inputs[0]
         back = model.cut((self._inner,), (self._spectra,))
         self._front = pool.submit(Graph, front, _ONE, name="the voice's encoder", arena=False)
         self._back = pool.submit(Graph, back, _ONE, name="the voice's decoder", arena=False)
 
     def score(self, ids: Ints, speed: float) -> Score:
-        """`ids` of the phones, 0 at both ends [phones + 2]. Speed: of natural; the rate is exact, pitch is kept.
+        """`ids` of the phones, 0 at both ends [phones + 2]. `speed`: relative to natural, exact; pitch is preserved.
 
-        Slower, phones last longer; faster, frames of natural speech are left out, which stays clearer.
+        Below 1, phones are lengthened; above 1, frames of natural speech are skipped, which is more intelligible than
+        shortened phones.
         """
         stretch = np.array([min(1.0, speed)], np.float32)
         inner, f0, lasting, natural = self._front.result().run({"ids": ids[None], "speed": stretch})
@@ -134,7 +135,7 @@ class Acoustic:
         return Score(ends, f0[0], inner, float(ends[-1]) * speed / whole)
 
     def speak(self, score: Score, seed: int) -> Iterator[Floats]:
-        """Samples of one window after the other, the silence at the end with the last."""
+        """Samples of one window at a time; the last includes the final silence."""
         taken = score.taken
         vocoder = _Vocoder(np.pad(score.f0[taken], (0, AHEAD), "edge"), np.random.SFC64(seed))
         begin, last, frames = score.first, score.last, len(score.f0)
@@ -143,7 +144,7 @@ class Acoustic:
             low, high = max(0, begin - LOOK), min(frames, end + LOOK)
             (spectra,) = self._back.result().run({self._inner: np.ascontiguousarray(score.inner[:, :, low:high])})
             chosen = taken[np.searchsorted(taken, begin) : np.searchsorted(taken, end)] - low
-            # At natural speed a view does.
+            # At natural speed a view suffices.
             samples = vocoder.sound(spectra[0, begin - low : end - low] if score.rate == 1 else spectra[0, chosen])
             if end == last:
                 silent = len(taken) - int(np.searchsorted(taken, last))
@@ -155,10 +156,10 @@ class Acoustic:
 
 @dataclass
 class _Vocoder:
-    """Where an utterance is: nothing here depends on where its windows end.
+    """The state of an utterance. It does not depend on the window boundaries.
 
-    f0: of all frames, and AHEAD more. frame: the next. cycles: phase of the pulses, in periods. late: pulses of the
-    last three hops [3 × HOP]. tail: what frames so far add to the next three hops [3, HOP].
+    f0: of all frames, and AHEAD more. frame: index of the next. cycles: phase of the pulses, in periods. late: pulses
+    of the last three hops [3 × HOP]. tail: overlap-add of earlier frames into the next three hops [3, HOP].
     """
 
     f0: Floats
@@ -169,11 +170,11 @@ class _Vocoder:
     tail: Floats = field(default_factory=lambda: np.zeros((OVERLAP - 1, HOP), np.float32))
 
     def sound(self, spectra: Floats) -> Floats:
-        """Samples of the next frames [frames × HOP]. spectra: SPECTRA side by side [frames, 5 × BINS]."""
+        """Samples of the next frames [frames × HOP]. `spectra`: the SPECTRA concatenated [frames, 5 × BINS]."""
         frames = len(spectra)
-        if not frames:  # of a short window at high speed none may be taken
+        if not frames:  # at high speed all frames of a short window may be skipped
             return np.zeros(0, np.float32)
-        harmonics, angle, noise, free, phase = (spectra[:, at : at + BINS] for at in range(0, 5 * BINS, BINS))
+        harmonics, angle, noise, free, phase = (spectra[:, start : start + BINS] for start in range(0, 5 * BINS, BINS))
         fresh = self._pulses(self.f0[self.frame : self.frame + frames + AHEAD]).astype(np.float64)
         train = np.concatenate((self.late, fresh))
         self.frame += frames
@@ -185,14 +186,14 @@ class _Vocoder:
         spectrum += _polar(free, phase)
         sounds = np.fft.irfft(spectrum, FFT).astype(np.float32, copy=False)
         sounds *= _FROM_SPECTRUM
-        return self._added(sounds.reshape(frames, OVERLAP, HOP))
+        return self._overlap_add(sounds.reshape(frames, OVERLAP, HOP))
 
     def _noise(self, frames: int) -> npt.NDArray[np.complex64]:
         """Complex Gaussian noise, variance 1 in each component [frames, BINS]."""
         raw = self.noise.random_raw(frames * -(-BINS // 4)).view(np.uint16).reshape(frames, -1)
         return np.asarray(_GAUSSIAN[raw[:, :BINS] & (len(_GAUSSIAN) - 1)])
 
-    def _added(self, sounds: Floats) -> Floats:
+    def _overlap_add(self, sounds: Floats) -> Floats:
         frames = len(sounds)
         blocks = np.zeros((frames + OVERLAP - 1, HOP), np.float32)
         blocks[: OVERLAP - 1] = self.tail
@@ -202,10 +203,10 @@ class _Vocoder:
         return np.clip(blocks[:frames].reshape(-1), -1, 1)
 
     def _pulses(self, f0: Floats) -> Floats:
-        """Pulses of the hops that the windows of the next frames end with, [(len(f0) - AHEAD) × HOP].
+        """Pulses of the last hops of the next frames' windows, [(len(f0) - AHEAD) × HOP].
 
-        Σ cos(h·phase) over all harmonics below 11 kHz in closed form, where voiced. The centre of a frame's window is
-        the beginning of its hop, F0 is that of the middle of its hop and linear between.
+        Σ cos(h·phase) over all harmonics below 11 kHz in closed form, where voiced. A frame's window is centred at the
+        start of its hop; F0 is given for the middle of the hop and interpolated linearly.
         """
         half = HOP // 2
         hops = np.empty((len(f0) - AHEAD, HOP), np.float32)
@@ -231,18 +232,18 @@ class _Vocoder:
 
 
 _GAUSSIAN = np.random.Generator(np.random.SFC64(0)).standard_normal(2 * 4096, np.float32).view(np.complex64)
-"""As many values of noise as can be told from any number, at a quarter of the time of drawing them."""
+"""A table of noise values, sampled at random: a quarter of the cost of generating Gaussian noise."""
 _RAMP = ((np.arange(HOP) + 0.5) / HOP).astype(np.float32)
-"""Weight of the later of two frames between their middles."""
+"""Interpolation weight of the later of two frames, between their middles."""
 
 
 def _magnitude(logarithm: Floats) -> Floats:
-    return np.asarray(np.exp(np.minimum(logarithm, np.float32(MOST))))
+    return np.asarray(np.exp(np.minimum(logarithm, np.float32(MAX_LOG))))
 
 
 def _polar(logarithm: Floats, angle: Floats) -> npt.NDArray[np.complex64]:
-    found = np.empty(logarithm.shape, np.complex64)
+    value = np.empty(logarithm.shape, np.complex64)
     magnitude = _magnitude(logarithm)
-    np.multiply(magnitude, np.cos(angle), out=found.real)
-    np.multiply(magnitude, np.sin(angle), out=found.imag)
-    return found
+    np.multiply(magnitude, np.cos(angle), out=value.real)
+    np.multiply(magnitude, np.sin(angle), out=value.imag)
+    return value

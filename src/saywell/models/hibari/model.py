@@ -1,4 +1,4 @@
-"""The hibari Model: what a sequence's text becomes, voice by voice."""
+"""The hibari Model: reads a sequence's text, speaks it, and gives timestamps."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ import numpy as np
 from saywell.errors import ModelFailure
 from saywell.files import Damaged, read_plain
 from saywell.hub.sources import SOURCES
-from saywell.models.hibari import DEFAULT, VOICES, Speaker, package
+from saywell.models.hibari import DEFAULT, VOICES, package
 from saywell.models.hibari.acoustic import RATE, Acoustic, Score
 from saywell.models.hibari.reader import MARKS, Reader, Utterance, unpack
 from saywell.models.single_shot import SingleShot
 from saywell.plan.plan import Plan
 from saywell.types import ModelSpec, Request, Samples, Sequence, Timestamp, Voice
 
-SOONER_S = 0.045
-"""A phone after a pause is heard so long before its time begins."""
-BREATH_S = 0.25
-"""The phone before a mark is counted so much longer than it sounds: that part of it is the pause. Median of measured
-.145 to .325 s."""
-SHORTEST_S = 0.05
-"""Left of such a phone."""
+ONSET_S = 0.045
+"""A phone after a pause is audible this long before its nominal start."""
+PAUSE_S = 0.25
+"""The part of the phone before a mark that is a pause: median of measured .145 to .325 s."""
+MIN_PHONE_S = 0.05
+"""Minimum duration left of such a phone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class _Loaded:
 
 
 class HibariModel(SingleShot):
-    """Implements Model. Sequences share nothing that changes, so a batch cannot change a sound."""
+    """Implements Model. Sequences share only immutable state, so a batch cannot change the sound."""
 
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
         """Raises MissingDependency, ModelFailure."""
@@ -48,16 +47,19 @@ class HibariModel(SingleShot):
         self._ids: dict[str, int] = json.loads(package.read("assets/vocab.json"))
         self._loading = Lock()
         self._readers: dict[bool, Reader] = {}
-        """By whether it reads British English."""
+        """True: the reader of British English."""
         self._loaded: dict[str, _Loaded] = {}
-        self._voice(spec.default_voice)  # now, not while the first listener waits
+        self._voice(spec.default_voice)  # at load rather than at the first request
         super().__init__(self._speak_sequence, plan)
 
     def voices(self) -> tuple[Voice, ...]:
-        """The default and those that have been pulled, where their place may be looked into."""
-        there = [name for name in VOICES if name == DEFAULT or os.access(self._file(name), os.R_OK)]
-        there.sort(key=lambda name: name != self.spec.default_voice)
-        return tuple(_described(name, VOICES[name]) for name in there)
+        """The default voice and the pulled ones."""
+        names = [name for name in VOICES if name == DEFAULT or os.access(self._file(name), os.R_OK)]
+        names.sort(key=lambda name: name != self.spec.default_voice)
+        return tuple(
+            Voice(id=name, name=v.name, language=v.language, sample_rate=RATE, description=v.description)
+            for name, v in ((name, VOICES[name]) for name in names)
+        )
 
     def prepare(self, request: Request) -> None:
         """Nothing: these voices take no reference."""
@@ -66,7 +68,7 @@ class HibariModel(SingleShot):
         """Read, then speak window by window. Raises InvalidText."""
         voice = self._voice(sequence.voice.id)
         utterances = voice.reader.read(sequence.text)
-        scores: Iterable[Score] = (self._score(voice, each, sequence.request.speed) for each in utterances)
+        scores: Iterable[Score] = (self._score(voice, utterance, sequence.request.speed) for utterance in utterances)
         if sequence.request.timestamps:
             scores = list(scores)
             sequence.timestamps = timestamps(utterances, scores)
@@ -78,7 +80,7 @@ class HibariModel(SingleShot):
         return voice.acoustic.score(np.array(ids, np.int64), speed)
 
     def _voice(self, name: str) -> _Loaded:
-        """A voice, loaded when it is first asked for; whoever asks meanwhile waits."""
+        """A voice, loaded on first use."""
         with self._loading:
             if name not in self._loaded:
                 british = VOICES[name].british
@@ -95,16 +97,16 @@ class HibariModel(SingleShot):
         if name == DEFAULT:
             return package.read("assets/hibari.onnx")
         try:
-            data = read_plain(self._file(name), package.MOST_BYTES, links=True)
+            data = read_plain(self._file(name), package.MAX_BYTES, links=True)
         except (OSError, Damaged) as error:
             why = getattr(error, "strerror", None) or error
             raise ModelFailure(f"the voice {name} cannot be read ({why}): saywell pull {name}") from error
         if hashlib.sha256(data).hexdigest() not in SOURCES[name].digests.values():
-            raise ModelFailure(f"the file of the voice {name} is damaged: delete {self._file(name)}, pull it again")
+            raise ModelFailure(f"the file of the voice {name} is damaged: delete {self._file(name)} and pull it again")
         return data
 
     def _file(self, name: str) -> Path:
-        """Where `saywell pull` puts it."""
+        """The file that `saywell pull` writes."""
         return self._checkpoints / name / Path(SOURCES[name].files[0]).name
 
 
@@ -113,7 +115,7 @@ def timestamps(utterances: list[Utterance], scores: list[Score]) -> tuple[Timest
     found: list[Timestamp] = []
     begin = 0.0
     for utterance, score in zip(utterances, scores, strict=True):
-        ends = begin + score.times  # ends[n] is where phone n begins: the first is of the pause before it
+        ends = begin + score.times  # ends[n] is the start of phone n: ends[0] ends the leading pause
         for word in utterance.words:
             phones = _timed(utterance.phones, word.start, word.end, ends, score.rate)
             found.append(Timestamp(text=word.text, start_s=phones[0][1], end_s=phones[-1][2], phones=phones))
@@ -121,25 +123,19 @@ def timestamps(utterances: list[Utterance], scores: list[Score]) -> tuple[Timest
     return tuple(found)
 
 
-def _timed(said: str, start: int, end: int, ends: np.ndarray, rate: float) -> tuple[tuple[str, float, float], ...]:
-    """Phones of one word; a stress mark goes with the vowel behind it, a space is none."""
+def _timed(spoken: str, start: int, end: int, ends: np.ndarray, rate: float) -> tuple[tuple[str, float, float], ...]:
+    """Phones of one word. A stress mark belongs to the vowel after it; a space is not a phone."""
     phones: list[tuple[str, float, float]] = []
-    paused = not said[:start].strip() or said[:start].rstrip()[-1] in MARKS
-    mark, since = "", float(ends[start]) - (SOONER_S / rate if paused else 0.0)
-    for at in range(start, end):
-        if said[at] in "ˈˌ":
-            mark = mark + said[at]
+    paused = not spoken[:start].strip() or spoken[:start].rstrip()[-1] in MARKS
+    mark, since = "", float(ends[start]) - (ONSET_S / rate if paused else 0.0)
+    for index in range(start, end):
+        if spoken[index] in "ˈˌ":
+            mark += spoken[index]
             continue
-        if said[at] != " ":
-            phones.append((mark + said[at], since, float(ends[at + 1])))
-        mark, since = "", float(ends[at + 1])
-    if said[end : end + 1] and said[end] in MARKS:
+        if spoken[index] != " ":
+            phones.append((mark + spoken[index], since, float(ends[index + 1])))
+        mark, since = "", float(ends[index + 1])
+    if spoken[end : end + 1] and spoken[end] in MARKS:
         phone, first, last = phones[-1]
-        phones[-1] = (phone, first, max(first + SHORTEST_S / rate, last - BREATH_S / rate))
+        phones[-1] = (phone, first, max(first + MIN_PHONE_S / rate, last - PAUSE_S / rate))
     return tuple(phones)
-
-
-def _described(name: str, speaker: Speaker) -> Voice:
-    return Voice(
-        id=name, name=speaker.name, language=speaker.language, sample_rate=RATE, description=speaker.description
-    )

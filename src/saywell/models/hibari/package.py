@@ -1,7 +1,7 @@
-"""The PyPI package hibari-tts, used narrowly: its data files, each known by its digest, and its phonemiser.
+"""The PyPI package hibari-tts: its data files, each verified by its digest, and its phonemiser.
 
-Its synthesis, text normalisation and downloads are never imported: `hibari/__init__.py` would load them, so the folder
-of the phonemiser is imported as a package of its own.
+Its synthesis, text normalisation and downloads are never imported. `hibari/__init__.py` would import them, so the
+phonemiser's folder is imported as a package of its own.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from saywell.files import Damaged, read_plain
 find = PathFinder.find_spec
 """Finds a package without importing it."""
 VERSION = "0.2.1"
-MOST_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 INSTALL = f"pip install hibari-tts=={VERSION}"
-"""What to type, in the Python environment of this program."""
+"""The command, in the Python environment of this program."""
 G2P = "g2p"
 DIGESTS = {
     "assets/hibari.onnx": "5f70741d4e900f4e85d0037498736cc1b3e1b9a63a13546a5da1e63abf4fccd8",
@@ -48,41 +48,41 @@ DIGESTS = {
     "g2p/token.py": "2a46404a6a2a1ae6b6fcabd5ceb171de519ba1a5cbc257aa81f1e2d5cc0ee7a5",
     "g2p/tokenize.py": "256e4b02bbf38612ab38a0818b2950ad6aaa319a86f9e6af1b66be71812ad424",
 }
-"""SHA-256 of the files of version 0.2.1 that are read or run. A new release may retrain the voice or rename tensors."""
+"""SHA-256 of the files that are read or run. Another release may retrain the voice or rename tensors."""
 
 
 def home() -> Path:
     """Folder of the installed package, without importing it. Raises MissingDependency."""
-    found = find("hibari")
-    if found is None or found.origin is None:
+    spec = find("hibari")
+    if spec is None or spec.origin is None:
         raise MissingDependency(f"the voice heart needs the package hibari-tts, which is not installed: {INSTALL}")
-    return Path(found.origin).parent
+    return Path(spec.origin).parent
 
 
 def problem() -> str:
-    """Why the package cannot be used, by a quick look; empty: it is there."""
+    """Why the package cannot be used, without reading its files; empty: it can."""
     try:
         folder = home()
         missing = next((name for name in DIGESTS if not (folder / name).is_file()), None)
     except MissingDependency as error:
         return error.message
-    return _other(missing) if missing else ""
+    return _wrong_version(missing) if missing else ""
 
 
 def read(name: str) -> bytes:
     """A file of the package, verified, and unpacked if its name ends with .gz. Raises MissingDependency."""
     try:
-        data = read_plain(home() / name, MOST_BYTES, links=True)
+        data = read_plain(home() / name, MAX_BYTES, links=True)
     except (OSError, Damaged):
-        raise MissingDependency(_other(name)) from None
+        raise MissingDependency(_wrong_version(name)) from None
     if hashlib.sha256(data).hexdigest() != DIGESTS[name]:
-        raise MissingDependency(_other(name))
+        raise MissingDependency(_wrong_version(name))
     return gzip.decompress(data) if name.endswith(".gz") else data
 
 
-def _other(name: str) -> str:
-    found = f"the installed hibari-tts is not the version {VERSION} that this program was tested with"
-    return f"{found} ({name} differs): {INSTALL}"
+def _wrong_version(name: str) -> str:
+    problem = f"the installed hibari-tts is not version {VERSION}, which this program was tested with"
+    return f"{problem} ({name} differs): {INSTALL}"
 
 
 @cache
@@ -97,6 +97,6 @@ def g2p() -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
-    sys.modules[name] = module  # its own modules import each other relative to this name
+    sys.modules[name] = module  # its modules import each other relative to this name
     spec.loader.exec_module(module)
     return module

@@ -1,6 +1,6 @@
-"""Spoken text → phones, by the package's phonemiser, which is kept from what it reads badly or in cubic time.
+"""Spoken text → phones by the package's phonemiser, after removing what it misreads or parses in cubic time.
 
-The text comes from `text.normalise`; whatever else comes (raw text, other scripts, code) is read in bounded time.
+The text comes from `text.normalise`; any other text (raw, other scripts, code) is read in bounded time.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from importlib import resources
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -23,17 +24,17 @@ from saywell.runtimes.onnx import Graph
 from saywell.text.numbers import any_numeral
 
 MAX_PHONES = 400
-"""Of one utterance: the longest the package itself speaks in one go, and memory grows with it."""
+"""Per utterance: the package's own limit; memory grows with the length."""
 _RUN, _PARTS = 100, 20
-"""Characters and parts (capitals, small letters, digits, each mark) of a run without a space; beyond, a space is put
-in. The phonemiser's search over the parts of a run is cubic."""
+"""Maximum characters and parts (capitals, small letters, digits, single marks) of a run without a space; longer runs
+are split by spaces. The phonemiser's search over the parts of a run is cubic."""
 _MAX_DIGITS = 30
 MARKS = frozenset(";:,.!?—…")
 _SENTENCE_MARKS = frozenset(".!?…")
 
 _DROPPED = str.maketrans(
     {
-        # Words that touch a double quote go to the letter-to-sound net: "Have → hayv.
+        # A word next to a double quote would go to the letter-to-sound net: "Have → hayv.
         **dict.fromkeys('"“”„«»', ""),
         **dict.fromkeys("#*<=>[]{}\\^`|~_", " "),
         **dict.fromkeys("¿¡\u200b\u00ad", ""),
@@ -60,7 +61,7 @@ Files = list[Future[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """Where a word of the text lies among the phones: [start, end)."""
+    """A word of the text and the range of its phones, [start, end)."""
 
     text: str
     start: int
@@ -69,29 +70,29 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """What one run of the acoustic model speaks. `phones`: one character each, marks and spaces among them."""
+    """The input of one run of the acoustic model. `phones`: one character each, with marks and spaces."""
 
     phones: str
     words: tuple[Word, ...]
 
 
 def unpack(british: bool, pool: Executor) -> Files:
-    """The dictionaries of an accent on their way into memory: most of it is done without the interpreter."""
+    """Start reading the dictionaries of an accent; most of the work runs without the GIL."""
     accent = "gb" if british else "us"
     names = (f"lexicon_{accent}_gold", f"lexicon_{accent}_silver", "tagger")
     return [pool.submit(package.read, f"assets/{name}.json.gz") for name in names]
 
 
 class Reader:
-    """Reads one accent of English. Threads may share it: everything is loaded here, and only read later."""
+    """Reads one accent of English. Thread-safe: immutable once loaded."""
 
     def __init__(self, british: bool, files: Files, pool: Executor) -> None:
-        """`files`: of the accent, see `unpack`. `pool`: where a graph is loaded. Raises MissingDependency."""
+        """`files`: from `unpack`. `pool`: loads a graph. Raises MissingDependency."""
         letters = _Letters("oov_gb" if british else "oov", pool)
         self._vocabulary = frozenset(json.loads(package.read("assets/vocab.json")))
         module, (gold, silver, tagger) = package.g2p(), files
         self._known = tables.Lexicon(gold.result(), _names(british))
-        # The package's G2P with our tables in place of its dicts; its constructor would parse all of them.
+        # The package's G2P with our tables instead of its dicts, which its constructor would parse.
         self._g2p = module.G2P.__new__(module.G2P)
         self._g2p.lexicon = module.Lexicon(self._known, tables.Lexicon(silver.result(), {}), british)
         self._g2p.tokenizer = module.Tokenizer(json.loads(package.read("assets/tokenizer_exceptions.json")))
@@ -99,7 +100,7 @@ class Reader:
         self._g2p._oov, self._g2p.unk, self._g2p.british = letters, "", british
 
     def read(self, text: str) -> list[Utterance]:
-        """Raises InvalidText when nothing of the text can be read in English, or most of it cannot."""
+        """Raises InvalidText if most of the text cannot be read in English."""
         text = self._plain(text)
         spoken: list[tuple[str, str, bool]] = []
         for sentence in _SENTENCE_END.split(text):
@@ -108,34 +109,34 @@ class Reader:
             spoken[-1:] = [(word, phones, True) for word, phones, _ in spoken[-1:]]
         utterances = [*_utterances(spoken)]
         if not utterances:
-            raise InvalidText("nothing in this text makes a sound in English", param="text")
+            raise InvalidText("nothing in this text can be spoken in English", param="text")
         return utterances
 
     def _phones(self, token: Any) -> str:
         return "".join(char for char in token.phonemes or "" if char in self._vocabulary and char not in "“”")
 
     def _plain(self, text: str) -> str:
-        """The text without what the phonemiser stumbles over."""
+        """The text without what the phonemiser cannot handle."""
         text = _NUMERAL.sub(_numeral, _name_foreign(unicodedata.normalize("NFC", text))).translate(_DROPPED)
         text = _OUTER_QUOTE.sub("", text.replace("’", "'").replace("'n'", "and"))
         text = _MARK_RUN.sub(_strongest, _TIGHT_MARK.sub(r"\g<0> ", text))
-        text = _CAPITALS.sub(self._quietly, text)
+        text = _CAPITALS.sub(self._lower_known, text)
         text = _LETTERS_M.sub(r"\1.M.", text)
         return _LETTER_A.sub(_letter_a, " ".join(map(_bounded, text.split())))
 
-    def _quietly(self, shout: re.Match[str]) -> str:
-        """Known words of a run of capitals in small letters: THE END; not US GDP."""
-        words = shout[0].split()
+    def _lower_known(self, capitals: re.Match[str]) -> str:
+        """Known words of a run of capitals in lower case: THE END; not US GDP."""
+        words = capitals[0].split()
         known = [word.lower() if self._known.get(word.lower()) is not None else word for word in words]
-        return " ".join(known) if sum(map(str.islower, known)) > 1 else shout[0]
+        return " ".join(known) if sum(map(str.islower, known)) > 1 else capitals[0]
 
 
 class _Letters:
-    """The package's letter-to-sound net. It sees 24 letters at most, so longer words are cut."""
+    """The package's letter-to-sound net. Longer words are split: it takes at most 24 letters."""
 
     def __init__(self, name: str, pool: Executor) -> None:
         about = json.loads(package.read(f"assets/{name}.json"))
-        self._ids = {char: at for at, char in enumerate(about["in"], 1)}
+        self._ids = {char: index for index, char in enumerate(about["in"], 1)}
         self._phones = ["", *about["out"]]
         self._longest = int(about["maxlen"])
         data = package.read(f"assets/{name}.onnx")
@@ -148,31 +149,30 @@ class _Letters:
         ids = [self._ids[char] for char in word if char in self._ids]
         if not ids:
             return ""
-        (found,) = self._graph.result().run({"chars": np.array([ids], np.int64)})
-        heard = found[0].tolist()
-        # As it was trained (CTC): repeated phones are one, 0 is none.
-        return "".join(self._phones[phone] for at, phone in enumerate(heard) if at == 0 or phone != heard[at - 1])
+        (output,) = self._graph.result().run({"chars": np.array([ids], np.int64)})
+        # CTC decoding: repeated labels count once, label 0 is blank (the empty string).
+        return "".join(self._phones[label] for label, _ in groupby(output[0].tolist()))
 
 
 def _pieces(word: str, longest: int) -> Iterator[str]:
     count = -(-len(word) // longest)
     size = -(-len(word) // max(1, count))
-    yield from (word[at : at + size] for at in range(0, len(word), size))
+    yield from (word[start : start + size] for start in range(0, len(word), size))
 
 
 def _names(british: bool) -> dict[str, str]:
-    """Names, places and brands the package's lexicons lack or have wrong: US readings only."""
+    """Names, places and brands that are missing or wrong in the package's lexicons; US readings only."""
     if british:
         return {}
     text = resources.files(__package__).joinpath("names.tsv").read_text(encoding="utf-8")
-    found = dict(line.split("\t") for line in text.splitlines())
-    # GitHub is written github, too. A capital alone is looked up without it anyway.
-    mixed = {word.lower(): phones for word, phones in found.items() if word[1:] != word[1:].lower()}
-    return {**mixed, **found}
+    names = dict(line.split("\t") for line in text.splitlines())
+    # GitHub is also written github. The phonemiser itself looks up Github in lower case.
+    mixed = {word.lower(): phones for word, phones in names.items() if word[1:] != word[1:].lower()}
+    return {**mixed, **names}
 
 
 def _utterances(spoken: list[tuple[str, str, bool]]) -> Iterator[Utterance]:
-    """Tokens (text, phones, whether a space follows) in portions of at most MAX_PHONES, cut after a mark if one is."""
+    """Tokens (text, phones, followed by a space) grouped into at most MAX_PHONES, split after a mark if possible."""
     begin = 0
     while begin < len(spoken):
         end = begin + _fitting(spoken[begin:])
@@ -183,7 +183,7 @@ def _utterances(spoken: list[tuple[str, str, bool]]) -> Iterator[Utterance]:
 
 
 def _fitting(spoken: list[tuple[str, str, bool]]) -> int:
-    """How many tokens the next utterance takes; at least one."""
+    """Number of tokens in the next utterance, at least one."""
     count = size = 0
     for _, phones, space in spoken:
         size += len(phones) + space
@@ -193,7 +193,7 @@ def _fitting(spoken: list[tuple[str, str, bool]]) -> int:
     if count == len(spoken):
         return count
     for marks in (_SENTENCE_MARKS, MARKS):
-        ends = [at for at in range(1, count + 1) if spoken[at - 1][1][-1:] in marks and spoken[at - 1][1]]
+        ends = [end for end in range(1, count + 1) if spoken[end - 1][1] and spoken[end - 1][1][-1] in marks]
         if ends:
             return ends[-1]
     return max(1, count)
@@ -202,21 +202,24 @@ def _fitting(spoken: list[tuple[str, str, bool]]) -> int:
 def _utterance(spoken: list[tuple[str, str, bool]]) -> Utterance:
     phones, words = "", list[Word]()
     joined = False
-    for text, said, space in spoken:
-        said = said[:MAX_PHONES]  # one token longer than that is no word
-        sounds = any(char not in MARKS and char not in "() " for char in said)
+    for text, read, space in spoken:
+        token = read[:MAX_PHONES]  # a longer token is not a word
+        sounds = any(char not in MARKS and char not in "() " for char in token)
         if sounds and joined and words:
-            words[-1] = Word(words[-1].text + text, words[-1].start, len(phones) + len(said))
+            words[-1] = Word(words[-1].text + text, words[-1].start, len(phones) + len(token))
         elif sounds:
-            words.append(Word(text, len(phones), len(phones) + len(said)))
+            words.append(Word(text, len(phones), len(phones) + len(token)))
         joined = (sounds or joined) and not space
-        phones += said + (" " if space else "")
+        phones += token + (" " if space else "")
     phones = phones.rstrip()
     return Utterance(phones if phones[-1:] in MARKS else f"{phones}.", tuple(words))
 
 
 def _name_foreign(text: str) -> str:
-    """Letters of other scripts by name, a run of them by the name of their script. Raises InvalidText for too many."""
+    """Replace letters of other scripts by their names, runs of them by the name of the script.
+
+    Raises InvalidText if most letters are of other scripts.
+    """
     foreign = sum(len(run) for run in _FOREIGN.findall(text))
     if not foreign:
         return text
@@ -236,12 +239,12 @@ def _foreign(run: re.Match[str]) -> str:
 
 
 def _numeral(match: re.Match[str]) -> str:
-    """Digits of other scripts and other signs of numbers in words: the phonemiser fails at them."""
+    """Digits of other scripts and other numerals in words: the phonemiser fails on them."""
     return f" {any_numeral(match[0])} " if match[0].isnumeric() and not match[0].isalpha() else match[0]
 
 
 def _strongest(marks: re.Match[str]) -> str:
-    """One mark for several: each would be a pause of its own."""
+    """One mark for several: each would be a separate pause."""
     return next((mark for mark in "?!" if mark in marks[0]), marks[1])
 
 
@@ -252,16 +255,16 @@ def _letter_a(match: re.Match[str]) -> str:
     title = re.match(r" [A-Z]", after) and re.search(r"\b[A-Z][\w']* $", before)
     if not inside or title or re.match(r"\.\w", after):
         return match[0]
-    return "[A](/ˈA/)"  # how the phonemiser is told a pronunciation
+    return "[A](/ˈA/)"  # the phonemiser's syntax for a given pronunciation
 
 
 def _bounded(run: str) -> str:
-    """A run without spaces, with some put in where it is too long or has too many parts."""
+    """Insert spaces into a run that is too long or has too many parts."""
     if len(run) <= _PARTS:
         return run
     bounded: list[str] = []
     parts = size = 0
-    for part in (piece for found in _PART.findall(_DIGITS.sub(r"\g<0> ", run)) for piece in _pieces(found, _RUN)):
+    for part in (piece for token in _PART.findall(_DIGITS.sub(r"\g<0> ", run)) for piece in _pieces(token, _RUN)):
         parts, size = parts + 1, size + len(part)
         if bounded and (parts > _PARTS or size > _RUN):
             bounded.append(" ")

@@ -1,6 +1,6 @@
-"""The package's dictionaries as JSON text, searched where it lies: parsed, they would take 80 MB and 0.4 s more.
+"""The package's dictionaries, searched as JSON text: parsing them would take 80 MB and 0.4 s more.
 
-Each table has the `get` of a dict, which is all that the phonemiser asks of one.
+Each table has the `get` of a dict, the only method that the phonemiser uses.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ Pronunciation = str | dict[str, str]
 
 
 class Lexicon:
-    """Word → phones, or part of speech → phones. `data`: a JSON object with its keys in order; `first`: what wins."""
+    """Word → phones, or part of speech → phones. `data`: a JSON object with sorted keys. `first`: takes precedence."""
 
     def __init__(self, data: bytes, first: Mapping[str, str]) -> None:
         self._by_part: dict[str, dict[str, str]] = {}
         plain = []
         before, *nested = data[1:-1].split(b":{")
-        for piece in nested:  # a word whose pronunciation depends on its part of speech
+        for piece in nested:  # words whose pronunciation depends on the part of speech
             quote = before.rindex(b'"', 0, -1)
             parts, _, after = piece.partition(b"}")
             self._by_part[before[quote + 1 : -1].decode()] = json.loads(b"{" + parts + b"}")
             plain.append(before[:quote])
             before = after[1:]
         self._text = b"".join((*plain, before))
-        self._starts = np.concatenate(([1], _places(self._text, b'","', 1) + 3))
-        """Of each word in the text."""
+        self._starts = np.concatenate(([1], _find_all(self._text, b'","', 1) + 3))
+        """Offset of each word in the text."""
         self._first = first
         self.get = lru_cache(_CACHED)(self._get)
 
@@ -45,8 +45,8 @@ class Lexicon:
         if word in self._by_part:
             return self._by_part[word]
         key, text = word.encode(), self._text
-        at = bisect_left(self._starts, key, key=lambda start: text[start : start + len(key)])
-        begin = int(self._starts[at]) if at < len(self._starts) else len(text)
+        index = bisect_left(self._starts, key, key=lambda start: text[start : start + len(key)])
+        begin = int(self._starts[index]) if index < len(self._starts) else len(text)
         key += b'":"'
         if not text.startswith(key, begin):
             return None
@@ -59,8 +59,8 @@ class Weights:
 
     def __init__(self, data: bytes) -> None:
         self._text = data
-        starts = np.concatenate(([2], _places(data, b'},"', 0) + 3))
-        hashes = _hashes(data, starts, _places(data, b'":{', 2))
+        starts = np.concatenate(([2], _find_all(data, b'},"', 0) + 3))
+        hashes = _hashes(data, starts, _find_all(data, b'":{', 2))
         order = np.argsort(hashes)
         self._starts, self._hashes = starts[order], hashes[order]
         self.get = lru_cache(_CACHED)(self._get)
@@ -68,47 +68,47 @@ class Weights:
     def _get(self, feature: str) -> dict[str, float] | None:
         key = _key(feature)
         (wanted,) = _hashes(key, np.array([0]), np.array([len(key) - 2]))
-        at = int(np.searchsorted(self._hashes, wanted))
-        while at < len(self._starts) and self._hashes[at] == wanted:
-            begin = int(self._starts[at])
+        index = int(np.searchsorted(self._hashes, wanted))
+        while index < len(self._starts) and self._hashes[index] == wanted:
+            begin = int(self._starts[index])
             if self._text.startswith(key, begin):
                 begin += len(key)
-                found: dict[str, float] = json.loads(self._text[begin : self._text.index(b"}", begin) + 1])
-                return found
-            at += 1
+                weights: dict[str, float] = json.loads(self._text[begin : self._text.index(b"}", begin) + 1])
+                return weights
+            index += 1
         return None
 
 
-def _places(text: bytes, mark: bytes, rarest: int) -> Ints:
-    """Where a few bytes stand in a text. `rarest`: which of them is looked for first."""
-    byte = np.frombuffer(text, np.uint8)
-    found = np.flatnonzero(byte[rarest : len(byte) - len(mark) + 1 + rarest] == mark[rarest])
-    for at, wanted in enumerate(mark):
-        found = found[byte[found + at] == wanted] if at != rarest else found
-    return np.asarray(found)
+def _find_all(text: bytes, mark: bytes, rarest: int) -> Ints:
+    """Offsets of a short byte string in a text. `rarest`: index of its rarest byte, which is searched first."""
+    data = np.frombuffer(text, np.uint8)
+    offsets = np.flatnonzero(data[rarest : len(data) - len(mark) + 1 + rarest] == mark[rarest])
+    for index, byte in enumerate(mark):
+        offsets = offsets[data[offsets + index] == byte] if index != rarest else offsets
+    return np.asarray(offsets)
 
 
 def _hashes(text: bytes, starts: Ints, ends: Ints) -> npt.NDArray[np.uint64]:
-    """A number for each name in a text, from its length, its first eight bytes and its last eight."""
+    """A hash of each name in a text, of its length, its first eight bytes and its last eight."""
     eights = np.lib.stride_tricks.sliding_window_view(np.frombuffer(text + bytes(8), np.uint8), 8)
-    shorter = _SHORTER[np.minimum(ends - starts, 8)]
-    first = eights[starts].view("<u8")[:, 0] & shorter
-    last = eights[np.maximum(ends - 8, starts)].view("<u8")[:, 0] & shorter
+    mask = _MASKS[np.minimum(ends - starts, 8)]
+    first = eights[starts].view("<u8")[:, 0] & mask
+    last = eights[np.maximum(ends - 8, starts)].view("<u8")[:, 0] & mask
     return np.asarray((first * _MIX[0] + last * _MIX[1]) ^ (ends - starts).astype(np.uint64))
 
 
-_SHORTER = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
-"""Leaves so many of eight bytes."""
+_MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+"""By length: the mask that keeps so many of eight bytes."""
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
 
 
 def tagger(data: bytes) -> dict[str, Any]:
-    """The tagger's model as its class takes it, its weights left as text."""
+    """The tagger's model in the form its class expects, with the weights as a table."""
     mark = b',"weights":'
     head, _, weights = data.partition(mark)
     return {**json.loads(head + b"}"), "weights": Weights(weights[:-1])}
 
 
 def _key(name: str) -> bytes:
-    """A key and its colon as they stand behind the opening quotation mark."""
+    """A key as JSON text, without the opening quotation mark, with the colon."""
     return json.dumps(name, ensure_ascii=False).encode()[1:] + b":"
