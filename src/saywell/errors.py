@@ -20,7 +20,7 @@ SaywellError                      500
 ├── DeadlineExceeded              504
 ├── Cancelled                     499   the client went away
 └── EngineFailure                 500
-    ├── BadAudio                  500   the verdict refused what the model produced
+    ├── BadAudio                  500   the audio checks refused what the model produced
     ├── ModelFailure              500   the model raised
     └── WorkerDied                500   the worker process died while streaming
 """

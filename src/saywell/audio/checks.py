@@ -92,7 +92,7 @@ def _is_wide(character: str) -> bool:
     return unicodedata.east_asian_width(character) in "WFH"
 
 
-class Verdict:
+class AudioChecks:
     """Judges the samples of one sequence. `text`: what is spoken; `speed`: 0.25 to 4.
 
     `add` raises BadAudio as soon as something is certainly wrong, `finish` for what only the end tells.

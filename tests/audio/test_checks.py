@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from espeak_rig import load, run, say, sequence
-from saywell.audio.verdict import Verdict, bounds
+from saywell.audio.checks import AudioChecks, bounds
 from saywell.errors import BadAudio
 from saywell.models.espeak.model import EspeakModel
 
@@ -147,10 +147,10 @@ def audio(speech: Speech) -> np.ndarray:
 
 
 def judge(audio: np.ndarray, text: str = SENTENCE, speed: float = 1.0, piece: int = 480) -> None:
-    verdict = Verdict(text, HZ, speed)
+    checks = AudioChecks(text, HZ, speed)
     for start in range(0, len(audio), piece):
-        verdict.add(audio[start : start + piece])
-    verdict.finish()
+        checks.add(audio[start : start + piece])
+    checks.finish()
 
 
 def refused(audio: np.ndarray, text: str = SENTENCE, speed: float = 1.0, piece: int = 480) -> bool:
@@ -287,11 +287,11 @@ def test_runaway_and_instant_end_are_refused_at_any_speed(speech: Speech, speed:
 
 
 def test_what_is_wrong_at_once_is_said_at_once(audio: np.ndarray) -> None:
-    verdict = Verdict(SENTENCE, HZ, 1.0)
-    verdict.add(audio[:1000])
+    checks = AudioChecks(SENTENCE, HZ, 1.0)
+    checks.add(audio[:1000])
     with pytest.raises(BadAudio, match="out of range"):
-        verdict.add(np.float32([0, np.nan]))
-    endless = Verdict("Hello.", HZ, 1.0)
+        checks.add(np.float32([0, np.nan]))
+    endless = AudioChecks("Hello.", HZ, 1.0)
     for _ in range(4):
         endless.add(audio[:HZ])
     with pytest.raises(BadAudio, match="too long"):
@@ -339,10 +339,10 @@ def test_bounds_add_up_over_words() -> None:
 
 def test_it_costs_less_than_a_thousandth_of_real_time(audio: np.ndarray) -> None:
     audio = np.tile(audio, 4)
-    verdict = Verdict(SENTENCE * 4, HZ, 1.0)
+    checks = AudioChecks(SENTENCE * 4, HZ, 1.0)
     pieces = np.array_split(audio, round(len(audio) / HZ * 10))
     started = time.process_time()
     for piece in pieces:
-        verdict.add(piece)
-    verdict.finish()
+        checks.add(piece)
+    checks.finish()
     assert time.process_time() - started < 0.003 * len(audio) / HZ, "measured 0.0005; room for a busy machine"
