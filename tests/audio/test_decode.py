@@ -165,7 +165,7 @@ def test_file_cannot_make_ffmpeg_open_another(pinned: bool, tmp_path: Path) -> N
     (tmp_path / "other.ts").write_bytes(packed("mpegts aac", tone(2.0, hz=48000), 48000))
     playlist = tmp_path / "list"
     playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile:{tmp_path}/other.ts\n#EXT-X-ENDLIST\n")
-    code = "sandbox.Packets('hls', 60.0)" if pinned else "import av; av.open(io.FileIO(0, closefd=False), format='hls')"
+    code = "sandbox.FfmpegSource('hls', 60.0)" if pinned else "import av; av.open(io.FileIO(0, closefd=False), format='hls')"
     home = str(Path(sandbox.__file__).parent)
     code = f"import io, sys; sys.path.insert(0, {home!r}); import sandbox; {code}"
     with playlist.open("rb") as file:
@@ -405,18 +405,8 @@ def test_files_next_to_packages_do_not_shadow_the_standard_library(tmp_path: Pat
     """The directory passed to the child has a `struct.py` that would end it."""
     (tmp_path / "struct.py").write_text("raise SystemExit(9)")
     (tmp_path / "own.py").write_text("import struct")
-    launch = [
-        sys.executable,
-        "-I",
-        "-S",
-        "-c",
-        decode_module._LAUNCH,
-        str(tmp_path / "own.py"),
-        "1",
-        "1",
-        "1",
-        str(tmp_path),
-    ]
+    arguments = [decode_module._LAUNCH, str(tmp_path / "own.py"), "60", "5", "1", "", str(tmp_path)]
+    launch = [sys.executable, "-I", "-S", "-c", *arguments]
     assert subprocess.run(launch, capture_output=True, timeout=30).returncode == 0
 
 
