@@ -165,7 +165,8 @@ def test_file_cannot_make_ffmpeg_open_another(pinned: bool, tmp_path: Path) -> N
     (tmp_path / "other.ts").write_bytes(packed("mpegts aac", tone(2.0, hz=48000), 48000))
     playlist = tmp_path / "list"
     playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile:{tmp_path}/other.ts\n#EXT-X-ENDLIST\n")
-    code = "sandbox.FfmpegSource('hls', 60.0)" if pinned else "import av; av.open(io.FileIO(0, closefd=False), format='hls')"
+    unpinned = "import av; av.open(io.FileIO(0, closefd=False), format='hls')"
+    code = "sandbox.FfmpegSource('hls', 60.0)" if pinned else unpinned
     home = str(Path(sandbox.__file__).parent)
     code = f"import io, sys; sys.path.insert(0, {home!r}); import sandbox; {code}"
     with playlist.open("rb") as file:
