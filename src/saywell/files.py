@@ -60,8 +60,8 @@ def _irregular(path: Path) -> Irregular:
 
 
 def read_plain(path: Path, limit: int, *, links: bool = False) -> bytes:
-    """The content of a regular file of at most `limit` bytes. Links are followed only with `links`, for published files,
-    which may be links into a cache. Raises OSError, Damaged."""
+    """The content of a regular file of at most `limit` bytes. Links are followed only with `links`: published files may
+    be links into a cache. Raises OSError, Damaged."""
     try:
         with open_file(path, links=links) as file:
             data = file.read(limit + 1)
