@@ -61,30 +61,35 @@ HYBRID = {
 
 
 def test_hybrid_intel(tmp_path: Path) -> None:
-    found = detect(tree(tmp_path, HYBRID))
-    cpu = found.cpu
+    hardware = detect(tree(tmp_path, HYBRID))
+    cpu = hardware.cpu
     assert (cpu.physical, cpu.logical, cpu.performance, cpu.efficiency) == (10, 12, 2, 8)
     assert (cpu.performance_cpus, cpu.efficiency_cpus) == ((0, 2), tuple(range(4, 12)))
     assert [(item.name, item.size, item.count) for item in cpu.caches] == [("L1d", 49152, 2), ("L3", 12582912, 1)]
     assert cpu.max_mhz == 4600
     assert cpu.features == ("avx", "avx2", "avx_vnni", "fma")
-    assert (found.arch, found.product) == ("x86_64", "LENOVO 83A1")
-    assert found.memory == 8_000_000 * 1024
-    assert (found.cpu_tier, found.usable_cpus, found.usable_cores, found.contained) == ("i5_baseline", 12, 2, False)
+    assert (hardware.arch, hardware.product) == ("x86_64", "LENOVO 83A1")
+    assert hardware.memory == 8_000_000 * 1024
+    assert (hardware.cpu_tier, hardware.usable_cpus, hardware.usable_cores, hardware.contained) == (
+        "i5_baseline",
+        12,
+        2,
+        False,
+    )
 
 
 def test_affinity_counts_cores_not_threads(tmp_path: Path) -> None:
     allowed = HYBRID | {"proc/self/status": "Cpus_allowed_list:\t0-1,4\n"}
-    found = detect(tree(tmp_path, allowed))
-    assert found.limits.cpus == (0, 1, 4)
-    assert (found.usable_cpus, found.usable_cores) == (3, 1)
+    hardware = detect(tree(tmp_path, allowed))
+    assert hardware.limits.cpus == (0, 1, 4)
+    assert (hardware.usable_cpus, hardware.usable_cores) == (3, 1)
 
 
 @pytest.mark.parametrize(("allowed", "cores"), [("0,3", 2), ("1,3", 2), ("1", 1), ("0-1", 1), ("0-3", 2), ("3,8", 1)])
 def test_core_counts_if_any_of_its_threads_is_allowed(tmp_path: Path, allowed: str, cores: int) -> None:
-    found = detect(tree(tmp_path, HYBRID | {"proc/self/status": f"Cpus_allowed_list:\t{allowed}\n"}))
-    assert found.usable_cores == cores
-    assert found.cpu.performance == 2
+    hardware = detect(tree(tmp_path, HYBRID | {"proc/self/status": f"Cpus_allowed_list:\t{allowed}\n"}))
+    assert hardware.usable_cores == cores
+    assert hardware.cpu.performance == 2
 
 
 def test_dense_amd_cores_are_performance_cores(tmp_path: Path) -> None:
@@ -93,19 +98,19 @@ def test_dense_amd_cores_are_performance_cores(tmp_path: Path) -> None:
     files = {"proc/cpuinfo": x86(12, flags, "AMD Ryzen AI 9 HX 370").replace("GenuineIntel", "AuthenticAMD")}
     for cpu in range(12):
         files[f"sys/devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq"] = "5157000" if cpu < 4 else "3300000"
-    found = detect(tree(tmp_path, {"sys/devices/system/cpu/online": "0-11\n", **files}))
-    assert (found.cpu.performance, found.cpu.efficiency, found.usable_cores) == (12, 0, 12)
+    hardware = detect(tree(tmp_path, {"sys/devices/system/cpu/online": "0-11\n", **files}))
+    assert (hardware.cpu.performance, hardware.cpu.efficiency, hardware.usable_cores) == (12, 0, 12)
 
 
 def test_plan_uses_efficiency_cores_with_a_single_performance_core(tmp_path: Path) -> None:
-    found = detect(tree(tmp_path, HYBRID | {"proc/self/status": "Cpus_allowed_list:\t1,4-6\n"}))
-    plan = make_plan(Settings(), replace(found, runtimes={"onnxruntime": Runtime(version="1.30.0")}), S1_MINI)
+    hardware = detect(tree(tmp_path, HYBRID | {"proc/self/status": "Cpus_allowed_list:\t1,4-6\n"}))
+    plan = make_plan(Settings(), replace(hardware, runtimes={"onnxruntime": Runtime(version="1.30.0")}), S1_MINI)
     assert plan.threads == 4
 
 
 def test_only_efficiency_cores_allowed(tmp_path: Path) -> None:
-    found = detect(tree(tmp_path, HYBRID | {"proc/self/status": "Cpus_allowed_list:\t8-9\n"}))
-    assert (found.usable_cpus, found.usable_cores) == (2, 2)
+    hardware = detect(tree(tmp_path, HYBRID | {"proc/self/status": "Cpus_allowed_list:\t8-9\n"}))
+    assert (hardware.usable_cpus, hardware.usable_cores) == (2, 2)
 
 
 def arm(parts: list[str], extra: str = "") -> str:
@@ -120,11 +125,11 @@ def test_raspberry_pi(tmp_path: Path) -> None:
         "proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
         "sys/devices/system/cpu/online": "0-3",
     }
-    found = detect(tree(tmp_path, files))
-    assert (found.arch, found.cpu.model, found.cpu.vendor) == ("arm64", "ARM Cortex-A76", "ARM")
-    assert found.product == "Raspberry Pi 5 Model B Rev 1.0"
-    assert found.cpu.features == ("asimd", "asimddp", "neon")
-    assert (found.cpu.performance, found.cpu.efficiency, found.cpu_tier) == (4, 0, "arm_board")
+    hardware = detect(tree(tmp_path, files))
+    assert (hardware.arch, hardware.cpu.model, hardware.cpu.vendor) == ("arm64", "ARM Cortex-A76", "ARM")
+    assert hardware.product == "Raspberry Pi 5 Model B Rev 1.0"
+    assert hardware.cpu.features == ("asimd", "asimddp", "neon")
+    assert (hardware.cpu.performance, hardware.cpu.efficiency, hardware.cpu_tier) == (4, 0, "arm_board")
 
 
 def test_arm_big_little_by_capacity(tmp_path: Path) -> None:
@@ -146,11 +151,11 @@ def test_clock_distinguishes_core_kinds_only_by_a_large_difference(tmp_path: Pat
 
 
 def test_empty_tree_gives_default_facts(tmp_path: Path) -> None:
-    found = detect(tmp_path)
-    assert found.usable_cpus == 1
-    assert found.cpu.features == ()
-    assert found.memory > 0
-    assert Hardware.from_json(found.to_json()) == found
+    hardware = detect(tmp_path)
+    assert hardware.usable_cpus == 1
+    assert hardware.cpu.features == ()
+    assert hardware.memory > 0
+    assert Hardware.from_json(hardware.to_json()) == hardware
 
 
 # -- control groups
@@ -214,15 +219,15 @@ def test_v1_nested_inside_a_container(tmp_path: Path) -> None:
         "sys/fs/cgroup/cpu/worker/cpu.cfs_period_us": "100000\n",
         "sys/fs/cgroup/cpuset/worker/cpuset.cpus": "4-7\n",
     }
-    found = detect(tree(tmp_path, files))
-    assert (found.limits.cgroup, found.limits.memory, found.limits.quota) == ("v1", 4 * GIB, 2.5)
-    assert (found.limits.cpus, found.usable_cpus, found.contained) == ((4, 5, 6, 7), 2, True)
+    hardware = detect(tree(tmp_path, files))
+    assert (hardware.limits.cgroup, hardware.limits.memory, hardware.limits.quota) == ("v1", 4 * GIB, 2.5)
+    assert (hardware.limits.cpus, hardware.usable_cpus, hardware.contained) == ((4, 5, 6, 7), 2, True)
 
 
 def test_limit_above_the_memory_is_ignored(tmp_path: Path) -> None:
-    found = detect(tree(tmp_path, v2({"/a": {"memory.max": f"{900 * GIB}"}}, "/a")))
-    assert found.limits.memory is None
-    assert not found.contained
+    hardware = detect(tree(tmp_path, v2({"/a": {"memory.max": f"{900 * GIB}"}}, "/a")))
+    assert hardware.limits.memory is None
+    assert not hardware.contained
 
 
 @pytest.mark.parametrize(
@@ -392,20 +397,19 @@ def test_torch_is_described_without_importing_it(
     monkeypatch.setattr(devices.util, "find_spec", lambda name: origin)
     monkeypatch.setattr(devices.metadata, "version", lambda name: "2.13.0")
     monkeypatch.setattr(devices.sys, "platform", "linux")
-    runtime = devices._torch()
-    assert runtime == Runtime(version="2.13.0", devices=expected)
+    assert devices.read_runtimes()[0]["torch"] == Runtime(version="2.13.0", devices=expected)
 
 
 # -- this machine
 
 
 def test_this_machine() -> None:
-    found = detect()
-    assert Hardware.from_json(found.to_json()) == found
-    assert found.fingerprint() == detect().fingerprint()
-    assert 1 <= found.usable_cores <= found.usable_cpus <= found.cpu.logical
-    assert 0 < found.usable_memory <= found.memory
-    assert "cpu" in found.runtimes["onnxruntime"].devices
+    hardware = detect()
+    assert Hardware.from_json(hardware.to_json()) == hardware
+    assert hardware.fingerprint() == detect().fingerprint()
+    assert 1 <= hardware.usable_cores <= hardware.usable_cpus <= hardware.cpu.logical
+    assert 0 < hardware.usable_memory <= hardware.memory
+    assert "cpu" in hardware.runtimes["onnxruntime"].devices
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
@@ -430,10 +434,10 @@ def test_detect_does_not_import_torch() -> None:
 
 @pytest.mark.parametrize("file", MACHINES, ids=lambda file: file.stem)
 def test_recorded_machines_load_and_are_consistent(file: Path) -> None:
-    found = Hardware.from_json(file.read_bytes())
-    assert Hardware.from_json(found.to_json()) == found
-    assert found.cpu.performance + found.cpu.efficiency == found.cpu.physical <= found.cpu.logical
-    assert found.cpu_tier != "unknown"
+    hardware = Hardware.from_json(file.read_bytes())
+    assert Hardware.from_json(hardware.to_json()) == hardware
+    assert hardware.cpu.performance + hardware.cpu.efficiency == hardware.cpu.physical <= hardware.cpu.logical
+    assert hardware.cpu_tier != "unknown"
 
 
 def test_fingerprints_of_recorded_machines_differ() -> None:
@@ -508,5 +512,5 @@ def test_tiers(model: str, tier: str) -> None:
     ],
 )
 def test_arm_tiers(model: str, product: str, tier: str, hot: bool) -> None:
-    found = machine(model, product, "arm64")
-    assert (cpu_tier(found), fanless(found)) == (tier, hot)
+    hardware = machine(model, product, "arm64")
+    assert (cpu_tier(hardware), fanless(hardware)) == (tier, hot)

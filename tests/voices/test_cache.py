@@ -22,6 +22,7 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from damage import damaged, flipped
 from saywell.files import Damaged, read_plain, write_atomically
 from saywell.types import VoiceState
 from saywell.voices import cache as cache_module
@@ -108,11 +109,9 @@ def test_key_of_a_state_depends_on_all_of_its_content() -> None:
 
 def test_any_flipped_bit_is_detected() -> None:
     data = pack("name", codes(1, 2, "hello"), {"model": "m"})
-    for bit in range(len(data) * 8):
-        flipped = bytearray(data)
-        flipped[bit // 8] ^= 1 << bit % 8
+    for content in flipped(data):
         with pytest.raises(Damaged):
-            unpack("name", bytes(flipped))
+            unpack("name", content)
 
 
 def test_missing_or_additional_bytes_are_detected() -> None:
@@ -262,17 +261,10 @@ def test_only_digests_are_keys(disk: DiskCache, bad: str) -> None:
 
 
 def test_damaged_files_are_deleted_and_logged_once(disk: DiskCache, caplog: pytest.LogCaptureFixture) -> None:
-    choose = random.Random(1)
-    data = pack(key(1), codes(1))
     path = file_of(disk, 1)
     disk.directory.mkdir()
-    for n in range(400):
-        damaged = bytearray(data)
-        if n % 2:
-            damaged[choose.randrange(len(data))] ^= 1 << choose.randrange(8)
-        else:
-            del damaged[choose.randrange(len(data)) :]
-        path.write_bytes(damaged)
+    for content in damaged(pack(key(1), codes(1)), 400):
+        path.write_bytes(content)
         assert disk.get(key(1)) is None
         assert not path.exists()
     messages = [record.getMessage() for record in caplog.records]
