@@ -179,7 +179,7 @@ def held(cage: MemoryLimit | None, overrides: Mapping[str, Any], mixture: Mixtur
             promised = server.estimate_mb()
             with OwnPeak(cage or MemoryLimit(kind="none", bytes=0)) as own, process_memory.Peak(server.pid) as whole:
                 outcomes = ask_all(server.port, mixture)
-            engine = sum(process_memory.most(child.pid) for child in psutil.Process(server.pid).children())
+            engine = sum(process_memory.highest_footprint(child.pid) for child in psutil.Process(server.pid).children())
     except EngineFailure as error:
         return {"refused": error.message, "kills": cage.kills() if cage else 0}
     return {

@@ -20,6 +20,7 @@ from saywell import settings
 from saywell.commands import tune
 from saywell.errors import PlanError, StorageFailure
 from saywell.machine import detect, devices
+from saywell.machine.sensors import nvidia
 from saywell.models.base import find_spec
 from saywell.plan.measured import Record, Store
 from saywell.runtimes import onnx
@@ -355,10 +356,10 @@ def test_other_damaged_packages_stop_nothing(monkeypatch: pytest.MonkeyPatch) ->
     def broken(name: str) -> object:
         raise ImportError("cannot load")
 
-    monkeypatch.setattr(devices.util, "find_spec", lambda name: object())
-    for module in (devices, onnx):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    for module in (nvidia, onnx):
         monkeypatch.setattr(module, "import_module", broken)
-    assert devices.read_gpus() == ((), "the package that asks the NVIDIA driver is damaged (cannot load)")
+    assert devices.read_gpus() == ((), "the package that queries the NVIDIA driver is damaged (cannot load)")
     assert devices.read_runtimes()[1]["onnxruntime"] == "cannot load"
 
 

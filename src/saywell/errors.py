@@ -1,4 +1,4 @@
-"""Every error Saywell raises on purpose, each with one HTTP status and a message that names the way out.
+"""All errors that Saywell raises, each with one HTTP status and a message that says what to do.
 
 SaywellError                      500
 ├── InvalidRequest                400   a field has the wrong value; `param` names it
@@ -6,23 +6,23 @@ SaywellError                      500
 │   ├── TooLarge                  413   text, upload or duration over the limit
 │   ├── UnknownVoice              404
 │   ├── UnknownModel              404
-│   ├── AlreadyExists             409   a voice of this name is there; replace it or choose another
-│   └── UnsupportedMedia          415   not audio, or an output format that is not there
-├── PlanError                     400   an impossible setting; `param` names the setting
+│   ├── AlreadyExists             409   a voice of this name exists; replace it or choose another name
+│   └── UnsupportedMedia          415   not audio, or an unknown output format
+├── PlanError                     400   an impossible setting; `param` names it
 ├── Unauthorized                  401
 ├── Forbidden                     403
 ├── TooManyRequests               429   the queue is full; `retry_after` in seconds
-├── Unavailable                   503   loading, draining or out of order; `retry_after`
+├── Unavailable                   503   loading, draining or failed; `retry_after`
 │   ├── MissingDependency         503   an optional package or program is not installed
 │   └── EngineClosed              503
-├── OutOfMemory                   507   would not fit, refused before it starts
-├── StorageFailure                507   the disk is full, read-only or failing; what should be kept was not
+├── OutOfMemory                   507   does not fit, rejected before it starts
+├── StorageFailure                507   the disk is full, read-only or failing; nothing was saved
 ├── DeadlineExceeded              504
 ├── Cancelled                     499   the client went away
 └── EngineFailure                 500
-    ├── BadAudio                  500   the verdict refused what the model produced
+    ├── BadAudio                  500   the audio checks rejected the model's output
     ├── ModelFailure              500   the model raised
-    └── WorkerDied                500   the worker process died while streaming
+    └── WorkerDied                503   the worker process died while streaming
 """
 
 from __future__ import annotations
@@ -126,17 +126,17 @@ class ModelFailure(EngineFailure):
 
 
 class WorkerDied(EngineFailure):
-    """Not the fault of the request: the same one may be sent again, so the status is one that clients retry."""
+    """503, because the request is not at fault and clients may retry it."""
 
     status, code = 503, "worker_died"
 
 
 def public_code(error: SaywellError) -> str:
-    """The `code` of the nearest class of this module: what another process, without the rest, can make of an error."""
+    """The `code` of the nearest base class in this module, which every process knows."""
     lineage = (kind for kind in type(error).__mro__ if issubclass(kind, SaywellError))
     return next(kind.code for kind in lineage if kind.__module__ == __name__)
 
 
 def by_code() -> dict[str, type[SaywellError]]:
-    """Every error class of this module by its `code`: how an error crosses a process boundary without pickle."""
+    """The error classes of this module by `code`, for passing errors between processes without pickle."""
     return {kind.code: kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, SaywellError)}

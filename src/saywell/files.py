@@ -1,4 +1,4 @@
-"""Files read and written so that neither a pipe, a link, an endless file nor an interrupted write can harm."""
+"""Safe reading and writing of files: pipes, devices, links and endless files are refused, and writes are atomic."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from pathlib import Path
 from typing import BinaryIO
 
 UNFINISHED = ".unfinished-"
-"""How the names of files begin that are being written."""
+"""Prefix of the names of files that are being written."""
 _CHUNK = 4 << 20
 _LINKS = (errno.ELOOP, errno.EMLINK)
 _SOCKETS = (errno.ENXIO, errno.EOPNOTSUPP)
-_HANDED_OVER = re.compile(r"/dev/(stdin|fd/\d+)|/proc/self/fd/\d+")
+_OPEN_FILE = re.compile(r"/dev/(stdin|fd/\d+)|/proc/self/fd/\d+")
 
 
 class Damaged(ValueError):
-    """A file that is not what was written under its name, or cannot be."""
+    """The content of a file is not what was written, or it is not a regular file."""
 
 
 class Irregular(OSError):
-    """No file that can be read to its end lies there; `strerror` says why, `filename` which."""
+    """The path is not a file that can be read to its end; `strerror` says why, `filename` which."""
 
 
 def open_file(path: Path, *, links: bool = True, devices: bool = False) -> BinaryIO:
-    """A regular file, for reading; a named pipe or a socket is refused at once. Raises OSError, Irregular.
+    """Open a regular file for reading, without blocking on a named pipe or socket. Raises OSError, Irregular.
 
-    `devices`: take those too, for somebody who reads so much and no more. What the shell has opened for this process,
-    `<(…)` among it, is read like standard input.
+    `devices` also allows character devices, for callers that bound what they read. Open descriptors of this process
+    (`/dev/fd/…`, as in the shell's `<(…)`) are always allowed.
     """
-    if _HANDED_OVER.fullmatch(str(path)):
+    if _OPEN_FILE.fullmatch(str(path)):
         return path.open("rb")
     flags = os.O_RDONLY
     for name in ("O_NONBLOCK", "O_BINARY", *(() if links else ("O_NOFOLLOW",))):
@@ -60,8 +60,8 @@ def _irregular(path: Path) -> Irregular:
 
 
 def read_plain(path: Path, limit: int, *, links: bool = False) -> bytes:
-    """A regular file of at most `limit` bytes; no pipe is waited for, and no link followed unless `links`: published
-    files lie behind links. Raises OSError, Damaged."""
+    """The content of a regular file of at most `limit` bytes. Links are followed only with `links`: published files may
+    be links into a cache. Raises OSError, Damaged."""
     try:
         with open_file(path, links=links) as file:
             data = file.read(limit + 1)
@@ -69,19 +69,19 @@ def read_plain(path: Path, limit: int, *, links: bool = False) -> bytes:
         if error.errno in _LINKS:
             raise Damaged("it is a link") from None
         if isinstance(error, Irregular | IsADirectoryError):
-            raise Damaged("it is no regular file of a possible size") from None
+            raise Damaged("it is not a regular file of an acceptable size") from None
         raise
     if len(data) > limit:
-        raise Damaged("it is no regular file of a possible size")
+        raise Damaged("it is not a regular file of an acceptable size")
     return data
 
 
 @contextmanager
 def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` once it is complete and on disk; nothing is left of it if the block raises.
+    """A temporary file that replaces `path` when the block ends, and is deleted if the block raises.
 
-    It replaces what a link leads to, with the mode and, where the system lets us, the owner of what was there; a pipe
-    or a device is written to. `private`: it replaces whatever is there, and only the owner may read it.
+    The target of a link is replaced, keeping its mode and, if permitted, its owner; a pipe or device is written to
+    directly. `private`: `path` itself is replaced, by a file that only the owner can read.
     """
     if not private:
         if path.exists() and not path.is_file():
@@ -89,7 +89,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
                 yield file
             return
         path = Path(os.path.realpath(path))
-        if path.is_symlink():  # to itself
+        if path.is_symlink():  # a loop
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     temporary = path.with_name(f"{UNFINISHED}{secrets.token_hex(8)}")
     try:
@@ -98,7 +98,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         if not private and path.exists():
-            _become(temporary, path.stat())
+            _copy_attributes(path.stat(), temporary)
         temporary.replace(path)
     finally:
         with suppress(OSError):
@@ -109,22 +109,22 @@ def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _become(file: Path, like: os.stat_result) -> None:
+def _copy_attributes(original: os.stat_result, file: Path) -> None:
     if hasattr(os, "chown"):
-        with suppress(PermissionError):  # only root gives files away
-            os.chown(file, like.st_uid, like.st_gid)
-    file.chmod(stat.S_IMODE(like.st_mode))
+        with suppress(PermissionError):  # only root may change the owner
+            os.chown(file, original.st_uid, original.st_gid)
+    file.chmod(stat.S_IMODE(original.st_mode))
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """All of it or nothing, readable by the owner alone. Makes the directory if there is none. Raises OSError."""
+    """Write a file that only the owner can read; creates missing directories. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with replacing(path, private=True) as file:
         file.write(data)
 
 
 def sha256(path: Path, progress: Callable[[int, int], None] = lambda _done, _total: None) -> str:
-    """Hex digest of a regular file; `progress` hears bytes done and bytes in all. Raises OSError, Irregular."""
+    """Hex digest of a regular file; `progress` is called with (bytes done, total bytes). Raises OSError, Irregular."""
     digest, done, total = hashlib.sha256(), 0, path.stat().st_size
     with open_file(path) as file:
         while chunk := file.read(_CHUNK):

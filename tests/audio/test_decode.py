@@ -21,7 +21,7 @@ import pytest
 import soundfile as sf
 
 import saywell
-from saywell.audio import decode as room
+from saywell.audio import decode as decode_module
 from saywell.audio import sandbox
 from saywell.audio.decode import decode, decode_file, looks_like_audio
 from saywell.audio.encode import Encoder, encode
@@ -29,7 +29,7 @@ from saywell.audio.sandbox import Exit
 from saywell.child import spawn
 from saywell.errors import EngineFailure, InvalidRequest, TooLarge, Unavailable, UnsupportedMedia
 
-POSIX = pytest.mark.skipif(os.name == "nt", reason="resource limits are a POSIX thing")
+POSIX = pytest.mark.skipif(os.name == "nt", reason="resource limits need POSIX")
 
 
 def tone(seconds: float = 0.5, hz: int = 24000, channels: int = 1) -> np.ndarray:
@@ -52,7 +52,7 @@ def wav(
     data: bytes = bytes(4800),
     size: int | None = None,
 ) -> bytes:
-    """A WAV whose header says whatever it is told to."""
+    """A WAV with an arbitrary header."""
     align = channels * bits // 8
     fmt = struct.pack("<HHIIHH", tag, channels, rate, rate * align & 0xFFFFFFFF, align & 0xFFFF, bits)
     length = len(data) if size is None else size
@@ -68,7 +68,7 @@ def wav(
     )
 
 
-# What is read.
+# Supported files
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def wav(
         ("MP3", "MPEG_LAYER_III", 24000, 5e-2),
     ],
 )
-def test_each_format_gives_back_its_sound(container: str, subtype: str, hz: int, tolerance: float) -> None:
+def test_formats_are_decoded(container: str, subtype: str, hz: int, tolerance: float) -> None:
     audio, rate = decode(written(container, subtype, tone(hz=hz), hz))
     assert (rate, len(audio), audio.dtype) == (hz, hz // 2, np.float32)
     middle = slice(hz // 20, -hz // 20)
@@ -94,7 +94,7 @@ def test_each_format_gives_back_its_sound(container: str, subtype: str, hz: int,
 
 
 @pytest.mark.parametrize("format", ["wav", "flac", "mp3", "opus"])
-def test_what_we_stream_we_can_read(format: str) -> None:
+def test_our_encoded_streams_are_decoded(format: str) -> None:
     encoder = Encoder(format, 24000)
     audio, rate = decode(encoder.feed(tone()) + encoder.finish(), to_hz=24000)
     assert rate == 24000
@@ -108,14 +108,14 @@ def test_stereo_is_averaged() -> None:
 
 
 @pytest.mark.parametrize(("left", "right"), [(1.0, -1.0), (0.5, -1.0), (-1.0, 0.9)])
-def test_channels_that_cancel_each_other_out_are_heard(left: float, right: float) -> None:
-    """The louder one, as a microphone wired the wrong way round leaves it."""
+def test_louder_channel_is_used_if_channels_cancel_each_other_out(left: float, right: float) -> None:
+    """As recorded by a microphone with swapped wires."""
     audio, _ = decode(written("WAV", "FLOAT", np.stack([left * tone(), right * tone()], axis=1)))
     assert np.allclose(audio, max(left, right, key=abs) * tone(), atol=1e-6)
 
 
 def packed(kind: str, audio: np.ndarray, hz: int) -> bytes:
-    """By FFmpeg's encoders: `container encoder`."""
+    """Encoded by FFmpeg; `kind`: "container encoder"."""
     container, codec = kind.split()
     out = io.BytesIO()
     with av.open(out, "w", format=container) as file:
@@ -125,8 +125,8 @@ def packed(kind: str, audio: np.ndarray, hz: int) -> bytes:
         )
         frame.sample_rate = hz
         resampler = av.AudioResampler(stream.format, stream.layout, hz, stream.frame_size or 1024)
-        for each in (*resampler.resample(frame), *resampler.resample(None)):
-            file.mux(stream.encode(each))
+        for block in (*resampler.resample(frame), *resampler.resample(None)):
+            file.mux(stream.encode(block))
         file.mux(stream.encode(None))
     return out.getvalue()
 
@@ -136,36 +136,37 @@ def packed(kind: str, audio: np.ndarray, hz: int) -> bytes:
     ("kind", "tolerance"),
     [("ipod aac", 1e-1), ("ipod alac", 1e-4), ("mp4 aac", 1e-1), ("adts aac", 1e-1), ("webm libopus", 5e-2)],
 )
-def test_what_phones_and_browsers_record_is_read(kind: str, tolerance: float, channels: int) -> None:
+def test_formats_of_phones_and_browsers_are_decoded(kind: str, tolerance: float, channels: int) -> None:
     hz = 48000
     audio, rate = decode(packed(kind, tone(hz=hz, channels=channels), hz))
     assert rate == hz
     assert abs(len(audio) - hz // 2) <= 2 * 1024 + 1
-    middle, wanted = audio[hz // 10 : -hz // 10], tone(hz=hz)
-    delays = [np.abs(middle - wanted[hz // 10 + delay :][: len(middle)]).max() for delay in range(-1100, 1, 4)]
+    middle, expected = audio[hz // 10 : -hz // 10], tone(hz=hz)
+    delays = [np.abs(middle - expected[hz // 10 + delay :][: len(middle)]).max() for delay in range(-1100, 1, 4)]
     assert min(delays) < tolerance
 
 
-def test_opposite_channels_of_a_phones_recording_are_heard() -> None:
+def test_opposite_channels_of_an_m4a_are_audible() -> None:
     both = np.stack([tone(hz=48000), -tone(hz=48000)], axis=1)
     audio, _ = decode(packed("ipod alac", both, 48000))
     assert np.abs(audio).max() > 0.29
 
 
-def test_without_pyav_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "find_spec", lambda name: None)
+def test_error_without_pyav_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_module, "find_spec", lambda name: None)
     for start in (NOT_AUDIO["mp4"], NOT_AUDIO["webm"], b"\xff\xf1\x50\x80" + bytes(64)):
         with pytest.raises(UnsupportedMedia, match=r"pip install 'saywell\[aac\]'.*ffmpeg -i x.m4a x.wav"):
             decode(start)
 
 
 @pytest.mark.parametrize("pinned", [False, True])
-def test_a_file_makes_ffmpeg_open_no_other(pinned: bool, tmp_path: Path) -> None:
-    """Not even where the system has no limits, and by the demuxer that lives on it."""
+def test_file_cannot_make_ffmpeg_open_another(pinned: bool, tmp_path: Path) -> None:
+    """Even without resource limits and with a demuxer for playlists."""
     (tmp_path / "other.ts").write_bytes(packed("mpegts aac", tone(2.0, hz=48000), 48000))
     playlist = tmp_path / "list"
     playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile:{tmp_path}/other.ts\n#EXT-X-ENDLIST\n")
-    code = "sandbox.Packets('hls', 60.0)" if pinned else "import av; av.open(io.FileIO(0, closefd=False), format='hls')"
+    unpinned = "import av; av.open(io.FileIO(0, closefd=False), format='hls')"
+    code = "sandbox.FfmpegSource('hls', 60.0)" if pinned else unpinned
     home = str(Path(sandbox.__file__).parent)
     code = f"import io, sys; sys.path.insert(0, {home!r}); import sandbox; {code}"
     with playlist.open("rb") as file:
@@ -174,7 +175,7 @@ def test_a_file_makes_ffmpeg_open_no_other(pinned: bool, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("demuxer", [b"\x00\x00\x00\x18ftypmp42", b"\x1a\x45\xdf\xa3"])
-def test_damaged_files_of_phones_are_answered(demuxer: bytes) -> None:
+def test_damaged_mp4_and_webm_give_4xx(demuxer: bytes) -> None:
     rng, answers = np.random.default_rng(4), []
     good = packed("mp4 aac" if demuxer[4:8] == b"ftyp" else "webm libopus", tone(hz=48000), 48000)
     for _ in range(6):
@@ -185,22 +186,22 @@ def test_damaged_files_of_phones_are_answered(demuxer: bytes) -> None:
     assert set(answers) <= {200, 400, 413, 415}
 
 
-def test_it_is_resampled_to_the_rate_asked_for() -> None:
+def test_audio_is_resampled_to_the_requested_rate() -> None:
     audio, rate = decode(encode(tone(hz=44100), 44100, "wav"), to_hz=24000)
     assert (rate, len(audio)) == (24000, 12000)
     assert np.abs(audio - tone())[1200:-1200].max() < 1e-3
 
 
-def test_over_full_scale_is_brought_down_to_it() -> None:
+def test_audio_over_full_scale_is_scaled_down() -> None:
     audio, _ = decode(written("WAV", "FLOAT", 40 * tone()))
     np.testing.assert_allclose(audio, tone() / 0.3, atol=1e-4)
 
 
-def test_a_file_of_exactly_the_longest_length_is_read() -> None:
+def test_file_of_exactly_the_longest_duration_is_decoded() -> None:
     assert len(decode(encode(tone(1.0), 24000, "wav"), max_seconds=1)[0]) == 24000
 
 
-# What is refused, each with its own status.
+# Rejected files
 
 ZIP = io.BytesIO()
 with zipfile.ZipFile(ZIP, "w") as _archive:
@@ -208,7 +209,7 @@ with zipfile.ZipFile(ZIP, "w") as _archive:
 
 NOT_AUDIO = {
     "empty": b"",
-    "text": b"just some words, and no sound",
+    "text": b"just some words and no audio",
     "html": b"<!doctype html><html><body>hello</body></html>",
     "playlist": b"#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1/a.ts\n",
     "concat": b"ffconcat version 1.0\nfile /etc/passwd\n",
@@ -226,7 +227,7 @@ NOT_AUDIO = {
 
 
 @pytest.mark.parametrize("name", NOT_AUDIO)
-def test_what_is_not_audio_is_415(name: str) -> None:
+def test_other_files_are_415(name: str) -> None:
     with pytest.raises(UnsupportedMedia, match="WAV, FLAC, OGG"):
         decode(NOT_AUDIO[name])
 
@@ -250,18 +251,18 @@ def test_what_is_not_audio_is_415(name: str) -> None:
         (b"OggS" + bytes(100), "damaged"),
     ],
 )
-def test_a_lying_or_damaged_file_is_400(data: bytes, words: str) -> None:
+def test_false_headers_and_damaged_files_are_400(data: bytes, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words) as refused:
         decode(data)
     assert refused.value.status == 400
 
 
-def test_a_header_that_promises_gigabytes_gives_what_is_there() -> None:
+def test_header_with_a_false_length_gives_the_samples_present() -> None:
     assert len(decode(wav(size=0xFFFFFFF0))[0]) == 2400
 
 
-def test_too_many_bytes_cost_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room.subprocess, "Popen", None)
+def test_too_large_and_other_files_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_module.subprocess, "Popen", None)
     with pytest.raises(TooLarge, match="allowed"):
         decode(wav(), max_bytes=100)
     with pytest.raises(UnsupportedMedia):
@@ -269,7 +270,7 @@ def test_too_many_bytes_cost_no_process(monkeypatch: pytest.MonkeyPatch) -> None
     assert looks_like_audio(wav())
 
 
-def test_a_minute_that_is_named_on_the_command_line_may_have_all_its_bytes(tmp_path: Path) -> None:
+def test_local_files_may_be_larger_than_uploads(tmp_path: Path) -> None:
     """A minute of 96 kHz in stereo and floating point: 46 MB."""
     path = tmp_path / "minute.wav"
     sf.write(path, np.zeros((60 * 96000, 2), np.float32), 96000, subtype="FLOAT")
@@ -280,7 +281,7 @@ def test_a_minute_that_is_named_on_the_command_line_may_have_all_its_bytes(tmp_p
 
 
 def without_length(flac: bytes) -> bytes:
-    """A FLAC file whose header does not tell its number of samples (36 bits from byte 21) nor its digest."""
+    """A FLAC file without the number of samples (36 bits from byte 21) and the digest in its header."""
     return flac[:21] + bytes([flac[21] & 0xF0]) + bytes(20) + flac[42:]
 
 
@@ -298,7 +299,7 @@ def bomb(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["flac", "flac without a length", "opus", "mp3"])
-def test_a_bomb_is_413_and_soon(kind: str) -> None:
+def test_decompression_bomb_is_413_within_seconds(kind: str) -> None:
     data = bomb(kind)
     started = time.monotonic()
     with pytest.raises(TooLarge, match="longer than 60 s"):
@@ -306,33 +307,33 @@ def test_a_bomb_is_413_and_soon(kind: str) -> None:
     assert time.monotonic() - started < 5
 
 
-def test_an_impossible_rate_in_a_flac_is_refused() -> None:
+def test_impossible_rate_in_a_flac_is_rejected() -> None:
     data = bytearray(written("FLAC", "PCM_16", tone(), 24000))
     data[18:21] = (655350 << 4 | 7 << 1).to_bytes(3, "big")  # 655,350 Hz, 8 channels
     with pytest.raises(InvalidRequest):
         decode(bytes(data))
 
 
-# The child itself.
+# The child process
 
 
 def child_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Put another program in the sandbox's place."""
+    """Replace the sandbox by another program."""
     path = tmp_path / "child.py"
     path.write_text("import os, sys, time, struct\nout = sys.stdout.buffer\n" + code)
     monkeypatch.setattr(sandbox, "__file__", str(path))
 
 
-def test_a_child_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_child_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     child_script(tmp_path, monkeypatch, "out.write(b'R'); out.flush(); time.sleep(60)")
-    monkeypatch.setattr(room, "WALL_S", 0.5)
+    monkeypatch.setattr(decode_module, "WALL_S", 0.5)
     started = time.monotonic()
     with pytest.raises(InvalidRequest, match="damaged"):
         decode(wav())
     assert time.monotonic() - started < 5
 
 
-def test_a_child_taken_over_cannot_flood_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compromised_child_cannot_flood_the_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flood = "out.write(b'R' + struct.pack('<I', 8000))\nwhile True: out.write(bytes(65536))"
     child_script(tmp_path, monkeypatch, flood)
     started = time.monotonic()
@@ -342,7 +343,7 @@ def test_a_child_taken_over_cannot_flood_us(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("rate", [0, 1, 2**32 - 1])
-def test_a_rate_from_the_child_is_not_believed(rate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_rate_from_the_child_is_rejected(rate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     child_script(
         tmp_path, monkeypatch, f"out.write(b'R' + struct.pack('<I', {rate}) + bytes(800)); out.flush(); sys.exit(42)"
     )
@@ -351,7 +352,7 @@ def test_a_rate_from_the_child_is_not_believed(rate: int, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("code", ["sys.exit(1)", "raise ImportError('no libsndfile')", "out.write(b'R'); sys.exit(1)"])
-def test_a_child_that_fails_for_its_own_reasons_is_our_fault(
+def test_failure_of_the_child_itself_is_an_engine_failure(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     child_script(tmp_path, monkeypatch, code)
@@ -360,25 +361,25 @@ def test_a_child_that_fails_for_its_own_reasons_is_our_fault(
 
 
 @POSIX
-def test_a_crash_in_the_child_is_the_files_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crash_of_the_child_is_blamed_on_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     child_script(tmp_path, monkeypatch, "out.write(b'R'); out.flush(); os.abort()")
     with pytest.raises(InvalidRequest, match="damaged"):
         decode(wav())
 
 
-def test_nothing_the_child_says_reaches_our_log(
+def test_output_of_the_child_is_not_logged(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for data in (wav()[:30], bomb("mp3"), b"OggS" + bytes(100)):
         with pytest.raises(InvalidRequest):
             decode(data)
-    child_script(tmp_path, monkeypatch, "out.write(b'R'); print('hear me', file=sys.stderr); sys.exit(42)")
+    child_script(tmp_path, monkeypatch, "out.write(b'R'); print('a message', file=sys.stderr); sys.exit(42)")
     with pytest.raises(InvalidRequest):
         decode(wav())
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_child_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_gets_no_environment_variables_of_the_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAYWELL_API_KEY", "secret")
     leak = tmp_path / "leak"
     code = f"open({str(leak)!r}, 'w').write(repr(os.environ)); out.write(b'R'); sys.exit(42)"
@@ -389,31 +390,32 @@ def test_the_child_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @POSIX
-def test_packages_that_only_this_process_can_see_are_found(tmp_path: Path) -> None:
-    """As after `pip install --user`, `--target`, or with PYTHONPATH: this Python has none of them itself."""
+def test_child_finds_packages_on_the_path_of_the_parent(tmp_path: Path) -> None:
+    """As after `pip install --user`, `--target`, or with PYTHONPATH; the Python itself has no packages."""
     venv.create(tmp_path / "bare", symlinks=True)
-    places = [str(Path(each).parent) for each in (saywell.__path__[0], np.__path__[0], sf.__file__)]
+    directories = [str(Path(file).parent) for file in (saywell.__path__[0], np.__path__[0], sf.__file__)]
     code = "import sys; from saywell.audio.decode import decode; print(len(decode(sys.stdin.buffer.read())[0]))"
     done = subprocess.run(
         [tmp_path / "bare" / "bin" / "python", "-c", code], input=wav(), capture_output=True, timeout=60,
-        env={"PYTHONPATH": os.pathsep.join(dict.fromkeys(places))},
+        env={"PYTHONPATH": os.pathsep.join(dict.fromkeys(directories))},
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, b"2400\n"), done.stderr
 
 
-def test_nothing_that_lies_beside_the_packages_stands_in_for_the_standard_library(tmp_path: Path) -> None:
-    """The folder handed to the child has a `struct.py` that would end it."""
+def test_files_next_to_packages_do_not_shadow_the_standard_library(tmp_path: Path) -> None:
+    """The directory passed to the child has a `struct.py` that would end it."""
     (tmp_path / "struct.py").write_text("raise SystemExit(9)")
     (tmp_path / "own.py").write_text("import struct")
-    launch = [sys.executable, "-I", "-S", "-c", room._LAUNCH, str(tmp_path / "own.py"), "1", "1", "1", str(tmp_path)]
+    arguments = [decode_module._LAUNCH, str(tmp_path / "own.py"), "60", "5", "1", "", str(tmp_path)]
+    launch = [sys.executable, "-I", "-S", "-c", *arguments]
     assert subprocess.run(launch, capture_output=True, timeout=30).returncode == 0
 
 
 @pytest.mark.parametrize("executable", ["app", "uwsgi"])
-def test_an_application_with_python_built_in_does_not_start_itself(
+def test_frozen_application_does_not_start_itself_as_python(
     executable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its executable, run as if it were Python, would be the application again, and that one would do the same."""
+    """Its executable, run as if it were Python, would start the application again, recursively."""
     program = tmp_path / executable
     program.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
     program.chmod(0o755)
@@ -426,7 +428,7 @@ def test_an_application_with_python_built_in_does_not_start_itself(
             for start in (lambda: decode(wav()), lambda: spawn("saywell.engine.worker.process")):
                 with pytest.raises(Unavailable, match="set_executable"):
                     start()
-            multiprocessing.set_executable(os.fsdecode(before))  # an application may say where a Python is
+            multiprocessing.set_executable(os.fsdecode(before))  # an application can configure a Python
             assert len(decode(wav())[0]) == 2400
     finally:
         multiprocessing.set_executable(os.fsdecode(before))
@@ -434,12 +436,12 @@ def test_an_application_with_python_built_in_does_not_start_itself(
 
 
 def limited(code: str, limits: bool) -> subprocess.CompletedProcess[bytes]:
-    """Run code after the sandbox's limits were set, or, as a control, without them."""
+    """Run code with the limits of the sandbox or, as a control, without."""
     home = str(Path(sandbox.__file__).parent)
-    begin = f"import sys; sys.path.insert(0, {home!r}); import sandbox, socket, os, numpy as np\n"
+    setup = f"import sys; sys.path.insert(0, {home!r}); import sandbox, socket, os, numpy as np\n"
     if limits:
-        begin += "sandbox.limit(1, 128 << 20)\n"
-    return subprocess.run([sys.executable, "-I", "-c", begin + code], capture_output=True, timeout=30)
+        setup += "sandbox.limit(1, 128 << 20)\n"
+    return subprocess.run([sys.executable, "-I", "-c", setup + code], capture_output=True, timeout=30)
 
 
 @POSIX
@@ -454,7 +456,7 @@ def limited(code: str, limits: bool) -> subprocess.CompletedProcess[bytes]:
     ids=["open", "connect", "memory", "write"],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="the limits of other systems differ")
-def test_the_limits_hold_and_without_them_nothing_does(code: str) -> None:
+def test_limits_prevent_what_is_possible_without_them(code: str) -> None:
     assert limited(code, limits=False).returncode == 0
     refused = limited(code, limits=True)
     assert refused.returncode == 1
@@ -462,13 +464,13 @@ def test_the_limits_hold_and_without_them_nothing_does(code: str) -> None:
 
 
 @POSIX
-def test_a_child_that_computes_for_ever_is_ended_by_the_system() -> None:
+def test_cpu_limit_ends_an_endless_loop() -> None:
     started = time.monotonic()
     assert limited("while True: pass", limits=True).returncode < 0
     assert time.monotonic() - started < 15
 
 
-def test_three_at_once_do_not_disturb_each_other() -> None:
+def test_concurrent_decoding() -> None:
     def one(number: int) -> int:
         if number % 2:
             with pytest.raises(TooLarge):
@@ -480,7 +482,7 @@ def test_three_at_once_do_not_disturb_each_other() -> None:
         assert list(pool.map(one, range(6))) == [2400, 0, 7200, 0, 12000, 0]
 
 
-# Mutations. Each runs the sandbox's own `main` in a fork of a small process, 3 ms each and not 90.
+# Mutations. Each runs `main` of the sandbox in a fork of a small process, which takes 3 ms instead of 90.
 
 FORKS = """
 import json, os, resource, struct, sys, time
@@ -511,7 +513,7 @@ print(json.dumps(seen))
 
 
 def seeds() -> list[bytes]:
-    """Small files of every kind, for their headers to be a large part of them."""
+    """Small files of each format, so that headers are a large part of them."""
     mono, stereo = tone(0.1), tone(0.1, channels=2)
     kinds = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("AIFF", "PCM_16"), ("FLAC", "PCM_16"), ("FLAC", "PCM_24")]
     kinds += [("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"), ("WAV", "MS_ADPCM"), ("WAV", "IMA_ADPCM")]
@@ -519,21 +521,21 @@ def seeds() -> list[bytes]:
 
 
 def mutated(seed: bytes, rng: np.random.Generator) -> bytes:
-    """One to eight injuries: flipped bits, hostile integers, cuts, repeats, mostly within the header."""
+    """One to eight mutations: flipped bits, extreme integers, cuts, repeats, mostly in the header."""
     data = bytearray(seed)
     for _ in range(rng.integers(1, 9)):
         reach = min(len(data), 64 if rng.random() < 0.6 else len(data))
-        at, kind = int(rng.integers(0, max(reach, 1))), rng.integers(0, 5)
+        i, kind = int(rng.integers(0, max(reach, 1))), rng.integers(0, 5)
         if kind == 0 and data:
-            data[at] ^= 1 << int(rng.integers(0, 8))
+            data[i] ^= 1 << int(rng.integers(0, 8))
         elif kind == 1:
-            data[at : at + 4] = struct.pack("<I", rng.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 655350, 0x80000000]))
+            data[i : i + 4] = struct.pack("<I", rng.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 655350, 0x80000000]))
         elif kind == 2:
-            data[at : at + 4] = struct.pack(">I", rng.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFFF]))
+            data[i : i + 4] = struct.pack(">I", rng.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFFF]))
         elif kind == 3:
             del data[int(rng.integers(0, len(data) + 1)) :]
         else:
-            data[at:at] = data[at : at + int(rng.integers(1, 200))]
+            data[i:i] = data[i : i + int(rng.integers(1, 200))]
     return bytes(data)
 
 
@@ -556,17 +558,17 @@ def check_mutations(number: int, seed: int) -> None:
         assert seconds < 5
         assert peak < 256 << 10
     statuses = [status for status, *_ in seen]
-    assert statuses.count(Exit.DONE) > number / 20, "some survive"
-    assert len(set(statuses)) >= 5, "and the rest fail in many ways"
+    assert statuses.count(Exit.DONE) > number / 20, "some can be decoded"
+    assert len(set(statuses)) >= 5, "and the others fail in many ways"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs fork and memfd")
-def test_a_length_over_the_limit_in_the_header_is_refused_before_a_sample_is_decoded() -> None:
+def test_header_with_too_long_a_duration_is_rejected_before_decoding() -> None:
     assert [case[:2] for case in forked([bomb("flac"), bomb("opus")])] == [[Exit.TOO_LONG, 1]] * 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs fork and memfd")
-def test_mutated_files_never_crash_hang_or_swell_the_child() -> None:
+def test_mutated_files_never_crash_the_child_or_exceed_its_limits() -> None:
     check_mutations(800, seed=1)
 
 
@@ -577,7 +579,7 @@ def test_twenty_thousand_mutated_files() -> None:
     check_mutations(20_000, seed=2)
 
 
-def test_mutated_files_are_answered_with_4xx_or_sound() -> None:
+def test_mutated_files_give_4xx_or_audio() -> None:
     rng, answers = np.random.default_rng(3), []
     for seed in seeds():
         try:

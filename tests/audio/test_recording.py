@@ -1,4 +1,4 @@
-"""A recording is heard as it is meant: its level, silence and length do not matter, and noise is nobody's voice."""
+"""Preparation is independent of level, silence and length of a recording, and rejects noise."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def silence(seconds: float) -> Samples:
 
 
 @pytest.mark.parametrize("gain", [1e-4, 1e-3, 0.1, 3.0])
-def test_the_level_makes_no_difference(gain: float) -> None:
+def test_level_makes_no_difference(gain: float) -> None:
     speech = babble(4.0)
     np.testing.assert_allclose(prepared(speech * gain), prepared(speech), atol=1e-4)
     assert level(prepared(speech)) == pytest.approx(LEVEL_DB, abs=1.5)
 
 
-def test_an_offset_makes_no_difference() -> None:
+def test_offset_makes_no_difference() -> None:
     np.testing.assert_allclose(prepared(babble(4.0) + 0.3), prepared(babble(4.0)), atol=1e-3)
 
 
-def test_a_click_does_not_set_the_level() -> None:
+def test_click_does_not_change_the_level() -> None:
     speech = babble(4.0) * 0.01
     speech[RATE] = 1.0
     assert level(np.delete(prepared(speech), np.s_[RATE - 80 : RATE + 80])) == pytest.approx(LEVEL_DB, abs=1.5)
@@ -49,33 +49,33 @@ def test_a_click_does_not_set_the_level() -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(0, 20), (20, 0), (8, 8)])
 @pytest.mark.parametrize("noise_db", [-300, -60, -45])
-def test_silence_around_the_speech_is_cut_off(before: float, after: float, noise_db: float) -> None:
+def test_silence_around_speech_is_removed(before: float, after: float, noise_db: float) -> None:
     speech = babble(4.0)
     around = np.concatenate([silence(before), speech, silence(after)])
     around += np.random.default_rng(0).normal(0, 10 ** (noise_db / 20), len(around)).astype(np.float32)
-    found = prepared(around)
-    assert 3.9 <= len(found) / RATE <= 4.6
-    assert level(found) == pytest.approx(LEVEL_DB, abs=1.5)
+    speech = prepared(around)
+    assert 3.9 <= len(speech) / RATE <= 4.6
+    assert level(speech) == pytest.approx(LEVEL_DB, abs=1.5)
 
 
-def test_long_pauses_are_shortened_and_short_ones_stay() -> None:
+def test_long_pauses_are_shortened_and_short_ones_kept() -> None:
     parts = [babble(2.0, seed=seed) for seed in range(3)]
     long = np.concatenate([parts[0], silence(6), parts[1], silence(0.4), parts[2]])
     assert len(prepared(long)) / RATE == pytest.approx(6 + 0.5 + 0.4, abs=0.15)
     assert np.abs(np.diff(prepared(long))).max() <= np.abs(np.diff(prepared(parts[0]))).max() * 1.5, "no click"
 
 
-def test_too_long_is_cut_in_a_pause() -> None:
+def test_long_recording_is_cut_in_a_pause() -> None:
     sentences = [np.concatenate([babble(2.2, seed=seed), silence(0.3)]) for seed in range(8)]
-    found = prepare(np.concatenate(sentences), RATE, RATE, 8.0)
-    assert found.cut
-    assert found.speech_s == pytest.approx(20.0, abs=0.5)
-    assert len(found.samples) / RATE == pytest.approx(7.35, abs=0.15), "in the pause after the third sentence"
+    result = prepare(np.concatenate(sentences), RATE, RATE, 8.0)
+    assert result.cut
+    assert result.speech_s == pytest.approx(20.0, abs=0.5)
+    assert len(result.samples) / RATE == pytest.approx(7.35, abs=0.15), "in the pause after the third sentence"
     assert not prepare(np.concatenate(sentences), RATE, RATE, 30.0).cut
-    assert len(prepared(babble(20.0), 8.0)) / RATE <= 8, "where nobody pauses, too"
+    assert len(prepared(babble(20.0), 8.0)) / RATE <= 8, "also in speech without pauses"
 
 
-def test_the_transcript_is_cut_where_the_recording_is() -> None:
+def test_transcript_is_cut_at_the_same_share() -> None:
     assert beginning("one two three four", 0.5) == "one two"
     assert beginning("one two three four", 1.0) == "one two three four"
     assert beginning("", 0.5) == ""
@@ -83,24 +83,24 @@ def test_the_transcript_is_cut_where_the_recording_is() -> None:
 
 
 def steps(samples: Samples, dither: bool) -> Samples:
-    """As a recording of 8 bits."""
+    """Quantised to 8 bits."""
     spread = np.random.default_rng(0).triangular(-1, 0, 1, len(samples)) if dither else 0
     return (np.rint(samples * 127 + spread) / 128).astype(np.float32)
 
 
 @pytest.mark.parametrize("dither", [False, True])
-def test_the_noise_of_eight_bits_is_taken_out(dither: bool) -> None:
+def test_eight_bit_noise_is_reduced(dither: bool) -> None:
     speech = np.concatenate([babble(2.0), silence(0.4), babble(2.0, seed=1)]) * 0.3
-    wanted, pause = prepared(speech), np.s_[int(2.1 * RATE) : int(2.3 * RATE)]
-    found = prepared(steps(speech, dither))[: len(wanted)]
-    raw = prepared(steps(speech, dither) * np.float32(0.7))[: len(wanted)]  # no longer multiples of a step
-    error, before = (level(each - wanted[: len(each)]) for each in (found, raw))
+    expected, pause = prepared(speech), np.s_[int(2.1 * RATE) : int(2.3 * RATE)]
+    denoised = prepared(steps(speech, dither))[: len(expected)]
+    raw = prepared(steps(speech, dither) * np.float32(0.7))[: len(expected)]  # no longer multiples of a step
+    error, before = (level(result - expected[: len(result)]) for result in (denoised, raw))
     assert error < before - 1.5
     if dither:
-        assert level(found[pause]) < level(raw[pause]) - 15
+        assert level(denoised[pause]) < level(raw[pause]) - 15
 
 
-# What is nobody's voice.
+# Recordings without a voice
 
 
 def pink(count: int, random: np.random.Generator, power: float = 1.0) -> np.ndarray:
@@ -128,47 +128,47 @@ def noises(seed: int, seconds: int = 6, rate: int = RATE) -> dict[str, np.ndarra
     }
 
 
-def heard(samples: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> tuple[float, bool]:
-    """How lively it was found, and whether it is taken for a voice."""
-    found = [0.0]
+def judged(samples: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> tuple[float, bool]:
+    """(liveliness, whether it is accepted as a voice)."""
+    values = [0.0]
     measure = recording.liveliness
     with monkeypatch.context() as patch:
-        patch.setattr(recording, "liveliness", lambda shapes: found.append(measure(shapes)) or found[-1])
+        patch.setattr(recording, "liveliness", lambda shapes: values.append(measure(shapes)) or values[-1])
         try:
             prepared(samples)
         except InvalidRequest:
-            return found[-1], False
-    return found[-1], True
+            return values[-1], False
+    return values[-1], True
 
 
 @pytest.mark.parametrize("seconds", [1, 6])
-def test_noise_is_nobodys_voice_by_a_margin(seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_is_rejected_by_a_margin(seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(4):
         for name, noise in noises(seed, seconds).items():
-            lively, taken = heard(noise, monkeypatch)
-            assert not taken, name
+            lively, accepted = judged(noise, monkeypatch)
+            assert not accepted, name
             assert lively < LIVELY_DB - 0.1, name
 
 
-def test_speech_is_somebodys_voice_by_a_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clear, with a third as much noise, and with as much noise as speech still a voice."""
+def test_speech_is_accepted_by_a_margin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clear, and with noise up to the level of the speech."""
     random = np.random.default_rng(0)
     for name, clip in clips() or [("babble", babble(4.0))]:
         for snr_db, least in ((None, 5.5), (20, 3.5), (10, 2.7), (0, LIVELY_DB)):
             noise = 0.0 if snr_db is None else random.normal(0, clip.std() * 10 ** (-snr_db / 20), len(clip))
-            lively, taken = heard(clip + noise, monkeypatch)
-            assert taken, (name, snr_db)
+            lively, accepted = judged(clip + noise, monkeypatch)
+            assert accepted, (name, snr_db)
             assert lively > least, (name, snr_db)
 
 
-def test_the_voice_of_this_machine_is_a_voice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synthesised_speech_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     from saywell.engine import launch
 
     with launch.open(model="hibari") as speaker:
         spoken = speaker.say("The lamp beside the window was lit, and nobody came down to the door.")
     for gain in (1.0, 0.01):
-        lively, taken = heard(prepare(spoken.samples * gain, spoken.sample_rate, RATE, 30.0).samples, monkeypatch)
-        assert taken
+        lively, accepted = judged(prepare(spoken.samples * gain, spoken.sample_rate, RATE, 30.0).samples, monkeypatch)
+        assert accepted
         assert lively > 6
 
 
@@ -177,6 +177,6 @@ def test_the_voice_of_this_machine_is_a_voice(monkeypatch: pytest.MonkeyPatch) -
     [silence(5), silence(5) + 0.3, np.where(np.arange(5 * RATE) == 9, 1.0, 0.0), np.full(5 * RATE, 1e-6)],
     ids=["zeros", "an offset", "one click", "a soft offset"],
 )
-def test_silence_is_called_so(nothing: np.ndarray) -> None:
+def test_silence_is_rejected_as_silent(nothing: np.ndarray) -> None:
     with pytest.raises(InvalidRequest, match="is silent"):
         prepared(nothing)

@@ -28,7 +28,7 @@ def test_streamed_equals_whole_bit_for_bit(from_hz: int, to_hz: int, cuts: list[
 
 
 @pytest.mark.parametrize(("from_hz", "to_hz"), RATES)
-def test_a_tone_keeps_its_pitch_level_and_length(from_hz: int, to_hz: int) -> None:
+def test_tone_keeps_its_pitch_level_and_length(from_hz: int, to_hz: int) -> None:
     tone = (0.5 * np.sin(2 * np.pi * 440 * np.arange(from_hz) / from_hz)).astype(np.float32)
     out = resample(tone, from_hz, to_hz)
     assert out.dtype == np.float32
@@ -39,7 +39,7 @@ def test_a_tone_keeps_its_pitch_level_and_length(from_hz: int, to_hz: int) -> No
 
 
 @pytest.mark.parametrize(("from_hz", "to_hz"), RATES)
-def test_little_is_held_back(from_hz: int, to_hz: int) -> None:
+def test_delay_is_bounded(from_hz: int, to_hz: int) -> None:
     stream, given_s, got = Resampler(from_hz, to_hz), 0.0, 0
     for piece in np.array_split(noise(from_hz), 100):
         got += len(stream.feed(piece))
@@ -53,6 +53,6 @@ def test_equal_rates_pass_through() -> None:
 
 
 @pytest.mark.parametrize("rates", [(0, 24000), (24000, 0), (-1, 24000)])
-def test_a_rate_that_is_none_is_refused(rates: tuple[int, int]) -> None:
+def test_rates_must_be_positive(rates: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="positive"):
         Resampler(*rates)

@@ -52,7 +52,7 @@ def test_any_split_gives_the_identical_output(
 
 @settings(max_examples=200, deadline=None)
 @given(audio=recordings())
-def test_what_comes_out_is_the_input_but_for_its_edges(audio: np.ndarray) -> None:
+def test_output_equals_the_input_except_at_its_edges(audio: np.ndarray) -> None:
     out, fade = stitched(audio), round(BLOCK_S * HZ)
     loud = np.flatnonzero(np.abs(audio) > 0.05)
     assert len(out) >= (loud[-1] - loud[0] + 1 if len(loud) else 0)
@@ -69,7 +69,7 @@ def test_edges_do_not_click_and_their_silence_is_bounded(audio: np.ndarray) -> N
         assert np.abs(audio).max(initial=0) <= AUDIBLE
         return
     assert max(out[0], out[-1]) <= SILENT
-    # A faint start or end counts as sound, but the fade takes it.
+    # A faint start or end counts as sound, but is faded out.
     fade = round(BLOCK_S * HZ)
     loud_start, faint_end = np.abs(audio[:fade]).max() > AUDIBLE, np.abs(audio[-2 * fade :]).max() > SILENT
     sounding = np.flatnonzero(out > AUDIBLE)
@@ -78,7 +78,7 @@ def test_edges_do_not_click_and_their_silence_is_bounded(audio: np.ndarray) -> N
     assert faint_end or not len(audible) or len(out) - audible[-1] <= (TRAIL_S + 2 * BLOCK_S) * HZ
 
 
-def test_long_silence_at_the_edges_is_cut_and_short_silence_left() -> None:
+def test_long_silence_at_the_edges_is_cut_and_short_silence_kept() -> None:
     speech = noise(1)
     long = stitched(np.concatenate((silence(1), speech, silence(2))))
     assert len(long) == pytest.approx((1 + LEAD_S + TRAIL_S) * HZ, abs=BLOCK_S * HZ)
@@ -86,7 +86,7 @@ def test_long_silence_at_the_edges_is_cut_and_short_silence_left() -> None:
     assert np.array_equal(stitched(short), short)
 
 
-def test_a_pause_inside_is_kept_whole() -> None:
+def test_pause_inside_is_kept_whole() -> None:
     audio = np.concatenate((silence(0.02), noise(0.5), silence(1.5), noise(0.5), silence(0.02)))
     assert np.array_equal(stitched(audio), audio)
 
@@ -101,7 +101,7 @@ def test_soft_edges_of_speech_are_kept() -> None:
     assert any(np.array_equal(out[s : s + len(kept)], kept) for s in range(len(out) - len(kept) + 1))
 
 
-def test_a_sharp_edge_is_faded_over_five_milliseconds_only() -> None:
+def test_sharp_edge_is_faded_over_five_milliseconds() -> None:
     audio = np.full(HZ, 0.5, np.float32)
     out = stitched(audio)
     fade = round(BLOCK_S * HZ)
@@ -110,10 +110,10 @@ def test_a_sharp_edge_is_faded_over_five_milliseconds_only() -> None:
     assert abs(out[-1]) < 1e-4
     assert np.abs(np.diff(out)).max() < 0.5 * np.pi / 2 / fade * 1.1
     assert np.array_equal(out[fade:-fade], audio[fade:-fade])
-    assert np.array_equal(audio, np.full(HZ, 0.5, np.float32)), "the caller's samples are not touched"
+    assert np.array_equal(audio, np.full(HZ, 0.5, np.float32)), "the caller's samples are unchanged"
 
 
-def test_speech_is_held_back_for_at_most_ten_milliseconds() -> None:
+def test_speech_is_delayed_by_at_most_ten_milliseconds() -> None:
     stitcher, given_n, got = Stitcher(HZ), 0, 0
     for piece in np.split(noise(1), 200):
         given_n += len(piece)
@@ -121,17 +121,17 @@ def test_speech_is_held_back_for_at_most_ten_milliseconds() -> None:
         assert given_n - got <= 2 * BLOCK_S * HZ
 
 
-def test_one_object_takes_one_sequence_after_the_other() -> None:
+def test_stitcher_is_reusable_for_the_next_sequence() -> None:
     audio, stitcher = np.concatenate((silence(0.3), noise(0.3), silence(0.5))), Stitcher(HZ)
     assert np.array_equal(stitcher.feed(audio, last=True), stitcher.feed(audio, last=True))
 
 
-def test_nothing_and_silence_give_nothing() -> None:
+def test_silence_and_empty_input_give_no_samples() -> None:
     assert len(stitched(silence(0))) == 0
     assert len(stitched(silence(2))) == 0
 
 
-def test_it_costs_next_to_nothing() -> None:
+def test_stitching_takes_under_a_hundredth_of_real_time() -> None:
     audio, stitcher = noise(20), Stitcher(HZ)
     started = time.process_time()
     for piece in np.split(audio, 250):

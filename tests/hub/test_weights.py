@@ -1,4 +1,4 @@
-"""Weights are fetched from a stand-in of the hub: pinned, resumable, verified, never without the licence."""
+"""Downloads from a local fake of the hub: pinned, resumable, verified, and only with the licence accepted."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ OLD, NEW = "a" * 40, "b" * 40
 PIECE = 400_000
 
 
-class StandIn:
-    """The hub's API for one repository, with its moods."""
+class FakeHub:
+    """The hub's API for one repository, with faults that tests switch on."""
 
     def __init__(self) -> None:
         self.commits = {OLD: files(b"old"), NEW: files(b"new")}
         self.branch = OLD
         self.gated = False
         self.breaks = 0
-        """How many answers are to end in their middle."""
+        """Responses that will break off in the middle."""
         self.damage = False
         self.ranges = True
         self.url = ""
-        self.asked: list[tuple[str, str | None]] = []
+        self.requests: list[tuple[str, str | None]] = []
 
     def resolve(self, revision: str) -> str | None:
         return self.branch if revision == "main" else revision if revision in self.commits else None
@@ -56,12 +56,12 @@ def files(salt: bytes) -> dict[str, bytes]:
     }
 
 
-def handler(hub: StandIn) -> type[BaseHTTPRequestHandler]:
+def handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Log nothing."""
 
         def do_GET(self) -> None:
             if self.path.startswith(f"/api/models/{REPO}/revision/"):
@@ -85,13 +85,14 @@ def handler(hub: StandIn) -> type[BaseHTTPRequestHandler]:
             if commit is None:
                 return self.refuse(404, "RevisionNotFound")
             siblings = [sibling(name, content) for name, content in hub.commits[commit].items()]
-            return self.say({"id": REPO, "sha": commit, "siblings": siblings})
+            return self.send({"id": REPO, "sha": commit, "siblings": siblings})
 
-        def tree(self, place: str) -> None:
-            commit, _, folder = unquote(place).partition("/")
-            self.say([listed(name, each) for name, each in hub.commits[commit].items() if name.startswith(folder)])
+        def tree(self, path: str) -> None:
+            commit, _, folder = unquote(path).partition("/")
+            files = hub.commits[commit].items()
+            self.send([listed(name, content) for name, content in files if name.startswith(folder)])
 
-        def say(self, content: object) -> None:
+        def send(self, content: object) -> None:
             body = json.dumps(content).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
@@ -101,22 +102,24 @@ def handler(hub: StandIn) -> type[BaseHTTPRequestHandler]:
 
         def file(self, commit: str, name: str) -> None:
             span = self.headers.get("Range")
-            hub.asked.append((name, span))
+            hub.requests.append((name, span))
             if hub.gated and self.headers.get("Authorization") != f"Bearer {TOKEN}":
                 return self.refuse(403, "GatedRepo")
             content = hub.commits[commit][name]
             if hub.damage and name == "codec.pth":
                 content = content[:-1] + b"?"
-            asked = [int(each) for each in span.removeprefix("bytes=").split("-")] if span and hub.ranges else None
-            piece = content[asked[0] : asked[1] + 1] if asked else content
-            self.send_response(206 if asked else 200)
-            self.send_header("Content-Length", str(len(piece)))
+            ranged = span is not None and hub.ranges
+            if ranged:
+                first, last = map(int, span.removeprefix("bytes=").split("-"))
+                content = content[first : last + 1]
+            self.send_response(206 if ranged else 200)
+            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             if hub.breaks:
                 hub.breaks -= 1
                 self.close_connection = True
-                piece = piece[: len(piece) // 2]
-            self.wfile.write(piece)
+                content = content[: len(content) // 2]
+            self.wfile.write(content)
             return None
 
     return Handler
@@ -124,169 +127,169 @@ def handler(hub: StandIn) -> type[BaseHTTPRequestHandler]:
 
 def sibling(name: str, content: bytes) -> dict[str, Any]:
     blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
-    found: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": blob}
+    info: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": blob}
     if name.endswith((".pth", ".onnx")):
-        found["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
-    return found
+        info["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
+    return info
 
 
 def listed(name: str, content: bytes) -> dict[str, Any]:
-    about = sibling(name, content)
-    lfs = {"lfs": {"oid": about["lfs"]["sha256"], "size": len(content), "pointerSize": 134}} if "lfs" in about else {}
-    return {"type": "file", "path": name, "size": len(content), "oid": about["blobId"], **lfs}
+    info = sibling(name, content)
+    lfs = {"lfs": {"oid": info["lfs"]["sha256"], "size": len(content), "pointerSize": 134}} if "lfs" in info else {}
+    return {"type": "file", "path": name, "size": len(content), "oid": info["blobId"], **lfs}
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     monkeypatch.setattr(client, "_PIECE", PIECE)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # between its attempts
-    stand_in = StandIn()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(stand_in))
-    stand_in.url = f"http://127.0.0.1:{server.server_port}"
+    fake = FakeHub()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(fake))
+    fake.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield stand_in
+    yield fake
     server.shutdown()
     thread.join()
     server.server_close()
 
 
-def fetch(hub: StandIn, path: Path, **more: Any) -> Path:
-    return pull("s1-mini", path, endpoint=hub.url, **{"accept_licence": True, **more})
+def fetch(hub: FakeHub, path: Path, **options: Any) -> Path:
+    return pull("s1-mini", path, endpoint=hub.url, **{"accept_licence": True, **options})
 
 
-def held(path: Path, commit: dict[str, bytes]) -> bool:
+def matches(path: Path, commit: dict[str, bytes]) -> bool:
     return all((path / name).read_bytes() == content for name, content in commit.items())
 
 
-def test_licence_is_shown_and_must_be_accepted(hub: StandIn, tmp_path: Path) -> None:
+def test_licence_is_shown_and_must_be_accepted(hub: FakeHub, tmp_path: Path) -> None:
     with pytest.raises(LicenceNotAccepted, match=r"CC-BY-NC-SA-4\.0.*non-commercial.*--accept-license"):
         fetch(hub, tmp_path, accept_licence=False)
-    assert not hub.asked
+    assert not hub.requests
     assert not list(tmp_path.iterdir())
 
 
-def test_files_arrive_and_are_recorded(hub: StandIn, tmp_path: Path) -> None:
-    said: list[tuple[str, int, int]] = []
-    path = fetch(hub, tmp_path, progress=lambda *each: said.append(each))
+def test_files_arrive_and_are_recorded(hub: FakeHub, tmp_path: Path) -> None:
+    reported: list[tuple[str, int, int]] = []
+    path = fetch(hub, tmp_path, progress=lambda *report: reported.append(report))
     assert path == tmp_path / "s1-mini"
-    assert held(path, hub.commits[OLD])
+    assert matches(path, hub.commits[OLD])
     record = read_record(path)
     assert (record["repo"], record["commit"], record["accepted"]) == (REPO, OLD, "CC-BY-NC-SA-4.0")
     assert record["files"]["model.pth"]["sha256"] == hashlib.sha256(hub.commits[OLD]["model.pth"]).hexdigest()
-    assert [(done, total) for name, done, total in said if name == "model.pth"][-1] == (1_280_000, 1_280_000)
+    assert [(done, total) for name, done, total in reported if name == "model.pth"][-1] == (1_280_000, 1_280_000)
     assert not list(path.glob("*.partial"))
 
 
-def test_what_is_there_is_not_fetched_again(hub: StandIn, tmp_path: Path) -> None:
+def test_complete_files_are_not_downloaded_again(hub: FakeHub, tmp_path: Path) -> None:
     fetch(hub, tmp_path)
-    hub.asked.clear()
-    fetch(hub, tmp_path, accept_licence=False)  # acknowledged once
-    assert hub.asked == []
+    hub.requests.clear()
+    fetch(hub, tmp_path, accept_licence=False)  # accepted before
+    assert hub.requests == []
 
 
-def test_commit_is_kept_to_until_another_is_named(hub: StandIn, tmp_path: Path) -> None:
+def test_later_runs_stay_at_the_commit_unless_another_is_named(hub: FakeHub, tmp_path: Path) -> None:
     path = fetch(hub, tmp_path)
     hub.branch = NEW
     (path / "model.pth").unlink()
-    assert held(fetch(hub, tmp_path), hub.commits[OLD])
-    assert held(fetch(hub, tmp_path, revision="main"), hub.commits[NEW])
+    assert matches(fetch(hub, tmp_path), hub.commits[OLD])
+    assert matches(fetch(hub, tmp_path, revision="main"), hub.commits[NEW])
     assert read_record(path)["commit"] == NEW
-    assert held(fetch(hub, tmp_path, revision=OLD), hub.commits[OLD])
+    assert matches(fetch(hub, tmp_path, revision=OLD), hub.commits[OLD])
 
 
-def test_broken_connections_are_taken_up_again(hub: StandIn, tmp_path: Path) -> None:
+def test_broken_connections_are_retried(hub: FakeHub, tmp_path: Path) -> None:
     hub.breaks = 3
-    assert held(fetch(hub, tmp_path), hub.commits[OLD])
+    assert matches(fetch(hub, tmp_path), hub.commits[OLD])
     assert not hub.breaks
 
 
-def test_a_connection_that_stays_broken_is_told_and_the_next_run_goes_on(hub: StandIn, tmp_path: Path) -> None:
+def test_interrupted_download_raises_and_the_next_run_continues(hub: FakeHub, tmp_path: Path) -> None:
     def break_at_last(name: str, done: int, _total: int) -> None:
         if name == "model.pth" and done == 3 * PIECE:
             hub.breaks = 1000
 
-    with pytest.raises(Interrupted, match="run it again, it goes on"):
+    with pytest.raises(Interrupted, match="run it again to continue"):
         fetch(hub, tmp_path, progress=break_at_last)
     hub.breaks = 0
-    hub.asked.clear()
-    assert held(fetch(hub, tmp_path), hub.commits[OLD])
-    assert next(span for name, span in hub.asked if name == "model.pth") == "bytes=1200000-1279999"
+    hub.requests.clear()
+    assert matches(fetch(hub, tmp_path), hub.commits[OLD])
+    assert next(span for name, span in hub.requests if name == "model.pth") == "bytes=1200000-1279999"
 
 
-def test_a_later_run_goes_on_where_one_stopped(hub: StandIn, tmp_path: Path) -> None:
+def test_later_run_requests_only_the_missing_bytes(hub: FakeHub, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fetch(hub, tmp_path, progress=stop_at(PIECE))
-    hub.asked.clear()
-    assert held(fetch(hub, tmp_path), hub.commits[OLD])
-    asked = [span for name, span in hub.asked if name == "model.pth"]
-    assert asked == ["bytes=400000-799999", "bytes=800000-1199999", "bytes=1200000-1279999"]
+    hub.requests.clear()
+    assert matches(fetch(hub, tmp_path), hub.commits[OLD])
+    spans = [span for name, span in hub.requests if name == "model.pth"]
+    assert spans == ["bytes=400000-799999", "bytes=800000-1199999", "bytes=1200000-1279999"]
 
 
-def stop_at(place: int) -> Any:
+def stop_at(offset: int) -> Any:
     def progress(name: str, done: int, _total: int) -> None:
-        if name == "model.pth" and done >= place:
+        if name == "model.pth" and done >= offset:
             raise KeyboardInterrupt
 
     return progress
 
 
-def test_a_server_without_ranges_starts_over(hub: StandIn, tmp_path: Path) -> None:
+def test_server_without_ranges_starts_over(hub: FakeHub, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fetch(hub, tmp_path, progress=stop_at(PIECE))
     hub.ranges = False
-    with pytest.raises(BadDownload, match="run it again to fetch it anew"):
+    with pytest.raises(BadDownload, match="run it again to download it again"):
         fetch(hub, tmp_path)
-    assert held(fetch(hub, tmp_path), hub.commits[OLD])
+    assert matches(fetch(hub, tmp_path), hub.commits[OLD])
 
 
-def test_what_is_left_of_another_commit_is_not_continued(hub: StandIn, tmp_path: Path) -> None:
+def test_partial_file_of_another_commit_is_not_continued(hub: FakeHub, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fetch(hub, tmp_path, progress=stop_at(PIECE))
-    assert held(fetch(hub, tmp_path, revision=NEW), hub.commits[NEW])
+    assert matches(fetch(hub, tmp_path, revision=NEW), hub.commits[NEW])
 
 
-def test_damage_is_noticed(hub: StandIn, tmp_path: Path) -> None:
+def test_damaged_download_is_rejected(hub: FakeHub, tmp_path: Path) -> None:
     hub.damage = True
     with pytest.raises(BadDownload, match=r"codec\.pth .* damaged"):
         fetch(hub, tmp_path)
     assert not (tmp_path / "s1-mini" / "codec.pth").exists()
     hub.damage = False
-    assert held(fetch(hub, tmp_path), hub.commits[OLD])
+    assert matches(fetch(hub, tmp_path), hub.commits[OLD])
 
 
 @pytest.mark.parametrize("file", ["model.pth", "config.json"])
-def test_damage_on_disk_is_repaired(hub: StandIn, tmp_path: Path, file: str) -> None:
+def test_damage_on_disk_is_repaired(hub: FakeHub, tmp_path: Path, file: str) -> None:
     path = fetch(hub, tmp_path) / file
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    assert held(fetch(hub, tmp_path), hub.commits[OLD])
+    assert matches(fetch(hub, tmp_path), hub.commits[OLD])
 
 
-def test_incomplete_repository_is_refused(hub: StandIn, tmp_path: Path) -> None:
+def test_incomplete_repository_is_refused(hub: FakeHub, tmp_path: Path) -> None:
     del hub.commits[OLD]["codec.pth"]
     with pytest.raises(BadDownload, match=r"lacks codec\.pth"):
         fetch(hub, tmp_path)
 
 
-def test_gated_needs_a_token_that_is_never_shown(hub: StandIn, tmp_path: Path) -> None:
+def test_gated_repository_needs_a_token_that_is_never_shown(hub: FakeHub, tmp_path: Path) -> None:
     hub.gated = True
     for token in ("hf_wrong", None):
         with pytest.raises(Forbidden, match="ask for access at https://huggingface") as caught:
             fetch(hub, tmp_path, token=token)
         assert "hf_wrong" not in str(caught.value)
     path = fetch(hub, tmp_path, token=TOKEN)
-    assert held(path, hub.commits[OLD])
-    assert not [each for each in path.iterdir() if each.is_file() and TOKEN.encode() in each.read_bytes()]
+    assert matches(path, hub.commits[OLD])
+    assert not [file for file in path.iterdir() if file.is_file() and TOKEN.encode() in file.read_bytes()]
 
 
-def test_unknown_revision(hub: StandIn, tmp_path: Path) -> None:
+def test_unknown_revision_is_rejected(hub: FakeHub, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="no revision 'c"):
         fetch(hub, tmp_path, revision="c" * 40)
 
 
 @pytest.fixture
-def voice(hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """A voice that is free, lies in a folder of its repository, and whose content is known here."""
+def voice(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A free voice in a folder of its repository, with a known digest."""
     content = b"graph" * 50_000
     hub.commits[OLD]["voices/bf_emma.int8.onnx"] = content
     digests = {"voices/bf_emma.int8.onnx": hashlib.sha256(content).hexdigest()}
@@ -295,9 +298,7 @@ def voice(hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> bytes:
     return content
 
 
-def test_a_free_voice_needs_no_acceptance_and_lies_where_it_is_looked_for(
-    hub: StandIn, voice: bytes, tmp_path: Path
-) -> None:
+def test_free_voice_needs_no_acceptance_and_gets_a_manifest(hub: FakeHub, voice: bytes, tmp_path: Path) -> None:
     path = pull("emma", tmp_path, endpoint=hub.url)
     assert (path, (path / "bf_emma.int8.onnx").read_bytes()) == (tmp_path / "emma", voice)
     assert read_record(path)["accepted"] == "Apache-2.0"
@@ -306,11 +307,11 @@ def test_a_free_voice_needs_no_acceptance_and_lies_where_it_is_looked_for(
     assert manifest.files["bf_emma.int8.onnx"].sha256 == hashlib.sha256(voice).hexdigest()
 
 
-def test_files_that_have_to_be_converted_get_no_manifest(hub: StandIn, tmp_path: Path) -> None:
+def test_files_to_convert_get_no_manifest(hub: FakeHub, tmp_path: Path) -> None:
     assert not (fetch(hub, tmp_path) / MANIFEST).exists()
 
 
-def test_the_manifest_is_gone_while_files_of_another_commit_arrive(hub: StandIn, voice: bytes, tmp_path: Path) -> None:
+def test_manifest_is_removed_while_another_commit_downloads(hub: FakeHub, voice: bytes, tmp_path: Path) -> None:
     path = pull("emma", tmp_path, endpoint=hub.url)
     hub.commits[NEW]["voices/bf_emma.int8.onnx"] = voice
     (path / "bf_emma.int8.onnx").unlink()
@@ -322,46 +323,46 @@ def test_the_manifest_is_gone_while_files_of_another_commit_arrive(hub: StandIn,
     assert (pull("emma", tmp_path, endpoint=hub.url, revision=NEW) / MANIFEST).exists()
 
 
-def test_another_file_under_the_name_of_a_voice_is_refused(hub: StandIn, voice: bytes, tmp_path: Path) -> None:
+def test_voice_with_another_digest_is_rejected(hub: FakeHub, voice: bytes, tmp_path: Path) -> None:
     hub.commits[OLD]["voices/bf_emma.int8.onnx"] = voice + b"trained again"
-    with pytest.raises(BadDownload, match="another voices/bf_emma"):
+    with pytest.raises(BadDownload, match=r"voices/bf_emma\S+ of .* is not the one"):
         pull("emma", tmp_path, endpoint=hub.url)
     assert not list(tmp_path.rglob("*.onnx"))
 
 
-def test_unknown_name() -> None:
-    with pytest.raises(UnknownModel, match=r"there are emma, .*, s1-mini"):
+def test_unknown_name_is_rejected_with_the_list() -> None:
+    with pytest.raises(UnknownModel, match=r"available: emma, .*, s1-mini"):
         pull("s2-pro", "/nowhere")
 
 
-def test_unknown_repository(hub: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_repository_is_rejected(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = sources.Source(repo="some/where", revision="main", licence="MIT", terms="", files=("a",))
     monkeypatch.setattr(sources, "SOURCES", {"s1-mini": other})
     with pytest.raises(UnknownModel, match="not on the hub"):
         fetch(hub, tmp_path)
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_unreachable_hub_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no connection to the hub"):
         pull("s1-mini", tmp_path, accept_licence=True, endpoint="http://127.0.0.1:9")
 
 
-def test_without_the_hub_library_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_hub_library_names_the_extra_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.delitem(sys.modules, "saywell.hub.client", raising=False)
     with pytest.raises(MissingDependency, match=r"saywell\[hub\]"):
         pull("s1-mini", tmp_path, accept_licence=True)
 
 
-def test_endpoint_of_the_environment(hub: StandIn, tmp_path: Path) -> None:
+def test_endpoint_and_token_are_read_from_the_environment(hub: FakeHub, tmp_path: Path) -> None:
     program = f"from saywell.hub.weights import pull; print(pull('s1-mini', {str(tmp_path)!r}, accept_licence=True))"
     environment = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "home")}
     hub.gated = True
     out = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert held(Path(out.stdout.strip()), hub.commits[OLD])
+    assert matches(Path(out.stdout.strip()), hub.commits[OLD])
 
 
-def test_catalogue_imports_nothing_heavy() -> None:
+def test_catalogue_imports_no_large_package() -> None:
     program = (
         "import sys, saywell.hub.weights; print([m for m in ('torch', 'huggingface_hub', 'numpy') if m in sys.modules])"
     )

@@ -1,4 +1,4 @@
-"""Facts: read from made-up file trees, sysctl texts and binary records, and from this very machine."""
+"""Hardware facts from constructed file trees, sysctl output and binary records, and from this machine."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from machines import MACHINES, S1_MINI
 from saywell.machine import GIB, Cpu, Gpu, Hardware, Limits, Runtime, cgroup, detect, devices, macos, windows
+from saywell.machine.sensors import nvidia
 from saywell.machine.tier import cpu_tier, fanless
 from saywell.plan.plan import make_plan
 from saywell.runtimes import torch
@@ -56,58 +57,61 @@ HYBRID = {
     "sys/devices/system/cpu/cpu0/cache/index3/shared_cpu_list": "0-11",
     "sys/class/dmi/id/sys_vendor": "LENOVO\n",
     "sys/class/dmi/id/product_name": "83A1\n",
-    "sys/class/hwmon/hwmon0/name": "coretemp\n",
-    "sys/class/hwmon/hwmon0/temp1_input": "45000\n",
     **topology([[0, 1], [2, 3], *([cpu] for cpu in range(4, 12))]),
 }
 
 
 def test_hybrid_intel(tmp_path: Path) -> None:
-    found = detect(tree(tmp_path, HYBRID))
-    cpu = found.cpu
+    hardware = detect(tree(tmp_path, HYBRID))
+    cpu = hardware.cpu
     assert (cpu.physical, cpu.logical, cpu.performance, cpu.efficiency) == (10, 12, 2, 8)
     assert (cpu.performance_cpus, cpu.efficiency_cpus) == ((0, 2), tuple(range(4, 12)))
     assert [(item.name, item.size, item.count) for item in cpu.caches] == [("L1d", 49152, 2), ("L3", 12582912, 1)]
     assert cpu.max_mhz == 4600
     assert cpu.features == ("avx", "avx2", "avx_vnni", "fma")
-    assert (found.arch, found.product, found.thermal) == ("x86_64", "LENOVO 83A1", ("coretemp",))
-    assert found.memory == 8_000_000 * 1024
-    assert (found.cpu_tier, found.usable_cpus, found.usable_cores, found.contained) == ("i5_baseline", 12, 2, False)
+    assert (hardware.arch, hardware.product) == ("x86_64", "LENOVO 83A1")
+    assert hardware.memory == 8_000_000 * 1024
+    assert (hardware.cpu_tier, hardware.usable_cpus, hardware.usable_cores, hardware.contained) == (
+        "i5_baseline",
+        12,
+        2,
+        False,
+    )
 
 
 def test_affinity_counts_cores_not_threads(tmp_path: Path) -> None:
     allowed = HYBRID | {"proc/self/status": "Cpus_allowed_list:\t0-1,4\n"}
-    found = detect(tree(tmp_path, allowed))
-    assert found.limits.cpus == (0, 1, 4)
-    assert (found.usable_cpus, found.usable_cores) == (3, 1)
+    hardware = detect(tree(tmp_path, allowed))
+    assert hardware.limits.cpus == (0, 1, 4)
+    assert (hardware.usable_cpus, hardware.usable_cores) == (3, 1)
 
 
 @pytest.mark.parametrize(("allowed", "cores"), [("0,3", 2), ("1,3", 2), ("1", 1), ("0-1", 1), ("0-3", 2), ("3,8", 1)])
-def test_whichever_of_its_threads_is_allowed_a_core_is_a_core(tmp_path: Path, allowed: str, cores: int) -> None:
-    found = detect(tree(tmp_path, HYBRID | {"proc/self/status": f"Cpus_allowed_list:\t{allowed}\n"}))
-    assert found.usable_cores == cores
-    assert found.cpu.performance == 2
+def test_core_counts_if_any_of_its_threads_is_allowed(tmp_path: Path, allowed: str, cores: int) -> None:
+    hardware = detect(tree(tmp_path, HYBRID | {"proc/self/status": f"Cpus_allowed_list:\t{allowed}\n"}))
+    assert hardware.usable_cores == cores
+    assert hardware.cpu.performance == 2
 
 
-def test_dense_cores_of_amd_are_cores_like_the_others(tmp_path: Path) -> None:
-    """Ryzen AI 9 HX 370: four Zen 5 to 5.1 GHz, eight Zen 5c to 3.3."""
+def test_dense_amd_cores_are_performance_cores(tmp_path: Path) -> None:
+    """Ryzen AI 9 HX 370: four Zen 5 cores up to 5.1 GHz, eight Zen 5c cores up to 3.3."""
     flags = "fpu avx avx2 fma avx512f avx512_vnni"
     files = {"proc/cpuinfo": x86(12, flags, "AMD Ryzen AI 9 HX 370").replace("GenuineIntel", "AuthenticAMD")}
     for cpu in range(12):
         files[f"sys/devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq"] = "5157000" if cpu < 4 else "3300000"
-    found = detect(tree(tmp_path, {"sys/devices/system/cpu/online": "0-11\n", **files}))
-    assert (found.cpu.performance, found.cpu.efficiency, found.usable_cores) == (12, 0, 12)
+    hardware = detect(tree(tmp_path, {"sys/devices/system/cpu/online": "0-11\n", **files}))
+    assert (hardware.cpu.performance, hardware.cpu.efficiency, hardware.usable_cores) == (12, 0, 12)
 
 
-def test_one_fast_core_and_three_slow_ones_work_together(tmp_path: Path) -> None:
-    found = detect(tree(tmp_path, HYBRID | {"proc/self/status": "Cpus_allowed_list:\t1,4-6\n"}))
-    plan = make_plan(Settings(), replace(found, runtimes={"onnxruntime": Runtime(version="1.30.0")}), S1_MINI)
+def test_plan_uses_efficiency_cores_with_a_single_performance_core(tmp_path: Path) -> None:
+    hardware = detect(tree(tmp_path, HYBRID | {"proc/self/status": "Cpus_allowed_list:\t1,4-6\n"}))
+    plan = make_plan(Settings(), replace(hardware, runtimes={"onnxruntime": Runtime(version="1.30.0")}), S1_MINI)
     assert plan.threads == 4
 
 
 def test_only_efficiency_cores_allowed(tmp_path: Path) -> None:
-    found = detect(tree(tmp_path, HYBRID | {"proc/self/status": "Cpus_allowed_list:\t8-9\n"}))
-    assert (found.usable_cpus, found.usable_cores) == (2, 2)
+    hardware = detect(tree(tmp_path, HYBRID | {"proc/self/status": "Cpus_allowed_list:\t8-9\n"}))
+    assert (hardware.usable_cpus, hardware.usable_cores) == (2, 2)
 
 
 def arm(parts: list[str], extra: str = "") -> str:
@@ -121,14 +125,12 @@ def test_raspberry_pi(tmp_path: Path) -> None:
         "proc/meminfo": "MemTotal: 8245360 kB\n",
         "proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
         "sys/devices/system/cpu/online": "0-3",
-        "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
     }
-    found = detect(tree(tmp_path, files))
-    assert (found.arch, found.cpu.model, found.cpu.vendor) == ("arm64", "ARM Cortex-A76", "ARM")
-    assert found.product == "Raspberry Pi 5 Model B Rev 1.0"
-    assert found.cpu.features == ("asimd", "asimddp", "neon")
-    assert (found.cpu.performance, found.cpu.efficiency, found.cpu_tier) == (4, 0, "arm_board")
-    assert found.thermal == ("cpu-thermal",)
+    hardware = detect(tree(tmp_path, files))
+    assert (hardware.arch, hardware.cpu.model, hardware.cpu.vendor) == ("arm64", "ARM Cortex-A76", "ARM")
+    assert hardware.product == "Raspberry Pi 5 Model B Rev 1.0"
+    assert hardware.cpu.features == ("asimd", "asimddp", "neon")
+    assert (hardware.cpu.performance, hardware.cpu.efficiency, hardware.cpu_tier) == (4, 0, "arm_board")
 
 
 def test_arm_big_little_by_capacity(tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ def test_arm_big_little_by_capacity(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("slow", "efficient"), [("5000000", 0), ("3000000", 2)])
-def test_clock_tells_kinds_of_cores_only_where_it_differs_much(tmp_path: Path, slow: str, efficient: int) -> None:
+def test_clock_distinguishes_core_kinds_only_by_a_large_difference(tmp_path: Path, slow: str, efficient: int) -> None:
     files = {"proc/cpuinfo": x86(4, model="AMD Ryzen 5 7545U"), "sys/devices/system/cpu/online": "0-3"}
     for cpu in range(4):
         path = f"sys/devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq"
@@ -149,12 +151,12 @@ def test_clock_tells_kinds_of_cores_only_where_it_differs_much(tmp_path: Path, s
     assert detect(tree(tmp_path, files)).cpu.efficiency == efficient
 
 
-def test_a_bare_tree_is_no_error(tmp_path: Path) -> None:
-    found = detect(tmp_path)
-    assert found.usable_cpus == 1
-    assert found.cpu.features == ()
-    assert found.memory > 0
-    assert Hardware.from_json(found.to_json()) == found
+def test_empty_tree_gives_default_facts(tmp_path: Path) -> None:
+    hardware = detect(tmp_path)
+    assert hardware.usable_cpus == 1
+    assert hardware.cpu.features == ()
+    assert hardware.memory > 0
+    assert Hardware.from_json(hardware.to_json()) == hardware
 
 
 # -- control groups
@@ -182,7 +184,7 @@ def test_v2_takes_the_tightest_level(tmp_path: Path) -> None:
     assert detect(root).usable_cpus == 1
 
 
-def test_v2_high_counts_as_a_limit_and_max_is_none(tmp_path: Path) -> None:
+def test_v2_memory_high_is_a_limit_and_max_means_none(tmp_path: Path) -> None:
     levels = {"/a": {"memory.max": f"{4 * GIB}", "memory.high": f"{3 * GIB}", "cpu.max": "max 100000"}}
     root = tree(tmp_path, v2(levels, "/a"))
     assert cgroup.memory_limit(root) == 3 * GIB
@@ -218,15 +220,15 @@ def test_v1_nested_inside_a_container(tmp_path: Path) -> None:
         "sys/fs/cgroup/cpu/worker/cpu.cfs_period_us": "100000\n",
         "sys/fs/cgroup/cpuset/worker/cpuset.cpus": "4-7\n",
     }
-    found = detect(tree(tmp_path, files))
-    assert (found.limits.cgroup, found.limits.memory, found.limits.quota) == ("v1", 4 * GIB, 2.5)
-    assert (found.limits.cpus, found.usable_cpus, found.contained) == ((4, 5, 6, 7), 2, True)
+    hardware = detect(tree(tmp_path, files))
+    assert (hardware.limits.cgroup, hardware.limits.memory, hardware.limits.quota) == ("v1", 4 * GIB, 2.5)
+    assert (hardware.limits.cpus, hardware.usable_cpus, hardware.contained) == ((4, 5, 6, 7), 2, True)
 
 
-def test_a_limit_above_the_memory_is_none(tmp_path: Path) -> None:
-    found = detect(tree(tmp_path, v2({"/a": {"memory.max": f"{900 * GIB}"}}, "/a")))
-    assert found.limits.memory is None
-    assert not found.contained
+def test_limit_above_the_memory_is_ignored(tmp_path: Path) -> None:
+    hardware = detect(tree(tmp_path, v2({"/a": {"memory.max": f"{900 * GIB}"}}, "/a")))
+    assert hardware.limits.memory is None
+    assert not hardware.contained
 
 
 @pytest.mark.parametrize(
@@ -243,7 +245,6 @@ M1 = """hw.ncpu: 8
 hw.packages: 1
 hw.physicalcpu: 8
 hw.logicalcpu: 8
-hw.memsize: 8589934592
 hw.model: MacBookAir10,1
 hw.nperflevels: 2
 hw.perflevel0.physicalcpu: 4
@@ -266,7 +267,7 @@ def test_macos_m1() -> None:
     assert (cpu.model, cpu.performance, cpu.efficiency, cpu.physical, cpu.logical) == ("Apple M1", 4, 4, 8, 8)
     assert cpu.features == ("asimd", "asimddp", "neon")
     assert [(item.name, item.count) for item in cpu.caches] == [("L1d", 4), ("L2", 1), ("L2", 1)]
-    assert (macos.read_memory(facts), macos.read_product(facts)) == (8 * GIB, "MacBookAir10,1")
+    assert macos.read_product(facts) == "MacBookAir10,1"
 
 
 def test_macos_intel() -> None:
@@ -305,7 +306,7 @@ def test_windows_records() -> None:
     assert [(item.name, item.size, item.count) for item in cpu.caches] == [("L1d", 49152, 2), ("L3", 12 << 20, 1)]
 
 
-def test_windows_truncated_record_ends_the_reading() -> None:
+def test_truncated_windows_record_ends_parsing() -> None:
     assert len(windows.parse(core(0, 1) + struct.pack("<II", 0, 0)).cores) == 1
 
 
@@ -313,7 +314,7 @@ def test_windows_truncated_record_ends_the_reading() -> None:
 
 
 class FakeNvml:
-    """The part of pynvml that is used, with one GPU."""
+    """The used part of pynvml, with one GPU."""
 
     class NVMLError(Exception):
         pass
@@ -350,15 +351,15 @@ class FakeNvml:
         return "580.95.05"
 
 
-def use(monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml, driver: bool = True) -> None:
-    monkeypatch.setattr(devices.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(devices, "import_module", lambda name: nvml)
-    monkeypatch.setattr(devices, "_driver_files", lambda: driver)
+def install(monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml, driver: bool = True) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(nvidia, "driver_present", lambda: driver)
 
 
-def test_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_facts_by_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = FakeNvml()
-    use(monkeypatch, nvml)
+    install(monkeypatch, nvml)
     gpu = Gpu(name="NVIDIA GeForce RTX 4090", memory=24 * GIB, capability=(8, 9), driver="580.95.05")
     assert devices.read_gpus() == ((gpu,), "")
     assert nvml.closed == 1
@@ -368,16 +369,16 @@ def test_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     ("fail", "driver", "note"),
     [("init", True, "Driver Not Loaded"), ("init", False, "no NVIDIA driver"), ("count", True, "GPU is lost")],
 )
-def test_a_driver_that_fails_is_a_fact(monkeypatch: pytest.MonkeyPatch, fail: str, driver: bool, note: str) -> None:
-    use(monkeypatch, FakeNvml(fail), driver)
-    gpus, said = devices.read_gpus()
+def test_failing_driver_gives_a_note(monkeypatch: pytest.MonkeyPatch, fail: str, driver: bool, note: str) -> None:
+    install(monkeypatch, FakeNvml(fail), driver)
+    gpus, reason = devices.read_gpus()
     assert gpus == ()
-    assert note in said
+    assert note in reason
 
 
-def test_without_the_package_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(devices, "_driver_files", lambda: True)
+def test_note_without_the_package_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(nvidia, "driver_present", lambda: True)
     assert "saywell[nvidia]" in devices.read_gpus()[1]
 
 
@@ -404,16 +405,16 @@ def test_torch_is_described_without_importing_it(
 
 
 def test_this_machine() -> None:
-    found = detect()
-    assert Hardware.from_json(found.to_json()) == found
-    assert found.fingerprint() == detect().fingerprint()
-    assert 1 <= found.usable_cores <= found.usable_cpus <= found.cpu.logical
-    assert 0 < found.usable_memory <= found.memory
-    assert "cpu" in found.runtimes["onnxruntime"].devices
+    hardware = detect()
+    assert Hardware.from_json(hardware.to_json()) == hardware
+    assert hardware.fingerprint() == detect().fingerprint()
+    assert 1 <= hardware.usable_cores <= hardware.usable_cpus <= hardware.cpu.logical
+    assert 0 < hardware.usable_memory <= hardware.memory
+    assert "cpu" in hardware.runtimes["onnxruntime"].devices
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
-def test_affinity_of_this_process_is_seen() -> None:
+def test_affinity_of_this_process_limits_usable_cpus() -> None:
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
@@ -422,7 +423,7 @@ def test_affinity_of_this_process_is_seen() -> None:
         os.sched_setaffinity(0, before)
 
 
-def test_detecting_does_not_import_torch() -> None:
+def test_detect_does_not_import_torch() -> None:
     import subprocess
 
     code = "import sys; from saywell.machine import detect; detect(); sys.exit('torch' in sys.modules)"
@@ -433,19 +434,19 @@ def test_detecting_does_not_import_torch() -> None:
 
 
 @pytest.mark.parametrize("file", MACHINES, ids=lambda file: file.stem)
-def test_recorded_machines_are_complete(file: Path) -> None:
-    found = Hardware.from_json(file.read_bytes())
-    assert Hardware.from_json(found.to_json()) == found
-    assert found.cpu.performance + found.cpu.efficiency == found.cpu.physical <= found.cpu.logical
-    assert found.cpu_tier != "unknown"
+def test_recorded_machines_load_and_are_consistent(file: Path) -> None:
+    hardware = Hardware.from_json(file.read_bytes())
+    assert Hardware.from_json(hardware.to_json()) == hardware
+    assert hardware.cpu.performance + hardware.cpu.efficiency == hardware.cpu.physical <= hardware.cpu.logical
+    assert hardware.cpu_tier != "unknown"
 
 
-def test_fingerprints_tell_machines_apart() -> None:
+def test_fingerprints_of_recorded_machines_differ() -> None:
     prints = {Hardware.from_json(file.read_bytes()).fingerprint() for file in MACHINES}
     assert len(prints) == len(MACHINES) >= 6
 
 
-def test_fingerprint_follows_what_matters_for_speed() -> None:
+def test_fingerprint_depends_only_on_facts_relevant_for_speed() -> None:
     one = Hardware.from_json(MACHINES[0].read_bytes())
     same = replace(one, python="3.10.0", memory=one.memory + (8 << 20), thermal=())
     assert same.fingerprint() == one.fingerprint()
@@ -512,5 +513,5 @@ def test_tiers(model: str, tier: str) -> None:
     ],
 )
 def test_arm_tiers(model: str, product: str, tier: str, hot: bool) -> None:
-    found = machine(model, product, "arm64")
-    assert (cpu_tier(found), fanless(found)) == (tier, hot)
+    hardware = machine(model, product, "arm64")
+    assert (cpu_tier(hardware), fanless(hardware)) == (tier, hot)

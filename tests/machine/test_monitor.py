@@ -1,4 +1,4 @@
-"""What the machine is doing: container limits first, nothing made up, cheap."""
+"""Samples of the current load: container limits, CPU use, temperatures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from saywell.machine import monitor
+from saywell.machine import monitor, process_memory
+from saywell.machine.sensors import Heat
 from trees import MOUNT_V2, tree, v1_mount
 
 GIB = 1 << 30
@@ -20,13 +21,13 @@ HOST = "MemTotal: 16777216 kB\nMemFree: 1 kB\nMemAvailable: 8388608 kB\n"
 
 
 def test_this_machine() -> None:
-    found = monitor.resources()
-    assert 0 <= found.memory_available <= found.memory_limit <= psutil.virtual_memory().total
-    assert 0 <= found.memory_percent <= 100
-    assert bool(found.temperatures) != bool(found.temperature_note)
+    now = monitor.resources()
+    assert 0 <= now.memory_available <= now.memory_limit <= psutil.virtual_memory().total
+    assert 0 <= now.memory_percent <= 100
+    assert bool(now.temperatures) != bool(now.temperature_note)
 
 
-def test_looking_is_cheap() -> None:
+def test_available_memory_takes_under_ten_milliseconds() -> None:
     monitor.resources()
     started = time.process_time()
     for _ in range(20):
@@ -38,7 +39,7 @@ def test_host_memory_without_groups(tmp_path: Path) -> None:
     assert monitor.memory(tree(tmp_path, {"proc/meminfo": HOST})) == (16 * GIB, 8 * GIB)
 
 
-def test_v2_page_cache_that_can_be_dropped_is_available(tmp_path: Path) -> None:
+def test_v2_inactive_page_cache_is_available(tmp_path: Path) -> None:
     files = {
         "proc/meminfo": HOST, "proc/self/cgroup": "0::/box\n", "proc/self/mountinfo": MOUNT_V2,
         "sys/fs/cgroup/box/memory.max": f"{4 * GIB}", "sys/fs/cgroup/box/memory.current": f"{3 * GIB}",
@@ -57,7 +58,7 @@ def test_the_tightest_level_decides(tmp_path: Path) -> None:
     assert monitor.memory(tree(tmp_path, files)) == (4 * GIB, GIB)
 
 
-def test_v1_and_a_group_over_its_limit(tmp_path: Path) -> None:
+def test_v1_group_over_its_limit_has_no_memory_available(tmp_path: Path) -> None:
     files = {
         "proc/meminfo": HOST, "proc/self/cgroup": "4:memory:/box\n", "proc/self/mountinfo": v1_mount("memory"),
         "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
@@ -68,7 +69,7 @@ def test_v1_and_a_group_over_its_limit(tmp_path: Path) -> None:
     assert monitor.memory(tree(tmp_path, files)) == (GIB, 0)
 
 
-def test_a_full_machine_limits_an_empty_container(tmp_path: Path) -> None:
+def test_full_machine_limits_an_empty_container(tmp_path: Path) -> None:
     files = {
         "proc/meminfo": "MemTotal: 16777216 kB\nMemAvailable: 1024 kB\n",
         "proc/self/cgroup": "0::/box\n", "proc/self/mountinfo": MOUNT_V2, "sys/fs/cgroup/box/memory.max": f"{4 * GIB}",
@@ -76,30 +77,28 @@ def test_a_full_machine_limits_an_empty_container(tmp_path: Path) -> None:
     assert monitor.available_memory(tree(tmp_path, files)) == 1 << 20
 
 
-HWMON = {
-    "proc/meminfo": HOST,
-    "sys/class/hwmon/hwmon0/name": "coretemp",
-    "sys/class/hwmon/hwmon0/temp1_input": "51000",
-    "sys/class/hwmon/hwmon0/temp1_crit": "100000",
-    "sys/class/hwmon/hwmon0/temp2_input": "97500",
-    "sys/class/hwmon/hwmon0/temp2_crit": "100000",
-    "sys/class/hwmon/hwmon1/name": "nvme",
-    "sys/class/hwmon/hwmon1/temp1_input": "40850",
-    "sys/class/hwmon/hwmon1/temp1_crit": "81850",
-}
+def test_temperatures_are_read_at_most_every_two_seconds() -> None:
+    clock, readings = [10.0], iter(range(50, 60))
+
+    class Counting:
+        def read(self) -> Heat:
+            return Heat(temperatures={"coretemp": float(next(readings))})
+
+        def close(self) -> None:
+            pass
+
+    watch = monitor.Monitor(sensors=Counting(), clock=lambda: clock[0])
+    seen = []
+    for clock[0] in (10.0, 11.9, 12.0):
+        seen.append(watch.look().temperatures["coretemp"])
+    assert seen == [50.0, 50.0, 51.0]
 
 
-def test_temperatures_and_the_margin_of_the_processor(tmp_path: Path) -> None:
-    found = monitor.resources(tree(tmp_path, HWMON))
-    assert found.temperatures == {"coretemp": 97.5, "nvme": 40.85}
-    assert found.heat_margin == 2.5
-    assert found.temperature_note == ""
-
-
-def test_absent_sensors_are_said_plainly(tmp_path: Path) -> None:
-    found = monitor.resources(tree(tmp_path, {"proc/meminfo": HOST}))
-    assert found.temperature_note == "this machine shows no temperature sensor"
-    assert (found.temperatures, found.heat_margin, found.throttled) == ({}, None, ())
+def test_note_explains_missing_sensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "sensors_temperatures", dict)
+    now = monitor.resources(tree(tmp_path, {"proc/meminfo": HOST}))
+    assert now.temperature_note == "this machine has no temperature sensor that can be read"
+    assert (now.temperatures, now.heat_margin, now.throttled) == ({}, None, ())
 
 
 def spin(seconds: float) -> None:
@@ -108,10 +107,10 @@ def spin(seconds: float) -> None:
         pass
 
 
-def test_a_child_that_ends_while_it_is_looked_at_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = 4_194_304 + 1  # beyond the highest process id there is
-    tree(tmp_path, {"proc/meminfo": HOST, f"proc/{os.getpid()}/task/1/children": str(gone)})
-    (tmp_path / "proc" / str(gone) / "task").mkdir(parents=True)
+def test_child_that_ends_during_a_sample_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = 4_194_304 + 1  # above the highest possible process id
+    monkeypatch.setattr(process_memory, "PROC", tree(tmp_path, {f"{os.getpid()}/task/1/children": str(gone)}))
+    (tmp_path / str(gone) / "task").mkdir(parents=True)
     listed = Path.iterdir
 
     def iterdir(path: Path) -> Iterator[Path]:
@@ -120,10 +119,11 @@ def test_a_child_that_ends_while_it_is_looked_at_is_no_failure(tmp_path: Path, m
         return listed(path)
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
-    assert monitor.Monitor(tmp_path).look().cpu_percent >= 0
+    assert monitor.Monitor().look().cpu_percent >= 0
+    assert process_memory.footprint(gone) == 0
 
 
-def test_our_own_work_and_that_of_children_is_told_from_others() -> None:
+def test_work_of_own_process_and_children_is_own() -> None:
     watch = monitor.Monitor()
     spin(0.3)
     alone = watch.look()
@@ -138,8 +138,8 @@ def test_our_own_work_and_that_of_children_is_told_from_others() -> None:
     assert mine.cpu_percent >= mine.cpu_own_percent
 
 
-def test_a_worker_whose_parent_is_ours_too_is_counted_once() -> None:
-    """Counted twice, its own work hides what other programs take."""
+def test_overlapping_process_trees_are_counted_once() -> None:
+    """Counting own work twice would hide the load of other programs."""
     code = (
         "import os, time; from saywell.machine.monitor import Monitor\n"
         "once, also = Monitor(), Monitor(also_own=(os.getpid(), os.getppid()))\n"
@@ -147,13 +147,13 @@ def test_a_worker_whose_parent_is_ours_too_is_counted_once() -> None:
         "while time.perf_counter() < end: pass\n"
         "print(once.look().cpu_own_percent, also.look().cpu_own_percent)"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    once, also = map(float, told.split())
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    once, also = map(float, output.split())
     assert once > 10 / (psutil.cpu_count() or 1)
     assert also < 1.5 * once
 
 
-def test_waiting_for_a_cpu_is_read_from_the_kernel(tmp_path: Path) -> None:
+def test_cpu_stalls_are_read_from_pressure_stall_information(tmp_path: Path) -> None:
     clock = [10.0]
     pressure = "some avg10=9.00 avg60=1.00 avg300=0.00 total={}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
     root = tree(tmp_path, {"proc/meminfo": HOST, "proc/pressure/cpu": pressure.format(1_000_000)})
@@ -163,7 +163,7 @@ def test_waiting_for_a_cpu_is_read_from_the_kernel(tmp_path: Path) -> None:
     assert watch.look().cpu_stalled_percent == 25.0
 
 
-def test_two_looks_at_once_share_one_answer() -> None:
+def test_two_samples_at_once_share_one_result() -> None:
     watch = monitor.Monitor()
     spin(0.1)
     first = watch.look()

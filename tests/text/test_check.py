@@ -1,4 +1,4 @@
-"""Checking: what is refused, how the refusal reads, and how long it takes."""
+"""Checks of a text: rejected texts, messages, and time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from saywell.text.check import SPOKEN_SYMBOLS, IncomingText, check, speakable
         "क",
     ],
 )
-def test_accepts_what_can_be_spoken(text: str) -> None:
+def test_speakable_texts_pass(text: str) -> None:
     check(text, 100)
 
 
@@ -58,7 +58,7 @@ def test_accepts_what_can_be_spoken(text: str) -> None:
         "\u2800",
     ],
 )
-def test_refuses_what_makes_no_sound(text: str) -> None:
+def test_texts_without_sound_are_rejected(text: str) -> None:
     with pytest.raises(InvalidText, match="at least one letter or digit") as caught:
         check(text, 100)
     assert caught.value.param == "text"
@@ -75,7 +75,7 @@ def test_refuses_what_makes_no_sound(text: str) -> None:
         ("Â\x9f", "U+009F", 1),
     ],
 )
-def test_names_the_control_character_and_its_position(text: str, code: str, position: int) -> None:
+def test_control_character_is_reported_with_its_position(text: str, code: str, position: int) -> None:
     with pytest.raises(InvalidText) as caught:
         check(text, 100)
     assert code in caught.value.message
@@ -84,13 +84,13 @@ def test_names_the_control_character_and_its_position(text: str, code: str, posi
 
 
 @pytest.mark.parametrize(("text", "position"), [("\ud800", 0), ("abc\udfff", 3), ("x\ud83dy", 1)])
-def test_refuses_half_a_surrogate_pair(text: str, position: int) -> None:
+def test_half_a_surrogate_pair_is_rejected(text: str, position: int) -> None:
     with pytest.raises(InvalidText, match=f"at position {position};") as caught:
         check(text, 100)
     caught.value.message.encode()
 
 
-def test_limit_is_inclusive_and_named() -> None:
+def test_limit_is_inclusive_and_in_the_message() -> None:
     check("a" * 10, 10)
     with pytest.raises(TooLarge, match="11 characters, the limit is 10") as caught:
         check("a" * 11, 10)
@@ -98,7 +98,7 @@ def test_limit_is_inclusive_and_named() -> None:
 
 
 @pytest.mark.parametrize("text", [None, b"bytes", 5, ["a"], {"a": 1}])
-def test_refuses_other_types(text: object) -> None:
+def test_other_types_are_rejected(text: object) -> None:
     with pytest.raises(InvalidText, match="must be a string, not"):
         check(text, 100)  # type: ignore[arg-type]
 
@@ -109,7 +109,7 @@ def test_every_spoken_symbol_is_speakable(symbol: str) -> None:
 
 
 @given(st.text(alphabet=st.characters(codec=None)))
-def test_only_ever_raises_its_own_errors(text: str) -> None:
+def test_only_documented_errors_are_raised(text: str) -> None:
     try:
         check(text, 50)
     except InvalidText as error:
@@ -124,7 +124,7 @@ def test_only_ever_raises_its_own_errors(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["a" * 10_000_000, "é" * 5_000_000, " " * 2_500_000 + "a"], ids=["ascii", "latin", "blank"]
 )
-def test_is_quick_on_ten_megabytes(text: str) -> None:
+def test_ten_megabytes_take_under_a_second(text: str) -> None:
     def seconds(limit: int) -> float:
         start = time.process_time()
         with contextlib.suppress(TooLarge):
@@ -134,16 +134,16 @@ def test_is_quick_on_ten_megabytes(text: str) -> None:
     with pytest.raises(TooLarge):
         check(text, 5000)
     assert min(seconds(5000) for _ in range(3)) < 0.005
-    assert seconds(10_000_000) < 1.0  # tens of milliseconds; slack for a busy machine
+    assert seconds(10_000_000) < 1.0  # tens of milliseconds; with a margin for a busy machine
 
 
 @given(st.text("aé\u0301\x07\ud83c\U0001f389. \n", max_size=12), st.lists(st.integers(0, 12), max_size=4))
-def test_pieces_are_refused_as_the_whole_is(text: str, places: list[int]) -> None:
-    """Wherever it is cut; and for the same reason at the same place, unless a later piece has another one. A cut pair
-    is no reason: its halves are joined."""
+def test_pieces_are_rejected_like_the_whole(text: str, places: list[int]) -> None:
+    """However it is cut, and with the same message, unless a later piece has another error. Cut surrogate pairs
+    are joined."""
     edges = [0, *sorted(min(place, len(text)) for place in places), len(text)]
 
-    def verdict(pieces: list[str]) -> str:
+    def result(pieces: list[str]) -> str:
         incoming, passed = IncomingText(8), ""
         try:
             for piece in pieces:
@@ -154,8 +154,8 @@ def test_pieces_are_refused_as_the_whole_is(text: str, places: list[int]) -> Non
         assert passed == text
         return ""
 
-    whole = verdict([text])
-    cut = verdict([text[a:b] for a, b in itertools.pairwise(edges)])
+    whole = result([text])
+    cut = result([text[a:b] for a, b in itertools.pairwise(edges)])
     assert (cut == "") == (whole == "")
     several = "characters, the limit is 8" in whole or ("\x07" in text and "\ud83c" in text)
     assert several or cut == whole

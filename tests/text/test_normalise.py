@@ -1,4 +1,4 @@
-"""Normalising: what a listener hears, that nothing breaks it, and that hostile text costs no more than prose."""
+"""Normalisation: the spoken form, robustness, and linear time."""
 
 from __future__ import annotations
 
@@ -417,12 +417,12 @@ CASES = [
 
 
 @pytest.mark.parametrize(("text", "spoken"), CASES, ids=range(len(CASES)))
-def test_reads_as_a_listener_expects(text: str, spoken: str) -> None:
+def test_spoken_form(text: str, spoken: str) -> None:
     assert normalise(text) == spoken
 
 
 @pytest.mark.parametrize("spoken", [spoken for _text, spoken in CASES])
-def test_spoken_form_stays(spoken: str) -> None:
+def test_spoken_form_is_unchanged_by_normalisation(spoken: str) -> None:
     assert normalise(spoken) == spoken
 
 
@@ -430,7 +430,7 @@ def test_spoken_form_stays(spoken: str) -> None:
     ("language", "spoken"),
     [("en", "April third"), ("en-GB", "April third"), ("en-US", "March fourth"), ("en_us", "March fourth")],
 )
-def test_order_of_day_and_month_follows_the_country(language: str, spoken: str) -> None:
+def test_order_of_day_and_month_depends_on_the_country(language: str, spoken: str) -> None:
     assert normalise("3/4/2026", language).startswith(spoken)
 
 
@@ -456,13 +456,13 @@ PROSE = (
 )
 
 
-def test_prose_stays_as_it_is() -> None:
+def test_prose_is_unchanged() -> None:
     assert normalise(PROSE) == PROSE.replace(" - ", " — ")
     assert normalise(normalise(PROSE)) == normalise(PROSE)
 
 
 @given(st.lists(st.from_regex(r"[a-z]{2,9}[,;]?", fullmatch=True), min_size=1, max_size=30))
-def test_never_loses_a_word(words: list[str]) -> None:
+def test_no_word_is_lost(words: list[str]) -> None:
     def bare(text: str) -> list[str]:
         return [word.strip(",;") for word in text.split()]
 
@@ -480,7 +480,7 @@ PARTS = st.sampled_from(
 TEXTS = st.one_of(st.lists(PARTS, max_size=20).map("".join), st.text(alphabet=st.characters(codec=None), max_size=30))
 
 
-def test_every_character_that_counts_as_speech_stays_speech() -> None:
+def test_speakable_characters_stay_speakable() -> None:
     every = (chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
     assert [hex(ord(char)) for char in every if speakable(char) and not speakable(normalise(char))] == []
 
@@ -491,7 +491,7 @@ def test_every_character_that_counts_as_speech_stays_speech() -> None:
 @example("+ .", "en")
 @example(".3.14", "en")
 @example("\ufdfa" * 100, "en")
-def test_any_text_gives_clean_speech(text: str, language: str) -> None:
+def test_result_of_any_text_is_clean(text: str, language: str) -> None:
     spoken = normalise(text, language)
     assert not any(unicodedata.category(char) in ("Cc", "Cs", "Co") for char in spoken)
     assert spoken == " ".join(spoken.split())
@@ -500,16 +500,16 @@ def test_any_text_gives_clean_speech(text: str, language: str) -> None:
         assert not any(char.isnumeric() and not char.isalpha() for char in spoken)
 
 
-def test_a_ligature_of_eighteen_letters_stays_one() -> None:
+def test_ligature_of_eighteen_letters_is_kept() -> None:
     assert normalise("\ufdfa" * 1000) == "\ufdfa" * 1000
 
 
-def test_piles_of_accents_are_thinned_and_real_ones_kept() -> None:
+def test_piles_of_accents_are_reduced_and_real_ones_kept() -> None:
     assert len(normalise("Z" + "\u0301\u0323\u0489" * 1000 + "algo")) < 10
     assert normalise("Tie\u0302\u0301ng Vie\u0323\u0302t nai\u0308f") == "Tiếng Việt naïf"
 
 
-def test_a_number_of_five_thousand_digits_is_read_out_at_once() -> None:
+def test_number_of_five_thousand_digits_is_read_by_digit() -> None:
     start = time.process_time()
     assert normalise("7" * 5000) == " ".join(["seven"] * 5000)
     assert time.process_time() - start < 0.5

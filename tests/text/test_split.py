@@ -1,4 +1,4 @@
-"""Splitting: nothing lost, limits kept, the same however fed, natural places, linear time."""
+"""Splitting: chunks join to the text, limits, independence of how it is fed, natural cuts, linear time."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def cut(text: str, places: list[int]) -> list[str]:
 @given(TEXTS, LIMITS, LIMITS)
 @example("Hello" + " " * 300 + "you", 20, 40)
 @example("x" * 50 + "!!", 10, 10)
-def test_joins_to_the_text_within_the_limits(text: str, first: int, rest: int) -> None:
+def test_chunks_join_to_the_text_and_keep_the_limits(text: str, first: int, rest: int) -> None:
     found = list(chunks(text, first, rest))
     assert "".join(found) == text
     assert all(found)
@@ -79,7 +79,7 @@ def test_joins_to_the_text_within_the_limits(text: str, first: int, rest: int) -
 
 @settings(max_examples=600, deadline=None)
 @given(TEXTS, LIMITS, LIMITS, st.lists(st.integers(0, 10_000), max_size=20))
-def test_is_the_same_however_fed(text: str, first: int, rest: int, places: list[int]) -> None:
+def test_chunks_do_not_depend_on_how_the_text_is_fed(text: str, first: int, rest: int, places: list[int]) -> None:
     whole = fed([text], first, rest)
     assert fed(list(text), first, rest) == whole
     assert fed(cut(text, places), first, rest) == whole
@@ -88,7 +88,7 @@ def test_is_the_same_however_fed(text: str, first: int, rest: int, places: list[
 
 @settings(max_examples=600, deadline=None)
 @given(TEXTS, st.integers(8, 60), st.integers(8, 60))
-def test_every_chunk_makes_a_sound_unless_silence_fills_it(text: str, first: int, rest: int) -> None:
+def test_chunks_are_speakable_unless_filled_by_silence(text: str, first: int, rest: int) -> None:
     found = list(chunks(text, first, rest))
     longest = max(map(len, re.split(SPEAKABLE, text)))
     if speakable(text) and longest < min(first, rest) // 4:
@@ -105,7 +105,7 @@ def test_prose_fed_by_the_character(first: int, rest: int) -> None:
 
 # ruff: noqa: E501
 CASES = [
-    # Sentences, with what belongs to them.
+    # Sentences with their closing marks.
     (
         'He said "Stop now." And he left. She stayed at home alone.',
         ['He said "Stop now." ', "And he left. She stayed at home alone."],
@@ -125,7 +125,7 @@ CASES = [
     ),
     ("She left the building… Nobody ever saw her again.", ["She left the building… ", "Nobody ever saw her again."]),
     ("She left the building... and nobody saw her again.", ["She left the building... and nobody saw her again."]),
-    # Full stops that end nothing.
+    # Full stops that do not end a sentence.
     (
         "We met Dr. Smith and Mrs. Jones at St. Mary's hospital.",
         ["We met Dr. Smith and Mrs. Jones at St. Mary's hospital."],
@@ -161,7 +161,7 @@ CASES = [
     # Short sentences stay together.
     ("Yes. No. Maybe. I do not know.", ["Yes. No. Maybe. ", "I do not know."]),
     ("No.", ["No."]),
-    # Silence goes with its neighbour.
+    # Unspeakable parts join their neighbour.
     ("... Hello there, my friends. 🎉 🎉", ["... Hello there, my friends. 🎉 🎉"]),
     ("Hello there, my dear friends. \n\n *** \n\n", ["Hello there, my dear friends. \n\n *** \n\n"]),
     ("  \n Hello.", ["  \n Hello."]),
@@ -175,7 +175,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("text", "expected"), CASES, ids=range(len(CASES)))
-def test_cuts_where_a_reader_would(text: str, expected: list[str]) -> None:
+def test_natural_cuts(text: str, expected: list[str]) -> None:
     assert list(chunks(text, 60, 60)) == expected
 
 
@@ -214,10 +214,10 @@ def test_first_chunk_ends_at_a_natural_pause(text: str, first: int, expected: st
     assert next(chunks(text, first, 200)) == expected
 
 
-def test_goes_out_as_soon_as_it_is_certain() -> None:
+def test_chunk_is_available_as_soon_as_it_is_certain() -> None:
     splitter = Splitter(60, 200)
     early = "The weather is fine today. "
-    for letter in early + "W":  # the next word is not known yet, but the full stop is not in question
+    for letter in early + "W":  # the next word is not known yet, but the full stop is unambiguous
         splitter.feed(letter)
         assert splitter.take() is None
     splitter.feed("e ")
@@ -233,14 +233,14 @@ def test_chunks_are_lazy() -> None:
     assert time.process_time() - start < 1.0
 
 
-def test_keeps_characters_and_numbers_whole_when_there_is_no_space() -> None:
+def test_characters_and_numbers_are_not_cut_without_spaces() -> None:
     assert "".join(list(chunks("e\u0301" * 40, 11, 11))[:2]) == "e\u0301" * 10
     assert all(chunk[0] != "\u0301" for chunk in chunks("e\u0301" * 40, 11, 11))
     assert next(chunks("我们有一千二百块钱1,000,000块", 14, 20)) == "我们有一千二百块钱"
     assert all(chunk[0] not in "\u200d\ufe0f" for chunk in chunks("好👩\u200d👩\u200d👧" * 30, 16, 16))
 
 
-def test_refuses_limits_below_one_and_text_after_the_end() -> None:
+def test_limits_below_one_and_text_after_the_end_are_rejected() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Splitter(0, 5)
     splitter = Splitter(5, 5)
@@ -261,13 +261,13 @@ def test_time_is_linear(unit: str) -> None:
     assert check_linear(lambda text: deque(chunks(text, 80, 300), 0), unit, 40_000) < 1.0  # 0.1 s on an idle machine
 
 
-def test_a_megabyte_without_a_space() -> None:
+def test_megabyte_without_a_space() -> None:
     start = time.process_time()
     assert sum(map(len, fed(["x" * 1_000_000], 80, 300))) == 1_000_000
     assert time.process_time() - start < 5
 
 
-def test_importing_is_light() -> None:
+def test_import_is_fast() -> None:
     script = (
         "import re, dataclasses, enum, unicodedata, time; s = time.process_time(); import saywell.text.split; "
         "print(time.process_time() - s); import sys; assert 'numpy' not in sys.modules; assert 'num2words' not in sys.modules"

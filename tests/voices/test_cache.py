@@ -1,4 +1,4 @@
-"""Caches stay within their bounds and give back what was put in, or nothing."""
+"""Caches stay within their bounds and return what was stored or nothing."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
+from damage import damaged, flipped
 from saywell.files import Damaged, read_plain, write_atomically
 from saywell.types import VoiceState
 from saywell.voices import cache as cache_module
-from saywell.voices.cache import DiskCache, MemoryCache, SingleFlight
-from saywell.voices.sealed import seal, unseal
+from saywell.voices.cache import DiskCache, MemoryCache
+from saywell.voices.checksummed import pack, unpack
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="about POSIX files")
 
@@ -35,9 +36,11 @@ def key(name: object) -> str:
     return hashlib.sha256(str(name).encode()).hexdigest()
 
 
-def codes(seed: int, frames: int = 50, said: str = "") -> VoiceState:
-    """States with the same key are the same to the last bit."""
-    return VoiceState.of({"codes": np.random.default_rng(seed).integers(0, 1024, (10, frames))}, {"said": said})
+def codes(seed: int, frames: int = 50, transcript: str = "") -> VoiceState:
+    """Equal keys mean bit-identical states."""
+    return VoiceState.of(
+        {"codes": np.random.default_rng(seed).integers(0, 1024, (10, frames))}, {"transcript": transcript}
+    )
 
 
 def file_of(cache: DiskCache, name: object) -> Path:
@@ -49,7 +52,7 @@ def disk(tmp_path: Path) -> DiskCache:
     return DiskCache(tmp_path / "cache", 1 << 20)
 
 
-# -- sealed files
+# -- checksummed files
 
 
 texts = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), st.text('aé😀\n"\\'), max_size=3)
@@ -66,24 +69,24 @@ texts = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_si
     ),
     texts,
 )
-def test_sealed_is_unsealed(arrays: dict[str, tuple[str, list[int]]], meta: dict[str, str]) -> None:
-    made = {
+def test_packed_state_is_unpacked_unchanged(arrays: dict[str, tuple[str, list[int]]], meta: dict[str, str]) -> None:
+    expected = {
         name: np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
         for name, (dtype, shape) in arrays.items()
     }
-    state, about = unseal("name", seal("name", VoiceState.of(made, meta), {"family": "f"}))
-    assert about["family"] == "f"
-    assert state.key == VoiceState.of(made, meta).key
+    state, metadata = unpack("name", pack("name", VoiceState.of(expected, meta), {"family": "f"}))
+    assert metadata["family"] == "f"
+    assert state.key == VoiceState.of(expected, meta).key
     assert state.meta == meta
-    assert state.arrays.keys() == made.keys()
-    for name, array in made.items():
-        found = state.arrays[name]
-        assert (found.dtype, found.shape) == (array.dtype.newbyteorder("<"), array.shape)
-        np.testing.assert_array_equal(found, array)
-        assert not found.flags.writeable
+    assert state.arrays.keys() == expected.keys()
+    for name, array in expected.items():
+        unpacked = state.arrays[name]
+        assert (unpacked.dtype, unpacked.shape) == (array.dtype.newbyteorder("<"), array.shape)
+        np.testing.assert_array_equal(unpacked, array)
+        assert not unpacked.flags.writeable
 
 
-def test_the_key_is_of_all_of_a_state() -> None:
+def test_key_of_a_state_depends_on_all_of_its_content() -> None:
     array = np.arange(6, dtype=np.int64)
     states = [
         VoiceState.of({"a": array}),
@@ -104,31 +107,29 @@ def test_the_key_is_of_all_of_a_state() -> None:
     assert kept.arrays["a"][0] == 0
 
 
-def test_every_single_bit_counts() -> None:
-    data = seal("name", codes(1, 2, "hello"), {"model": "m"})
-    for bit in range(len(data) * 8):
-        flipped = bytearray(data)
-        flipped[bit // 8] ^= 1 << bit % 8
+def test_any_flipped_bit_is_detected() -> None:
+    data = pack("name", codes(1, 2, "hello"), {"model": "m"})
+    for content in flipped(data):
         with pytest.raises(Damaged):
-            unseal("name", bytes(flipped))
+            unpack("name", content)
 
 
-def test_every_byte_counts() -> None:
-    data = seal("name", codes(1, 2))
+def test_missing_or_additional_bytes_are_detected() -> None:
+    data = pack("name", codes(1, 2))
     for length in range(len(data)):
         with pytest.raises(Damaged):
-            unseal("name", data[:length])
+            unpack("name", data[:length])
     with pytest.raises(Damaged):
-        unseal("name", data + b"\0")
+        unpack("name", data + b"\0")
 
 
-def test_another_name_another_seal() -> None:
+def test_file_under_another_name_is_detected() -> None:
     with pytest.raises(Damaged, match="digest"):
-        unseal("other", seal("name", codes(1)))
+        unpack("other", pack("name", codes(1)))
 
 
 @needs_posix
-def test_reads_plain_files_only(tmp_path: Path) -> None:
+def test_links_pipes_and_large_files_are_not_read(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_bytes(b"secret")
     (tmp_path / "link").symlink_to(target)
@@ -144,13 +145,13 @@ def test_reads_plain_files_only(tmp_path: Path) -> None:
 
 
 @needs_posix
-def test_only_the_owner_reads(disk: DiskCache) -> None:
+def test_files_are_private_to_the_owner(disk: DiskCache) -> None:
     disk.put(key(1), codes(1))
     assert disk.directory.stat().st_mode & 0o777 == 0o700
     assert file_of(disk, 1).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
@@ -163,14 +164,14 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
             patch.setattr(Path, "replace", fail)
             with pytest.raises(OSError, match="no"):
                 write_atomically(path, b"new")
-        assert [each.name for each in tmp_path.iterdir()] == ["file"]
+        assert [file.name for file in tmp_path.iterdir()] == ["file"]
         assert path.read_bytes() == b"old"
 
 
 # -- in memory
 
 
-def test_memory_keeps_what_was_used_last() -> None:
+def test_memory_evicts_the_least_recently_used() -> None:
     cache: MemoryCache[np.ndarray] = MemoryCache(3 * (800 + 256))
     arrays = [np.zeros(100) + n for n in range(4)]
     for n in range(3):
@@ -184,7 +185,7 @@ def test_memory_keeps_what_was_used_last() -> None:
     assert cache.get("0") is None
 
 
-def test_memory_bounds_the_number_of_entries_and_can_be_narrowed() -> None:
+def test_memory_bounds_the_number_of_entries_and_bounds_can_change() -> None:
     cache: MemoryCache[np.ndarray] = MemoryCache(100_000, max_entries=3)
     for n in range(5):
         cache.put(str(n), np.zeros(100))
@@ -198,7 +199,7 @@ def test_memory_bounds_the_number_of_entries_and_can_be_narrowed() -> None:
     assert cache.nbytes == 0
 
 
-def test_memory_refuses_what_is_larger_than_itself() -> None:
+def test_memory_does_not_keep_values_above_its_bound() -> None:
     cache: MemoryCache[np.ndarray] = MemoryCache(1000)
     cache.put("a", np.zeros(10))
     cache.put("b", np.zeros(1000))
@@ -215,11 +216,11 @@ def test_memory_stays_within_its_bound(puts: list[tuple[str, int]]) -> None:
         cache.put(name, np.zeros(size, np.uint8))
         assert cache.nbytes <= 2000
         assert cache.get(name) is not None
-    held = [cache.get(name) for name in "abcdef"]
-    assert cache.nbytes == sum(each.nbytes + 256 for each in held if each is not None)
+    values = [cache.get(name) for name in "abcdef"]
+    assert cache.nbytes == sum(value.nbytes + 256 for value in values if value is not None)
 
 
-def test_memory_from_many_threads() -> None:
+def test_memory_is_safe_among_threads() -> None:
     cache: MemoryCache[np.ndarray] = MemoryCache(50 * (80 + 256))
 
     def work(seed: int) -> None:
@@ -227,70 +228,13 @@ def test_memory_from_many_threads() -> None:
         for _ in range(500):
             n = choose.randrange(100)
             cache.put(str(n), np.full(10, n, np.float64))
-            found = cache.get(str(choose.randrange(100)))
-            assert found is None or found.shape == (10,)
+            value = cache.get(str(choose.randrange(100)))
+            assert value is None or value.shape == (10,)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
     assert cache.nbytes == 50 * 336
     assert sum(cache.get(str(n)) is not None for n in range(100)) == 50
-
-
-# -- once
-
-
-def test_one_makes_it_for_all() -> None:
-    flights: SingleFlight[int] = SingleFlight()
-    calls, gate = [], threading.Event()
-
-    def make() -> int:
-        calls.append(1)
-        gate.wait(10)
-        return 7
-
-    with ThreadPoolExecutor(16) as pool:
-        waiting = [pool.submit(flights.do, "key", make) for _ in range(16)]
-        while not calls:
-            time.sleep(0.001)
-        time.sleep(0.05)
-        gate.set()
-        assert {each.result() for each in waiting} == {7}
-    assert len(calls) == 1
-    assert flights.do("key", lambda: 8) == 8
-
-
-def test_all_hear_of_the_failure_and_the_next_tries_again() -> None:
-    flights: SingleFlight[int] = SingleFlight()
-    gate = threading.Event()
-
-    def fail() -> int:
-        gate.wait(10)
-        raise LookupError("no")
-
-    with ThreadPoolExecutor(4) as pool:
-        waiting = [pool.submit(flights.do, "key", fail) for _ in range(4)]
-        gate.set()
-        assert all(isinstance(each.exception(), LookupError) for each in waiting)
-    assert flights.do("key", lambda: 1) == 1
-
-
-def test_an_interruption_is_not_shared() -> None:
-    flights: SingleFlight[int] = SingleFlight()
-    gate, started = threading.Event(), threading.Event()
-
-    def interrupted() -> int:
-        started.set()
-        gate.wait(10)
-        raise KeyboardInterrupt
-
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(flights.do, "key", interrupted)
-        started.wait(10)
-        second = pool.submit(flights.do, "key", lambda: 5)
-        time.sleep(0.05)
-        gate.set()
-        assert second.result(10) == 5
-        assert isinstance(first.exception(10), KeyboardInterrupt)
 
 
 # -- on disk
@@ -300,43 +244,36 @@ def test_disk_survives_restart(disk: DiskCache) -> None:
     assert disk.get(key(1)) is None
     assert disk.put(key(1), codes(1))
     again = DiskCache(disk.directory, 1 << 20)
-    found = again.get(key(1))
-    assert found is not None
-    assert found.key == codes(1).key
-    assert found.arrays["codes"].dtype == np.int64
+    state = again.get(key(1))
+    assert state is not None
+    assert state.key == codes(1).key
+    assert state.arrays["codes"].dtype == np.int64
 
 
 @pytest.mark.parametrize(
     "bad", ["", "x", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "a" * 63 + "\0", "/" + "a" * 63]
 )
-def test_keys_are_digests(disk: DiskCache, bad: str) -> None:
-    for use in (disk.get, lambda each: disk.put(each, codes(1)), lambda each: disk.compute(each, lambda: codes(1))):
+def test_only_digests_are_keys(disk: DiskCache, bad: str) -> None:
+    for use in (disk.get, lambda bad: disk.put(bad, codes(1)), lambda bad: disk.compute(bad, lambda: codes(1))):
         with pytest.raises(ValueError, match="SHA-256"):
             use(bad)
     assert not disk.directory.exists()
 
 
-def test_damage_is_detected_deleted_and_told_once(disk: DiskCache, caplog: pytest.LogCaptureFixture) -> None:
-    choose = random.Random(1)
-    data = seal(key(1), codes(1))
+def test_damaged_files_are_deleted_and_logged_once(disk: DiskCache, caplog: pytest.LogCaptureFixture) -> None:
     path = file_of(disk, 1)
     disk.directory.mkdir()
-    for n in range(400):
-        harmed = bytearray(data)
-        if n % 2:
-            harmed[choose.randrange(len(data))] ^= 1 << choose.randrange(8)
-        else:
-            del harmed[choose.randrange(len(data)) :]
-        path.write_bytes(harmed)
+    for content in damaged(pack(key(1), codes(1)), 400):
+        path.write_bytes(content)
         assert disk.get(key(1)) is None
         assert not path.exists()
-    messages = [each.getMessage() for each in caplog.records]
+    messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 1
     assert "damaged" in messages[0]
     assert key(1) not in messages[0]
 
 
-def test_what_lies_under_anothers_name_is_not_taken(disk: DiskCache) -> None:
+def test_swapped_files_are_deleted(disk: DiskCache) -> None:
     for n in (1, 2):
         disk.put(key(n), codes(n))
     one, two = file_of(disk, 1), file_of(disk, 2)
@@ -351,7 +288,7 @@ def test_what_lies_under_anothers_name_is_not_taken(disk: DiskCache) -> None:
 @needs_posix
 def test_links_are_not_followed(disk: DiskCache, tmp_path: Path) -> None:
     outside = tmp_path / "outside.safetensors"
-    outside.write_bytes(seal(key(1), codes(1)))
+    outside.write_bytes(pack(key(1), codes(1)))
     disk.directory.mkdir()
     file_of(disk, 1).symlink_to(outside)
     assert disk.get(key(1)) is None
@@ -360,7 +297,7 @@ def test_links_are_not_followed(disk: DiskCache, tmp_path: Path) -> None:
     assert not file_of(disk, 1).is_symlink()
 
 
-def test_disk_drops_what_was_used_longest_ago(tmp_path: Path) -> None:
+def test_disk_evicts_the_least_recently_used(tmp_path: Path) -> None:
     disk = DiskCache(tmp_path, 3 * 8192)
     for n in range(3):
         disk.put(key(n), codes(n))
@@ -371,29 +308,28 @@ def test_disk_drops_what_was_used_longest_ago(tmp_path: Path) -> None:
     assert not disk.put(key(4), codes(4, 1000))
 
 
-def test_a_flood_stays_within_both_bounds(tmp_path: Path) -> None:
+def test_many_entries_stay_within_both_bounds(tmp_path: Path) -> None:
     small = codes(0, 1)
     disk = DiskCache(tmp_path, 1 << 20, max_files=64)
     for n in range(300):
         disk.compute(key(n), lambda: small)
-        files = [each for each in tmp_path.iterdir() if each.suffix == ".safetensors"]
-        assert len(files) <= 64
-    assert len(list(tmp_path.iterdir())) <= 64 + 257
+        assert len(list(tmp_path.glob("*.safetensors"))) <= 64
+    assert len(list(tmp_path.iterdir())) <= 64 + 257, "and a fixed number of lock files"
     tight = DiskCache(tmp_path, 20 * 8192)
     for n in range(100):
         tight.put(key(n), codes(n))
-        assert sum(each.stat().st_size for each in tmp_path.glob("*.safetensors")) <= 20 * 8192
+        assert sum(file.stat().st_size for file in tmp_path.glob("*.safetensors")) <= 20 * 8192
 
 
-def test_foreign_files_are_left_alone_and_unfinished_ones_are_not(tmp_path: Path) -> None:
+def test_foreign_files_stay_and_stale_unfinished_ones_are_deleted(tmp_path: Path) -> None:
     disk = DiskCache(tmp_path, 8192)
-    mine, old, new = (tmp_path / name for name in ("voice.safetensors", ".unfinished-old", ".unfinished-new"))
-    for path in (mine, old, new):
+    foreign, old, new = (tmp_path / name for name in ("voice.safetensors", ".unfinished-old", ".unfinished-new"))
+    for path in (foreign, old, new):
         path.write_bytes(b"x" * 9000)
     os.utime(old, (1, 1))
     disk.put(key(1), codes(1))
     disk.put(key(2), codes(2))
-    assert mine.exists()
+    assert foreign.exists()
     assert new.exists()
     assert not old.exists()
 
@@ -407,30 +343,12 @@ def test_computed_once_by_many_threads(disk: DiskCache) -> None:
         return codes(1)
 
     with ThreadPoolExecutor(32) as pool:
-        found = list(pool.map(lambda _: disk.compute(key(1), make), range(1000)))
+        states = list(pool.map(lambda _: disk.compute(key(1), make), range(1000)))
     assert len(calls) == 1
-    assert {each.key for each in found} == {codes(1).key}
+    assert {state.key for state in states} == {codes(1).key}
 
 
-def test_computed_once_by_many_threads_without_a_disk(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    disk, calls, barrier = DiskCache(tmp_path / "file", 1 << 20), [], threading.Barrier(16)
-
-    def make() -> VoiceState:
-        calls.append(1)
-        time.sleep(0.3)
-        return codes(1)
-
-    def work(_: int) -> VoiceState:
-        barrier.wait()
-        return disk.compute(key(1), make)
-
-    with ThreadPoolExecutor(16) as pool:
-        assert {each.key for each in pool.map(work, range(16))} == {codes(1).key}
-    assert len(calls) == 1
-
-
-def test_a_failure_is_not_kept(disk: DiskCache) -> None:
+def test_failure_to_compute_is_not_cached(disk: DiskCache) -> None:
     def fail() -> VoiceState:
         raise LookupError("no")
 
@@ -439,7 +357,7 @@ def test_a_failure_is_not_kept(disk: DiskCache) -> None:
     assert disk.compute(key(1), lambda: codes(1)).key == codes(1).key
 
 
-def test_whoever_hangs_with_the_lock_is_not_waited_for_forever(tmp_path: Path) -> None:
+def test_held_lock_is_waited_for_no_longer_than_the_patience(tmp_path: Path) -> None:
     disk = DiskCache(tmp_path, 1 << 20, patience_s=0.1)
     with FileLock(tmp_path / f".lock-{key(1)[:2]}"):
         assert disk.compute(key(1), lambda: codes(1)).key == codes(1).key
@@ -451,20 +369,20 @@ def test_whoever_hangs_with_the_lock_is_not_waited_for_forever(tmp_path: Path) -
 
 @pytest.fixture
 def tmpfs(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "tmpfs"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    directory = tmp_path / "tmpfs"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(directory)]
     if sys.platform != "linux" or os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no right to mount a file system")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+        pytest.skip("not allowed to mount a file system")
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
 
 
-def test_full_disk(tmpfs: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_full_disk_is_logged_once_and_used_again_after(tmpfs: Path, caplog: pytest.LogCaptureFixture) -> None:
     disk = DiskCache(tmpfs / "cache", 1 << 30)
     for n in range(200):  # 4 MB
         assert disk.compute(key(n), lambda n=n: codes(n, 250)).key == codes(n, 250).key
-    assert sum("goes unused" in each.getMessage() for each in caplog.records) == 1
+    assert sum("is not used" in record.getMessage() for record in caplog.records) == 1
     assert not list(disk.directory.glob(".unfinished*"))
     assert not disk.put(key("x"), codes(1, 250))
     for path in list(disk.directory.glob("*.safetensors"))[:10]:
@@ -473,7 +391,7 @@ def test_full_disk(tmpfs: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert disk.get(key("x")) is not None
 
 
-def test_read_only_disk(tmpfs: Path) -> None:
+def test_read_only_disk_is_read_and_not_written(tmpfs: Path) -> None:
     disk = DiskCache(tmpfs / "cache", 1 << 20)
     disk.put(key(1), codes(1))
     subprocess.run(["mount", "-o", "remount,ro", str(tmpfs)], check=True)
@@ -486,7 +404,9 @@ def test_read_only_disk(tmpfs: Path) -> None:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EMFILE, errno.EDQUOT])
 @pytest.mark.parametrize("where", ["os.open", "os.scandir", "os.fsync", "pathlib.Path.replace", "pathlib.Path.mkdir"])
-def test_every_call_may_fail(disk: DiskCache, monkeypatch: pytest.MonkeyPatch, where: str, code: int) -> None:
+def test_failing_system_calls_do_not_raise(
+    disk: DiskCache, monkeypatch: pytest.MonkeyPatch, where: str, code: int
+) -> None:
     disk.put(key(1), codes(1))
 
     def fail(*_: object, **__: object) -> None:
@@ -497,13 +417,12 @@ def test_every_call_may_fail(disk: DiskCache, monkeypatch: pytest.MonkeyPatch, w
         for n in (1, 2):
             assert disk.compute(key(n), lambda n=n: codes(n)).key == codes(n).key
     assert disk.put(key(2), codes(2))
-    found = disk.get(key(2))
-    assert found is not None
+    assert disk.get(key(2)) is not None
     assert not list(disk.directory.glob(".unfinished*"))
 
 
 @needs_posix
-def test_no_file_descriptor_left(disk: DiskCache) -> None:
+def test_nothing_is_deleted_without_file_descriptors(disk: DiskCache) -> None:
     import resource
 
     disk.put(key(1), codes(1))
@@ -522,7 +441,7 @@ def test_no_file_descriptor_left(disk: DiskCache) -> None:
         for descriptor in held:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert disk.get(key(1)) is not None, "an unreadable moment must not delete anything"
+    assert disk.get(key(1)) is not None, "a temporary failure to read must not delete files"
     assert disk.compute(key(2), lambda: codes(2)) is not None
     assert disk.get(key(2)) is not None
 
@@ -561,26 +480,26 @@ os.write(out, b"done\\n")
 
 
 def spawn(directory: Path, log: Path, seed: int, ops: int, nbytes: int, pause_s: float = 0) -> subprocess.Popen[bytes]:
-    arguments = [str(each) for each in (directory, log, seed, ops, nbytes, pause_s)]
+    arguments = [str(argument) for argument in (directory, log, seed, ops, nbytes, pause_s)]
     return subprocess.Popen([sys.executable, "-c", WORKER, *arguments])
 
 
 def test_processes_compute_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
     workers = [spawn(tmp_path / "cache", log, seed, 100, 1 << 20, 0.1) for seed in range(8)]
-    while len(list(tmp_path.glob("ready-*"))) < len(workers):  # all of them wait at the start
+    while len(list(tmp_path.glob("ready-*"))) < len(workers):  # all are ready
         time.sleep(0.01)
     (tmp_path / "go").touch()
-    assert [each.wait(60) for each in workers] == [0] * 8
-    said = log.read_text().splitlines()
-    assert said.count("done") == 8
-    assert sorted(line for line in said if line.startswith("made")) == [f"made {n}" for n in range(8)]
-    assert "WRONG" not in said
+    assert [worker.wait(60) for worker in workers] == [0] * 8
+    lines = log.read_text().splitlines()
+    assert lines.count("done") == 8
+    assert sorted(line for line in lines if line.startswith("made")) == [f"made {n}" for n in range(8)]
+    assert "WRONG" not in lines
 
 
 @needs_posix
-def test_processes_killed_at_any_moment(tmp_path: Path) -> None:
-    """The bound is so tight that entries are dropped and made again all the time."""
+def test_killed_processes_leave_a_usable_cache(tmp_path: Path) -> None:
+    """The bound is so tight that entries are evicted and made again all the time."""
     log, directory, choose = tmp_path / "log", tmp_path / "cache", random.Random(3)
     log.touch()
     (tmp_path / "go").touch()
@@ -589,7 +508,7 @@ def test_processes_killed_at_any_moment(tmp_path: Path) -> None:
         for seed in range(8, 28):
             grown, end = log.stat().st_size + 100, time.monotonic() + 30
             while log.stat().st_size < grown:  # they have made a dozen entries since the last one died
-                assert time.monotonic() < end, "nobody gets on"
+                assert time.monotonic() < end, "the workers make no progress"
                 time.sleep(choose.random() / 50)
             victim = choose.randrange(8)
             workers[victim].send_signal(signal.SIGKILL)
@@ -597,23 +516,23 @@ def test_processes_killed_at_any_moment(tmp_path: Path) -> None:
             assert len(list(directory.glob("*.safetensors"))) <= 5
             workers[victim] = spawn(directory, log, seed, 100_000, 5 * 16384)
     finally:
-        for each in workers:
-            each.kill()
-            each.wait(10)
+        for worker in workers:
+            worker.kill()
+            worker.wait(10)
     assert "WRONG" not in log.read_text()
     assert spawn(directory, log, 1000, 100, 1 << 20).wait(60) == 0
     assert log.read_text().endswith("done\n")
 
 
-def test_others_delete_while_we_work(disk: DiskCache) -> None:
+def test_files_deleted_by_others_are_made_again(disk: DiskCache) -> None:
     stop = threading.Event()
 
-    def vandal() -> None:
+    def delete() -> None:
         while not stop.is_set():
             for path in disk.directory.glob("*.safetensors"):
                 path.unlink(missing_ok=True)
 
-    thread = threading.Thread(target=vandal)
+    thread = threading.Thread(target=delete)
     thread.start()
     try:
         for n in range(300):
@@ -623,7 +542,7 @@ def test_others_delete_while_we_work(disk: DiskCache) -> None:
         thread.join()
 
 
-def test_logs_trouble_again_after_it_was_over(
+def test_trouble_that_returns_is_logged_again(
     disk: DiskCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""A recording is encoded once; a voice saved by name is what was saved, or an error that says why not."""
+"""A reference is encoded once; a named voice loads as it was saved or raises an error with the reason."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 import errno
 import logging
 import os
-import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from damage import damaged, flipped
 from saywell.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -50,20 +50,22 @@ def of(samples: np.ndarray, rate: int = RATE) -> Reference:
     return Reference(pcm=samples.astype(np.float32).tobytes(), sample_rate=rate)
 
 
-def state(seed: int = 0, said: str = "", frames: int = 40) -> VoiceState:
-    return VoiceState.of({"codes": np.random.default_rng(seed).integers(0, 1024, (10, frames))}, {"transcript": said})
+def state(seed: int = 0, transcript: str = "", frames: int = 40) -> VoiceState:
+    return VoiceState.of(
+        {"codes": np.random.default_rng(seed).integers(0, 1024, (10, frames))}, {"transcript": transcript}
+    )
 
 
 class Encoder:
-    """Counts. What it gives depends on the recording alone."""
+    """Counts its calls. The state depends on the reference alone."""
 
     def __init__(self, pause_s: float = 0.0) -> None:
         self.calls, self.pause_s = 0, pause_s
 
-    def __call__(self, asked: Reference) -> VoiceState:
+    def __call__(self, reference: Reference) -> VoiceState:
         self.calls += 1
         time.sleep(self.pause_s)
-        return state(int(asked.key[:8], 16), asked.transcript)
+        return state(int(reference.key[:8], 16), reference.transcript)
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def store(directory: Path, encode: Encoder | None = None, **fields: Any) -> Voic
 # -- references
 
 
-def test_encoded_once(tmp_path: Path, encode: Encoder) -> None:
+def test_reference_is_encoded_once(tmp_path: Path, encode: Encoder) -> None:
     voices = store(tmp_path, encode)
     first = voices.encode(reference())
     assert voices.encode(reference()) is first
@@ -102,7 +104,7 @@ def test_encoded_once(tmp_path: Path, encode: Encoder) -> None:
         replace(reference(), pcm=reference().pcm[:-1] + bytes([reference().pcm[-1] ^ 1])),
     ],
 )
-def test_anything_else_is_encoded_anew(tmp_path: Path, encode: Encoder, changed: Reference) -> None:
+def test_any_change_of_a_reference_is_encoded_separately(tmp_path: Path, encode: Encoder, changed: Reference) -> None:
     voices = store(tmp_path, encode)
     first = voices.encode(reference())
     second = voices.encode(changed)
@@ -110,57 +112,51 @@ def test_anything_else_is_encoded_anew(tmp_path: Path, encode: Encoder, changed:
     assert first.key != second.key
 
 
-def test_another_family_model_or_recipe_shares_nothing(tmp_path: Path, encode: Encoder) -> None:
+def test_states_are_separate_for_each_family_model_and_recipe(tmp_path: Path, encode: Encoder) -> None:
     for fields in ({}, {"family": "chatterbox"}, {"model": OTHER}, {"recipe": "int8"}):
         store(tmp_path, encode, **fields).encode(reference())
     assert encode.calls == 4
 
 
-def test_another_schema_shares_nothing(tmp_path: Path, encode: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_are_separate_for_each_schema(tmp_path: Path, encode: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     store(tmp_path, encode).encode(reference())
     monkeypatch.setattr(voices_module, "SCHEMA", 3)
     store(tmp_path, encode).encode(reference())
     assert encode.calls == 2
 
 
-def test_a_damaged_file_is_encoded_anew(tmp_path: Path, encode: Encoder) -> None:
-    wanted = store(tmp_path, encode).encode(reference())
+def test_reference_with_a_damaged_file_is_encoded_again(tmp_path: Path, encode: Encoder) -> None:
+    expected = store(tmp_path, encode).encode(reference())
     (path,) = (tmp_path / "voices" / "cache").glob("*.safetensors")
-    good, choose = path.read_bytes(), random.Random(5)
-    for n in range(200):
-        harmed = bytearray(good)
-        if n % 2:
-            harmed[choose.randrange(len(good))] ^= 1 << choose.randrange(8)
-        else:
-            del harmed[choose.randrange(len(good)) :]
-        path.write_bytes(harmed)
-        assert store(tmp_path, encode).encode(reference()).key == wanted.key
-        assert encode.calls == n + 2
+    good = path.read_bytes()
+    for calls, content in enumerate(damaged(good, 200), 2):
+        path.write_bytes(content)
+        assert store(tmp_path, encode).encode(reference()).key == expected.key
+        assert encode.calls == calls
         assert len(path.read_bytes()) == len(good)
 
 
-def test_nothing_of_the_client_is_in_a_name(tmp_path: Path, encode: Encoder) -> None:
+def test_file_names_contain_no_client_input(tmp_path: Path, encode: Encoder) -> None:
     store(tmp_path, encode).encode(reference(transcript="../../secret"))
     names = [path.name for path in tmp_path.rglob("*")]
     assert not any("secret" in name for name in names)
 
 
-def test_a_thousand_at_once_are_encoded_once(tmp_path: Path) -> None:
+def test_concurrent_requests_encode_once(tmp_path: Path) -> None:
     encode = Encoder(pause_s=0.05)
     voices = store(tmp_path, encode)
     with ThreadPoolExecutor(64) as pool:
-        found = list(pool.map(lambda _: voices.encode(reference()), range(1000)))
+        states = list(pool.map(lambda _: voices.encode(reference()), range(1000)))
     assert encode.calls == 1
-    assert len({each.key for each in found}) == 1
+    assert len({state.key for state in states}) == 1
 
 
-def test_a_disk_out_of_order_is_done_without(tmp_path: Path) -> None:
+def test_concurrent_requests_encode_once_without_a_disk(tmp_path: Path) -> None:
     (tmp_path / "voices").write_text("a file where the directory should be")
     encode = Encoder(pause_s=0.05)
     voices = store(tmp_path, encode)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: voices.encode(reference()), range(100)))
-    voices._made(voices.key(reference()), reference())  # as one who just missed the others does
     assert encode.calls == 1
     assert voices.named() == ()
     (tmp_path / "voices").unlink()
@@ -169,13 +165,12 @@ def test_a_disk_out_of_order_is_done_without(tmp_path: Path) -> None:
     assert encode.calls == 2
 
 
-def test_a_flood_keeps_both_bounds(tmp_path: Path, encode: Encoder) -> None:
+def test_many_references_stay_within_the_bound_on_disk(tmp_path: Path, encode: Encoder) -> None:
     voices = store(tmp_path, encode, memory_bytes=100_000, disk_bytes=200_000)
     for seed in range(200):
         voices.encode(reference(seed, seconds=1.0))
-        assert voices._memory.nbytes <= 100_000
     files = list((tmp_path / "voices" / "cache").glob("*.safetensors"))
-    assert sum(each.stat().st_size for each in files) <= 200_000
+    assert sum(file.stat().st_size for file in files) <= 200_000
     assert len(files) > 10
     voices.encode(reference(199, seconds=1.0))
     assert encode.calls == 200
@@ -185,7 +180,7 @@ NOISE = np.random.default_rng(0).normal(0, 0.1, 61 * RATE)
 
 
 @pytest.mark.parametrize(
-    ("bad", "error", "says"),
+    ("bad", "error", "message"),
     [
         (of(NOISE), TooLarge, "61.0 s, the limit is 60 s"),
         (of(NOISE[: RATE // 2]), InvalidRequest, "0.5 s"),
@@ -203,17 +198,17 @@ NOISE = np.random.default_rng(0).normal(0, 0.1, 61 * RATE)
         (replace(reference(), transcript="x" * 3001), TooLarge, "transcript"),
     ],
 )
-def test_what_is_no_recording_of_speech(
-    tmp_path: Path, encode: Encoder, bad: Reference, error: type[InvalidRequest], says: str
+def test_unacceptable_references_are_rejected(
+    tmp_path: Path, encode: Encoder, bad: Reference, error: type[InvalidRequest], message: str
 ) -> None:
-    with pytest.raises(error, match=says) as caught:
+    with pytest.raises(error, match=message) as caught:
         store(tmp_path, encode).encode(bad)
     assert caught.value.param in ("reference", "transcript")
     assert encode.calls == 0
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_one() -> None:
+def test_acceptable_references_pass() -> None:
     check(of(NOISE[: 60 * RATE]))
     check(of(NOISE[:RATE]))
     check(of(NOISE[: 2 * RATE] * 0.1))
@@ -224,18 +219,18 @@ def test_what_is_one() -> None:
 # -- named voices
 
 
-def test_saved_and_loaded(tmp_path: Path) -> None:
+def test_saved_voices_are_listed_loaded_and_deleted(tmp_path: Path) -> None:
     voices = store(tmp_path)
     assert voices.named() == ()
     anna = state(1, 'Say "hello"\n你好')
     voices.save("anna", anna)
     voices.save("bob_2-x", state(2))
-    for each in (voices, store(tmp_path)):
-        assert each.named() == ("anna", "bob_2-x")
-        found = each.load("anna")
-        assert each.load("anna") is found, "it is read once"
-        assert (found.key, found.meta) == (anna.key, anna.meta)
-        np.testing.assert_array_equal(found.arrays["codes"], anna.arrays["codes"])
+    for opened in (voices, store(tmp_path)):
+        assert opened.named() == ("anna", "bob_2-x")
+        loaded = opened.load("anna")
+        assert opened.load("anna") is loaded, "read once"
+        assert (loaded.key, loaded.meta) == (anna.key, anna.meta)
+        np.testing.assert_array_equal(loaded.arrays["codes"], anna.arrays["codes"])
     voices.delete("anna")
     assert store(tmp_path).named() == ("bob_2-x",)
     for use in (voices.load, voices.delete):
@@ -249,28 +244,26 @@ SCHEMA_1 = base64.b64decode(
     "NzIwZGEyYWYxNGNjNGQxNTFkYThhZDNhYzgyZDZhMDBmYyIsInNjaGVtYSI6IjEifSwidmFsdWVzIjp7ImR0eXBlIjoiSTY0Iiwic2hhcGUiOlsy"
     "LDNdLCJkYXRhX29mZnNldHMiOlswLDQ4XX19IAAAAAAAAAAAAQAAAAAAAAACAAAAAAAAAAMAAAAAAAAABAAAAAAAAAAFAAAAAAAAAA=="
 )
-"""A voice called anna, saved when a voice was one array of codes and a transcript."""
+"""A voice named anna in schema 1: one array of codes and a transcript."""
 
 
-def test_a_voice_saved_by_an_earlier_version_is_read(tmp_path: Path) -> None:
+def test_voice_of_schema_1_is_read(tmp_path: Path) -> None:
     path = tmp_path / "voices" / "anna.safetensors"
     path.parent.mkdir()
     path.write_bytes(SCHEMA_1)
     assert store(tmp_path).named() == ("anna",)
-    found = store(tmp_path).load("anna")
-    assert found.meta == {"transcript": "How are you?"}
-    np.testing.assert_array_equal(found.arrays["codes"], [[0, 1, 2], [3, 4, 5]])
+    loaded = store(tmp_path).load("anna")
+    assert loaded.meta == {"transcript": "How are you?"}
+    np.testing.assert_array_equal(loaded.arrays["codes"], [[0, 1, 2], [3, 4, 5]])
     with pytest.raises(UnknownVoice, match="another model"):
         store(tmp_path, model=OTHER).load("anna")
-    for bit in range(len(SCHEMA_1) * 8):
-        harmed = bytearray(SCHEMA_1)
-        harmed[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(harmed)
+    for content in flipped(SCHEMA_1):
+        path.write_bytes(content)
         with pytest.raises(UnknownVoice, match="damaged"):
             store(tmp_path).load("anna")
 
 
-def test_not_replaced_unless_asked(tmp_path: Path) -> None:
+def test_existing_voice_is_replaced_only_on_request(tmp_path: Path) -> None:
     voices = store(tmp_path)
     voices.save("anna", state(1))
     with pytest.raises(AlreadyExists) as caught:
@@ -282,43 +275,43 @@ def test_not_replaced_unless_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("voice", BAD_IDS)
-def test_ids_that_are_none(tmp_path: Path, voice: str) -> None:
+def test_invalid_ids_are_rejected(tmp_path: Path, voice: str) -> None:
     voices, outside = store(tmp_path), tmp_path / "anna.safetensors"
     outside.write_bytes(b"untouched")
     with pytest.raises(InvalidRequest):
         voices.save(voice, state(), replace=True)
-    told = set()
+    messages = set()
     for use in (voices.load, voices.delete):
         with pytest.raises(UnknownVoice) as caught:
             use(voice)
-        told.add(caught.value.message)
+        messages.add(caught.value.message)
     with pytest.raises(UnknownVoice) as caught:
-        voices.load("nobody")
-    assert told == {caught.value.message}, "what cannot be there and what is not there are told alike"
+        voices.load("missing")
+    assert messages == {caught.value.message}, "invalid ids and missing voices give the same message"
     assert [path.name for path in tmp_path.iterdir()] == ["anna.safetensors"]
     assert outside.read_bytes() == b"untouched"
 
 
-def test_ids() -> None:
+def test_valid_ids() -> None:
     assert all(map(is_id, ["a", "0", "a" * 64, "anna_2", "x-y-z", "conan", "default2"]))
 
 
 @pytest.mark.parametrize(
-    ("other", "says"),
+    ("other", "message"),
     [
         ({"model": OTHER}, "'anna' was made with another model"),
         ({"family": "chatterbox"}, "'anna' was made with a model of another family, chatterbox; save it again"),
     ],
 )
-def test_another_models_voice_is_refused_by_name(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, other: dict[str, str], says: str
+def test_voice_of_another_model_is_rejected_with_the_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, other: dict[str, str], message: str
 ) -> None:
     store(tmp_path, **other).save("anna", state())
     voices = store(tmp_path)
     for _ in range(3):
         assert voices.named() == ()
     assert len(caplog.records) == 1
-    with pytest.raises(UnknownVoice, match=says):
+    with pytest.raises(UnknownVoice, match=message):
         voices.load("anna")
     with pytest.raises(AlreadyExists):
         voices.save("anna", state())
@@ -326,19 +319,13 @@ def test_another_models_voice_is_refused_by_name(
     assert voices.load("anna").key == state().key
 
 
-def test_a_damaged_voice_is_kept_and_refused(tmp_path: Path) -> None:
+def test_damaged_voice_is_rejected_and_kept(tmp_path: Path) -> None:
     voices = store(tmp_path)
     voices.save("anna", state())
     voices.save("bob", state(1))
     path = tmp_path / "voices" / "anna.safetensors"
-    good, choose = path.read_bytes(), random.Random(9)
-    for n in range(200):
-        harmed = bytearray(good)
-        if n % 2:
-            harmed[choose.randrange(len(good))] ^= 1 << choose.randrange(8)
-        else:
-            del harmed[choose.randrange(len(good)) :]
-        path.write_bytes(harmed)
+    for content in damaged(path.read_bytes(), 200):
+        path.write_bytes(content)
         with pytest.raises(UnknownVoice, match="'anna' is damaged"):
             voices.load("anna")
         assert voices.named() == ("bob",)
@@ -372,14 +359,14 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert outside.read_bytes() == before
 
 
-def test_a_voice_too_large_to_be_read_again_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_voice_above_the_readable_size_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(voices_module, "_MAX_FILE", 2 << 20)
     with pytest.raises(TooLarge, match="at most 2 MB"):
         store(tmp_path).save("anna", state(frames=30_000))
 
 
 @pytest.mark.parametrize("where", ["os.fsync", "os.replace", "secrets.token_hex", "pathlib.Path.mkdir"])
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_full_disk_raises_storage_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     voices = store(tmp_path)
     voices.save("anna", state(1))
 
@@ -397,7 +384,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wh
     assert voices.load("anna").key == state(2).key
 
 
-def test_unreadable_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_voice_unreadable_for_a_moment_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store(tmp_path).save("anna", state(1))
     voices = store(tmp_path)
 
@@ -412,7 +399,7 @@ def test_unreadable_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert voices.named() == ("anna",)
 
 
-def test_somebody_else_is_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_of_another_writer_makes_saving_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     voices = store(tmp_path)
     voices.save("anna", state(1))
     monkeypatch.setattr(voices_module, "_LOCK_S", 0.1)
@@ -421,7 +408,7 @@ def test_somebody_else_is_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     voices.save("bob", state(1))
 
 
-def test_so_many_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_saved_voices_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(voices_module, "MAX_NAMED", 2)
     voices = store(tmp_path)
     voices.save("a", state())
@@ -433,7 +420,7 @@ def test_so_many_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     voices.save("c", state())
 
 
-def test_one_of_many_writers_wins(tmp_path: Path) -> None:
+def test_one_of_many_concurrent_writers_wins(tmp_path: Path) -> None:
     def save(n: int) -> bool:
         try:
             store(tmp_path).save("anna", state(n))
@@ -447,7 +434,7 @@ def test_one_of_many_writers_wins(tmp_path: Path) -> None:
     assert store(tmp_path).load("anna").key == state(won.index(True)).key
 
 
-def test_listed_while_they_change(tmp_path: Path) -> None:
+def test_listing_during_changes(tmp_path: Path) -> None:
     voices, stop = store(tmp_path), threading.Event()
 
     def change() -> None:
@@ -468,7 +455,7 @@ def test_listed_while_they_change(tmp_path: Path) -> None:
         thread.join()
 
 
-def test_what_a_dead_writer_left_is_removed(tmp_path: Path) -> None:
+def test_unfinished_file_of_a_dead_writer_is_removed(tmp_path: Path) -> None:
     voices = store(tmp_path)
     (tmp_path / "voices").mkdir()
     (tmp_path / "voices" / ".unfinished-x").write_bytes(b"x")
@@ -476,10 +463,10 @@ def test_what_a_dead_writer_left_is_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "voices").iterdir()) == [".lock", "anna.safetensors"]
 
 
-def test_nobodys_words_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_contain_no_client_input(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    store(tmp_path, model=OTHER).save("anna", state(said="a secret"))
+    store(tmp_path, model=OTHER).save("anna", state(transcript="a secret"))
     store(tmp_path).named()
     store(tmp_path).encode(reference(transcript="a secret"))
     assert caplog.records
-    assert not any("secret" in each.getMessage() or "anna" in each.getMessage() for each in caplog.records)
+    assert not any("secret" in record.getMessage() or "anna" in record.getMessage() for record in caplog.records)

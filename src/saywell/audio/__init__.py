@@ -1,1 +1,1 @@
-"""Sound: joined (stitch), judged (verdict), resampled, encoded for a client, and decoded from one (in a sandbox)."""
+"""Audio: stitching, checks of generated audio, resampling, encoding for clients, sandboxed decoding of uploads."""

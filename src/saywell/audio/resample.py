@@ -8,14 +8,14 @@ import soxr
 from saywell.types import Samples
 
 QUALITY = "HQ"
-"""20-bit precision. Holds back at most 45 ms of audio on the way to 16 kHz and above (160 ms to 8 kHz), and converts
-thousands of times faster than real time."""
+"""20-bit precision. Delays audio by at most 45 ms to 16 kHz and above (160 ms to 8 kHz), and is thousands of times
+faster than real time."""
 
 
 class Resampler:
-    """Converts one stream of mono audio. Any split of the input over `feed` gives the identical output.
+    """Converts one stream of mono audio, independently of how it is split over `feed`.
 
-    Equal rates pass through untouched. A stream ends with `last=True`; after that the object is spent.
+    Equal rates pass through unchanged. `last=True` ends the stream; the object cannot be reused.
     """
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
@@ -26,7 +26,7 @@ class Resampler:
         self._stream = None if same else soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality=QUALITY)
 
     def feed(self, samples: Samples, last: bool = False) -> Samples:
-        """Samples [n] at `from_hz` in, those that are ready at `to_hz` out; with `last`, all that remain."""
+        """Samples [n] at `from_hz` in, the samples that are ready at `to_hz` out; with `last`, all that remain."""
         samples = np.ascontiguousarray(samples, dtype=np.float32)
         if self._stream is None:
             return samples

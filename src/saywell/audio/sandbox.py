@@ -1,12 +1,12 @@
-"""The child process that opens an uploaded file. Run by path, never imported: it knows nothing of Saywell.
+"""The child process that opens an uploaded file. Run by path and independent of the rest of Saywell.
 
-    python -I sandbox.py MAX_SECONDS CPU_SECONDS MEMORY_BYTES [DEMUXER] < file > pcm
+    python -I sandbox.py MAX_SECONDS CPU_SECONDS MEMORY_BYTES DEMUXER < file > pcm
 
 stdin is the file, seekable. stdout: one byte when it is ready, then the sample rate as a little-endian uint32, then
-mono float32 samples until the end. The exit status says how it went (see `Exit`). stderr is nobody's business.
-libsndfile reads the file, or, where a demuxer of FFmpeg's is named, PyAV by that one and no other.
-Before it looks at the file it gives up the right to open another one, to write one, to dump core and to use more than
-a set amount of memory and time, where the system has such limits.
+mono float32 samples until the end. The exit status is an `Exit`; stderr is discarded.
+libsndfile reads the file; if DEMUXER is not empty, PyAV reads it with that FFmpeg demuxer only.
+Before it reads the file it gives up, as far as the system supports it, opening and writing files, core dumps, and more
+than the given memory and CPU time.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ SUBTYPES = frozenset(
 DECODERS = frozenset(
     {"aac", "alac", "flac", "mp3", "mp3float", "opus", "libopus", "vorbis", "libvorbis", "pcm_s16le", "pcm_f32le"}
 )
-"""FFmpeg's."""
+"""FFmpeg decoders that may be used."""
 CANCELLED = 0.2
-"""Of the louder channel's energy, if no more is left in the mean of both. One silent channel leaves a quarter, two that
-have nothing to do with each other a half."""
+"""Channels cancel each other out if their mean has less than this share of the louder channel's energy. With one silent
+channel the mean has a quarter, with uncorrelated channels a half."""
 UNKNOWN_LENGTH = 2**63 - 1
-"""What libsndfile says of a FLAC stream without a length."""
+"""libsndfile's number of frames for a FLAC stream without a length."""
 _UNRECOGNISED, _UNSUPPORTED_ENCODING = 1, 4  # libsndfile's SF_ERR_*
 
 
 class Exit(IntEnum):
-    """Exit statuses, out of the way of the interpreter's own 1 and 2."""
+    """Exit statuses, distinct from the interpreter's own 1 and 2."""
 
     DONE = 0
     NOT_AUDIO = 40
@@ -73,20 +73,20 @@ class Refused(Exception):
     """`args[0]` is the Exit."""
 
 
-class Forward(sf.SoundFile):  # type: ignore[misc]
-    """Read from front to end. By default soundfile seeks after each block, which breaks MP3's bit reservoir and fails
-    outright in a FLAC stream without a length."""
+class SequentialFile(sf.SoundFile):  # type: ignore[misc]
+    """Reads sequentially. By default soundfile seeks after each block, which breaks MP3's bit reservoir and fails in a
+    FLAC stream without a length."""
 
     def seekable(self) -> bool:
         return False
 
 
 def limit(cpu_seconds: int, memory_bytes: int) -> None:
-    """Give up what decoding does not need. A system that knows a limit but refuses it (macOS: RLIMIT_AS) keeps going:
-    the parent's clock and the bounds on rate, channels and seconds hold everywhere."""
+    """Set resource limits. A limit that the system refuses (macOS: RLIMIT_AS) is skipped: the parent's timeout and the
+    bounds on rate, channels and seconds always apply."""
     if resource is None:
         return
-    overrides = {
+    limits = {
         "RLIMIT_AS": _address_space() + memory_bytes,
         "RLIMIT_CPU": cpu_seconds,
         "RLIMIT_NOFILE": 0,
@@ -94,17 +94,17 @@ def limit(cpu_seconds: int, memory_bytes: int) -> None:
         "RLIMIT_FSIZE": 0,
         "RLIMIT_CORE": 0,
     }
-    for name, most in overrides.items():
+    for name, value in limits.items():
         which = getattr(resource, name, None)
         if which is not None:
             try:
-                resource.setrlimit(which, (most, most))
+                resource.setrlimit(which, (value, value))
             except (ValueError, OSError):
                 continue
 
 
 def _address_space() -> int:
-    """Bytes of address space in use, libraries and all; 0 where that is not to be read."""
+    """Bytes of address space in use, including libraries; 1 GiB where /proc is missing."""
     try:
         with Path("/proc/self/statm").open("rb") as file:
             return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -112,9 +112,9 @@ def _address_space() -> int:
         return 1 << 30
 
 
-def opened() -> Any:
-    """The file on stdin, from its beginning. A true descriptor, since soundfile prints tracebacks for hostile files in
-    memory; on Windows a descriptor means nothing to libsndfile's own C runtime."""
+def open_stdin() -> Any:
+    """The file on stdin, from its start. A descriptor, since soundfile prints tracebacks for malformed files in memory;
+    on Windows a file in memory, since libsndfile has a C runtime of its own that does not know our descriptors."""
     if os.name == "nt":
         sys.stdin.buffer.seek(0)
         return io.BytesIO(sys.stdin.buffer.read())
@@ -122,12 +122,12 @@ def opened() -> Any:
     return 0
 
 
-class Sounds:
-    """What libsndfile reads."""
+class SndfileSource:
+    """A file read by libsndfile."""
 
     def __init__(self, max_seconds: float) -> None:
         try:
-            self._file = file = Forward(opened(), closefd=False)
+            self._file = file = SequentialFile(open_stdin(), closefd=False)
         except sf.LibsndfileError as error:
             if error.code == _UNRECOGNISED:
                 raise Refused(Exit.NOT_AUDIO) from None
@@ -146,22 +146,22 @@ class Sounds:
             yield block
 
 
-class Packets:
-    """What FFmpeg reads. It is told one demuxer, which decoders it may use, and no protocol: nothing in a file makes it
-    open another, or an address."""
+class FfmpegSource:
+    """A file read by FFmpeg with one demuxer, the listed decoders and no protocol, so that the file cannot make it open
+    other files or addresses."""
 
     unbounded = False
 
     def __init__(self, demuxer: str, max_seconds: float) -> None:
         import av
 
-        source = opened()
+        source = open_stdin()
         try:
             container: Any = av.open(
                 source if os.name == "nt" else io.FileIO(source, closefd=False),
                 format=demuxer,
                 options={"protocol_whitelist": "", "format_whitelist": demuxer, "codec_whitelist": ",".join(DECODERS)},
-                io_open=_nothing_else,
+                io_open=_refuse_to_open,
             )
         except av.FFmpegError:
             raise Refused(Exit.NOT_AUDIO) from None
@@ -181,33 +181,33 @@ class Packets:
                 raise Refused(Exit.CORRUPT)
             values = frame.to_ndarray()
             values = values.T if frame.format.is_planar else values.reshape(-1, self.channels)
-            if values.dtype.kind == "i":  # of ALAC, FLAC and PCM
+            if values.dtype.kind == "i":  # ALAC, FLAC and PCM
                 values = values / -float(np.iinfo(values.dtype).min)
             yield np.asarray(values, np.float32)
 
 
-def rehearse() -> type[Exception]:
-    """Have PyAV import all it needs while files can be opened, by a sound of our own; its kind of errors."""
+def preload_av() -> type[Exception]:
+    """Decode a generated file, so that PyAV imports its modules while that is possible. Returns PyAV's error class."""
     import av
 
-    sound = io.BytesIO()
-    sf.write(sound, np.zeros(MIN_HZ // 100, np.int16), MIN_HZ, format="WAV")
-    sound.seek(0)
-    heard: Any = av.open(sound, format="wav")
-    for frame in heard.decode(audio=0):
+    file = io.BytesIO()
+    sf.write(file, np.zeros(MIN_HZ // 100, np.int16), MIN_HZ, format="WAV")
+    file.seek(0)
+    container: Any = av.open(file, format="wav")
+    for frame in container.decode(audio=0):
         frame.to_ndarray()
     return av.FFmpegError
 
 
-def _nothing_else(*_: object) -> None:
+def _refuse_to_open(*_: object) -> None:
     raise Refused(Exit.NOT_AUDIO)
 
 
-Source = Sounds | Packets
+Source = SndfileSource | FfmpegSource
 
 
 def check(source: Source, frames: float, max_seconds: float) -> None:
-    """Refuse by what the header says, before a sample is decoded."""
+    """Refuse by the header, before a sample is decoded."""
     if not 1 <= source.channels <= MAX_CHANNELS:
         raise Refused(Exit.CHANNELS)
     if not MIN_HZ <= source.rate <= MAX_HZ:
@@ -217,11 +217,11 @@ def check(source: Source, frames: float, max_seconds: float) -> None:
 
 
 def checked(source: Source, max_seconds: float) -> Iterator[Floats]:
-    """The blocks of a source. Stops with Refused at the limit whatever the header said."""
-    total, most = 0, int(max_seconds * source.rate)
+    """The blocks of a source. Raises Refused at the limits whatever the header said."""
+    total, limit_frames = 0, int(max_seconds * source.rate)
     for block in source:
         total += len(block)
-        if total > most:
+        if total > limit_frames:
             raise Refused(Exit.TOO_LONG)
         if not np.isfinite(block).all():
             raise Refused(Exit.NOT_FINITE)
@@ -231,21 +231,21 @@ def checked(source: Source, max_seconds: float) -> Iterator[Floats]:
 
 
 def weights(source: Source, max_seconds: float) -> list[float]:
-    """What each channel is multiplied by to make one of them: half and half, or the louder one alone where they cancel
-    each other out; of samples over full scale, so much less that the loudest just reaches it."""
-    energy, together, peak = np.zeros(source.channels), 0.0, 1.0
+    """Factors of the channels for mixing down to mono: the mean, or the louder channel alone if they cancel each other
+    out. Floating-point audio over full scale is scaled down to it."""
+    energy, mixed, peak = np.zeros(source.channels), 0.0, 1.0
     for block in checked(source, max_seconds):
         energy += np.square(block, dtype=np.float64).sum(axis=0)
-        together += float(np.square(block.mean(axis=1), dtype=np.float64).sum())
+        mixed += float(np.square(block.mean(axis=1), dtype=np.float64).sum())
         peak = max(peak, float(np.abs(block).max()))
     scale = 1 / peak if source.unbounded else 1.0
-    if together < CANCELLED * energy.max():
+    if mixed < CANCELLED * energy.max():
         return [scale if channel == energy.argmax() else 0.0 for channel in range(source.channels)]
     return [scale / source.channels] * source.channels
 
 
 def send(open_source: Callable[[], Source], max_seconds: float, out: BinaryIO) -> None:
-    """The rate, then float32 PCM within [-1, 1], one channel. Read twice where all of it must be known."""
+    """Write the rate, then mono float32 PCM within [-1, 1]. Stereo and floating-point sources are read twice."""
     source = open_source()
     factors = [1.0]
     if source.channels > 1 or source.unbounded:
@@ -259,17 +259,17 @@ def send(open_source: Callable[[], Source], max_seconds: float, out: BinaryIO) -
 
 
 def main(max_seconds: float, cpu_seconds: int, memory_bytes: int, demuxer: str = "") -> Exit:
-    out, broken = sys.stdout.buffer, [sf.SoundFileError, RuntimeError, ValueError, OverflowError, MemoryError]
+    out, errors = sys.stdout.buffer, [sf.SoundFileError, RuntimeError, ValueError, OverflowError, MemoryError]
     if demuxer:
-        broken.append(rehearse())
+        errors.append(preload_av())
     limit(cpu_seconds, memory_bytes)
     out.write(READY)
-    out.flush()  # before the file can crash us
+    out.flush()  # before a malformed file can crash the process
     try:
-        send(lambda: Packets(demuxer, max_seconds) if demuxer else Sounds(max_seconds), max_seconds, out)
+        send(lambda: FfmpegSource(demuxer, max_seconds) if demuxer else SndfileSource(max_seconds), max_seconds, out)
     except Refused as refused:
         return Exit(refused.args[0])
-    except tuple(broken):
+    except tuple(errors):
         return Exit.CORRUPT
     return Exit.DONE
 

@@ -1,8 +1,8 @@
-"""The edges of one sequence: no click, no long silence. What lies between is passed on untouched.
+"""Trims and fades the edges of a sequence, so that sequences join without clicks and long silences.
 
-Everything is decided on a fixed grid of 5 ms blocks counted from the first sample, so any split of the input gives the
-identical output. At most two blocks (10 ms) are held back while there is speech; silence beyond a natural pause is held
-until it is known whether it was a pause (all of it follows) or the end (it is dropped).
+Everything is decided on a fixed grid of 5 ms blocks from the first sample, so any split of the input gives identical
+output; samples between the edges are unchanged. At most two blocks (10 ms) of speech are held back. Silence beyond a
+natural pause is held until it turns out to be a pause (it is passed on whole) or the end (it is dropped).
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from saywell.types import Samples
 BLOCK_S = 0.005
 """Grid and length of a fade."""
 LEAD_S = 0.02
-"""Kept before the first sound: room for the soft start of an f or an h, which lies below the threshold."""
+"""Kept before the first sound, for the soft start of an f or an h below the threshold."""
 AUDIBLE = 10 ** (-50 / 20)
-"""-50 dB of full scale. What begins a sequence softer than this is not waited through."""
+"""-50 dB of full scale. A sequence starts at its first block louder than this."""
 TRAIL_S = 0.42
-"""Silence kept after the last sound: most of the pause that readers make between two sentences, .38 to .5 s."""
+"""Silence kept after the last sound: most of the pause of readers between sentences, 0.38 to 0.5 s."""
 SILENT = 1e-3
-"""-60 dB of full scale. Nothing below it counts as sound, and a step of this size does not click."""
+"""-60 dB of full scale. Anything below is silence, and a step of this size does not click."""
 SILENT_BESIDE_PEAK = 3e-3
-"""-50 dB of the loudest block so far: below that, a vocoder's own noise beside speech."""
+"""-50 dB of the loudest block so far. Anything below is the vocoder's noise floor."""
 
 
 class Stitcher:
-    """One sequence after the other: `last=True` ends one, and the next `feed` begins a new one."""
+    """Processes one sequence after another: `last=True` ends one, and the next `feed` starts the next."""
 
     def __init__(self, sample_rate: int, speed: float = 1.0) -> None:
-        """`speed`: of the speech; who speaks slowly pauses longer."""
+        """`speed` of the speech: slow speech has longer pauses."""
         self._block = max(1, round(sample_rate * BLOCK_S))
         self._lead = round(LEAD_S / BLOCK_S) * self._block
         self._trail = round(TRAIL_S / min(1.0, speed) / BLOCK_S) * self._block
@@ -44,16 +44,16 @@ class Stitcher:
         """The loudest block so far."""
         self._spoken = False
         self.dropped = 0
-        """Samples of silence left out before the first sound; known when the first sample has come out."""
+        """Samples of silence dropped before the first sound; final once a sample has been returned."""
         self._pause = 0
         """Silent samples passed on since the last sound."""
         self._held: list[Samples] = []
         """Silence not passed on: before the first sound, or beyond the pause."""
         self._end = nothing
-        """The last block passed by `_trim`, which may turn out to be the end and need a fade."""
+        """The last block passed by `_trim`, which needs a fade if it turns out to be the end."""
 
     def feed(self, samples: Samples, last: bool = False) -> Samples:
-        """Samples [n] of a sequence in, samples out, perhaps none; with `last`, the rest of it."""
+        """Samples [n] of a sequence in, the samples that are ready out; with `last`, all that remain."""
         waiting = np.concatenate((self._partial, np.asarray(samples, np.float32)))
         whole = len(waiting) if last else len(waiting) // self._block * self._block
         self._partial = waiting[whole:]
@@ -63,7 +63,7 @@ class Stitcher:
         return kept
 
     def _trim(self, blocks: Samples) -> Samples:
-        """Whole blocks in (the very last may be short); out what is not surplus silence."""
+        """Whole blocks in (the last of a sequence may be short), samples without surplus silence out."""
         sound = np.flatnonzero(self._sounding(blocks))
         if not len(sound):
             return self._hold(blocks)
@@ -73,17 +73,14 @@ class Stitcher:
         if not self._spoken:
             self.dropped += max(0, len(before) - self._lead)
             before = before[max(0, len(before) - self._lead) :]
-        begins, self._spoken, self._pause = not self._spoken, True, 0
+        starts, self._spoken, self._pause = not self._spoken, True, 0
         kept = np.concatenate((before, blocks[start:end], self._hold(blocks[end:])))
-        if begins:
+        if starts:
             kept[: self._block] *= self._fade_in[: len(kept)]
         return kept
 
     def _sounding(self, blocks: Samples) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-        """Which blocks hold sound: louder than silence, beside the peak up to and including the block itself.
-
-        The first one must be audible.
-        """
+        """Which blocks contain sound: above SILENT and relative to the peak so far. The first one must be audible."""
         padded = np.zeros(-(-len(blocks) // self._block) * self._block, np.float32)
         padded[: len(blocks)] = np.abs(blocks)
         peaks = padded.reshape(-1, self._block).max(axis=1)
@@ -96,7 +93,7 @@ class Stitcher:
         return sounding
 
     def _hold(self, silence: Samples) -> Samples:
-        """Keep silence back, but for what belongs to the pause after a sound."""
+        """Hold back silence, except for the pause after a sound."""
         room = self._trail - self._pause if self._spoken else 0
         passed, rest = silence[:room], silence[room:]
         self._pause += len(passed)
@@ -109,7 +106,7 @@ class Stitcher:
         return passed
 
     def _finish(self, kept: Samples, last: bool) -> Samples:
-        """Hold one block back, so that whatever turns out to be the end can be faded out."""
+        """Hold one block back, so that it can be faded out if it turns out to be the last."""
         kept = np.concatenate((self._end, kept))
         if not last:
             cut = max(0, len(kept) - self._block)

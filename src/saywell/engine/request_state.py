@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from saywell.audio.checks import AudioChecks
 from saywell.audio.stitch import Stitcher
-from saywell.audio.verdict import Verdict
 from saywell.engine.stream import START, Outlet, Resume
 from saywell.models.base import DecodeJob
 from saywell.plan.plan import Plan
@@ -260,7 +260,7 @@ class SequenceOutput:
 
     owner: RequestState
     sequence: Sequence
-    verdict: Verdict = field(init=False)
+    checks: AudioChecks = field(init=False)
     stitcher: Stitcher | None = field(init=False)
     finish: FinishReason | None = None
     redrawn: bool = False
@@ -286,7 +286,7 @@ class SequenceOutput:
             self._skip = self._sent = self.owner.delivered(sequence)
             self._named = self._skip > 0
         rate, request = sequence.voice.sample_rate, sequence.request
-        self.verdict = Verdict(sequence.text, rate, request.speed)
+        self.checks = AudioChecks(sequence.text, rate, request.speed)
         self.stitcher = None if request.raw else Stitcher(rate, request.speed)
 
     def add(self, frame: Frame, plan: Plan) -> None:
@@ -324,9 +324,9 @@ class SequenceOutput:
     def chunk(self, samples: Samples) -> AudioChunk:
         """What may be sent. Raises BadAudio."""
         last = self.finish is not None
-        self.verdict.add(samples)
+        self.checks.add(samples)
         if last and self.finish == "stop" and not self.sequence.request.raw:
-            self.verdict.finish()
+            self.checks.finish()
         if self.stitcher is not None:
             samples = self.stitcher.feed(samples, last)
         samples, self._skip = samples[self._skip :], max(0, self._skip - len(samples))

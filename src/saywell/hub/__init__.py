@@ -1,1 +1,1 @@
-"""Published weights: which there are, under which licence; download and verify."""
+"""Published weights: catalogue, download and verification."""

@@ -1,4 +1,4 @@
-"""Files of a repository on the Hugging Face Hub. The only file that imports `huggingface_hub`; loaded by name."""
+"""Files of a repository on the Hugging Face Hub. The only module that imports `huggingface_hub`; loaded by name."""
 
 from __future__ import annotations
 
@@ -20,49 +20,49 @@ from saywell.hub.weights import Interrupted, RemoteFile, Snapshot
 
 _TIMEOUT_S = 30.0
 _PIECE = 16 << 20
-"""Bytes asked for at once: what an interruption loses at most."""
-# The base of what the HTTP client raises; which client it is has changed between releases of the hub library.
+"""Bytes of one request, and thus the most an interruption loses."""
+# The base class of the HTTP client's errors; the client differs between releases of huggingface_hub.
 _TransportError: type[Exception] = next(base for base in HfHubHTTPError.__bases__ if base is not OSError)
 
 
 class Hub:
-    """The hub at `endpoint` (None: HF_ENDPOINT, else huggingface.co), asked with `token` (None: as logged in)."""
+    """The hub at `endpoint` (None: HF_ENDPOINT, else huggingface.co), with `token` (None: that of the login)."""
 
     def __init__(self, endpoint: str | None = None, token: str | None = None) -> None:
         self._api = HfApi(endpoint=endpoint, token=token)
         self._files = HfFileSystem(endpoint=endpoint, token=token, skip_instance_cache=True)
 
     def snapshot(self, repo: str, revision: str) -> Snapshot:
-        """What a branch, tag or commit is now. Raises UnknownModel, InvalidRequest, Forbidden, Unavailable."""
-        with _errors_told(repo, revision):
+        """Resolve a branch, tag or commit. Raises UnknownModel, InvalidRequest, Forbidden, Unavailable."""
+        with _translated_errors(repo, revision):
             info = self._api.model_info(repo, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
         files = {
-            each.rfilename: RemoteFile(each.size, each.lfs.sha256 if each.lfs else None, each.blob_id)
-            for each in info.siblings or ()
-            if each.size is not None and each.blob_id is not None
+            file.rfilename: RemoteFile(file.size, file.lfs.sha256 if file.lfs else None, file.blob_id)
+            for file in info.siblings or ()
+            if file.size is not None and file.blob_id is not None
         }
         if info.sha is None:
-            raise Unavailable(f"the hub names no commit for {repo} at {revision}")
+            raise Unavailable(f"the hub reports no commit for {repo} at {revision}")
         return Snapshot(repo, info.sha, files)
 
     def read(self, snapshot: Snapshot, name: str, start: int) -> Iterator[bytes]:
-        """A file from byte `start`, piece by piece; a broken connection is taken up again a few times.
+        """A file from byte `start`, in pieces; huggingface_hub retries a broken connection.
 
-        Raises Interrupted if that does not help, else as `snapshot`.
+        Raises Interrupted if the retries fail, and errors as `snapshot`.
         """
-        place, size = f"{snapshot.repo}@{snapshot.commit}/{name}", snapshot.files[name].size
+        path, size = f"{snapshot.repo}@{snapshot.commit}/{name}", snapshot.files[name].size
         with (
-            _errors_told(snapshot.repo, snapshot.commit),
-            self._files.open(place, "rb", block_size=_PIECE, cache_type="none") as file,
+            _translated_errors(snapshot.repo, snapshot.commit),
+            self._files.open(path, "rb", block_size=_PIECE, cache_type="none") as file,
         ):
-            for at in range(start, size, _PIECE):
-                file.seek(at)
-                yield file.read(min(_PIECE, size - at))
+            for offset in range(start, size, _PIECE):
+                file.seek(offset)
+                yield file.read(min(_PIECE, size - offset))
 
 
 @contextmanager
-def _errors_told(repo: str, revision: str) -> Iterator[None]:
-    """What the hub library raises, as what it means for the user. The token is in none of it."""
+def _translated_errors(repo: str, revision: str) -> Iterator[None]:
+    """Translate errors of huggingface_hub for users. No message contains the token."""
     try:
         yield
     except GatedRepoError:
@@ -74,14 +74,14 @@ def _errors_told(repo: str, revision: str) -> Iterator[None]:
     except RevisionNotFoundError:
         raise InvalidRequest(f"{repo} has no revision {revision!r}", param="revision") from None
     except RepositoryNotFoundError:
-        raise UnknownModel(f"{repo} is not on the hub, or the token may not see it", param="model") from None
+        raise UnknownModel(f"{repo} is not on the hub, or the token has no access to it", param="model") from None
     except HFValidationError as error:
         raise InvalidRequest(f"not a repository or revision: {error}", param="revision") from None
     except OfflineModeIsEnabled:
-        raise Unavailable("HF_HUB_OFFLINE is set, so nothing can be fetched") from None
+        raise Unavailable("HF_HUB_OFFLINE is set; unset it to download") from None
     except HfHubHTTPError as error:
         raise Unavailable(f"the hub answered with status {error.response.status_code} for {repo}") from None
     except FileNotFoundError:
-        raise Unavailable(f"the hub no longer gives {repo} at {revision}; run it again") from None
+        raise Unavailable(f"the hub no longer has the files of {repo} at {revision}; run it again") from None
     except _TransportError as error:
-        raise Interrupted(f"no connection to the hub ({type(error).__name__}); run it again, it goes on") from None
+        raise Interrupted(f"no connection to the hub ({type(error).__name__}); run it again to continue") from None

@@ -1,4 +1,4 @@
-"""Published weights: which there are, where, and under which licence."""
+"""Catalogue of published weights: repositories and licences."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ class Source:
 
     repo: str
     revision: str
-    """Branch, tag or commit fetched when no other is asked for; the commit it stands for is then kept to."""
+    """Branch, tag or commit of the first download; later ones stay at the commit it resolved to."""
     licence: str
     terms: str
-    """What the licence asks, in a sentence."""
+    """Summary of the licence in a sentence."""
     files: tuple[str, ...]
-    """Paths in the repository; here they lie side by side, without its folders."""
+    """Paths in the repository; downloaded into one directory, without the repository's folders."""
     optional: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of files that must be these and no later ones."""
+    """SHA-256 of files of which only one version is supported."""
     free: bool = False
-    """Whether the licence asks nothing of who only uses the weights, so that nobody is asked to accept it."""
+    """Whether the licence has no conditions for use, so that it need not be accepted."""
     next: str = "saywell convert {path}"
-    """What to type when it is here."""
+    """The command to run after the download."""
     family: str = ""
-    """The model family that speaks with it: the one that declares it."""
+    """The model family that declares it."""
     as_is: bool = False
-    """Whether the family runs the files as published, with nothing to convert."""
+    """Whether the family runs the files as published, without conversion."""
 
     @property
     def url(self) -> str:
@@ -53,8 +53,7 @@ SOURCES: Mapping[str, Source] = _published()
 
 
 def source(name: str) -> Source:
-    """A published checkpoint by name. Raises UnknownModel naming what there is."""
-    found = SOURCES.get(name)
-    if found is None:
-        raise UnknownModel(f"no weights to pull for {name!r}; there are {', '.join(sorted(SOURCES))}", param="model")
-    return found
+    """A published checkpoint by name. Raises UnknownModel that lists the names."""
+    if name not in SOURCES:
+        raise UnknownModel(f"no weights to pull for {name!r}; available: {', '.join(sorted(SOURCES))}", param="model")
+    return SOURCES[name]

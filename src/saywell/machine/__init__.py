@@ -1,13 +1,13 @@
-"""What this machine is. `detect()` looks once and returns frozen facts; limits of a container count, not the host's."""
+"""Hardware detection. `detect()` returns frozen facts; the limits of a container count, not the host's size."""
 
 from __future__ import annotations
 
 import platform
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from saywell.errors import Unavailable
 from saywell.machine.facts import CPU, GIB, Cache, Cpu, Device, Gpu, Hardware, Limits, Runtime
 
 __all__ = ["CPU", "GIB", "Cache", "Cpu", "Device", "Gpu", "Hardware", "Limits", "Runtime", "detect"]
@@ -16,72 +16,64 @@ ARCHES = {"AMD64": "x86_64", "x86_64": "x86_64", "aarch64": "arm64", "ARM64": "a
 
 
 def detect(root: Path = Path("/")) -> Hardware:
-    """Look at this machine, or at a recorded Linux tree of files below another root (which shows no GPU)."""
-    here = platform.system() if root == Path("/") else "Linux"
-    if here == "Darwin":
-        return _macos()
-    return _windows() if here == "Windows" else _linux(root)
+    """Facts of this machine, or of a recorded Linux file tree below another root (without GPUs and sensors).
 
-
-def _linux(root: Path) -> Hardware:
-    from saywell.machine import devices, linux
+    Raises Unavailable on Linux without /proc.
+    """
+    from saywell.machine import devices
 
     live = root == Path("/")
-    gpus, note = devices.read_gpus() if live else ((), "")
-    limits = linux.read_limits(root)
+    system = platform.system() if live else "Linux"
+    hardware = _macos() if system == "Darwin" else _windows() if system == "Windows" else _linux(root, live)
+    gpus, gpu_note = devices.read_gpus() if live else ((), "")
     runtimes, damaged = devices.read_runtimes()
+    return replace(hardware, gpus=gpus, gpu_note=gpu_note, runtimes=runtimes, damaged=damaged)
+
+
+def _linux(root: Path, live: bool) -> Hardware:
+    from saywell.machine import linux, monitor
+    from saywell.machine.sensors.linux import temperatures
+
+    memory, _ = monitor.machine_memory(root)
+    limits = linux.read_limits(root, memory)
     return Hardware(
         os="linux" if not live or sys.platform.startswith("linux") else "other",
         arch=_arch() if live else _recorded_arch(root),
         python=platform.python_version(),
         product=linux.read_product(root),
         cpu=linux.read_cpu(root, limits.cpus),
-        memory=linux.read_memory(root) or _memory(),
+        memory=memory,
         limits=limits,
-        gpus=gpus,
-        gpu_note=note,
-        runtimes=runtimes,
-        damaged=damaged,
-        thermal=linux.read_thermal(root),
+        thermal=tuple(sorted({chip for chip, _, _ in temperatures()})) if live else (),
     )
 
 
 def _macos() -> Hardware:
-    from saywell.machine import devices, macos
+    from saywell.machine import macos, monitor
 
     facts = macos.sysctl()
-    runtimes, damaged = devices.read_runtimes()
     return Hardware(
         os="darwin",
         arch=_arch(),
         python=platform.python_version(),
         product=macos.read_product(facts),
         cpu=macos.read_cpu(facts),
-        memory=macos.read_memory(facts) or _memory(),
-        gpu_note="macOS has no NVIDIA driver",
+        memory=monitor.machine_memory()[0],
         mps=_arch() == "arm64",
-        runtimes=runtimes,
-        damaged=damaged,
     )
 
 
 def _windows() -> Hardware:
-    from saywell.machine import devices, windows
+    from saywell.machine import monitor, windows
 
-    gpus, note = devices.read_gpus()
-    runtimes, damaged = devices.read_runtimes()
     return Hardware(
         os="windows",
         arch=_arch(),
         python=platform.python_version(),
         product=windows.read_product(),
         cpu=windows.read_cpu(),
-        memory=_memory(),
-        limits=Limits(cpus=_affinity()),
-        gpus=gpus,
-        gpu_note=note,
-        runtimes=runtimes,
-        damaged=damaged,
+        memory=monitor.machine_memory()[0],
+        limits=Limits(cpus=tuple(sorted(monitor.affinity()))),
     )
 
 
@@ -90,25 +82,6 @@ def _arch() -> str:
 
 
 def _recorded_arch(root: Path) -> Literal["x86_64", "arm64"]:
-    """A recorded tree tells its architecture by how its processors describe themselves."""
-    text = (root / "proc/cpuinfo").read_text(encoding="utf-8") if (root / "proc/cpuinfo").exists() else ""
-    return "arm64" if "CPU implementer" in text else "x86_64"
-
-
-def _memory() -> int:
-    import psutil
-
-    try:
-        return int(psutil.virtual_memory().total)
-    except FileNotFoundError as error:
-        raise Unavailable(
-            "Linux tells of memory and processors in /proc, which is not here; mount it "
-            "(mount -t proc proc /proc), in a container or chroot, too"
-        ) from error
-
-
-def _affinity() -> tuple[int, ...]:
-    import psutil
-
-    process: Any = psutil.Process()  # macOS has no affinity, so its stubs lack the method
-    return tuple(process.cpu_affinity())
+    """The architecture of a recorded tree, by the fields in its /proc/cpuinfo."""
+    cpuinfo = root / "proc/cpuinfo"
+    return "arm64" if cpuinfo.exists() and "CPU implementer" in cpuinfo.read_text(encoding="utf-8") else "x86_64"

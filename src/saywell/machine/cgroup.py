@@ -1,4 +1,4 @@
-"""The container's limits, read from control groups v1 and v2: own group up to the root, the tightest level counts."""
+"""Limits of a container from control groups v1 and v2. Each level up to the root may set one; the tightest applies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNLIMITED = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class MemoryLevel:
-    """One group on the way to the root that has a limit. Bytes; `used` leaves out file pages the kernel may drop."""
+    """A group that has a memory limit. Bytes; `used` excludes file pages the kernel can drop."""
 
     limit: int
     used: int
@@ -28,13 +28,13 @@ def version(root: Path = Path("/")) -> str:
 
 def memory_levels(root: Path = Path("/")) -> tuple[MemoryLevel, ...]:
     """Every level with a memory limit, own group first."""
-    found = []
+    levels = []
     for group in _groups(root, "memory"):
-        limit = _least(read_int(group / "memory.max"), read_int(group / "memory.high"))
-        limit = _least(limit, read_int(group / "memory.limit_in_bytes"))
+        limits = [read_int(group / name) for name in ("memory.max", "memory.high", "memory.limit_in_bytes")]
+        limit = min((limit for limit in limits if limit is not None), default=None)
         if limit is not None:
-            found.append(MemoryLevel(limit, _used(group)))
-    return tuple(found)
+            levels.append(MemoryLevel(limit, _used(group)))
+    return tuple(levels)
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:
@@ -43,21 +43,21 @@ def memory_limit(root: Path = Path("/")) -> int | None:
 
 
 def oom_kills(root: Path = Path("/")) -> int | None:
-    """Processes killed for want of memory, in this process's groups and on the machine; None: the kernel tells none."""
-    counts = [_counter(group / "memory.events", "oom_kill") for group in _groups(root, "memory")]
-    counts += [_counter(group / "memory.oom_control", "oom_kill") for group in _groups(root, "memory")]
-    told = [count for count in (*counts, _counter(root / "proc/vmstat", "oom_kill")) if count is not None]
-    return sum(told) if told else None
+    """OOM kills in this process's groups and on the machine; None if the kernel does not report any count."""
+    files = [group / name for group in _groups(root, "memory") for name in ("memory.events", "memory.oom_control")]
+    counts = [_counter(file, "oom_kill") for file in (*files, root / "proc/vmstat")]
+    reported = [count for count in counts if count is not None]
+    return sum(reported) if reported else None
 
 
 def _counter(path: Path, name: str) -> int | None:
-    """The number behind `name` in a file of lines `name number`."""
+    """The value of `name` in a file of lines `name value`."""
     fields = (line.split() for line in read_text(path).splitlines())
     return next((int(parts[1]) for parts in fields if parts[:1] == [name] and parts[1:2] and parts[1].isdigit()), None)
 
 
 def own_group(controller: str, root: Path = Path("/")) -> Path | None:
-    """Directory of this process's group for a controller; None: there are no control groups."""
+    """Directory of this process's group for a controller; None without control groups."""
     return next(_groups(root, controller), None)
 
 
@@ -67,7 +67,7 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
 
 
 def cpuset(root: Path = Path("/")) -> tuple[int, ...] | None:
-    """CPUs the groups allow, or None. Read at the first level that states them: they are already effective there."""
+    """CPUs the groups allow, or None. The first level that lists them already gives the effective set."""
     for group in _groups(root, "cpuset"):
         for name in ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"):
             if cpus := parse_cpus(read_text(group / name)):
@@ -76,17 +76,17 @@ def cpuset(root: Path = Path("/")) -> tuple[int, ...] | None:
 
 
 def parse_cpus(text: str) -> tuple[int, ...]:
-    """The kernel's list format: `0-3,8` → 0, 1, 2, 3, 8. An empty text or a stray word gives nothing."""
-    found: set[int] = set()
+    """The kernel's list format: `0-3,8` → 0, 1, 2, 3, 8. Other words are ignored."""
+    cpus: set[int] = set()
     for part in text.strip().split(","):
         first, _, last = part.partition("-")
         if first.isdigit() and (not last or last.isdigit()):
-            found.update(range(int(first), int(last or first) + 1))
-    return tuple(sorted(found))
+            cpus.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(cpus))
 
 
 def read_text(path: Path) -> str:
-    """The file's text, or an empty one: a fact that is not there is absent, not an error."""
+    """The file's text, stripped; empty if it cannot be read: a missing fact is not an error."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
     except OSError:
@@ -94,19 +94,15 @@ def read_text(path: Path) -> str:
 
 
 def read_int(path: Path) -> int | None:
-    """A number that limits something; None when the file is absent or says there is no limit."""
+    """A limit in a file; None when the file is absent or states no limit."""
     text = read_text(path)
     return int(text) if text.isdigit() and int(text) < UNLIMITED else None
-
-
-def _least(one: int | None, other: int | None) -> int | None:
-    return min((value for value in (one, other) if value is not None), default=None)
 
 
 def _used(group: Path) -> int:
     used = read_int(group / "memory.current") or read_int(group / "memory.usage_in_bytes") or 0
     stat = dict(line.split(" ", 1) for line in read_text(group / "memory.stat").splitlines() if " " in line)
-    # v1 counts the group alone in `inactive_file` and its whole subtree in `total_inactive_file`, as `usage` does.
+    # In v1 `inactive_file` is the group alone; `total_inactive_file` is its subtree, as is `usage_in_bytes`.
     idle = stat.get("total_inactive_file") or stat.get("inactive_file") or "0"
     return max(used - (int(idle) if idle.isdigit() else 0), 0)
 
@@ -132,11 +128,11 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _upwards(mount: Path, path: str, inside: str) -> Iterator[Path]:
-    # A container sees its own group mounted as the top: strip what the mount has already descended.
+    # In a container its own group is mounted as the top: strip the part of the path that leads there.
     below = path.removeprefix(inside) if inside != "/" and _under(path, inside) else path
     parts = [part for part in below.split("/") if part]
     if ".." in parts or not mount.joinpath(*parts).is_dir():
-        parts = []  # the group lies outside what is mounted here; the mount itself is the nearest level visible
+        parts = []  # the group lies outside the mount, whose top is then the nearest visible level
     for length in range(len(parts), -1, -1):
         yield mount.joinpath(*parts[:length])
 
@@ -146,17 +142,17 @@ def _under(path: str, parent: str) -> bool:
 
 
 def _own(root: Path) -> dict[str, str]:
-    """Controller → path of this process's group; the v2 hierarchy under an empty name."""
-    found = {}
+    """Controller → path of this process's group; the v2 hierarchy has an empty name."""
+    paths = {}
     for line in read_text(root / "proc/self/cgroup").splitlines():
         fields = line.split(":", 2)
         if len(fields) == 3:
-            found.update(dict.fromkeys(fields[1].split(","), fields[2]))
-    return found
+            paths.update(dict.fromkeys(fields[1].split(","), fields[2]))
+    return paths
 
 
 def _mounts(root: Path) -> Iterator[tuple[str, list[str], str, str]]:
-    """(cgroup or cgroup2, options, the group mounted, where) for each control group mount."""
+    """(cgroup or cgroup2, options, mounted group, mount point) of each control group mount."""
     for line in read_text(root / "proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         fields, tail = before.split(), after.split()

@@ -1,4 +1,4 @@
-"""What a machine is: frozen facts, JSON both ways, one fingerprint. Nothing here looks at a machine."""
+"""Frozen facts about a machine, their JSON and their fingerprint. Nothing here reads a machine."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import msgspec
 
 GIB = 1 << 30
 BF16 = frozenset({"amx_bf16", "avx512_bf16"})
-"""Instructions with which OpenVINO's bf16 is the fastest way to convolve that was measured."""
+"""Instructions with which bf16 in OpenVINO was measured to be the fastest convolution."""
 DOT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
-"""x86 instructions that add products of 8-bit numbers in 32 bits. Without them pairs are added in 16 and overflow."""
+"""x86 instructions that sum products of 8-bit numbers in 32 bits. Without them pairs are summed in 16 and overflow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where a model runs: a kind, and which of several."""
+    """Where a model runs."""
 
     kind: str = "cpu"
     """cpu, cuda, mps."""
@@ -40,7 +40,7 @@ CPU = Device()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
-    """One kind of cache: `count` instances of `size` bytes each."""
+    """A kind of CPU cache: `count` instances of `size` bytes each."""
 
     name: str
     """L1d, L1i, L2, L3."""
@@ -50,7 +50,7 @@ class Cache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu:
-    """The processor as the system describes it; a container may be allowed less (see `Limits`)."""
+    """The processor as the system describes it; `Limits` says what of it may be used."""
 
     model: str
     vendor: str
@@ -60,18 +60,18 @@ class Cpu:
     logical: int
     """Hardware threads."""
     performance: int
-    """Cores of the fast kind; all of them where there is one kind."""
+    """Performance cores; all cores if there is one kind."""
     efficiency: int
-    """Cores of the frugal kind."""
+    """Efficiency cores."""
     performance_cpus: tuple[int, ...] = ()
-    """The first logical CPU of each performance core, of those that may be used if any may; empty where the system does
-    not number them."""
+    """The first logical CPU of each performance core, preferably one this process may use; empty if the system does not
+    number them."""
     efficiency_cpus: tuple[int, ...] = ()
     features: tuple[str, ...] = ()
-    """Instruction sets that matter here, by name, sorted: avx2, avx512_vnni, amx_int8, neon, asimddp, …"""
+    """Instruction sets relevant for speed, sorted: avx2, avx512_vnni, amx_int8, neon, asimddp, …"""
     caches: tuple[Cache, ...] = ()
     max_mhz: int = 0
-    """0: unknown."""
+    """0 if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +80,11 @@ class Limits:
 
     cgroup: Literal["", "v1", "v2", "hybrid"] = ""
     cpus: tuple[int, ...] = ()
-    """Logical CPUs allowed by affinity and cpuset; empty: not known, all."""
+    """Logical CPUs allowed by affinity and cpuset; empty if unknown, which means all."""
     quota: float | None = None
-    """CPUs' worth of time; None: no quota."""
+    """CPU time per second of wall time, such as 1.5; None without a quota."""
     memory: int | None = None
-    """Bytes; None: no limit below the machine's memory."""
+    """Bytes; None without a limit below the machine's memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class Gpu:
     memory: int
     """Bytes."""
     capability: tuple[int, int]
-    """CUDA compute capability: (8, 9) is Ada, (12, 0) Blackwell of the RTX 50 kind."""
+    """CUDA compute capability: (8, 9) is Ada, (12, 0) Blackwell (RTX 50)."""
     driver: str
 
 
@@ -103,45 +103,45 @@ class Runtime:
 
     version: str
     devices: tuple[str, ...] = ("cpu",)
-    """What this build can use: cpu, cuda, rocm, mps, directml, coreml, …"""
+    """Devices this build supports: cpu, cuda, rocm, mps, directml, coreml, openvino, …"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """Everything known about a machine. Facts only: what to do with them is the plan's business."""
+    """All facts about a machine. Decisions based on them are made in `plan`."""
 
     os: Literal["linux", "darwin", "windows", "other"]
     arch: str
-    """x86_64 or arm64, or what the system says."""
+    """x86_64, arm64, or the system's name for another architecture."""
     python: str
     product: str
-    """The maker's name for the machine, where it tells; may be empty."""
+    """Vendor and product name of the machine; may be empty."""
     cpu: Cpu
     memory: int
-    """Bytes of RAM in the machine."""
+    """RAM of the machine in bytes."""
     limits: Limits = Limits()
     gpus: tuple[Gpu, ...] = ()
     gpu_note: str = ""
     """Why no NVIDIA GPU is listed."""
     mps: bool = False
-    """An Apple GPU that Metal can use."""
+    """Whether there is an Apple GPU that Metal can use."""
     runtimes: dict[str, Runtime] = field(default_factory=dict)
     """By package name (`saywell.runtimes`)."""
     damaged: dict[str, str] = field(default_factory=dict)
-    """Of the same packages, those of which something is there that cannot be used: why not."""
+    """The same packages, if installed but unusable → the reason."""
     thermal: tuple[str, ...] = ()
     """Names of the temperature sensors."""
 
     @property
     def usable_cpus(self) -> int:
-        """Whole CPUs this process may keep busy: affinity, cpuset and quota (rounded down), at least 1."""
+        """Whole CPUs this process may keep busy, by affinity, cpuset and quota (rounded down); at least 1."""
         allowed = len(self.limits.cpus) or self.cpu.logical
         quota = allowed if self.limits.quota is None else int(self.limits.quota)
         return max(1, min(allowed, quota))
 
     @property
     def usable_cores(self) -> int:
-        """Performance cores this process may keep busy, at least 1: hardware threads of one core count once."""
+        """Performance cores this process may keep busy, hardware threads of one core counted once; at least 1."""
         allowed = set(self.limits.cpus)
         fast = self.cpu.performance
         if allowed and self.cpu.performance_cpus:
@@ -150,41 +150,40 @@ class Hardware:
 
     @property
     def usable_memory(self) -> int:
-        """Bytes of RAM this process may use: the container's limit where there is one."""
+        """Bytes of RAM this process may use: at most the container's limit."""
         return self.memory if self.limits.memory is None else min(self.memory, self.limits.memory)
 
     def gpu(self, device: Device) -> Gpu | None:
-        """The NVIDIA GPU that a device is; None: it is none, or not here."""
-        there = device.kind == "cuda" and device.index < len(self.gpus)
-        return self.gpus[device.index] if there else None
+        """The NVIDIA GPU of a device; None for other kinds and for an index without a GPU."""
+        present = device.kind == "cuda" and device.index < len(self.gpus)
+        return self.gpus[device.index] if present else None
 
     @property
     def devices(self) -> tuple[Device, ...]:
-        """Those a model might run on, the one with the most memory of its own first, the CPU last."""
+        """Devices a model might run on: GPUs by memory, largest first; the CPU last."""
         order = sorted(range(len(self.gpus)), key=lambda index: -self.gpus[index].memory)
         return (*(Device("cuda", index) for index in order), *([Device("mps")] if self.mps else []), CPU)
 
     def memory_of(self, device: Device) -> int:
-        """Bytes a model may use there: a GPU's own memory, or the RAM this process may use."""
+        """Bytes a model may use on a device: the GPU's memory, or the RAM this process may use."""
         gpu = self.gpu(device)
         return gpu.memory if gpu is not None else self.usable_memory
 
     @property
     def contained(self) -> bool:
-        """True where memory or CPU time is limited below what the machine has."""
+        """Whether memory or CPU time is limited below what the machine has."""
         return self.usable_memory < self.memory or self.limits.quota is not None
 
     @property
     def traits(self) -> frozenset[str]:
-        """What a variant of a model may require of the machine: the features of its processor, `fast-bf16` where an
-        x86 processor multiplies bf16, `exact-int8` where sums of products of unsigned and signed 8-bit numbers come
-        out right."""
-        found = set(self.cpu.features)
-        if BF16 & found:
-            found.add("fast-bf16")
-        if self.arch != "x86_64" or DOT & found:
-            found.add("exact-int8")
-        return frozenset(found)
+        """What a model's variant may require: CPU features; `fast-bf16` if an x86 processor multiplies bf16;
+        `exact-int8` if sums of products of unsigned and signed 8-bit numbers do not overflow."""
+        traits = set(self.cpu.features)
+        if BF16 & traits:
+            traits.add("fast-bf16")
+        if self.arch != "x86_64" or DOT & traits:
+            traits.add("exact-int8")
+        return frozenset(traits)
 
     @property
     def cpu_tier(self) -> str:
@@ -193,9 +192,9 @@ class Hardware:
         return cpu_tier(self)
 
     def fingerprint(self) -> str:
-        """16 hex digits that change when something that matters for speed does.
+        """16 hex digits that depend on every fact relevant for speed.
 
-        Memory counts in half gibibytes, since a kernel update shifts it by a few megabytes.
+        Memory is rounded to half gibibytes, since a kernel update changes it by a few megabytes.
         """
         cpu = self.cpu
         memory = [round(size / GIB * 2) for size in (self.memory, self.usable_memory)]
@@ -208,7 +207,7 @@ class Hardware:
         return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:16]
 
     def to_json(self) -> str:
-        """Indented JSON with every field."""
+        """Indented JSON with all fields."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
 
     @staticmethod

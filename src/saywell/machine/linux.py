@@ -1,4 +1,4 @@
-"""Linux: facts from /proc and /sys below a root, so that a recorded tree reads like a machine."""
+"""Linux facts from /proc and /sys below a root, so that a recorded tree can be read like a live machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ARM_FEATURES = {
     "neon", "asimd", "asimdhp", "asimddp", "asimdfhm", "i8mm", "bf16", "sve", "sve2", "svei8mm", "svebf16",
     "sme", "sme2",
 }  # fmt: skip
-ARM_MAKERS = {
+ARM_VENDORS = {
     0x41: "ARM",
     0x46: "Fujitsu",
     0x48: "HiSilicon",
@@ -34,15 +34,15 @@ ARM_CORES = {
 }  # fmt: skip
 CACHE_KINDS = {"Data": "d", "Instruction": "i"}
 SLOW_CORE = 0.7
-"""Below this share of the fastest core's capacity or clock a core is an efficiency core; turbo differs by less."""
+"""A core below this share of the fastest core's capacity or clock is an efficiency core; turbo clocks differ less."""
 DENSE_CORE = 0.5
-"""The same for AMD, whose dense cores (Zen 5c) are the others at two thirds of their clock, and as wide."""
+"""The same for AMD: its dense cores (Zen 5c) are as wide as the others and run at two thirds of their clock."""
 
 
 def read_cpu(root: Path, allowed: tuple[int, ...] = ()) -> Cpu:
-    """Everything about the processor. What the system does not tell falls back to one core per logical CPU.
+    """The processor. Without topology in /sys, each logical CPU counts as a core.
 
-    `allowed`: the CPUs this process may use; a core is named by the first of its threads that is among them.
+    `allowed`: the CPUs this process may use; a core is identified by its first thread among them.
     """
     blocks = _cpuinfo(root)
     cpus = online(root)
@@ -67,60 +67,48 @@ def read_cpu(root: Path, allowed: tuple[int, ...] = ()) -> Cpu:
     )
 
 
-def read_memory(root: Path) -> int:
-    """Bytes of RAM; 0 where /proc/meminfo is not there."""
-    return meminfo(root).get("MemTotal", 0)
-
-
 def meminfo(root: Path) -> dict[str, int]:
     """/proc/meminfo in bytes."""
     pairs = re.findall(r"^(\w+):\s+(\d+) kB$", read_text(root / "proc/meminfo"), re.MULTILINE)
     return {name: int(size) * 1024 for name, size in pairs}
 
 
-def read_limits(root: Path) -> Limits:
-    """Affinity and cpuset, quota and memory of this process, from itself up to the root of its control groups."""
+def read_limits(root: Path, total_memory: int) -> Limits:
+    """Affinity, cpuset, quota and memory limit of this process, over all levels of its control groups."""
     allowed = set(parse_cpus(_status(root, "Cpus_allowed_list")) or online(root)) & set(online(root))
     within = cgroup.cpuset(root)
     if within is not None and allowed & set(within):
         allowed &= set(within)
-    memory, total = cgroup.memory_limit(root), read_memory(root)
+    memory = cgroup.memory_limit(root)
     return Limits(
         cgroup=cgroup.version(root),  # type: ignore[arg-type]
         cpus=tuple(sorted(allowed)),
         quota=cgroup.cpu_quota(root),
-        memory=memory if memory is not None and (not total or memory < total) else None,
+        memory=memory if memory is not None and memory < total_memory else None,
     )
 
 
 def read_product(root: Path) -> str:
-    """What the maker calls the machine: DMI on PCs and clouds, the device tree on boards."""
+    """Vendor and product name: from DMI on PCs and clouds, from the device tree on boards."""
     board = read_text(root / "proc/device-tree/model") or read_text(root / "sys/firmware/devicetree/base/model")
     names = [read_text(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name")]
     return board or " ".join(name for name in names if name)
 
 
-def read_thermal(root: Path) -> tuple[str, ...]:
-    """Names of temperature sensors: hwmon chips that have one, and thermal zones."""
-    chips = {read_text(path.parent / "name") for path in (root / "sys/class/hwmon").glob("hwmon*/temp*_input")}
-    zones = {read_text(path / "type") for path in (root / "sys/class/thermal").glob("thermal_zone*")}
-    return tuple(sorted((chips | zones) - {""}))
-
-
 def online(root: Path) -> tuple[int, ...]:
-    """Logical CPUs that run."""
+    """Logical CPUs that are online."""
     listed = parse_cpus(read_text(root / "sys/devices/system/cpu/online"))
     return listed or tuple(range(max(1, len(_cpuinfo(root)))))
 
 
 def _cpuinfo(root: Path) -> list[dict[str, str]]:
-    """One mapping per logical CPU, keys in lower case; a trailing board section is left out."""
+    """One mapping per logical CPU, keys in lower case, without the trailing board section."""
     blocks = []
     for block in read_text(root / "proc/cpuinfo").split("\n\n"):
         pairs = (line.partition(":") for line in block.splitlines())
-        found = {name.strip().lower(): value.strip() for name, _, value in pairs}
-        if found.get("processor", "").isdigit():
-            blocks.append(found)
+        fields = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        if fields.get("processor", "").isdigit():
+            blocks.append(fields)
     return blocks
 
 
@@ -131,8 +119,8 @@ def _model(blocks: list[dict[str, str]], cpus: tuple[int, ...]) -> str:
 
 def _arm_name(block: dict[str, str]) -> str:
     part = _hex(block.get("cpu part"))
-    maker = ARM_MAKERS.get(_hex(block.get("cpu implementer")), "")
-    return " ".join(word for word in (maker, ARM_CORES.get(part, f"part {part:#x}" if part else "")) if word)
+    vendor = ARM_VENDORS.get(_hex(block.get("cpu implementer")), "")
+    return " ".join(word for word in (vendor, ARM_CORES.get(part, f"part {part:#x}" if part else "")) if word)
 
 
 def _hex(text: str | None) -> int:
@@ -141,13 +129,13 @@ def _hex(text: str | None) -> int:
 
 def _vendor(blocks: list[dict[str, str]]) -> str:
     first = blocks[0] if blocks else {}
-    return first.get("vendor_id") or ARM_MAKERS.get(_hex(first.get("cpu implementer")), "")
+    return first.get("vendor_id") or ARM_VENDORS.get(_hex(first.get("cpu implementer")), "")
 
 
 def _features(blocks: list[dict[str, str]]) -> tuple[str, ...]:
-    """What every CPU has: on some mixed chips only part of the cores know an instruction."""
-    each = [set((block.get("flags") or block.get("features") or "").split()) for block in blocks]
-    common = set.intersection(*each) if each else set()
+    """Features that all CPUs have: on some hybrid chips only part of the cores support an instruction."""
+    by_cpu = [set((block.get("flags") or block.get("features") or "").split()) for block in blocks]
+    common = set.intersection(*by_cpu) if by_cpu else set()
     if "asimd" in common:
         common.add("neon")
     return tuple(sorted(common & (X86_FEATURES | ARM_FEATURES)))
@@ -155,8 +143,7 @@ def _features(blocks: list[dict[str, str]]) -> tuple[str, ...]:
 
 def _cores(root: Path, cpus: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Logical CPUs grouped into cores, in order of their first thread."""
-    found = dict.fromkeys(_siblings(root, cpu, cpus) for cpu in cpus)
-    return sorted(found)
+    return sorted({_siblings(root, cpu, cpus) for cpu in cpus})
 
 
 def _siblings(root: Path, cpu: int, cpus: tuple[int, ...]) -> tuple[int, ...]:
@@ -171,7 +158,7 @@ def _sockets(root: Path, cpus: tuple[int, ...]) -> int:
 
 
 def _efficiency(root: Path, cpus: tuple[int, ...], share: float) -> set[int]:
-    """CPUs of the frugal kind: named by the kernel on Intel, else those below this share of the highest capacity or
+    """Efficiency CPUs: as listed by the kernel on Intel, else those below this share of the highest capacity or
     clock."""
     fast = parse_cpus(read_text(root / "sys/devices/cpu_core/cpus"))
     if fast:
@@ -203,10 +190,10 @@ def _caches(root: Path, cpus: tuple[int, ...]) -> tuple[Cache, ...]:
 
 
 def _cache_bytes(text: str) -> int:
-    found = re.fullmatch(r"(\d+)([KMG]?)", text)
-    return int(found[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[found[2]] if found else 0
+    match = re.fullmatch(r"(\d+)([KMG]?)", text)
+    return int(match[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[match[2]] if match else 0
 
 
 def _status(root: Path, field: str) -> str:
-    found = re.search(rf"^{field}:\s*(.*)$", read_text(root / "proc/self/status"), re.MULTILINE)
-    return found[1] if found else ""
+    match = re.search(rf"^{field}:\s*(.*)$", read_text(root / "proc/self/status"), re.MULTILINE)
+    return match[1] if match else ""

@@ -1,4 +1,4 @@
-"""macOS: facts from sysctl. `sysctl()` asks the system, the rest reads what it said."""
+"""macOS facts from sysctl. `sysctl()` runs it; the other functions read its output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ X86_FEATURES = {
 
 
 def sysctl() -> dict[str, str]:
-    """Everything below `hw` and `machdep.cpu`."""
+    """All names below `hw` and `machdep.cpu`."""
     command = ["/usr/sbin/sysctl", "hw", "machdep.cpu"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     return parse(done.stdout)
@@ -53,16 +53,12 @@ def read_cpu(facts: Mapping[str, str]) -> Cpu:
 
 
 def levels(facts: Mapping[str, str]) -> int:
-    """Kinds of cores; 1 where the system does not tell kinds apart."""
+    """Kinds of cores; 1 if the system does not distinguish them."""
     return max(1, _number(facts, "hw.nperflevels"))
 
 
-def read_memory(facts: Mapping[str, str]) -> int:
-    return _number(facts, "hw.memsize")
-
-
 def read_product(facts: Mapping[str, str]) -> str:
-    """As `MacBookAir10,1`."""
+    """Such as `MacBookAir10,1`."""
     return facts.get("hw.model", "")
 
 
@@ -72,14 +68,14 @@ def _number(facts: Mapping[str, str], name: str) -> int:
 
 
 def _features(facts: Mapping[str, str]) -> tuple[str, ...]:
-    found = {feature for name, features in ARM_FEATURES.items() if _number(facts, name) for feature in features}
-    said = f"{facts.get('machdep.cpu.features', '')} {facts.get('machdep.cpu.leaf7_features', '')}".split()
-    return tuple(sorted(found | {X86_FEATURES[word] for word in said if word in X86_FEATURES}))
+    arm = {feature for name, features in ARM_FEATURES.items() if _number(facts, name) for feature in features}
+    x86 = f"{facts.get('machdep.cpu.features', '')} {facts.get('machdep.cpu.leaf7_features', '')}".split()
+    return tuple(sorted(arm | {X86_FEATURES[word] for word in x86 if word in X86_FEATURES}))
 
 
 def _caches(facts: Mapping[str, str]) -> tuple[Cache, ...]:
-    """By kind of core where the system tells them apart; macOS does not say how many share an L2, so one is assumed."""
-    found = []
+    """For each kind of core if the system distinguishes them. Without `cpusperl2` each core counts an L2."""
+    caches = []
     for level in range(levels(facts)):
         prefix = f"hw.perflevel{level}." if levels(facts) > 1 else "hw."
         cores = _number(facts, f"{prefix}physicalcpu")
@@ -91,5 +87,5 @@ def _caches(facts: Mapping[str, str]) -> tuple[Cache, ...]:
             ("L3", "l3cachesize", 1),
         ):
             if size := _number(facts, prefix + key):
-                found.append(Cache(name=name, size=size, count=count))
-    return tuple(found)
+                caches.append(Cache(name=name, size=size, count=count))
+    return tuple(caches)

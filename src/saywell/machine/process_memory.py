@@ -1,47 +1,84 @@
-"""Memory a process holds together with its children, counted so that it can be compared with an estimate."""
+"""CPU time and memory of a process together with its descendants."""
 
 from __future__ import annotations
 
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import psutil
 
-_PROC = Path("/proc")
+from saywell.machine.cgroup import read_text
+
+PROC = Path("/proc")
 _EVERY_S = 0.02
 
 
+def family(pid: int) -> Iterator[int]:
+    """A process and its living descendants."""
+    yield pid
+    for child in _children(pid):
+        yield from family(child)
+
+
+def _children(pid: int) -> Iterator[int]:
+    """Direct children. Linux lists them for each thread; elsewhere psutil has to search all processes."""
+    try:
+        threads = list((PROC / str(pid) / "task").iterdir())
+    except OSError:  # not Linux, or the process has just ended
+        with suppress(psutil.Error):
+            yield from (child.pid for child in psutil.Process(pid).children())
+        return
+    for thread in threads:
+        yield from (int(child) for child in read_text(thread / "children").split())
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and of the ended children it has waited for; 0 for a process that has ended."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0  # its parent's `children_user` includes it now
+    ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return float(times.user + times.system + ended)
+
+
 def footprint(pid: int) -> int:
-    """Bytes: everybody's own memory, and the files the largest of them has mapped.
+    """Bytes of a process and its descendants: the private memory of each, plus the largest shared part.
 
-    Libraries and weights are mapped by all of them and are there once, so adding them up would count them twice. Where
-    the system does not tell these apart (not Linux), resident memory is added up. 0 for a process that is gone.
+    Libraries and mapped weights are shared, so adding them up would count them once for each process. Where the
+    system does not report shared memory (not Linux), resident memory is added up. 0 for a process that has ended.
     """
-    if not (_PROC / "self/status").exists():
-        return _resident(pid)
-    kinds = [_kinds(each) for each in _family(pid)]
-    own = sum(each.get("RssAnon", 0) + each.get("RssShmem", 0) for each in kinds)
-    return own + max((each.get("RssFile", 0) for each in kinds), default=0)
+    held = [_private_and_shared(member) for member in family(pid)]
+    return sum(private for private, _ in held) + max(shared for _, shared in held)
 
 
-def most(pid: int) -> int:
-    """The most bytes the process has held so far, and what its children hold now. 0 for a process that is gone.
+def highest_footprint(pid: int) -> int:
+    """Peak resident bytes of a process so far, plus the private memory its descendants hold now.
 
-    Where the system keeps no such figure (not Linux), what they hold now.
+    Where the system keeps no peak (not Linux), the current footprint. 0 for a process that has ended.
     """
-    status = _read(_PROC / str(pid) / "status")
-    highest = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
-    if highest is None:
-        return 0 if _PROC.joinpath("self/status").exists() else _resident(pid)
-    children = [_kinds(child) for child in _family(pid) if child != pid]
-    return (int(highest[1]) << 10) + sum(each.get("RssAnon", 0) + each.get("RssShmem", 0) for each in children)
+    peak = re.search(r"^VmHWM:\s+(\d+) kB", read_text(PROC / str(pid) / "status"), re.MULTILINE)
+    if peak is None:
+        return footprint(pid)
+    return (int(peak[1]) << 10) + sum(_private_and_shared(child)[0] for child in family(pid) if child != pid)
+
+
+def _private_and_shared(pid: int) -> tuple[int, int]:
+    try:
+        memory: Any = psutil.Process(pid).memory_info()
+    except psutil.Error:
+        return 0, 0  # it has just ended
+    shared = int(getattr(memory, "shared", 0))
+    return int(memory.rss) - shared, shared
 
 
 class Peak:
-    """The most a process and its children held while this was entered: `bytes`, also while it still is."""
+    """Samples the footprint of a process while entered: `bytes` is the highest value so far."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -64,34 +101,3 @@ class Peak:
             self.bytes = max(self.bytes, footprint(self._pid))
             if self._over.wait(_EVERY_S):
                 return
-
-
-def _family(pid: int) -> Iterator[int]:
-    yield pid
-    for listed in (_PROC / str(pid) / "task").glob("*/children"):
-        for child in _read(listed).split():
-            yield from _family(int(child))
-
-
-def _kinds(pid: int) -> dict[str, int]:
-    """Bytes by kind, as `/proc/PID/status` has them."""
-    lines = (line.split() for line in _read(_PROC / str(pid) / "status").splitlines() if line.startswith("Rss"))
-    return {line[0].rstrip(":"): int(line[1]) << 10 for line in lines}
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace")
-    except OSError:  # it has just ended
-        return ""
-
-
-def _resident(pid: int) -> int:
-    total = 0
-    try:
-        process = psutil.Process(pid)
-        for each in (process, *process.children(recursive=True)):
-            total += each.memory_info().rss
-    except psutil.Error:
-        return total  # one of them has just ended
-    return int(total)

@@ -1,6 +1,5 @@
-"""A processor's class by its name: it picks a machine's starting values (`plan/defaults.py`) and is shown to people.
-
-What is measured wins over every value it picks."""
+"""The class of a processor by its name. It selects starting values (`plan/defaults.py`), which measurements override,
+and is shown to users."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ LOW, I5, INTEL_HIGH = "low_end", "i5_baseline", "intel_high_end"
 RYZEN5, RYZEN_HIGH, SERVER = "ryzen_5", "ryzen_high_end", "server"
 ARM_SERVER, ARM_BOARD, ARM_LAPTOP, UNKNOWN = "arm_server", "arm_board", "arm_laptop", "unknown"
 FANLESS_MACS = {"Mac14,2", "Mac14,15", "Mac15,12", "Mac15,13", "Mac16,12", "Mac16,13"}
-"""MacBook Air since the M2: the identifier no longer says so."""
+"""MacBook Airs since the M2, whose identifiers no longer contain the name."""
 
 
 def cpu_tier(hardware: Hardware) -> str:
@@ -27,16 +26,16 @@ def cpu_tier(hardware: Hardware) -> str:
 
 
 def fanless(hardware: Hardware) -> bool:
-    """True for machines known to have no fan: long work heats them until they slow down."""
+    """Whether the machine is known to have no fan: sustained load heats it until it throttles."""
     return hardware.product.startswith("MacBookAir") or hardware.product in FANLESS_MACS
 
 
 def _apple(name: str, hardware: Hardware) -> str:
-    found = re.search(r"Apple (M\d+)(?: (Pro|Max|Ultra))?", name)
-    if not found:
+    match = re.search(r"Apple (M\d+)(?: (Pro|Max|Ultra))?", name)
+    if not match:
         return ""
-    kind = found[2].lower() if found[2] else ("air" if fanless(hardware) else "")
-    return "_".join(part for part in (found[1].lower(), kind) if part)
+    kind = match[2].lower() if match[2] else ("air" if fanless(hardware) else "")
+    return "_".join(part for part in (match[1].lower(), kind) if part)
 
 
 def _intel(name: str, hardware: Hardware) -> str:
@@ -44,14 +43,14 @@ def _intel(name: str, hardware: Hardware) -> str:
         return SERVER
     if re.search(r"\bi3\b|Celeron|Pentium|Atom|Intel N\d+|Processor N\d+|Core 3\b|Core2|Core 2", name):
         return LOW
-    found = re.search(r"\bi([579])(?:-|\s+CPU\s+(?:[A-Z]\s+)?)(\d{3,5})", name)
-    if found:
-        if _generation(found[2]) < 8 and hardware.cpu.physical <= 4:  # what an i5 of today does with four cores
-            return I5 if found[1] in "79" and hardware.cpu.physical == 4 else LOW
-        return {"5": I5}.get(found[1], INTEL_HIGH)
-    found = re.search(r"Core (?:Ultra )?(?:X)?([579])\b", name)
-    if found:
-        return I5 if found[1] == "5" else INTEL_HIGH
+    match = re.search(r"\bi([579])(?:-|\s+CPU\s+(?:[A-Z]\s+)?)(\d{3,5})", name)
+    if match:
+        if _generation(match[2]) < 8 and hardware.cpu.physical <= 4:  # an old quad-core i7 is like an i5 of today
+            return I5 if match[1] in "79" and hardware.cpu.physical == 4 else LOW
+        return {"5": I5}.get(match[1], INTEL_HIGH)
+    match = re.search(r"Core (?:Ultra )?(?:X)?([579])\b", name)
+    if match:
+        return I5 if match[1] == "5" else INTEL_HIGH
     return ""
 
 
@@ -67,10 +66,10 @@ def _amd(name: str, _hardware: Hardware) -> str:
         return SERVER
     if "Threadripper" in name:
         return RYZEN_HIGH
-    found = re.search(r"Ryzen (?:AI )?(?:Max\+? |(\d))", name, re.IGNORECASE)
-    if not found:
+    match = re.search(r"Ryzen (?:AI )?(?:Max\+? |(\d))", name, re.IGNORECASE)
+    if not match:
         return LOW if "Athlon" in name or re.search(r"AMD A\d+-", name) else ""
-    return {"3": LOW, "5": RYZEN5}.get(found[1] or "", RYZEN_HIGH)
+    return {"3": LOW, "5": RYZEN5}.get(match[1] or "", RYZEN_HIGH)
 
 
 def _arm(name: str, hardware: Hardware) -> str:

@@ -1,4 +1,4 @@
-"""Windows: facts from the registry and GetLogicalProcessorInformationEx. The parsing is apart from the asking."""
+"""Windows facts from the registry and GetLogicalProcessorInformationEx. Parsing runs on any system, for its tests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import struct
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from saywell.machine.facts import Cache, Cpu
 
@@ -16,13 +17,13 @@ PRESENT = {
     37: "sse4_1", 38: "sse4_2", 39: "avx", 40: "avx2", 41: "avx512f",
     19: "neon", 43: "asimddp", 46: "sve", 47: "sve2", 66: "i8mm", 68: "bf16",
 }  # fmt: skip
-"""IsProcessorFeaturePresent's numbers. It does not know VNNI or AMX, so those stay unnamed here."""
+"""Arguments of IsProcessorFeaturePresent, which has none for VNNI and AMX."""
 
 
 @dataclass(frozen=True, slots=True)
 class Core:
     cpus: tuple[int, ...]
-    """Logical CPUs, numbered over all processor groups."""
+    """Logical CPUs, numbered across processor groups."""
     efficiency_class: int
     """Higher is faster."""
 
@@ -35,7 +36,7 @@ class Topology:
 
 
 def read_cpu() -> Cpu:
-    """Ask the running system."""
+    """The processor of this machine."""
     model, vendor, mhz = _registry()
     return describe(parse(_relations()), model=model, vendor=vendor, mhz=mhz, features=_features())
 
@@ -76,8 +77,8 @@ def parse(buffer: bytes) -> Topology:
             caches[_cache(body)] += 1
         packages += relation == RELATION_PACKAGE
         offset += size
-    found = tuple(Cache(name=name, size=size, count=count) for (name, size), count in sorted(caches.items()))
-    return Topology(tuple(sorted(cores, key=lambda core: core.cpus)), found, packages)
+    kinds = tuple(Cache(name=name, size=size, count=count) for (name, size), count in sorted(caches.items()))
+    return Topology(tuple(sorted(cores, key=lambda core: core.cpus)), kinds, packages)
 
 
 def _core(body: bytes) -> Core:
@@ -99,7 +100,7 @@ def _cache(body: bytes) -> tuple[str, int]:
 if sys.platform == "win32":
 
     def _relations() -> bytes:
-        """Ask twice: for the size, then for the records."""
+        """The records; the first call asks for their size."""
         ask = ctypes.WinDLL("kernel32", use_last_error=True).GetLogicalProcessorInformationEx
         size = ctypes.c_uint32(0)
         ask(RELATION_ALL, None, ctypes.byref(size))
@@ -111,8 +112,8 @@ if sys.platform == "win32":
     def _registry() -> tuple[str, str, int]:
         import winreg
 
-        where = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
-        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, where) as key:
+        path = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path) as key:
             model, vendor, mhz = (
                 winreg.QueryValueEx(key, name)[0] for name in ("ProcessorNameString", "VendorIdentifier", "~MHz")
             )
@@ -120,11 +121,11 @@ if sys.platform == "win32":
 
     def _features() -> tuple[str, ...]:
         present = ctypes.WinDLL("kernel32").IsProcessorFeaturePresent
-        found = {name for number, name in PRESENT.items() if present(number)}
-        return tuple(sorted(found | ({"asimd"} if "neon" in found else set())))
+        names = {name for number, name in PRESENT.items() if present(number)}
+        return tuple(sorted(names | ({"asimd"} if "neon" in names else set())))
 
     def read_product() -> str:
-        """Maker and model from the firmware tables."""
+        """Vendor and product name from the firmware tables."""
         import winreg
 
         with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"HARDWARE\DESCRIPTION\System\BIOS") as key:
@@ -133,14 +134,7 @@ if sys.platform == "win32":
 
 else:
 
-    def _relations() -> bytes:
-        raise NotImplementedError("GetLogicalProcessorInformationEx exists on Windows only")
+    def _elsewhere() -> Any:
+        raise NotImplementedError("this module reads Windows only")
 
-    def _registry() -> tuple[str, str, int]:
-        raise NotImplementedError("the registry exists on Windows only")
-
-    def _features() -> tuple[str, ...]:
-        raise NotImplementedError("IsProcessorFeaturePresent exists on Windows only")
-
-    def read_product() -> str:
-        raise NotImplementedError("the registry exists on Windows only")
+    _relations = _registry = _features = read_product = _elsewhere

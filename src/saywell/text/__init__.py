@@ -1,1 +1,1 @@
-"""Text on its way to a model: checked, cut into chunks, and written out as it is spoken."""
+"""Text before it reaches a model: checks, splitting into chunks, normalisation to its spoken form."""

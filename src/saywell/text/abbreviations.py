@@ -8,7 +8,7 @@ from re import Match
 from saywell.text.breaks import STARTERS, word_set
 from saywell.text.numbers import cardinal, ordinal
 
-# Read the same wherever they stand. The full stop is part of them.
+# Always expanded. The full stop is part of them.
 _ALWAYS = {
     "mr.": "Mister", "mrs.": "Missis", "ms.": "Miz", "messrs.": "Messieurs", "prof.": "Professor", "rev.": "Reverend",
     "hon.": "Honourable", "capt.": "Captain", "cmdr.": "Commander", "lt.": "Lieutenant", "sgt.": "Sergeant",
@@ -21,7 +21,7 @@ _ALWAYS = {
     "ph.d.": "P H D", "et al.": "et al", "temp.": "temperature", "max.": "maximum", "misc.": "miscellaneous",
     "tel.": "telephone", "ext.": "extension", "eds.": "editors",
 }  # fmt: skip
-# Titles only before a name, else ordinary words.
+# Titles only before a name, otherwise ordinary words.
 _BEFORE_NAME = {
     "gen.": "General",
     "sen.": "Senator",
@@ -64,7 +64,7 @@ _NUMBERED = (
 )
 _SECTION = re.compile(rf"\b((?i:{_NUMBERED})\.?)\s({_ROMAN})\b(?!['’]\w)(?=(?P<next>\s\w{{1,20}})?)")
 _LONG = word_set("chapter psalm canto book")
-"""What may go up to L or C: a type C, an appendix L and the like are letters."""
+"""Words whose numbers may reach L or C; a type C, an appendix L and the like are letters."""
 _AFTER_NUMERAL = re.compile(
     r"(?:of|the|an?|and|or|trial|study|error|cancer|tumou?r|felony|disease|diabetes|clinical|hypersensitivity|"
     r"(?!was|always|sometimes|perhaps|towards|this|thus)\w{2,}[b-rt-z]s)\Z"
@@ -85,7 +85,7 @@ _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 
 
 def speak_numbering(text: str) -> str:
-    """What stands before a number: No. 5, vol. II, ca. 1850. Before Roman numerals become words."""
+    """Abbreviations before a number: No. 5, vol. II, ca. 1850. Runs before Roman numerals become words."""
     text = _NUMBER_RE.sub(lambda match: f"{_BEFORE_NUMBER[match[0].strip().lower()]} ", text)
     return _CIRCA.sub("circa ", text)
 
@@ -104,7 +104,7 @@ def speak_abbreviations(text: str) -> str:
 
 
 def speak_roman(text: str) -> str:
-    """Roman numerals where they can be nothing else: Chapter IV, Henry VIII, XIV."""
+    """Unambiguous Roman numerals: Chapter IV, Henry VIII, XIV."""
     if not _ROMAN_HINT.search(text):
         return text
     text = _SECTION.sub(_section, text)
@@ -113,7 +113,7 @@ def speak_roman(text: str) -> str:
 
 
 def ends_sentence(text: str, at: int) -> bool:
-    """True if an abbreviation that ends at `at` probably ends its sentence, too."""
+    """Whether an abbreviation that ends at `at` probably also ends its sentence."""
     after = text[at : at + 3]
     return (
         not text[at:].strip("\"') \n") if len(text) - at < 8 else after[:1].isspace() and after.lstrip()[:1].isupper()

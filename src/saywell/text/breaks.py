@@ -1,7 +1,7 @@
-"""Where a text may be cut: every gap between two words, and how natural a pause there sounds.
+"""Places where a text can be cut: gaps between words, and how natural a pause there is.
 
-A gap is judged from the text before it and from the word after it, never from anything further on. That makes the
-judgement final the moment that word is known, so a text cut while it still arrives is cut like the whole text.
+A gap is classified by the text before it and the word after it. The result is final as soon as that word is known, so a
+text that still arrives is cut like the whole text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class Break(IntEnum):
     """How natural a pause is; higher is better."""
 
     GLUE = 0
-    """A space inside one thing: `Dr. Smith`, `5 km`, `J. R. Tolkien`."""
+    """A space inside an expression: `Dr. Smith`, `5 km`, `J. R. Tolkien`."""
     SPACE = 1
     PHRASE = 2
     """Before a conjunction or a relative pronoun."""
@@ -33,7 +33,7 @@ DASHES = "-–—―"
 CLOSERS = ")]}\"'”’“»«›‹」』】〉》）］｝＂＇*_`"
 
 GAP = re.compile(rf"[{re.escape(ENDERS + CLAUSE_MARKS + DASHES + CLOSERS)}]+\s*|\s+")
-"""Marks with the white space after them, or white space alone. Most hits inside a word are no gap: `don't`, `3.14`."""
+"""Marks with the white space after them, or white space alone. Most matches in words are not gaps: `don't`, `3.14`."""
 
 _NEXT_WORD = re.compile(r"[^\W\d_]+")
 _LAST_WORD = re.compile(r"[\w.&]+\Z")
@@ -42,7 +42,7 @@ _LINE = re.compile(r"[\n\r\x0b\x0c\x85\u2028]")
 _FIXED_SPACE = re.compile(r"[\u00a0\u2007\u202f]+")
 _INITIALS = re.compile(r"[^\W\d_](?:\.[^\W\d_])*")
 _REACH = 12
-"""Characters of the next word that may decide; the longest word in the lists below is shorter."""
+"""Characters of the next word that are considered; all words in the lists below are shorter."""
 
 
 def word_set(words: str) -> frozenset[str]:
@@ -50,7 +50,7 @@ def word_set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-# Never the end of a sentence: something follows.
+# Never the end of a sentence.
 _LEADING = word_set(
     """
     dr mr mrs ms mx messrs prof rev hon gen col maj capt cmdr lt sgt cpl pvt adm gov sen rep pres supt st ste mt
@@ -64,7 +64,7 @@ _NUMBERED = word_set(
     sep sept oct nov dec tel ext
     """
 )
-# May end a sentence or stand inside one; the next word tells.
+# May end a sentence or not, depending on the next word.
 _EITHER = word_set(
     """
     etc inc ltd co corp jr sr esq a.m p.m u.s u.k u.n e.u d.c b.c a.d ph.d m.d b.a m.a ave rd blvd ln hwy
@@ -86,7 +86,7 @@ _CONJUNCTIONS = word_set(
 
 
 def next_word(text: str, at: int, end: int, final: bool) -> str | None:
-    """The letters that begin at `at`, lower case; empty if none do; None while their end has not arrived."""
+    """The letters from `at` on in lower case, possibly none; None while their end has not arrived."""
     found = _NEXT_WORD.match(text, at, min(end, at + _REACH))
     stop = found.end() if found else at
     if stop == len(text) and stop < min(end, at + _REACH) and not final:
@@ -95,9 +95,9 @@ def next_word(text: str, at: int, end: int, final: bool) -> str | None:
 
 
 def judge(text: str, start: int, mark_end: int, gap_end: int, voiced: int, word: str) -> Break | None:
-    """The break at the gap `text[start:gap_end]`, or None if it is none.
+    """The break at the gap `text[start:gap_end]`, or None if it is not a gap.
 
-    `mark_end`: where its white space begins. `voiced`: the next character that makes a sound. `word`: see next_word.
+    `mark_end`: start of its white space. `voiced`: position of the next speakable character. `word`: see next_word.
     """
     marks = text[start:mark_end]
     space = text[mark_end:gap_end]
@@ -166,7 +166,7 @@ def _judge_stop(text: str, start: int, after: str, word: str) -> Break:
 
 
 def _starts_line(text: str, at: int) -> bool:
-    """True if nothing but white space stands between `at` and the end of a sentence or line before it."""
+    """Whether only white space separates `at` from the end of the sentence or line before it."""
     before = text[max(0, at - 8) : at]
     bare = before.rstrip()
     return not bare or "\n" in before[len(bare) :] or (bare != before and bare[-1] in ".!?:;")

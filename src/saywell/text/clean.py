@@ -1,6 +1,6 @@
-"""Cleaning that is right in every language: odd characters out, look-alikes folded, nothing that can be heard lost.
+"""Cleaning for all languages: unusual characters are removed or folded to plain ones, without losing anything audible.
 
-No compatibility normalisation of the whole text: one character of it may become eighteen (U+FDFA).
+The whole text is not NFKC-normalised, in which one character may become eighteen (U+FDFA).
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from functools import lru_cache
 from saywell.text.check import FILLERS
 
 _MARKS_KEPT = 3
-"""Combining marks left on one base: Vietnamese has two, pointed Hebrew three."""
+"""Combining marks kept on a base: Vietnamese has two, pointed Hebrew three."""
 
-# A run this long without a letter is the only place where marks can pile up.
+# Marks can pile up only in a run this long without a letter.
 _PILE = re.compile(r"[^\w\s\x00-\u02ff]{3,}")
 _ODD = re.compile(r"[^\n\x20-\x7e]")
 _ODD_RUN = re.compile(r"[^\n\x20-\x7e]+")
-# Joiners shape Arabic and Indic words; elsewhere they only hide.
+# Joiners shape Arabic and Indic words; elsewhere they are invisible.
 _JOINERS = re.compile(r"(?<![\u0600-\u0dff])[\u200c\u200d]|[\u200c\u200d](?![\u0600-\u0dff])")
 # 10 000 with a space that must not break is one number.
 _FIXED_THOUSANDS = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
@@ -48,9 +48,9 @@ _KEPT_SYMBOLS = "→±×÷≈≠≤≥∞√∑π©®™°№§‰€£¥₹₩�
 
 
 def clean(text: str, *, latin: bool = False) -> str:
-    """Plain characters only: no controls, no invisible ones, no emoji, no piles of accents; NFC.
+    """Plain characters in NFC, without controls, invisible characters, emoji and piles of accents.
 
-    `latin`: also fold wide forms, digits of other scripts and fancy letters to ASCII, as English wants it.
+    `latin`: also fold wide forms, styled letters and digits of other scripts to ASCII, as English needs it.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if _ODD.search(text):
@@ -74,7 +74,7 @@ def _thin(run: re.Match[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def _plain(char: str) -> str:
-    """What becomes of one character outside printable ASCII: itself, a look-alike, a space, or nothing."""
+    """The replacement of a character outside printable ASCII: itself, a look-alike, a space, or nothing."""
     if char in _FOLDED:
         return _FOLDED[char]
     kind = unicodedata.category(char)
@@ -90,7 +90,7 @@ def _plain(char: str) -> str:
 
 
 def _unless_modifier(char: str) -> str:
-    """Skin tones are the one symbol modifier that comes with emoji."""
+    """Skin tones are the only symbol modifier of emoji."""
     return "" if "\U0001f3fb" <= char <= "\U0001f3ff" else char
 
 

@@ -183,7 +183,7 @@ def _hour_and_minute(hour: int, minute: str | None, meridiem: bool) -> str:
 
 
 def _kept_stop(match: Match[str]) -> str:
-    """The full stop of `a.m.` is also that of the sentence if a new one begins, or nothing follows."""
+    """The full stop of `a.m.` also ends the sentence if a new one starts or nothing follows."""
     if not match["stop"]:
         return ""
     after = match.string[match.end() : match.end() + 2].strip(" \n")

@@ -1,7 +1,7 @@
-"""Text as it is spoken: "Dr. Smith paid $5.20 on 21/11/2026" → "Doctor Smith paid five dollars and twenty cents on …".
+"""Spoken form of a text: "Dr. Smith paid $5.20 on 21/11/2026" → "Doctor Smith paid five dollars and twenty cents on …".
 
-English is written out in full. Other languages are only cleaned: their synthesisers know their own numbers better.
-Every pattern does bounded work at each position, so hostile text costs no more than prose.
+English is written out in full. Other languages are only cleaned: their synthesisers read numbers better.
+Every pattern does bounded work at each position, so hostile text takes no longer than prose.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _DASH = re.compile(r"\s?(?:—|--|–)\s?|\s-\s")
 
 
 def normalise(text: str, language: str = "en") -> str:
-    """The spoken form of `text`, on one line. `language`: BCP-47 tag; `und` is taken for English. Raises nothing."""
+    """The spoken form of `text`, on one line. `language`: BCP-47 tag; `und` is read as English. Never raises."""
     tag = language.lower().replace("_", "-")
     if tag.partition("-")[0] not in ("en", "und"):
         return _SPACES.sub(" ", clean(text)).strip()
@@ -88,7 +88,7 @@ def normalise(text: str, language: str = "en") -> str:
 
 
 def _lines(text: str) -> str:
-    """One line, with a full stop where a paragraph or a list item had none, and no bullets."""
+    """One line without bullets, with full stops added to paragraphs and list items."""
     if "\n" in text:
         text = _UNENDED.sub(".", text)
     text = _BULLET.sub(_without_bullet, text)
@@ -96,7 +96,7 @@ def _lines(text: str) -> str:
 
 
 def _without_bullet(found: re.Match[str]) -> str:
-    """A sign before nothing that could be said is no bullet: it is all there is to say."""
+    """A sign with nothing speakable after it is not a bullet, but is itself read."""
     end = found.string.find("\n", found.end())
     return " " if speakable(found.string[found.end() : end if end >= 0 else None]) else found[0]
 
@@ -112,7 +112,7 @@ def _say_numbers(text: str, *, month_first: bool) -> str:
 
 
 def _numeral(match: re.Match[str]) -> str:
-    """Whatever numeral is left, of any script, in words. Letters that happen to have a value stay."""
+    """Remaining numerals of any script in words. Letters with a numeric value stay."""
     char = match[0]
     return f" {any_numeral(char)} " if char.isnumeric() and not char.isalpha() else char
 
@@ -126,7 +126,7 @@ def _say_symbols(text: str) -> str:
 
 
 def _tidy(text: str) -> str:
-    """Only letters and the punctuation that a voice can make use of."""
+    """Only letters and punctuation that matters for speech."""
     text = _DASH.sub(" — ", text)
     text = "-".join(piece.translate(_TIDY) for piece in _HYPHEN.split(text))
     text = _LOST_QUOTES.sub(" ", text)

@@ -56,7 +56,7 @@ def decade(text: str) -> str:
 
 
 def decimal(text: str) -> str:
-    """`1,234.50` → one thousand two hundred and thirty-four point five zero. Takes `.5` and a sign, too."""
+    """`1,234.50` → one thousand two hundred and thirty-four point five zero. Also accepts `.5` and a sign."""
     sign = "minus " if text[:1] == "-" else ""
     whole, _, part = text.lstrip("+-").replace(",", "").partition(".")
     spoken = cardinal(whole) if whole else ""
@@ -66,13 +66,13 @@ def decimal(text: str) -> str:
 
 
 def is_one(text: str) -> bool:
-    """True if what is counted stays singular."""
+    """Whether the counted noun is singular."""
     return text.lstrip("+-") == "1"
 
 
 @lru_cache(maxsize=1024)
 def fraction(above: str, below: str) -> str:
-    """`3/4` → three quarters; `1/2` → one half; an improper or unusual one is `over`."""
+    """`3/4` → three quarters; `1/2` → one half; improper and unusual fractions with `over`."""
     top, bottom = int(above), int(below)
     if not 2 <= bottom <= 100 or not 0 < top < bottom or (bottom > 20 and bottom not in (25, 32, 50, 64, 100)):
         return f"{cardinal(above)} over {cardinal(below)}"
@@ -84,7 +84,7 @@ def fraction(above: str, below: str) -> str:
 
 @lru_cache(maxsize=1024)
 def any_numeral(char: str) -> str:
-    """A character with a numeric value, of whatever script, in words."""
+    """A character with a numeric value, of any script, in words."""
     value = unicodedata.numeric(char)
     if value == int(value):
         return cardinal(str(int(value))) if value >= 0 else f"minus {cardinal(str(int(-value)))}"

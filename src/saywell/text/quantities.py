@@ -157,7 +157,7 @@ _MIXED_TOKEN = re.compile(r"(?<![\w-])(?<!\d\.)(?=\w{0,24}[^\W\d_])(?=\w{0,24}\d
 
 
 def speak_huge(text: str) -> str:
-    """Digit strings longer than any name for a number; first of all, so that every later pattern has bounded work."""
+    """Digit strings longer than any number name. Runs first, so that later patterns have bounded work."""
     text = _GROUPED_HUGE.sub(lambda match: f" {digits(match[0])} ", text)
     return _HUGE.sub(lambda match: f" {digits(match[0])} ", text)
 
@@ -199,7 +199,7 @@ def speak_measures(text: str) -> str:
 
 
 def speak_numbers(text: str) -> str:
-    """All other numbers. Leaves no ASCII digit behind."""
+    """All other numbers. The result has no ASCII digits."""
     text = _SCIENCE.sub(_science, text)
     text = _ORDINAL.sub(lambda match: ordinal(match[1].replace(",", "")), text)
     text = _ARITHMETIC.sub(lambda match: f" {_OPERATORS[match[1] or match[2]]} ", text)
@@ -229,7 +229,7 @@ def _part_of_unit(match: Match[str]) -> str:
 
 
 def _apart(match: Match[str], side: int) -> str:
-    """A space where the words of a number would run into what stands beside it."""
+    """A space where the words of a number would join the neighbouring text."""
     at = match.start() - 1 if side < 0 else match.end()
     beside = match.string[at : at + 1] if at >= 0 else ""
     return " " if beside.isalnum() or ((side > 0 and beside == ".") and match.string[at + 1 : at + 2].isdigit()) else ""
@@ -334,7 +334,7 @@ def _a_part(spoken: str) -> str:
 
 
 def _fraction(match: Match[str]) -> str:
-    """`3/4` is a fraction; of ten or a hundred it is a mark, unless it is so much `of` something."""
+    """`3/4` is a fraction; out of ten or a hundred it is a mark, unless `of` follows."""
     above, below = match[1], match[2]
     mark = below in ("10", "100") and above != "1" and match.string[match.end() : match.end() + 4] != " of "
     return f"{cardinal(above)} out of {cardinal(below)}" if mark else fraction(above, below)

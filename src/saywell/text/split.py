@@ -1,9 +1,8 @@
-"""Cutting a text into chunks to be spoken one after the other, while the text may still be arriving.
+"""Splits a text into chunks that are spoken one after the other, while the text may still be arriving.
 
-The chunks joined are the text, exactly, and they are the same however the text was fed. Each can be had as soon as
-nothing that may follow could move its end. Chunks end with a sentence where there is one, else with a clause, a space,
-or, in a word longer than the limit, anywhere. Short sentences stay together. The first chunk is cut earlier than the
-others, for an early first sound.
+The joined chunks are exactly the text, and do not depend on how it was fed. A chunk is available as soon as later text
+cannot change its end. Chunks end with a sentence if possible, else with a clause, at a space, or, in a word longer than
+the limit, anywhere. Short sentences stay together. The first chunk is shorter, for an early first sound.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from saywell.text.breaks import GAP, Break, judge, next_word
 from saywell.text.check import SPEAKABLE
 
 _PIECE = 2048
-"""Characters taken in at once: bounds the buffer, and with it the cost of cutting it."""
+"""Characters read at once: bounds the buffer, and with it the cost of cutting it."""
 _SHORT = 60
-"""Sentences shorter than this are joined to the next, if both fit."""
+"""Sentences shorter than this are joined to the next if both fit."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Gap:
-    """A place to cut: anywhere from `low` (after the last mark) to `high` (after the white space)."""
+    """A place to cut: from `low` (after the last mark) to `high` (after the white space)."""
 
     low: int
     high: int
@@ -33,10 +32,10 @@ class _Gap:
 
 
 class Splitter:
-    """Cuts a text that arrives in pieces. Each chunk is made when it is taken: no more of a long text is read before.
+    """Splits a text that arrives in pieces. Lazy: reads only as much of the text as the next chunk needs.
 
-    A chunk always has something speakable in it, unless the text has none, or has a run of punctuation or white space
-    about as long as the limit.
+    Each chunk is speakable, unless the text is not, or has a run of punctuation or white space about as long as the
+    limit.
     """
 
     def __init__(self, first: int, rest: int) -> None:
@@ -48,15 +47,15 @@ class Splitter:
         self._sentence_from = first // 4
         self._clause_from: int | None = first // 2
         self._waiting: deque[str] = deque()
-        """Pieces not yet read; of the first one, characters before `_at` are."""
+        """Unread pieces; the first one is read up to `_at`."""
         self._at = 0
         self._buffer = ""
-        """Read, and not yet in a chunk."""
+        """Text that is read and not yet in a chunk."""
         self._ended = False
-        """No more pieces come."""
+        """No further pieces will be fed."""
         self._final = False
-        """And all of them are read."""
-        self._forget()
+        """All pieces are in the buffer."""
+        self._reset()
 
     def feed(self, text: str) -> None:
         """The next piece of the text."""
@@ -79,15 +78,15 @@ class Splitter:
         chunk, self._buffer = self._buffer[:cut], self._buffer[cut:]
         self._limit = self._rest
         self._sentence_from, self._clause_from = min(_SHORT, self._rest // 3), None
-        self._forget()
+        self._reset()
         return chunk
 
     def _read_on(self) -> bool:
-        """Take in a bit more of the text, or that this was all; False if nothing is new."""
+        """Read more of the text, or note its end; False if there is no more."""
         if not self._waiting:
-            news = self._ended and not self._final
+            changed = self._ended and not self._final
             self._final = self._ended
-            return news
+            return changed
         piece = self._waiting[0]
         self._buffer += piece[self._at : self._at + _PIECE]
         self._at += _PIECE
@@ -96,14 +95,14 @@ class Splitter:
             self._at = 0
         return True
 
-    def _forget(self) -> None:
-        """Begin a chunk: nothing of it has been looked at."""
+    def _reset(self) -> None:
+        """Start scanning the next chunk."""
         self._gaps: list[_Gap] = []
         self._scan = 0
         self._first_voiced = self._next_voiced = -1
 
     def _find_cut(self) -> int | None:
-        """Where this chunk ends; None if it needs more text, or if all that is left is the last chunk."""
+        """The end of this chunk; None if it needs more text, or if the rest of the text is the last chunk."""
         self._first_voiced = self._voiced_from(0, self._first_voiced)
         while (gap := self._next_gap()) is not None:
             if self._is_enough(gap):
@@ -114,10 +113,10 @@ class Splitter:
         return self._best_cut()
 
     def _next_gap(self) -> _Gap | None:
-        """The next gap within the limit, or None: there is none, or what follows it has not arrived."""
-        while (found := GAP.search(self._buffer, self._scan, self._bound())) is not None:
-            start, high = found.span()
-            low = start + len(found[0].rstrip())
+        """The next gap within the limit; None without one, or if the text after it has not arrived."""
+        while (match := GAP.search(self._buffer, self._scan, self._bound())) is not None:
+            start, high = match.span()
+            low = start + len(match[0].rstrip())
             if low > self._limit:
                 return None
             if high == len(self._buffer) < self._bound() and not self._final:
@@ -137,27 +136,27 @@ class Splitter:
         return None
 
     def _bound(self) -> int:
-        """Nothing from here on is looked at for this chunk."""
+        """End of the text considered for this chunk."""
         return self._limit + self._rest + 16
 
     def _voiced_from(self, at: int, known: int) -> int:
-        """Position of the first character at or after `at` that makes a sound; -1: none so far."""
+        """Position of the first speakable character from `at` on; -1: none so far."""
         if known >= at:
             return known
-        found = SPEAKABLE.search(self._buffer, at, self._bound())
-        return found.start() if found else -1
+        match = SPEAKABLE.search(self._buffer, at, self._bound())
+        return match.start() if match else -1
 
     def _knows_silence(self, at: int) -> bool:
-        """True if it is certain that nothing from `at` on makes a sound, as far as this chunk looks."""
+        """Whether later text cannot make the considered part from `at` on speakable."""
         return self._final or len(self._buffer) >= self._bound() > at
 
     def _scanned_limit(self) -> bool:
-        """True if every gap within the limit has been judged."""
-        found = GAP.search(self._buffer, self._scan, self._bound())
-        return found is None or self._scan > self._limit or found.start() + len(found[0].rstrip()) > self._limit
+        """Whether all gaps within the limit are classified."""
+        match = GAP.search(self._buffer, self._scan, self._bound())
+        return match is None or self._scan > self._limit or match.start() + len(match[0].rstrip()) > self._limit
 
     def _is_enough(self, gap: _Gap) -> bool:
-        """True if the chunk is to end here although more would fit."""
+        """Whether the chunk ends at this gap although more would fit."""
         if gap.kind is Break.PARAGRAPH:
             return True
         if gap.kind is Break.SENTENCE:
@@ -165,7 +164,7 @@ class Splitter:
         return gap.kind is Break.CLAUSE and self._clause_from is not None and gap.high >= self._clause_from > 0
 
     def _best_cut(self) -> int | None:
-        """The text does not fit the limit: cut at the most natural place seen, else in the middle of a word."""
+        """Cut a text longer than the limit at its most natural gap, else inside a word."""
         quarter = self._limit // 4
         choices = (
             [gap for gap in self._gaps if gap.kind >= Break.SENTENCE],
@@ -181,7 +180,7 @@ class Splitter:
         return self._hard_cut()
 
     def _hard_cut(self) -> int | None:
-        """No gap at all: keep words whole, or at least characters, and leave the next chunk something to say."""
+        """Cut without a gap: between words if possible, else between characters, leaving the next chunk speakable."""
         limit = self._limit
         voiced = self._voiced_from(limit, -1)
         if voiced < 0 and not self._knows_silence(limit):
@@ -194,7 +193,7 @@ class Splitter:
         return top
 
     def _last_voiced(self, limit: int) -> int:
-        """The last character that makes a sound, if the silence after it is short; else the limit."""
+        """Position of the last speakable character if it is near the limit; else the limit."""
         for at in range(limit - 1, max(limit * 3 // 4, 1) - 1, -1):
             if SPEAKABLE.match(self._buffer, at):
                 return at
@@ -202,13 +201,13 @@ class Splitter:
 
 
 def _splits_token(text: str, at: int) -> bool:
-    """True if a cut at `at` parts a character, or a number or word in an alphabet that writes spaces."""
+    """Whether a cut at `at` splits a character, or a number or word of a script with spaces."""
     after, before = text[at], text[at - 1]
     return (before < "\u0e00" and after < "\u0e00" and not before.isspace()) or _splits_character(text, at)
 
 
 def _splits_character(text: str, at: int) -> bool:
-    """True if a cut at `at` parts a base from its marks, a surrogate pair, or a joined emoji."""
+    """Whether a cut at `at` separates a base from its marks, or splits a surrogate pair or a joined emoji."""
     after, before = text[at], text[at - 1]
     if after < "\u0300":
         return False

@@ -33,7 +33,7 @@ def speak_addresses(text: str) -> str:
 
 
 def spell(address: str) -> str:
-    """Words as they are, marks by name, long numbers by digit."""
+    """Words unchanged, marks by name, long numbers by digit."""
     return " ".join(_say(piece) for piece in _PIECE.findall(address) if piece not in "()[]'")
 
 
@@ -55,7 +55,7 @@ def _url(match: Match[str]) -> str:
 def _bare(match: Match[str]) -> str:
     name = match[1]
     if name.rpartition(".")[2] in ("in", "no", "at", "it", "us", "me", "es", "is") and not match[2]:
-        return match[0]  # rather two sentences without a space
+        return match[0]  # more likely two sentences without a space
     path = match[2] or ""
     bare = path.rstrip(".,;:!?)]'*_/")
     return spell(name + bare) + path[len(bare) :].replace("/", "")

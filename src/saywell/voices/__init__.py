@@ -1,1 +1,1 @@
-"""Voices: recordings to saved states, their cache, their names."""
+"""Voices: states of recordings, their caches, voices saved under names, and aliases of voices."""

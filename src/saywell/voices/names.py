@@ -1,4 +1,4 @@
-"""What the names of voices mean that other programs use, and those this program used before."""
+"""Aliases of voices: the names of OpenAI and Kokoro, and retired names of earlier versions."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ OPENAI_VOICES: dict[str, tuple[str, ...]] = {
     "shimmer": _WOMAN,
     "verse": _MAN,
 }
-"""Each of OpenAI's voices → the nearest voices here, best first. The model's default voice stands in if it has none."""
+"""Each of OpenAI's voices → the most similar voices, best first. A model without them uses its default voice."""
 
 TEACHERS = {"af_heart": "heart", "bf_emma": "emma", "am_fenrir": "fenrir", "bm_fable": "fable", "af_kore": "kore"}
-"""Kokoro's names of the voices that ours were learned from."""
+"""Kokoro's names of the voices that these were trained on."""
 
 RETIRED = ("wren", "rms", "slt", "awb", "kal16")
-"""Voices of earlier versions, which heart speaks for now. They go with the next release."""
-_told: set[str] = set()
+"""Voices of earlier versions, replaced by heart. These names are removed in the next release."""
+_warned: set[str] = set()
 
 
 def resolve_voice(name: str | None, voices: tuple[Voice, ...], default: str | None) -> str | None:
-    """The id to ask the engine for. A voice of the model wins over a name of OpenAI's; an unknown one is passed on."""
+    """The id of a voice by id or alias. Ids take precedence over aliases; an unknown name is returned unchanged."""
     if name is None or not voices:
         return name or default
     known = {voice.id.lower(): voice.id for voice in voices}
@@ -47,7 +47,7 @@ def resolve_voice(name: str | None, voices: tuple[Voice, ...], default: str | No
     if wanted in known:
         return known[wanted]
     if wanted in RETIRED and _WOMAN[0] in known:
-        _retired(wanted)
+        _warn_once(wanted)
         return known[_WOMAN[0]]
     if wanted in TEACHERS:
         return known.get(TEACHERS[wanted], name)
@@ -57,11 +57,11 @@ def resolve_voice(name: str | None, voices: tuple[Voice, ...], default: str | No
 
 
 def openai_voices(voices: tuple[Voice, ...]) -> dict[str, str]:
-    """Each of OpenAI's voices → the voice that speaks for it here."""
+    """Each of OpenAI's voices → the voice of the model used for it."""
     return {name: resolve_voice(name, voices, voices[0].id) or "" for name in OPENAI_VOICES} if voices else {}
 
 
-def _retired(name: str) -> None:
-    if name not in _told:
-        _told.add(name)
-        _log.warning("the voice %s is gone and heart speaks for it; from the next version on its name is refused", name)
+def _warn_once(name: str) -> None:
+    if name not in _warned:
+        _warned.add(name)
+        _log.warning("the voice %s was removed and heart is used instead; the next version rejects the name", name)

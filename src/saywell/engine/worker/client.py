@@ -412,7 +412,7 @@ class EngineClient:
 
     def _pulse(self, pulse: Pulse) -> None:
         self._health = pulse.health
-        self._most_bytes = max(self._most_bytes, process_memory.most(self.pid))
+        self._most_bytes = max(self._most_bytes, process_memory.highest_footprint(self.pid))
         self._most_running = max(self._most_running, pulse.health.running)
         if pulse.health.state == "failed" and self._state == "ready":
             self._kill("its engine has stopped")
@@ -425,7 +425,7 @@ class EngineClient:
                 return
             self._voices = ready.voices
             self._health = ready.health
-            self._idle_bytes = process_memory.most(self.pid)
+            self._idle_bytes = process_memory.highest_footprint(self.pid)
             self._admission = Admission(self.spec, self.plan, ready.voices)
             self._state = "ready"
             self._error = None

@@ -1,65 +1,64 @@
-"""Linux: hwmon and thermal zones, clocks, and what the kernel counts or does against heat."""
+"""Linux and other systems where psutil reads temperatures; throttling by what the kernel and the firmware report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from saywell.machine.cgroup import read_int, read_text
 from saywell.machine.sensors import Heat
 
 PROCESSOR = ("coretemp", "k10temp", "zenpower", "cpu", "soc", "pkg", "scpi")
-"""Starts or parts of names of sensors that sit on the processor."""
-PLAUSIBLE = range(60, 131)
-"""°C a processor's limit can be; firmware tables hold nonsense too."""
+"""Parts of the names of sensors on the processor."""
+PLAUSIBLE_LIMIT = (60, 130)
+"""°C a processor's limit can be; firmware tables also hold nonsense."""
+PLAUSIBLE_READING = (-40, 200)
+"""°C. A sensor that is asleep may report anything."""
 PI_THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"
 PI_BITS = {
     0: "the power supply is too weak, so the processor is slowed down",
     2: "the processor is throttled by its firmware",
     3: "the processor is slowed down at its soft temperature limit",
 }
-"""Of the Raspberry Pi's firmware: what holds now (the same bits from 16 on tell the past)."""
+"""Bits of the Raspberry Pi's firmware for the current state (the same bits from 16 on are its history)."""
+
+
+def temperatures() -> list[tuple[str, float, float | None]]:
+    """(chip, °C, limit in °C if it reports a plausible one) of every sensor that psutil finds."""
+    read: Any = getattr(psutil, "sensors_temperatures", dict)  # macOS and Windows lack it
+    return [
+        (chip, sensor.current, next((limit for limit in (sensor.critical, sensor.high) if _plausible(limit)), None))
+        for chip, sensors in read().items()
+        for sensor in sensors
+        if PLAUSIBLE_READING[0] < sensor.current < PLAUSIBLE_READING[1]
+    ]
 
 
 class LinuxSensors:
-    """Implements Sensors on the files below a root."""
+    """Implements Sensors. Throttling is read from the files below a root."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._events = self._throttle_events()
 
     def read(self) -> Heat:
-        found = [*self._hwmon(), *self._zones()]
-        temperatures: dict[str, float] = {}
-        for name, degrees, _ in found:
-            temperatures[name] = max(degrees, temperatures.get(name, degrees))
-        margins = [limit - degrees for name, degrees, limit in found if limit is not None and _on_processor(name)]
+        readings = temperatures()
+        hottest: dict[str, float] = {}
+        for chip, degrees, _ in readings:
+            hottest[chip] = max(degrees, hottest.get(chip, degrees))
+        margins = [limit - degrees for chip, degrees, limit in readings if limit is not None and _on_processor(chip)]
         return Heat(
-            temperatures=temperatures,
+            temperatures=hottest,
             margin=min(margins, default=None),
             throttled=tuple(self._throttled()),
-            note="" if temperatures else "this machine shows no temperature sensor",
+            note="" if hottest else "this machine has no temperature sensor that can be read",
         )
 
     def close(self) -> None:
-        """Nothing is held open."""
-
-    def _hwmon(self) -> Iterator[tuple[str, float, float | None]]:
-        """(chip, °C, limit in °C) of every input."""
-        for chip in sorted(self._root.glob("sys/class/hwmon/hwmon*")):
-            name = read_text(chip / "name") or chip.name
-            for value in sorted(chip.glob("temp*_input")):
-                degrees = _degrees(value)
-                if degrees is not None:
-                    stem = value.name.removesuffix("_input")
-                    limits = (_degrees(chip / f"{stem}_crit"), _degrees(chip / f"{stem}_max"))
-                    yield name, degrees, next((limit for limit in limits if _plausible(limit)), None)
-
-    def _zones(self) -> Iterator[tuple[str, float, float | None]]:
-        for zone in sorted(self._root.glob("sys/class/thermal/thermal_zone*")):
-            degrees = _degrees(zone / "temp")
-            if degrees is not None:
-                yield read_text(zone / "type") or zone.name, degrees, _trip(zone)
+        """No resources to release."""
 
     def _throttled(self) -> Iterator[str]:
         events, before = self._throttle_events(), self._events
@@ -80,31 +79,14 @@ class LinuxSensors:
         return sum(read_int(counter) or 0 for counter in counters)
 
 
-def _on_processor(name: str) -> bool:
-    return any(part in name.lower() for part in PROCESSOR)
+def _on_processor(chip: str) -> bool:
+    return any(part in chip.lower() for part in PROCESSOR)
 
 
 def _slows_processor(kind: str) -> bool:
-    """Cooling devices of the kinds that lower a processor's clock; fans and the like are no loss."""
+    """Whether a cooling device lowers the processor's clock; fans and the like cost no speed."""
     return kind == "Processor" or "cpufreq" in kind or "cpu-" in kind
 
 
-def _degrees(path: Path) -> float | None:
-    """Millidegrees in a file. A sensor that is asleep gives an error or nonsense, which is no reading."""
-    text = read_text(path)
-    value = int(text) / 1000 if text.removeprefix("-").isdigit() else None
-    return value if value is not None and -40 < value < 200 else None
-
-
 def _plausible(limit: float | None) -> bool:
-    return limit is not None and round(limit) in PLAUSIBLE
-
-
-def _trip(zone: Path) -> float | None:
-    """The temperature at which the kernel would switch the machine off."""
-    for kind in sorted(zone.glob("trip_point_*_type")):
-        if read_text(kind) == "critical":
-            limit = _degrees(zone / kind.name.replace("_type", "_temp"))
-            if _plausible(limit):
-                return limit
-    return None
+    return limit is not None and PLAUSIBLE_LIMIT[0] <= round(limit) <= PLAUSIBLE_LIMIT[1]

@@ -1,30 +1,26 @@
 """macOS: the system's thermal pressure level (notify(3)) and the speed limit `pmset` reports. No administrator needed.
 
-Temperatures lie in the SMC, which no public interface opens; the pressure level is what macOS itself acts on.
+Temperatures are in the SMC, which has no public interface; macOS itself acts on the pressure level.
 """
 
 from __future__ import annotations
 
 import ctypes
 import subprocess
-import threading
 from collections.abc import Callable
 
-from saywell.machine.sensors import Heat
+from saywell.machine.sensors import Heat, Polled
 
-NOTE = "macOS tells no temperatures to a program; its thermal pressure level is watched instead"
+NOTE = "macOS reports no temperatures to programs; its thermal pressure level is watched instead"
 KEY = b"com.apple.system.thermalpressurelevel"
 LEVELS = {2: "heavy", 3: "trapping", 4: "sleeping"}
-"""OSThermalPressureLevel on macOS from where it costs speed; 0 is nominal, 1 moderate (fans turn faster)."""
+"""OSThermalPressureLevel values of macOS that cost speed; 0 is nominal, 1 moderate (the fans speed up)."""
 _PMSET_S = 10.0
-"""A process a reading, so it is asked seldom."""
+"""Between two runs of pmset: each starts a process and takes up to two seconds."""
 
 
 class MacSensors:
-    """Implements Sensors. `level` and `therm` are the two questions asked of the system.
-
-    The second takes a process, and up to two seconds, so a thread asks it every `every_s`.
-    """
+    """Implements Sensors. `level` is called in `read`; `therm`, the output of pmset, on a thread of its own."""
 
     def __init__(
         self,
@@ -32,16 +28,11 @@ class MacSensors:
         therm: Callable[[], str] | None = None,
         every_s: float = _PMSET_S,
     ) -> None:
-        self._level = level or PressureLevel()
-        self._therm = therm or pmset
-        self._every_s = every_s
-        self._limit: int | None = None
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="saywell-heat", daemon=True)
-        self._thread.start()
+        self._level, ask = level or PressureLevel(), therm or pmset
+        self._limit: Polled[int | None] = Polled(lambda: speed_limit(ask()), every_s, None)
 
     def read(self) -> Heat:
-        level, limit = self._level(), self._limit
+        level, limit = self._level(), self._limit.latest
         throttled = []
         if level in LEVELS:
             throttled.append(f"macOS reports {LEVELS[level]} thermal pressure")
@@ -50,18 +41,11 @@ class MacSensors:
         return Heat(throttled=tuple(throttled), note=NOTE)
 
     def close(self) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while True:
-            self._limit = speed_limit(self._therm())
-            if self._over.wait(self._every_s):
-                return
+        self._limit.close()
 
 
 class PressureLevel:
-    """Asks notify(3) in libSystem; a look at shared memory, without a process or a daemon."""
+    """Reads the level through notify(3) in libSystem: shared memory, so it neither starts a process nor blocks."""
 
     def __init__(self) -> None:
         self._system = ctypes.CDLL("/usr/lib/libSystem.B.dylib")
@@ -70,7 +54,7 @@ class PressureLevel:
         self._token = None if failed else token
 
     def __call__(self) -> int | None:
-        """The level, or None when the system does not tell."""
+        """None if the system does not report it."""
         state = ctypes.c_uint64()
         if self._token is None or self._system.notify_get_state(self._token, ctypes.byref(state)):
             return None
@@ -78,7 +62,7 @@ class PressureLevel:
 
 
 def pmset() -> str:
-    """What `pmset -g therm` prints; empty if it does not run."""
+    """Output of `pmset -g therm`; empty if it does not run."""
     try:
         done = subprocess.run(
             ["/usr/bin/pmset", "-g", "therm"], capture_output=True, text=True, timeout=2.0, check=False
@@ -89,7 +73,7 @@ def pmset() -> str:
 
 
 def speed_limit(text: str) -> int | None:
-    """`CPU_Speed_Limit = 73` in percent. Apple silicon prints notes instead, so None is the rule there."""
+    """Percent in `CPU_Speed_Limit = 73`; None without that line, as on Apple silicon."""
     for line in text.splitlines():
         name, _, value = line.partition("=")
         if name.strip() == "CPU_Speed_Limit" and value.strip().isdigit():

@@ -1,19 +1,23 @@
-"""NVIDIA GPUs through NVML: how busy, how full, how hot, and why they are slowed down."""
+"""NVIDIA GPUs through NVML: load, memory, temperature, and reasons for throttling."""
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module, util
+from pathlib import Path
 from typing import Any
 
+NO_PACKAGE = "an NVIDIA driver is here but not the package that queries it (pip install 'saywell[nvidia]')"
+NO_DRIVER = "no NVIDIA driver"
 REASONS = {
     0x08: "hardware slowdown",
     0x20: "heat (software)",
     0x40: "heat (hardware)",
     0x80: "the external power brake",
 }
-"""NVML's clock event reasons that cost speed unasked. Idle, and a power cap somebody set (0x04), are none."""
+"""NVML's clock event reasons that count as throttling; idle clocks and a configured power cap (0x04) do not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +26,7 @@ class GpuLoad:
 
     name: str
     index: int = 0
-    """Which of several, as the driver counts them."""
+    """The driver's index."""
     utilisation: float
     """Percent of the time since the driver's last sample in which a kernel ran."""
     memory_used: int
@@ -30,58 +34,68 @@ class GpuLoad:
     temperature: float | None = None
     """°C."""
     throttled: tuple[str, ...] = ()
-    """Why it is slowed down, in words."""
+    """Reasons for throttling."""
+
+
+def driver_present() -> bool:
+    return Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi") is not None
+
+
+def open_nvml() -> tuple[Any, str]:
+    """The pynvml module with NVML initialised, or None and the reason."""
+    if util.find_spec("pynvml") is None:
+        return None, NO_PACKAGE if driver_present() else NO_DRIVER
+    try:
+        nvml = import_module("pynvml")
+    except ImportError as error:
+        return None, f"the package that queries the NVIDIA driver is damaged ({error})"
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        return None, f"the NVIDIA driver does not respond ({error})" if driver_present() else NO_DRIVER
+    return nvml, ""
+
+
+def close_nvml(nvml: Any) -> None:
+    with suppress(nvml.NVMLError):
+        nvml.nvmlShutdown()
+
+
+def decoded(text: str | bytes) -> str:
+    """Older releases of pynvml return bytes."""
+    return text.decode() if isinstance(text, bytes) else text
 
 
 class NvidiaSensors:
-    """Keeps NVML open between readings. Without the package, a driver or a GPU it reads nothing."""
+    """Keeps NVML open between readings. Without the package, a driver or a GPU there are no readings."""
 
     def __init__(self) -> None:
-        self._nvml: Any = None
+        self._nvml, _ = open_nvml()
         self._devices: dict[int, Any] = {}
         """By index."""
-        if util.find_spec("pynvml") is None:
+        if self._nvml is None:
             return
-        try:
-            nvml = import_module("pynvml")
-        except ImportError:
-            return  # damaged; `hardware` has said so
-        try:
-            nvml.nvmlInit()
-        except nvml.NVMLError:
-            return  # no driver; `hardware` has said so
-        self._nvml = nvml
-        try:
-            devices = range(nvml.nvmlDeviceGetCount())
-        except nvml.NVMLError:
-            return
-        self._devices = {index: device for index in devices if (device := self._device(index)) is not None}
-
-    def _device(self, index: int) -> Any:
-        """None for one that has fallen off the bus."""
-        try:
-            return self._nvml.nvmlDeviceGetHandleByIndex(index)
-        except self._nvml.NVMLError:
-            return None
+        with suppress(self._nvml.NVMLError):
+            for index in range(self._nvml.nvmlDeviceGetCount()):
+                with suppress(self._nvml.NVMLError):  # a GPU that is no longer on the bus
+                    self._devices[index] = self._nvml.nvmlDeviceGetHandleByIndex(index)
 
     def read(self) -> tuple[GpuLoad, ...]:
-        """All that answer; one that has fallen off the bus is left out."""
-        found = (self._load(index, device) for index, device in self._devices.items())
-        return tuple(load for load in found if load is not None)
+        """All GPUs that respond."""
+        loads = (self._load(index, device) for index, device in self._devices.items())
+        return tuple(load for load in loads if load is not None)
 
     def close(self) -> None:
         if self._nvml is not None:
-            with suppress(self._nvml.NVMLError):
-                self._nvml.nvmlShutdown()
+            close_nvml(self._nvml)
             self._nvml, self._devices = None, {}
 
     def _load(self, index: int, device: Any) -> GpuLoad | None:
         nvml = self._nvml
         try:
             memory = nvml.nvmlDeviceGetMemoryInfo(device)
-            name = nvml.nvmlDeviceGetName(device)
             return GpuLoad(
-                name=name.decode() if isinstance(name, bytes) else name,
+                name=decoded(nvml.nvmlDeviceGetName(device)),
                 index=index,
                 utilisation=float(nvml.nvmlDeviceGetUtilizationRates(device).gpu),
                 memory_used=int(memory.used),
@@ -99,10 +113,14 @@ class NvidiaSensors:
 
 
 def free_memory(index: int) -> int | None:
-    """Bytes nobody has on a GPU; None: it does not tell."""
-    sensors = NvidiaSensors()
+    """Free bytes of a GPU; None if it does not respond."""
+    nvml, _ = open_nvml()
+    if nvml is None:
+        return None
     try:
-        load = next((each for each in sensors.read() if each.index == index), None)
-        return None if load is None else load.memory_total - load.memory_used
+        memory = nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(index))
+        return int(memory.total) - int(memory.used)
+    except nvml.NVMLError:
+        return None
     finally:
-        sensors.close()
+        close_nvml(nvml)

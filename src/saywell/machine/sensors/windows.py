@@ -1,22 +1,21 @@
-"""Windows: LibreHardwareMonitor, by its web server or (up to 0.9.4) by WMI, else the thermal zones Windows counts.
+"""Windows: LibreHardwareMonitor through its web server or (up to 0.9.4) WMI, else the thermal zones of Windows.
 
-All of it may be absent or slow, so a thread asks every few seconds and `read` gives the newest answer.
+Each source may be absent or slow, so a thread polls them every few seconds and `read` returns the newest result.
 """
 
 from __future__ import annotations
 
 import http.client
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
-from saywell.machine.sensors import Heat
+from saywell.machine.sensors import Heat, Polled
 
 NOTE = (
-    "no temperatures: start LibreHardwareMonitor as administrator and switch on its web server "
+    "no temperatures: start LibreHardwareMonitor as administrator and turn on its web server "
     "(Options, Remote Web Server, Run)"
 )
 PORT = 8085
@@ -24,7 +23,7 @@ KELVIN = 273.15
 WMI_TEMPERATURE = "Temperature"
 _EVERY_S, _TIMEOUT_S = 5.0, 1.0
 _WMI_EVERY = 6
-"""Every so many rounds the costlier question is put: it starts a process."""
+"""WMI is queried in one of this many rounds: it starts a process."""
 _WMI = (
     "$ErrorActionPreference='SilentlyContinue';"
     "$s=Get-CimInstance -Namespace root/LibreHardwareMonitor -ClassName Sensor -Filter \"SensorType='Temperature'\""
@@ -41,31 +40,24 @@ class WindowsSensors:
 
     def __init__(self, web: Callable[[], bytes] | None = None, wmi: Callable[[], bytes] | None = None) -> None:
         self._web, self._wmi = web or ask_web, wmi or ask_wmi
-        self._heat = Heat(note=NOTE)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="saywell-heat", daemon=True)
-        self._thread.start()
+        self._turn, self._from_wmi = 0, Heat()
+        self._heat = Polled(self._ask, _EVERY_S, Heat(note=NOTE))
 
     def read(self) -> Heat:
-        return self._heat
+        return self._heat.latest
 
     def close(self) -> None:
-        self._over.set()
-        self._thread.join()
+        self._heat.close()
 
-    def _watch(self) -> None:
-        zones, turn = Heat(), 0
-        while True:
-            if turn % _WMI_EVERY == 0:
-                zones = from_wmi(self._wmi())
-            self._heat = merged(from_web(self._web()), zones)
-            turn += 1
-            if self._over.wait(_EVERY_S):
-                return
+    def _ask(self) -> Heat:
+        if self._turn % _WMI_EVERY == 0:
+            self._from_wmi = from_wmi(self._wmi())
+        self._turn += 1
+        return merged(from_web(self._web()), self._from_wmi)
 
 
 def merged(web: Heat, wmi: Heat) -> Heat:
-    """The web server's temperatures where there are any; throttling is only known to WMI."""
+    """The web server's temperatures if it has any, else those of WMI; throttling is known to WMI alone."""
     best = web if web.temperatures else wmi
     note = "" if best.temperatures else NOTE
     return Heat(temperatures=best.temperatures, throttled=wmi.throttled, note=note)
@@ -76,11 +68,11 @@ def from_web(text: bytes) -> Heat:
     try:
         tree = msgspec.json.decode(text) if text else {}
     except msgspec.DecodeError:
-        return Heat()  # another program on that port
-    found: dict[str, float] = {}
-    for path, value in _leaves(tree, ()):
-        found[path] = max(value, found.get(path, value))
-    return Heat(temperatures=found)
+        return Heat()  # another program listens on that port
+    hottest: dict[str, float] = {}
+    for chip, value in _leaves(tree, ()):
+        hottest[chip] = max(value, hottest.get(chip, value))
+    return Heat(temperatures=hottest)
 
 
 def _leaves(node: Any, above: tuple[str, ...]) -> Iterator[tuple[str, float]]:
@@ -100,25 +92,25 @@ def _leaves(node: Any, above: tuple[str, ...]) -> Iterator[tuple[str, float]]:
 
 
 def from_wmi(text: bytes) -> Heat:
-    """What the PowerShell line printed."""
+    """The output of the PowerShell command `_WMI`."""
     try:
         answer = msgspec.json.decode(text, type=_Answer) if text else _Answer()
     except (msgspec.DecodeError, msgspec.ValidationError):
         return Heat()
-    found: dict[str, float] = {}
+    hottest: dict[str, float] = {}
     throttled = []
     for zone in answer.zones:
         if zone is not None and zone.Temperature > KELVIN:  # 0 K is a zone without a sensor
-            found[zone.Name.strip("\\_")] = round(zone.Temperature - KELVIN, 1)
+            hottest[zone.Name.strip("\\_")] = round(zone.Temperature - KELVIN, 1)
         if zone is not None and (zone.ThrottleReasons or 0 < zone.PercentPassiveLimit < 100):
             throttled.append(f"Windows limits the processor to {zone.PercentPassiveLimit} % against heat")
     sensors = [sensor for sensor in answer.sensors if sensor is not None and sensor.SensorType == WMI_TEMPERATURE]
-    if sensors:  # better than the zones of the firmware, which often stand still
-        found = {}
+    if sensors:  # better than the firmware's zones, which are often constant
+        hottest = {}
         for sensor in sensors:
             chip = sensor.Identifier.strip("/").partition("/")[0] or sensor.Name
-            found[chip] = max(sensor.Value, found.get(chip, sensor.Value))
-    return Heat(temperatures=found, throttled=tuple(throttled[:1]))
+            hottest[chip] = max(sensor.Value, hottest.get(chip, sensor.Value))
+    return Heat(temperatures=hottest, throttled=tuple(throttled[:1]))
 
 
 class _Sensor(msgspec.Struct):
@@ -142,12 +134,12 @@ class _Answer(msgspec.Struct):
 
 
 def ask_web() -> bytes:
-    """`data.json` of a LibreHardwareMonitor on this machine; empty if none answers."""
+    """`data.json` of LibreHardwareMonitor on this machine; empty if it does not answer."""
     connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", "/data.json")
-        answer = connection.getresponse()
-        return answer.read(1 << 20) if answer.status == 200 else b""
+        response = connection.getresponse()
+        return response.read(1 << 20) if response.status == 200 else b""
     except (OSError, http.client.HTTPException):
         return b""
     finally:
@@ -155,7 +147,7 @@ def ask_web() -> bytes:
 
 
 def ask_wmi() -> bytes:
-    """What WMI knows; empty without PowerShell."""
+    """Output of the WMI queries; empty without PowerShell."""
     command = ["powershell.exe", "-NoProfile", "-NonInteractive", "-Command", _WMI]
     try:
         return subprocess.run(command, capture_output=True, timeout=20.0, check=False).stdout

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from espeak_rig import load, run, say, sequence
-from saywell.audio.verdict import Verdict, bounds
+from saywell.audio.checks import AudioChecks, bounds
 from saywell.errors import BadAudio
 from saywell.models.espeak.model import EspeakModel
 
@@ -130,10 +130,10 @@ Speech = Callable[..., np.ndarray]
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[EspeakModel]:
-    """Real speech by eSpeak NG, which changes the speed without touching the pitch."""
-    made = load(slots=2)
-    yield made
-    made.close()
+    """Real speech by eSpeak NG, which changes the speed without the pitch."""
+    loaded = load(slots=2)
+    yield loaded
+    loaded.close()
 
 
 @pytest.fixture(scope="module")
@@ -146,79 +146,79 @@ def audio(speech: Speech) -> np.ndarray:
     return speech(SENTENCE)
 
 
-def judge(audio: np.ndarray, text: str = SENTENCE, speed: float = 1.0, piece: int = 480) -> None:
-    verdict = Verdict(text, HZ, speed)
+def check(audio: np.ndarray, text: str = SENTENCE, speed: float = 1.0, piece: int = 480) -> None:
+    checks = AudioChecks(text, HZ, speed)
     for start in range(0, len(audio), piece):
-        verdict.add(audio[start : start + piece])
-    verdict.finish()
+        checks.add(audio[start : start + piece])
+    checks.finish()
 
 
-def refused(audio: np.ndarray, text: str = SENTENCE, speed: float = 1.0, piece: int = 480) -> bool:
+def rejected(audio: np.ndarray, text: str = SENTENCE, speed: float = 1.0, piece: int = 480) -> bool:
     try:
-        judge(audio, text, speed, piece)
+        check(audio, text, speed, piece)
     except BadAudio:
         return True
     return False
 
 
-# Real speech passes.
+# Real speech passes
 
 
-def alarms(model: EspeakModel, cases: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    found = []
+def false_alarms(model: EspeakModel, cases: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    alarms = []
     for text, speed in cases:
         (frames,) = run(model, sequence(model, text, speed=speed))
-        if refused(np.concatenate([frame.data for frame in frames if frame.data is not None]), text, speed):
-            found.append((text, speed))
-    return found
+        if rejected(np.concatenate([frame.data for frame in frames if frame.data is not None]), text, speed):
+            alarms.append((text, speed))
+    return alarms
 
 
 def test_no_false_alarm_on_a_hundred_texts(model: EspeakModel) -> None:
     assert len(TEXTS) >= 100
-    assert alarms(model, [(text, SPEEDS[i % 5]) for i, text in enumerate(TEXTS)]) == []
+    assert false_alarms(model, [(text, SPEEDS[i % 5]) for i, text in enumerate(TEXTS)]) == []
 
 
 @pytest.mark.slow
 def test_no_false_alarm_on_a_hundred_texts_at_every_speed(model: EspeakModel) -> None:
-    assert alarms(model, [(text, speed) for text in TEXTS for speed in SPEEDS]) == []
+    assert false_alarms(model, [(text, speed) for text in TEXTS for speed in SPEEDS]) == []
 
 
 @pytest.mark.parametrize("voice", ["espeak:en-gb", "espeak:en-gb-scotland", "espeak:fr-fr"])
 @pytest.mark.parametrize("speed", SPEEDS)
 def test_no_false_alarm_with_other_voices(speech: Speech, voice: str, speed: float) -> None:
     for text in ("Hi.", "FBI", SENTENCE):
-        judge(speech(text, speed, voice), text, speed)
+        check(speech(text, speed, voice), text, speed)
 
 
 @pytest.mark.parametrize("gain_db", [0, 3])
-def test_loud_is_not_broken(audio: np.ndarray, gain_db: float) -> None:
-    judge(np.clip(audio / np.abs(audio).max() * 10 ** (gain_db / 20), -1, 1))
+def test_loud_speech_passes(audio: np.ndarray, gain_db: float) -> None:
+    check(np.clip(audio / np.abs(audio).max() * 10 ** (gain_db / 20), -1, 1))
 
 
 @pytest.mark.parametrize("gain", [0.05, 0.3])
-def test_soft_is_not_silent(audio: np.ndarray, gain: float) -> None:
-    judge(audio * np.float32(gain))
+def test_soft_speech_passes(audio: np.ndarray, gain: float) -> None:
+    check(audio * np.float32(gain))
 
 
-def test_a_small_overshoot_and_a_small_offset_pass(audio: np.ndarray) -> None:
-    judge(audio / np.abs(audio).max() * np.float32(1.2))
-    judge(audio + np.float32(0.02))
+def test_small_overshoot_and_offset_pass(audio: np.ndarray) -> None:
+    check(audio / np.abs(audio).max() * np.float32(1.2))
+    check(audio + np.float32(0.02))
 
 
 def test_speech_with_pauses_and_silent_ends_passes(audio: np.ndarray) -> None:
     pause = np.zeros(HZ, np.float32)
-    judge(np.concatenate((pause, audio, pause)))
+    check(np.concatenate((pause, audio, pause)))
 
 
-def test_silence_is_the_right_answer_to_nothing() -> None:
-    judge(np.zeros(HZ // 2, np.float32), "... !")
+def test_silence_passes_for_a_text_without_words() -> None:
+    check(np.zeros(HZ // 2, np.float32), "... !")
 
 
-# Broken audio does not.
+# Broken audio is rejected
 
 
 def corruptions(audio: np.ndarray) -> dict[str, np.ndarray]:
-    """Sixty and more ways for a model to go wrong."""
+    """More than sixty kinds of broken audio."""
     n, out = len(audio), {}
     for name, value in [
         ("nan", np.nan),
@@ -228,8 +228,8 @@ def corruptions(audio: np.ndarray) -> dict[str, np.ndarray]:
         ("-fp16", -65504),
         ("over", 1.6),
     ]:
-        for place, at in [("first", 0), ("start", 100), ("middle", n // 2), ("end", n - 100), ("last", n - 1)]:
-            out[f"{name} {place}"] = np.concatenate((audio[:at], np.float32([value]), audio[at + 1 :]))
+        for place, index in [("first", 0), ("start", 100), ("middle", n // 2), ("end", n - 100), ("last", n - 1)]:
+            out[f"{name} {place}"] = np.concatenate((audio[:index], np.float32([value]), audio[index + 1 :]))
     for value in (np.nan, 70000.0):
         out[f"all {value}"] = np.full(n, value, np.float32)
     second = slice(n // 2, n // 2 + HZ)
@@ -267,41 +267,40 @@ def broken(audio: np.ndarray) -> dict[str, np.ndarray]:
     return corruptions(audio)
 
 
-def test_there_are_more_than_sixty(audio: np.ndarray) -> None:
-    assert len(NAMES) > 60
-    assert not refused(audio), "the control: what they are made from passes"
+def test_unbroken_control_passes(audio: np.ndarray) -> None:
+    assert not rejected(audio), "the audio from which broken audio is made"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_broken_audio_is_refused_however_it_is_cut(broken: dict[str, np.ndarray], name: str) -> None:
+def test_broken_audio_is_rejected_however_it_is_split(broken: dict[str, np.ndarray], name: str) -> None:
     for piece in (1600, 97, 12345, 10**9):
-        assert refused(broken[name], piece=piece), piece
+        assert rejected(broken[name], piece=piece), piece
 
 
 @pytest.mark.parametrize("speed", SPEEDS)
-def test_runaway_and_instant_end_are_refused_at_any_speed(speech: Speech, speed: float) -> None:
+def test_runaway_and_truncation_are_rejected_at_any_speed(speech: Speech, speed: float) -> None:
     audio = speech(SENTENCE, speed)
-    assert refused(np.tile(audio, 6), speed=speed)
-    assert refused(audio[: HZ // 100], speed=speed)
-    assert refused(audio[:0], speed=speed)
+    assert rejected(np.tile(audio, 6), speed=speed)
+    assert rejected(audio[: HZ // 100], speed=speed)
+    assert rejected(audio[:0], speed=speed)
 
 
-def test_what_is_wrong_at_once_is_said_at_once(audio: np.ndarray) -> None:
-    verdict = Verdict(SENTENCE, HZ, 1.0)
-    verdict.add(audio[:1000])
+def test_errors_are_raised_as_soon_as_they_are_certain(audio: np.ndarray) -> None:
+    checks = AudioChecks(SENTENCE, HZ, 1.0)
+    checks.add(audio[:1000])
     with pytest.raises(BadAudio, match="out of range"):
-        verdict.add(np.float32([0, np.nan]))
-    endless = Verdict("Hello.", HZ, 1.0)
+        checks.add(np.float32([0, np.nan]))
+    endless = AudioChecks("Hello.", HZ, 1.0)
     for _ in range(4):
         endless.add(audio[:HZ])
     with pytest.raises(BadAudio, match="too long"):
         endless.add(audio)
 
 
-def test_messages_say_nothing_of_the_text(broken: dict[str, np.ndarray]) -> None:
+def test_messages_do_not_contain_the_text(broken: dict[str, np.ndarray]) -> None:
     for name in ("cut to 0.01", "loop", "constant 0.5", "silence at 0.0"):
         with pytest.raises(BadAudio) as caught:
-            judge(broken[name])
+            check(broken[name])
         assert "fox" not in caught.value.message
 
 
@@ -324,9 +323,9 @@ def test_messages_say_nothing_of_the_text(broken: dict[str, np.ndarray]) -> None
         ("5 km, 6 kg, 60 mph", 4.0),
     ],
 )
-def test_the_bounds_hold_natural_speech_of_many_scripts_with_room_on_both_sides(text: str, seconds: float) -> None:
-    found = bounds(text)
-    assert found.shortest * 1.5 < seconds < found.longest + 2.5
+def test_bounds_include_natural_speech_in_many_scripts_with_margins(text: str, seconds: float) -> None:
+    limits = bounds(text)
+    assert limits.shortest * 1.5 < seconds < limits.longest + 2.5
 
 
 def test_bounds_add_up_over_words() -> None:
@@ -337,12 +336,12 @@ def test_bounds_add_up_over_words() -> None:
     assert bounds("").longest == 0
 
 
-def test_it_costs_less_than_a_thousandth_of_real_time(audio: np.ndarray) -> None:
+def test_checks_take_a_tiny_share_of_real_time(audio: np.ndarray) -> None:
     audio = np.tile(audio, 4)
-    verdict = Verdict(SENTENCE * 4, HZ, 1.0)
+    checks = AudioChecks(SENTENCE * 4, HZ, 1.0)
     pieces = np.array_split(audio, round(len(audio) / HZ * 10))
     started = time.process_time()
     for piece in pieces:
-        verdict.add(piece)
-    verdict.finish()
-    assert time.process_time() - started < 0.003 * len(audio) / HZ, "measured 0.0005; room for a busy machine"
+        checks.add(piece)
+    checks.finish()
+    assert time.process_time() - started < 0.003 * len(audio) / HZ, "measured 0.0005; with a margin for a busy machine"
