@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asking import ask
+from asking import LONG, ask
 from machines import machine
+from paths import TESTS
 from saywell.engine.admission import Admission
+from saywell.engine.balanced import BalancedEngine
 from saywell.engine.engine import Engine
 from saywell.engine.fleet import Fleet
-from saywell.engine.launch import decide
+from saywell.engine.launch import decide, plans_by_device, start
 from saywell.errors import OutOfMemory, PlanError
 from saywell.machine import GIB, Device, Gpu, Hardware, Runtime
 from saywell.machine import monitor as monitor_module
@@ -171,6 +174,41 @@ def test_a_second_device_has_memory_of_its_own(tmp_path: Path, monkeypatch: pyte
 
     assert "memory" not in classify(look(0.97, 0.2), plan).push
     assert "8.0 GB of memory on the" in classify(look(0.2, 0.9), plan).push["memory"]
+
+
+@pytest.fixture
+def in_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers can import the families of this module, and the memory of the GPUs that are not here is known."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
+    monkeypatch.setitem(monitor_module.OWN_MEMORY, "cuda", lambda _: 20 * GIB)
+
+
+@pytest.mark.usefixtures("in_workers")
+def test_a_model_has_a_worker_on_each_device_that_can_hold_it(tmp_path: Path) -> None:
+    settings = Settings(model="on_torch", data_dir=tmp_path, adapt=False, max_batch_size=2)
+    with start(decide(settings, gpus(24 * GIB, 24 * GIB, 1 * GIB)), worker=True) as tts:
+        assert isinstance(tts.engine, BalancedEngine)
+        workers = tts.engine.engines
+        assert [str(worker.plan.device) for worker in workers] == ["cuda", "cuda:1"]
+        assert tts.engine.health().slots == 4
+        alone = tts.engine.submit(ask(LONG)).collect().samples
+        streams = [tts.engine.submit(ask(LONG)) for _ in range(4)]
+        assert [worker.health().running + worker.health().waiting for worker in workers] == [2, 2]
+        for stream in streams:
+            np.testing.assert_array_equal(stream.collect().samples, alone)
+
+
+def test_devices_that_would_sound_different_or_are_not_asked_for_are_not_used(tmp_path: Path) -> None:
+    hardware = gpus(24 * GIB, 24 * GIB)
+    settings = Settings(model="on_torch", data_dir=tmp_path, adapt=False)
+    named = decide(replace(settings, device="cuda:1"), hardware)
+    assert [str(plan.device) for plan in plans_by_device(named)] == ["cuda:1"]
+    kind = decide(replace(settings, device="cuda"), hardware)
+    assert [str(plan.device) for plan in plans_by_device(kind)] == ["cuda", "cuda:1"]
+    other = replace(kind, plan=replace(kind.plan, precision="int8"))
+    assert [str(plan.device) for plan in plans_by_device(other)] == ["cuda"]
+    assert len(plans_by_device(decide(replace(settings, device="cpu"), hardware))) == 1
 
 
 def test_a_strangers_model_is_served_beside_the_others(tmp_path: Path) -> None:

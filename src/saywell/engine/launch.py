@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from saywell.engine import SpeechEngine
+from saywell.engine.balanced import BalancedEngine
 from saywell.engine.engine import Engine
 from saywell.engine.stream import Stream
 from saywell.engine.worker.client import EngineClient
-from saywell.errors import InvalidText, SaywellError
+from saywell.errors import InvalidText, PlanError, SaywellError
 from saywell.machine import Hardware, detect
 from saywell.machine.monitor import OWN_MEMORY
 from saywell.models.base import FAMILY_OF, find_spec
@@ -70,10 +71,38 @@ def measured(settings: Settings, hardware: Hardware, spec: ModelSpec) -> Store:
 
 
 def build(decision: Decision, *, worker: bool) -> SpeechEngine:
-    """The engine for a decision, not yet started: in a worker process, or in this one."""
-    if worker:
-        return EngineClient(decision.spec, decision.plan, python=decision.settings.worker_python)
-    return Engine(decision.spec, decision.plan)
+    """The engine for a decision, not yet started: in this process, or in a worker process for each device."""
+    if not worker:
+        return Engine(decision.spec, decision.plan)
+    python = decision.settings.worker_python
+    clients = [EngineClient(decision.spec, plan, python=python) for plan in plans_by_device(decision)]
+    return clients[0] if len(clients) == 1 else BalancedEngine(clients)
+
+
+_SAME_SOUND = ("executor", "precision", "chunk_chars", "first_chunk_chars", "max_frames", "max_text_chars")
+"""Fields of the plan in which the devices of one model must agree: a request must not sound of where it was spoken."""
+
+
+def plans_by_device(decision: Decision) -> list[Plan]:
+    """A plan for each device that may share the work: the decision's own, then the others of its kind that can hold
+    the model and speak alike. Only the decision's own if the settings name one device by its index."""
+    settings, own = decision.settings, decision.plan
+    plans = [own]
+    if settings.device is not None and ":" in settings.device:
+        return plans
+    for device in decision.hardware.devices:
+        if device.kind != own.device.kind or device == own.device:
+            continue
+        try:
+            plan = decide(replace(settings, device=str(device)), decision.hardware).plan
+        except PlanError as error:
+            _log.warning("%s is not used: %s", device, error)
+            continue
+        if different := [name for name in _SAME_SOUND if getattr(plan, name) != getattr(own, name)]:
+            _log.warning("%s is not used: its plan differs from that of %s in %s", device, own.device, different)
+        else:
+            plans.append(plan)
+    return plans
 
 
 def learn(decision: Decision, engine: SpeechEngine) -> None:
