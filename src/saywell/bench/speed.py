@@ -98,7 +98,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """A row for each number of streams and length of text, beside the ceiling if one is known."""
     device = decision.plan.device
-    settings = replace(decision.settings, device=f"{device.kind}:{device.index}")  # one worker, whose memory is measured
+    # Naming the index makes it one worker, whose memory is measured.
+    settings = replace(decision.settings, device=f"{device.kind}:{device.index}")
     with start(replace(decision, settings=settings), worker=True) as speaker:
         _together(speaker, 1, min(lengths), 0)  # the first of all pays for what is made once
         rows = [_row(speaker, count, chars, repeats) for count in streams for chars in lengths]

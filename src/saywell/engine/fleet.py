@@ -9,16 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from saywell.engine import EngineHealth, SpeechEngine
 from saywell.engine.launch import Decision, build, decide, learn
 from saywell.engine.stream import Stream
-from saywell.errors import EngineClosed, OutOfMemory, Unavailable, UnknownModel
+from saywell.errors import EngineClosed, OutOfMemory, TooManyRequests, Unavailable, UnknownModel
 from saywell.models.installed import Installed, installed
 from saywell.plan.memory import MIB, busy, mb
+from saywell.plan.plan import Plan
 from saywell.settings import OF_ONE_MODEL, default_data_dir
 from saywell.types import Request
 
@@ -28,6 +31,7 @@ KEEP_ALIVE_S = 300.0
 """How long a model that is not the server's own stays loaded after its last request, unless it is set."""
 FOREVER = float("inf")
 _EVERY_S = 0.5
+_LOAD_RETRY_S = 5.0
 _UNLOAD_S = 3.0
 """How long a worker may take to say that its model is unloaded."""
 
@@ -87,6 +91,8 @@ class Fleet:
         self._keep_s = KEEP_ALIVE_S if settings.keep_alive_s is None else settings.keep_alive_s
         self._own = _Member(first.spec.name, first, FOREVER, engine)
         self._members = {self._own.name: self._own}
+        self._awaiting_load: Counter[str] = Counter()
+        """Requests that wait for a model to be loaded, by its name in lower case."""
         self._lock = threading.RLock()
         self._room = threading.Lock()
         """Held while one model makes room and starts: two at once would both count on the same memory."""
@@ -119,10 +125,51 @@ class Fleet:
             return next((each for each in self._members if each.lower() == name.lower()), None)
 
     def health(self) -> dict[str, EngineHealth | None]:
-        """Of each installed model; None: it is not loaded."""
+        """Of each installed model; None for one that is neither loaded nor being loaded for a request."""
+        return {name: self._health(name) for name in self.names()}
+
+    def _health(self, name: str) -> EngineHealth | None:
         with self._lock:
-            engines = {name: member.engine for name, member in self._members.items()}
-        return {name: engine.health() if (engine := engines.get(name)) else None for name in self.names()}
+            engine, waiting = self.engine(name), self._awaiting_load[name.lower()]
+            slots = self._plan(name).max_batch_size
+        if engine is not None:
+            health = engine.health()
+            return replace(health, waiting=health.waiting + waiting)
+        loading = EngineHealth(state="loading", slots=slots, running=0, waiting=waiting, steps=0, loaded=False)
+        return loading if waiting else None
+
+    def queue_depth(self) -> int:
+        """Requests of all models that wait for a slot, or for their model to be loaded. Looks at no disk."""
+        with self._lock:
+            engines = [member.engine for member in self._members.values() if member.engine is not None]
+            awaiting_load = sum(self._awaiting_load.values())
+        return awaiting_load + sum(engine.health().waiting for engine in engines)
+
+    @contextmanager
+    def waiting_for_load(self, name: str) -> Iterator[None]:
+        """Count a request as one of a model's queue while the model is loaded for it.
+
+        Raises TooManyRequests once as many wait as the model's plan lets in; the first model's, before there is one.
+        """
+        with self._lock:
+            plan = self._plan(name)
+            limit = plan.max_batch_size + plan.max_queue
+            if self._awaiting_load[name.lower()] >= limit:
+                raise TooManyRequests(
+                    f"{limit} requests are waiting for the model {name} to load, which is the limit; try again in "
+                    f"{_LOAD_RETRY_S:g} s",
+                    retry_after=_LOAD_RETRY_S,
+                )
+            self._awaiting_load[name.lower()] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._awaiting_load -= Counter([name.lower()])  # drops zeros
+
+    def _plan(self, name: str) -> Plan:
+        known = self.known(name)
+        return (self._members[known] if known is not None else self._own).decision.plan
 
     def engine(self, name: str) -> SpeechEngine | None:
         """The engine of an installed model, if it is loaded."""
