@@ -145,7 +145,7 @@ def test_verbose_shows_machine_plan_and_figures_in_80_columns(tmp_path: Path) ->
 def test_what_the_engine_gives_up_is_told_to_who_asks(tmp_path: Path, options: list[str], told: bool) -> None:
     pressed = (
         "from saywell import cli; from saywell.machine.monitor import Resources\n"
-        "from saywell.engine.pressure.watch import PressureMonitor; start = PressureMonitor.start\n"
+        "from saywell.engine.pressure_monitor import PressureMonitor; start = PressureMonitor.start\n"
         "hot = Resources(cpu_percent=1.0, memory_limit=1 << 33, memory_available=1 << 32, memory_percent=50.0,"
         " throttled=('it is too hot',))\n"
         "def pressed(self):\n"

@@ -18,7 +18,7 @@ from machines import made_up
 from plans import TINY_PLAN, with_levels
 from saywell.engine import loop as loop_module
 from saywell.engine.engine import Engine
-from saywell.engine.pressure.watch import PressureMonitor
+from saywell.engine.pressure_monitor import PressureMonitor
 from saywell.errors import ModelFailure, Unavailable
 from saywell.machine.monitor import Resources
 from saywell.plan.degradation import GONE, SLOWLY, Timing
@@ -124,10 +124,10 @@ def rig() -> Iterator[Callable[..., Rig]]:
 
 def test_every_step_is_taken_shown_and_logged_with_its_reason(rig, caplog) -> None:
     it = rig()
-    caplog.set_level(logging.WARNING, "saywell.engine.pressure.watch")
+    caplog.set_level(logging.WARNING, "saywell.engine.pressure_monitor")
 
     def said() -> str:
-        return [each.message for each in caplog.records if each.name == "saywell.engine.pressure.watch"][-1]
+        return [each.message for each in caplog.records if each.name == "saywell.engine.pressure_monitor"][-1]
 
     for level in range(1, 4):
         it.see(FULL)

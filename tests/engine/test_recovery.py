@@ -16,13 +16,13 @@ from asking import LONG, ask, until
 from plans import TINY_PLAN, with_levels
 from saywell.engine import loop as loop_module
 from saywell.engine.engine import Engine
-from saywell.engine.pressure.recovery import ran_out
 from saywell.errors import ModelFailure, OutOfMemory
 from saywell.machine.monitor import Resources
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.plan.degradation import Timing
 from saywell.plan.plan import Plan
 from saywell.runtimes.onnx import GraphError
+from saywell.runtimes.out_of_memory import ran_out
 from saywell.types import Frame, ModelSpec, Reference, Request, Samples, Sequence
 from tiny_ar import family as tiny_ar
 

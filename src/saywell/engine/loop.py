@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from saywell.engine.pressure.recovery import ran_out
 from saywell.engine.request_state import RequestState, SequenceOutput, next_seed
 from saywell.engine.resident import READ, ModelHolder, trim_heap
 from saywell.engine.scheduler import Scheduler
@@ -22,6 +21,7 @@ from saywell.errors import (
 )
 from saywell.models.base import DecodeJob, Model, ModelBroken, SequenceError
 from saywell.plan.plan import Plan, changed
+from saywell.runtimes.out_of_memory import ran_out
 from saywell.types import Frame, ModelSpec, Samples, Sequence
 
 _log = logging.getLogger(__name__)

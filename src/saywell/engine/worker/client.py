@@ -17,7 +17,7 @@ from saywell.child import spawn
 from saywell.engine import ClearedCaches, EngineHealth, State
 from saywell.engine.admission import Admission
 from saywell.engine.forked import Birthplace
-from saywell.engine.pressure.watch import refusal
+from saywell.engine.pressure_monitor import refusal
 from saywell.engine.request_state import seeded
 from saywell.engine.stream import START, Resume, Stream
 from saywell.engine.worker.link import Link
