@@ -153,7 +153,7 @@ def test_a_worker_tidies_and_answers(worker):
 
 
 def test_a_worker_that_does_not_answer_is_told_of(worker, monkeypatch):
-    monkeypatch.setattr(client_module, "TIDY_S", 0.2)
+    monkeypatch.setattr(client_module, "CLEAR_CACHES_S", 0.2)
     monkeypatch.setattr(worker, "_send", lambda _: None)
     with pytest.raises(Unavailable, match="too busy"):
         worker.clear_caches()

@@ -492,7 +492,7 @@ def test_a_start_that_fails_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_failed_engine_does_not_gather_tracebacks(start: Callable[..., EngineClient]) -> None:
     client = start()
-    client._broken(Unavailable("out of order"))
+    client._load_failed(Unavailable("out of order"))
 
     def depth() -> int:
         with pytest.raises(Unavailable) as caught:
@@ -583,16 +583,18 @@ def test_many_readers_many_threads_no_cross_talk(start: Callable[..., EngineClie
 def test_messages_come_back_as_they_were() -> None:
     spec = replace(tiny_ar.spec("tiny", None), path=Path("/some/where"))
     chunk = AudioChunk(
-        request_id="r", index=3, samples=np.arange(5, dtype=np.float32), sample_rate=16_000, final=True, text="Hé\x85"
-    )
+        request_id="r", index=3, samples=np.arange(5, dtype=np.float32), sample_rate=16_000, final=True,
+        text="Hé\x85", frames=(np.arange(6, dtype=np.int16).reshape(2, 3),),
+    )  # fmt: skip
     load = messages.unpack_to_worker(messages.pack(messages.Load(spec=spec, plan=TINY_PLAN)))
     assert load == messages.Load(spec=spec, plan=TINY_PLAN)
     submit = messages.Submit(request=Request(text="Ünïcode 🙂", speed=1.5))
     assert messages.unpack_to_worker(messages.pack(submit)) == submit
-    sound = messages.unpack_from_worker(messages.pack(messages.sound(chunk)))
-    assert isinstance(sound, messages.AudioMessage)
-    back = messages.chunk(sound)
+    received = messages.unpack_from_worker(messages.pack(messages.AudioMessage(chunk=chunk)))
+    assert isinstance(received, messages.AudioMessage)
+    back = received.chunk
     np.testing.assert_array_equal(back.samples, chunk.samples)
+    np.testing.assert_array_equal(back.frames[0], chunk.frames[0])
     assert (back.text, back.final, back.index) == (chunk.text, True, 3)
 
 

@@ -77,7 +77,7 @@ def test_a_worker_this_side_has_killed_says_nothing_about_memory(start: Start) -
     client = start(adapt=True, threads=2)
     client._kill("a test")
     until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 60)
-    assert client._strained == ""
+    assert client._start_degraded_reason == ""
     assert "killed" not in client.health().pressure.reason
 
 
@@ -85,4 +85,4 @@ def test_a_worker_that_ends_by_itself_says_nothing_about_memory(start: Start) ->
     client = start(adapt=True, threads=2)
     os.kill(pid(client), signal.SIGABRT)
     until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 60)
-    assert client._strained == ""
+    assert client._start_degraded_reason == ""
