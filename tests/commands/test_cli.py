@@ -156,7 +156,7 @@ def test_what_the_engine_gives_up_is_told_to_who_asks(tmp_path: Path, options: l
     command = [sys.executable, "-c", pressed, "say", "Hello.", *options, "-o", str(tmp_path / "x.wav")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert ("the engine has given up: threads (it is too hot)" in done.stderr) is told
+    assert ("degradation levels: threads (it is too hot)" in done.stderr) is told
 
 
 # -- failing

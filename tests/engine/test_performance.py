@@ -38,7 +38,7 @@ def test_figures_and_their_words() -> None:
         "2.00 s of speech in 500 ms, the first after 300 ms; RTF 0.250; memory -3.5 MB to 96 MB; GPU 61 %"
     )
     assert report.timing() == "queue;dur=250.00, first-audio;dur=300.00, total;dur=500.00"
-    assert performance(SUMMARY, 0, 0, look()).line().endswith("GPU not there")
+    assert performance(SUMMARY, 0, 0, look()).line().endswith("GPU none")
 
 
 @pytest.mark.anyio

@@ -134,7 +134,7 @@ def test_every_step_is_taken_shown_and_logged_with_its_reason(rig, caplog) -> No
         pressure = it.engine.health().pressure
         assert (pressure.level, list(pressure.steps)) == (level, DOWN[:level])
         assert pressure.reason == "90 % of 8.0 GB of memory is in use"
-        assert f"has given up: {', '.join(DOWN[:level])} (90 % of 8.0 GB" in said()
+        assert f"degradation levels: {', '.join(DOWN[:level])} (90 % of 8.0 GB" in said()
     until(lambda: not it.engine.health().pressure.pending)
     pressure = it.engine.health().pressure
     assert (pressure.changes["max_batch_size"], pressure.changes["precision"]) == ("4 → 2", "fp32 → int8")
@@ -143,8 +143,8 @@ def test_every_step_is_taken_shown_and_logged_with_its_reason(rig, caplog) -> No
         it.see(CALM)
         pressure = it.engine.health().pressure
         assert (pressure.level, pressure.reason) == (level, SLOWLY if level else GONE)
-        assert f"has given up: {', '.join(DOWN[:level]) or 'nothing'} ({pressure.reason})" in said()
-    assert said().endswith("Now as planned")
+        assert f"degradation levels: {', '.join(DOWN[:level]) or 'none'} ({pressure.reason})" in said()
+    assert said().endswith("changed: nothing")
     assert (it.engine.health().pressure.downs, it.engine.health().pressure.ups) == (3, 3)
 
 
@@ -352,7 +352,7 @@ def test_the_door_closes_for_new_ones_only(rig, caplog) -> None:
     inside = it.engine.submit(ask())
     until(lambda: it.engine.health().running > 0)
     it.watch.see(machine(CRITICAL))
-    assert "has given up: slots, refuse (97 % of 8.0 GB" in caplog.text
+    assert "degradation levels: slots, refuse (97 % of 8.0 GB" in caplog.text
     with pytest.raises(Unavailable, match=r"no new requests .* 97 % of 8.0 GB .* try again in 2 s") as refused:
         it.engine.submit(ask())
     assert refused.value.retry_after == 2.0

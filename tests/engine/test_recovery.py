@@ -250,7 +250,7 @@ def test_the_engine_goes_down_its_ladder(start, caplog: pytest.LogCaptureFixture
     engine.submit(ask(LONG)).collect()
     pressure = engine.health().pressure
     assert pressure.steps == ("slots",), "the caches are too small to matter"
-    assert "has given up: slots (memory ran out in the middle of a step)" in caplog.text
+    assert "degradation levels: slots (memory ran out in the middle of a step)" in caplog.text
 
 
 def test_a_reference_is_encoded_once_more(start) -> None:
