@@ -325,7 +325,7 @@ def test_weights_that_cannot_be_loaded_are_tried_once(rig) -> None:
 
 
 def test_an_engine_outlives_weights_that_cannot_be_loaded_for_a_while(rig, monkeypatch) -> None:
-    monkeypatch.setattr(loop_module, "_AGAIN_S", 0.05)
+    monkeypatch.setattr(loop_module, "_LOAD_RETRY_S", 0.05)
     it = rig()
     planned = it.say()
     load, broken = it.engine._resident._load, [ModelFailure("no memory"), MemoryError()]

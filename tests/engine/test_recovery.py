@@ -216,7 +216,7 @@ def test_everybody_who_was_running_is_spoken_one_after_the_other(start) -> None:
 def test_the_second_time_is_told(start) -> None:
     engine = start()
     model(engine).fail["step"] = [MemoryError(), MemoryError()]
-    with pytest.raises(OutOfMemory, match="memory ran out, and again with less work at once; send a shorter text"):
+    with pytest.raises(OutOfMemory, match="memory ran out, also when retried alone; send a shorter text"):
         engine.submit(ask(LONG)).collect()
     assert engine.submit(ask()).collect().duration_s > 0
     assert (engine.health().running, model(engine).open) == (0, 0)
@@ -355,7 +355,7 @@ def test_a_reader_that_pauses_keeps_the_model(start) -> None:
 
 
 def test_a_model_that_cannot_be_loaded_again_fails_who_waits_for_it_and_nobody_else(start, monkeypatch) -> None:
-    monkeypatch.setattr(loop_module, "_AGAIN_S", 0.1)
+    monkeypatch.setattr(loop_module, "_LOAD_RETRY_S", 0.1)
     engine = start(idle_unload_s=0.05)
     load, broken = engine._resident._load, [ModelFailure("the disk is away")]
     engine._resident._load = lambda plan: (_ for _ in ()).throw(broken.pop()) if broken else load(plan)
