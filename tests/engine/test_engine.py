@@ -146,7 +146,7 @@ def test_timestamps_lie_on_the_clock_of_the_answer(tiny_engine: Start) -> None:
 
 
 def test_timestamps_of_a_model_without_are_refused(tiny_engine: Start) -> None:
-    with pytest.raises(InvalidRequest, match="choose the voice heart"):
+    with pytest.raises(InvalidRequest, match="use a model that has them"):
         tiny_engine().submit(ask(timestamps=True))
 
 

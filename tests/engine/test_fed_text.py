@@ -241,7 +241,7 @@ def test_a_piece_is_checked_as_the_whole_text_is(engine: Engine) -> None:
         fed(engine, "Hello, ", "my\x07 dear.")
     with pytest.raises(InvalidText, match="must be a string, not int"):
         fed(engine, 7)  # type: ignore[arg-type]
-    with pytest.raises(InvalidRequest, match="give it to feed"):
+    with pytest.raises(InvalidRequest, match="pass it to feed"):
         engine.submit(ask("Hello."), more=True)
 
 

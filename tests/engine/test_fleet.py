@@ -173,7 +173,7 @@ def test_models_in_use_are_not_closed_for_another(start: Start) -> None:
     fleet = start(held=100 * MIB, step_s=0.003, memory_budget_mb=110)
     stream = fleet.submit("own", Request(text="A sentence that takes a while to speak. " * 40))
     next(stream)
-    with pytest.raises(OutOfMemory, match=r"second needs .* beside own"):
+    with pytest.raises(OutOfMemory, match=r"second needs .* is left by own"):
         fleet.load("second")
     stream.collect()
     assert len(say(fleet, "second")) > 0
