@@ -129,7 +129,7 @@ def test_a_single_shot_family_is_a_generator_of_samples(tmp_path: Path) -> None:
         engine.close()
 
 
-def test_a_family_on_torch_brings_its_variant_and_its_kernels(tmp_path: Path) -> None:
+def test_a_family_on_torch_brings_its_variant_and_options(tmp_path: Path) -> None:
     settings = Settings(model="on_torch", data_dir=tmp_path, adapt=False, max_batch_size=2)
     decision = decide(settings, gpus(24 * GIB))
     plan = decision.plan
@@ -199,7 +199,7 @@ def test_a_model_has_a_worker_on_each_device_that_can_hold_it(tmp_path: Path) ->
             np.testing.assert_array_equal(stream.collect().samples, alone)
 
 
-def test_devices_that_would_sound_different_or_are_not_asked_for_are_not_used(tmp_path: Path) -> None:
+def test_devices_with_different_audio_or_not_selected_are_unused(tmp_path: Path) -> None:
     hardware = gpus(24 * GIB, 24 * GIB)
     settings = Settings(model="on_torch", data_dir=tmp_path, adapt=False)
     named = decide(replace(settings, device="cuda:1"), hardware)
@@ -211,7 +211,7 @@ def test_devices_that_would_sound_different_or_are_not_asked_for_are_not_used(tm
     assert len(plans_by_device(decide(replace(settings, device="cpu"), hardware))) == 1
 
 
-def test_a_strangers_model_is_served_beside_the_others(tmp_path: Path) -> None:
+def test_an_added_family_is_served_next_to_others(tmp_path: Path) -> None:
     first = decide(Settings(model="on_torch", data_dir=tmp_path, adapt=False))
     own = Engine(first.spec, first.plan)
     there = {name: Installed(name, f"stranger.{name}") for name in ("on_torch", "hum")}

@@ -115,7 +115,7 @@ def waits(listeners: list[Listener]) -> list[float]:
     return [(each.first if each.first is not None else np.inf) - each.asked for each in listeners]
 
 
-def test_newcomers_beside_listeners_at_the_pace_of_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_requests_start_at_once_next_to_listeners_at_playback_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty-four long texts take four fifths of what the machine can do; a short one comes every two seconds."""
     world, newcomers = World(monkeypatch, speed=30.0), []
     held = [world.ask(4500) for _ in range(24)]
@@ -131,7 +131,7 @@ def test_newcomers_beside_listeners_at_the_pace_of_speech(monkeypatch: pytest.Mo
     assert sum(listener.dry_s for listener in held) < 0.01 * 24 * 120.0, "nobody who listens hears the newcomers come"
 
 
-def test_who_pauses_costs_no_slot_and_takes_it_up_again_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_paused_listener_holds_no_slot_and_resumes_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, speed=10.0)
     pausing = [world.ask(4500, pace=0.0) for _ in range(12)]
     world.run(120.0)
@@ -148,7 +148,7 @@ def test_who_pauses_costs_no_slot_and_takes_it_up_again_in_time(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 4, 8])
-def test_newcomers_first_at_every_number_of_slots(monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
+def test_new_requests_go_first_with_any_number_of_slots(monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
     """Readers that take all there is at once. A newcomer waits for one sequence at most; where there is a slot to keep
     free, for none."""
     world = World(monkeypatch, speed=2.0, slots=slots)
@@ -163,7 +163,7 @@ def test_newcomers_first_at_every_number_of_slots(monkeypatch: pytest.MonkeyPatc
     assert all(each.first is not None for each in world.listeners)
 
 
-def test_slots_that_pressure_took_are_lent_to_newcomers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slots_taken_by_degradation_are_lent_to_new_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, speed=2.0)
     for _ in range(12):
         world.ask(4500, pace=1e6)
@@ -177,7 +177,7 @@ def test_slots_that_pressure_took_are_lent_to_newcomers(monkeypatch: pytest.Monk
     assert world.scheduler.running == 2
 
 
-def test_who_would_hear_nothing_more_first_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_request_whose_audio_runs_out_first_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, speed=1.0)
     jobs = [world.ask(4500).state, world.ask(4500).state, world.ask(4500, priority=1).state]
     for state, audio_s in zip(jobs, (20.0, 5.0, 25.0), strict=True):
@@ -195,7 +195,7 @@ def test_who_would_hear_nothing_more_first_goes_first(monkeypatch: pytest.Monkey
     assert rich.wants_slot
 
 
-def test_a_pause_in_the_text_is_one_for_the_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_for_text_pauses_playback(monkeypatch: pytest.MonkeyPatch) -> None:
     world, listener = World(monkeypatch, speed=1.0), Listener(1.0)
     state = RequestState(Request(text=""), VOICE, PLAN, listener, more=True)
 

@@ -55,7 +55,7 @@ def same(one: Audio, other: Audio) -> bool:
     return np.array_equal(one.samples, other.samples)
 
 
-def test_every_sequence_carries_what_another_thread_prepared(engine: Engine) -> None:
+def test_every_sequence_carries_its_prepared_voice(engine: Engine) -> None:
     audio = engine.submit(ask(LONG, reference=recording())).collect()
     _, *states = model(engine).seen  # the first is of the warm-up
     assert len(states) == audio.summary.sequences > 1
@@ -68,7 +68,7 @@ def test_every_sequence_carries_what_another_thread_prepared(engine: Engine) -> 
     assert state.meta["thread"] not in ("MainThread", "saywell-engine")
 
 
-def test_the_voice_is_heard_in_a_worker_as_here_and_by_its_name(
+def test_the_voice_sounds_the_same_in_a_worker_and_by_its_name(
     engine: Engine, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, other, here = (

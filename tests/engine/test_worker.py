@@ -59,7 +59,7 @@ def test_same_sound_as_in_process(start: Callable[..., EngineClient], tiny_engin
     assert there.summary.seed == here.summary.seed
 
 
-def test_refusals_and_failures_keep_their_kind(start: Callable[..., EngineClient]) -> None:
+def test_errors_keep_their_type_across_processes(start: Callable[..., EngineClient]) -> None:
     client = start(max_batch_size=1, max_queue=1)
     with pytest.raises(UnknownVoice):
         client.submit(ask(voice="nobody"))
@@ -76,7 +76,7 @@ def test_refusals_and_failures_keep_their_kind(start: Callable[..., EngineClient
 
 
 @pytest.mark.parametrize("fields", [{"id": "\ud800"}, {"keep_frames": np.bool_(True)}], ids=str)
-def test_what_cannot_travel_is_refused_and_harms_nobody(start: Callable[..., EngineClient], fields: dict) -> None:
+def test_unserialisable_request_is_rejected(start: Callable[..., EngineClient], fields: dict) -> None:
     client = start()
     with pytest.raises(InvalidRequest, match="cannot be sent"):
         client.submit(ask(**fields))
@@ -84,7 +84,7 @@ def test_what_cannot_travel_is_refused_and_harms_nobody(start: Callable[..., Eng
     assert client.health().waiting == 0
 
 
-def test_one_request_is_not_spoken_twice_at_a_time(start: Callable[..., EngineClient]) -> None:
+def test_an_id_in_flight_is_refused(start: Callable[..., EngineClient]) -> None:
     client, request = start(), ask(LONG)
     first = client.submit(request)
     with pytest.raises(InvalidRequest, match="not over yet"):
@@ -92,7 +92,7 @@ def test_one_request_is_not_spoken_twice_at_a_time(start: Callable[..., EngineCl
     assert first.collect().samples.size == client.submit(request).collect().samples.size
 
 
-def test_numbers_of_numpy_travel(start: Callable[..., EngineClient]) -> None:
+def test_numpy_numbers_are_serialised(start: Callable[..., EngineClient]) -> None:
     client = start()
     sampling = SamplingParams(seed=np.int64(1), temperature=np.float32(0.5), top_p=np.float64(0.5))
     heard = client.submit(Request(text="Hello.", sampling=sampling, max_frames=np.int32(50), speed=np.float32(1)))
@@ -109,7 +109,7 @@ def test_backpressure_crosses_the_process_border(start: Callable[..., EngineClie
     assert slow.collect().summary.finish_reason == "stop"
 
 
-def test_close_of_a_stream_stops_the_worker_too(start: Callable[..., EngineClient]) -> None:
+def test_closing_a_stream_stops_the_work_in_the_worker(start: Callable[..., EngineClient]) -> None:
     client = start()
     stream = client.submit(ask(LONG * 5))
     next(stream)
@@ -137,7 +137,7 @@ def killed_and_replaced(client: EngineClient) -> None:
 
 
 @pytest.mark.parametrize("read", [0, 1, 5, 20])
-def test_an_answer_goes_on_where_it_was_when_its_worker_dies(start: Callable[..., EngineClient], read: int) -> None:
+def test_a_request_resumes_where_it_was_when_its_worker_dies(start: Callable[..., EngineClient], read: int) -> None:
     """To the bit, with its words and their places, and with sentences that were ahead of the one being read."""
     client = start(max_batch_size=4, max_parallel_chunks=4, buffer_s=2.0)
     request = Request(text=LONG * 2)  # without a seed: the next worker has to draw the same
@@ -160,7 +160,7 @@ def test_an_answer_goes_on_where_it_was_when_its_worker_dies(start: Callable[...
     assert stream.summary.first_audio_s < stream.summary.total_s
 
 
-def test_the_end_of_an_answer_may_be_all_that_was_lost(start: Callable[..., EngineClient]) -> None:
+def test_a_request_resumes_after_its_last_audio(start: Callable[..., EngineClient]) -> None:
     client = start()
     stream = client.submit(ask())
     until(lambda: 0 in stream._over)
@@ -171,7 +171,7 @@ def test_the_end_of_an_answer_may_be_all_that_was_lost(start: Callable[..., Engi
     assert stream.collect().summary.sequences == 1
 
 
-def test_where_the_next_worker_would_sound_otherwise_only_the_unheard_begin_again(
+def test_if_the_next_worker_sounds_different_only_unread_requests_restart(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = start(max_batch_size=1, max_parallel_chunks=1, buffer_s=0.2)
@@ -194,7 +194,7 @@ def test_where_the_next_worker_would_sound_otherwise_only_the_unheard_begin_agai
 # Text that is fed
 
 
-def test_fed_text_sounds_as_the_whole_in_another_process_too(start: Callable[..., EngineClient]) -> None:
+def test_fed_text_sounds_like_the_whole_text_in_a_worker(start: Callable[..., EngineClient]) -> None:
     client = start(max_batch_size=1, max_queue=1)
     golden = client.submit(ask(LONG)).collect().samples
     streams = [client.submit(ask(""), more=True) for _ in range(4)]
@@ -217,7 +217,7 @@ def test_fed_text_sounds_as_the_whole_in_another_process_too(start: Callable[...
     until(lambda: client.health().waiting == 0 and not client._active)
 
 
-def test_fed_text_goes_on_where_it_was_when_its_worker_dies(start: Callable[..., EngineClient]) -> None:
+def test_fed_text_resumes_where_it_was_when_its_worker_dies(start: Callable[..., EngineClient]) -> None:
     """While it is spoken, while it waits for text, and with text that comes while there is no worker."""
     client = start(max_batch_size=2, max_parallel_chunks=2, buffer_s=2.0)
     stream = client.submit(Request(text=""), more=True)  # without a seed: the next worker has to draw the same
@@ -246,7 +246,7 @@ def test_fed_text_goes_on_where_it_was_when_its_worker_dies(start: Callable[...,
     assert 0 < stream.summary.first_audio_s <= stream.summary.total_s
 
 
-def test_one_that_waits_for_text_survives_any_number_of_workers(
+def test_a_request_waiting_for_text_survives_any_number_of_workers(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "_MOST_DEATHS", 0)
@@ -273,7 +273,7 @@ def test_one_that_waits_for_text_survives_any_number_of_workers(
     np.testing.assert_array_equal(other.collect().samples, golden)
 
 
-def test_who_never_ends_the_text_is_ended(start: Callable[..., EngineClient]) -> None:
+def test_a_request_without_more_text_times_out(start: Callable[..., EngineClient]) -> None:
     client = start()
     stream = client.submit(ask("", timeout_s=0.3), more=True)
     stream.feed("Something was said. And then")
@@ -282,7 +282,7 @@ def test_who_never_ends_the_text_is_ended(start: Callable[..., EngineClient]) ->
         list(stream)
 
 
-def test_signals_to_the_whole_group_are_not_the_workers_business(start: Callable[..., EngineClient]) -> None:
+def test_the_worker_ignores_signals_to_the_process_group(start: Callable[..., EngineClient]) -> None:
     client = start()
     stream = client.submit(ask(LONG))
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -291,7 +291,7 @@ def test_signals_to_the_whole_group_are_not_the_workers_business(start: Callable
     assert client.health().restarts == 0
 
 
-def test_a_worker_that_says_nothing_is_not_ready_long_before_it_is_replaced(
+def test_a_silent_worker_is_reported_as_hung_before_it_is_replaced(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = start()
@@ -304,7 +304,7 @@ def test_a_worker_that_says_nothing_is_not_ready_long_before_it_is_replaced(
     assert client.health().restarts == 0
 
 
-def test_a_request_that_kills_every_worker_is_given_up(
+def test_a_request_that_kills_every_worker_fails(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "_BACKOFF_S", (0.0,))
@@ -315,7 +315,7 @@ def test_a_request_that_kills_every_worker_is_given_up(
     assert client.submit(ask()).collect().duration_s > 0.3
 
 
-def test_ready_means_loaded_whatever_the_last_pulse_said(
+def test_a_ready_message_sets_the_model_as_loaded(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pulses come twice a second: the last one before ready was of an engine that was loading."""
@@ -328,7 +328,7 @@ def test_ready_means_loaded_whatever_the_last_pulse_said(
     assert client._health.loaded
 
 
-def test_a_model_that_cannot_be_loaded_for_a_while_comes_back(
+def test_a_failed_load_is_retried_until_it_succeeds(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The next worker finds no model, and the one after it does."""
@@ -347,7 +347,7 @@ def test_a_model_that_cannot_be_loaded_for_a_while_comes_back(
     assert client.submit(ask()).collect().duration_s > 0.3
 
 
-def test_a_start_that_breaks_off_unexpectedly_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_at_the_start_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that starts the engine ends; whoever waits for it hears of it."""
     told: list[messages.Message] = []
     monkeypatch.setattr(Engine, "start", lambda _: 1 / 0)
@@ -367,7 +367,7 @@ def test_a_hung_worker_is_replaced(start: Callable[..., EngineClient], monkeypat
     assert client.health().restarts == 1
 
 
-def test_a_step_without_end_is_killed(start: Callable[..., EngineClient]) -> None:
+def test_a_worker_with_an_endless_step_is_killed(start: Callable[..., EngineClient]) -> None:
     client = start(family="tiny_ar.deadly", hang_s=0.6)
     with pytest.raises((WorkerDied, DeadlineExceeded)):
         client.submit(ask("Please hang.", timeout_s=8.0)).collect()
@@ -375,7 +375,7 @@ def test_a_step_without_end_is_killed(start: Callable[..., EngineClient]) -> Non
     until(lambda: client.health().state == "ready", 10.0)
 
 
-def test_a_broken_device_ends_the_worker_and_no_answer(
+def test_a_broken_device_ends_the_worker_and_no_request(
     start: Callable[..., EngineClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison = tmp_path / "poison"
@@ -403,7 +403,7 @@ def test_a_broken_device_fails_an_engine_in_this_process(tmp_path: Path, monkeyp
     engine.close()
 
 
-def test_deadline_holds_though_the_worker_is_stopped(start: Callable[..., EngineClient]) -> None:
+def test_the_deadline_holds_while_the_worker_is_stopped(start: Callable[..., EngineClient]) -> None:
     client = start()
     os.kill(pid(client), signal.SIGSTOP)
     begun = time.monotonic()
@@ -413,7 +413,7 @@ def test_deadline_holds_though_the_worker_is_stopped(start: Callable[..., Engine
     os.kill(pid(client), signal.SIGCONT)
 
 
-def test_nobody_waits_for_a_worker_that_does_not_read(start: Callable[..., EngineClient]) -> None:
+def test_sending_to_a_worker_that_does_not_read_never_blocks(start: Callable[..., EngineClient]) -> None:
     client = start(max_queue=200)
     os.kill(pid(client), signal.SIGSTOP)
     long = "Grüße, wir sprechen. " * 230
@@ -436,7 +436,7 @@ def test_a_worker_whose_engine_has_stopped_is_replaced(start: Callable[..., Engi
     assert client.submit(ask()).collect().duration_s > 0.3
 
 
-def test_a_worker_that_talks_nonsense_is_replaced(
+def test_a_worker_that_sends_invalid_messages_is_replaced(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = start()
@@ -468,7 +468,7 @@ def test_a_worker_that_dies_while_draining_is_not_replaced(start: Callable[..., 
     assert client.health().restarts == 0
 
 
-def test_close_gives_threads_and_descriptors_back(start: Callable[..., EngineClient]) -> None:
+def test_close_releases_threads_and_descriptors(start: Callable[..., EngineClient]) -> None:
     start().close()
     process = psutil.Process()
     threads, descriptors = threading.active_count(), process.num_fds()
@@ -490,7 +490,7 @@ def test_a_start_that_fails_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -
     assert len(psutil.Process().children()) == before
 
 
-def test_a_failed_engine_does_not_gather_tracebacks(start: Callable[..., EngineClient]) -> None:
+def test_a_failed_engine_does_not_accumulate_tracebacks(start: Callable[..., EngineClient]) -> None:
     client = start()
     client._load_failed(Unavailable("out of order"))
 
@@ -502,17 +502,17 @@ def test_a_failed_engine_does_not_gather_tracebacks(start: Callable[..., EngineC
     assert depth() == depth() == depth()
 
 
-def test_a_model_that_cannot_load_is_said_at_once(start: Callable[..., EngineClient]) -> None:
+def test_a_failed_first_load_is_reported_at_once(start: Callable[..., EngineClient]) -> None:
     with pytest.raises(MissingDependency, match="no_such_package_anywhere"):
         start(family="tiny_ar.incomplete")
 
 
-def test_a_worker_that_only_dies_is_given_up(start: Callable[..., EngineClient]) -> None:
+def test_the_start_fails_if_every_worker_dies(start: Callable[..., EngineClient]) -> None:
     with pytest.raises(WorkerDied, match="3 times while loading"):
         start(family="tiny_ar.stillborn")
 
 
-def test_an_interpreter_that_is_not_there(start: Callable[..., EngineClient]) -> None:
+def test_a_missing_interpreter_is_reported(start: Callable[..., EngineClient]) -> None:
     with pytest.raises(Unavailable, match="no/such/python"):
         start(python=Path("no/such/python"))
 
@@ -529,7 +529,7 @@ def test_the_worker_may_run_in_another_environment(start: Callable[..., EngineCl
     assert client.submit(ask()).collect().duration_s > 0.3
 
 
-def test_close_answers_everybody_and_leaves_no_process(start: Callable[..., EngineClient]) -> None:
+def test_close_fails_all_requests_and_leaves_no_process(start: Callable[..., EngineClient]) -> None:
     client = start(buffer_s=0.1)
     worker = psutil.Process(pid(client))
     streams = [client.submit(ask(LONG)) for _ in range(6)]
@@ -580,7 +580,7 @@ def test_many_readers_many_threads_no_cross_talk(start: Callable[..., EngineClie
 # Messages
 
 
-def test_messages_come_back_as_they_were() -> None:
+def test_messages_survive_serialisation() -> None:
     spec = replace(tiny_ar.spec("tiny", None), path=Path("/some/where"))
     chunk = AudioChunk(
         request_id="r", index=3, samples=np.arange(5, dtype=np.float32), sample_rate=16_000, final=True,
@@ -599,7 +599,7 @@ def test_messages_come_back_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(by_code()))
-def test_every_error_keeps_its_kind_on_the_wire(code: str) -> None:
+def test_every_error_keeps_its_type_when_serialised(code: str) -> None:
     error = by_code()[code]("what to do", param="field", retry_after=2.0)
     back = messages.Fault.of(error).error()
     assert type(back) is type(error)
@@ -609,7 +609,7 @@ def test_every_error_keeps_its_kind_on_the_wire(code: str) -> None:
 @pytest.mark.parametrize(
     "junk", [b"", b"\x80", b"\xc1", json.dumps({"type": "Submit"}).encode(), b"\x81\xa4type\xa3Foo"]
 )
-def test_junk_on_the_wire_is_refused(junk: bytes) -> None:
+def test_invalid_messages_are_refused(junk: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
         messages.unpack_to_worker(junk)
 
@@ -622,7 +622,7 @@ def test_error_codes_are_unique() -> None:
     assert sorted(kind.code for kind in here) == sorted(by_code())
 
 
-def test_a_rooms_own_error_arrives_as_the_kind_it_is() -> None:
+def test_a_familys_own_error_arrives_as_its_public_type() -> None:
     class OutOfCheese(UnknownVoice):
         status, code = 404, "out_of_cheese"
 

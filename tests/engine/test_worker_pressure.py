@@ -23,7 +23,7 @@ from workers import pid
 Start = Callable[..., EngineClient]
 
 
-def test_what_the_worker_says_about_pressure_is_told(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_workers_pressure_is_reported(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     client = start()
     until(lambda: client.health().rss_bytes > 0)
     assert client.health().pressure == PressureReport()
@@ -46,7 +46,7 @@ def test_a_worker_unloads_and_loads_on_demand(start: Start) -> None:
     assert np.array_equal(client.submit(ask()).collect().samples, planned)
 
 
-def test_after_a_worker_that_the_system_killed_the_next_begins_under_relief(
+def test_the_worker_after_an_oom_kill_starts_degraded(
     start: Start,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -64,7 +64,7 @@ def test_after_a_worker_that_the_system_killed_the_next_begins_under_relief(
     assert np.array_equal(client.submit(ask()).collect().samples, planned)
 
 
-def test_a_worker_somebody_killed_with_memory_to_spare_changes_nothing(start: Start) -> None:
+def test_a_worker_killed_without_oom_is_replaced_as_planned(start: Start) -> None:
     client = start(adapt=True, threads=2)
     planned = client.submit(ask()).collect().samples
     os.kill(pid(client), signal.SIGKILL)
@@ -73,7 +73,7 @@ def test_a_worker_somebody_killed_with_memory_to_spare_changes_nothing(start: St
     assert np.array_equal(client.submit(ask()).collect().samples, planned)
 
 
-def test_a_worker_this_side_has_killed_says_nothing_about_memory(start: Start) -> None:
+def test_a_worker_killed_by_the_client_is_not_taken_for_oom(start: Start) -> None:
     client = start(adapt=True, threads=2)
     client._kill("a test")
     until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 60)
@@ -81,7 +81,7 @@ def test_a_worker_this_side_has_killed_says_nothing_about_memory(start: Start) -
     assert "killed" not in client.health().pressure.reason
 
 
-def test_a_worker_that_ends_by_itself_says_nothing_about_memory(start: Start) -> None:
+def test_a_worker_that_exits_by_itself_is_not_taken_for_oom(start: Start) -> None:
     client = start(adapt=True, threads=2)
     os.kill(pid(client), signal.SIGABRT)
     until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 60)
