@@ -1,4 +1,4 @@
-"""What a stranger may add without touching a file of the core: families of each kind, a device with its own memory."""
+"""What can be added without touching the core: families of each kind, devices with memory of their own."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 def gpus(*memory: int) -> Hardware:
-    """A machine with so many GPUs of so many bytes."""
+    """A machine with GPUs of these sizes, in bytes."""
     cards = tuple(Gpu(name=f"GPU {n}", memory=size, capability=(8, 9), driver="1") for n, size in enumerate(memory))
     return replace(machine("epyc-vm-2cpu-24gb"), gpus=cards, runtimes=RUNTIMES)
 
@@ -178,7 +178,7 @@ def test_a_second_device_has_memory_of_its_own(tmp_path: Path, monkeypatch: pyte
 
 @pytest.fixture
 def in_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers can import the families of this module, and the memory of the GPUs that are not here is known."""
+    """Let workers import the families of this module, and simulate the memory of the GPUs."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     monkeypatch.setitem(monitor_module.OWN_MEMORY, "cuda", lambda _: 20 * GIB)

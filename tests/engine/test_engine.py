@@ -1,4 +1,4 @@
-"""The engine on a tiny autoregressive model: speed never changes sound, and nothing is lost, leaked or mixed up."""
+"""The engine with a tiny autoregressive model: scheduling never changes the audio; nothing leaks."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_summary_states_what_happened(tiny_engine: Start) -> None:
 
 
 class Timed(tiny_ar.TinyModel):
-    """Says that the second half of each sequence is one word."""
+    """Reports the second half of each sequence as one word."""
 
     def prefill(self, started: list[Sequence]) -> None:
         super().prefill(started)
@@ -141,7 +141,7 @@ def test_timestamps_are_relative_to_the_start_of_the_audio(tiny_engine: Start) -
     assert [index for index, _ in words] == sorted(begins)
     for index, word in words:
         assert word.end_s - word.start_s == pytest.approx(0.5)
-        assert begins[index] <= word.start_s <= begins[index] + 0.5  # less what silence was dropped before it
+        assert begins[index] <= word.start_s <= begins[index] + 0.5  # minus the leading silence that was cut
         assert word.phones[0][1:] == pytest.approx((word.start_s, word.start_s + 0.25))
 
 
@@ -176,7 +176,7 @@ def test_a_short_request_overtakes_a_long_one(tiny_engine: Start) -> None:
 
 @pytest.mark.parametrize("slots", [1, 2, 4])
 def test_first_chunks_of_new_requests_run_before_later_chunks_of_old_ones(tiny_engine: Start, slots: int) -> None:
-    """As many long texts as there are slots and twice as many waiting: the next slot that is free is the newcomer's."""
+    """With a long text in every slot and twice as many waiting, the next free slot goes to the new request."""
     order: list[str] = []
 
     class Listening(tiny_ar.TinyModel):
@@ -188,7 +188,7 @@ def test_first_chunks_of_new_requests_run_before_later_chunks_of_old_ones(tiny_e
     long = [engine.submit(ask(LONG * 5, seed=n)) for n in range(3 * slots)]
     for stream in long[:slots]:
         next(stream)
-    until(lambda: len(set(order)) > 3 * slots, 20.0)  # each long text has begun: none is a newcomer any more
+    until(lambda: len(set(order)) > 3 * slots, 20.0)  # every long text has started: none counts as new
     before = len(order)
     short = engine.submit(ask("Quick."))
     short.collect()
@@ -198,14 +198,14 @@ def test_first_chunks_of_new_requests_run_before_later_chunks_of_old_ones(tiny_e
 
 
 def test_streams_far_ahead_of_their_readers_do_not_count_in_admission(tiny_engine: Start) -> None:
-    """More answers under way than places, none of them read: there is room while their makers have nothing to do."""
+    """More streams than places are admitted while none of them is read, since they need no work."""
     engine = tiny_engine(max_batch_size=2, max_queue=2, buffer_s=2.0)
     unread = []
     for n in range(12):
         unread.append(engine.submit(ask(LONG * 3, seed=n)))
         until(lambda: not unread[-1].window.wants_more(), 20.0)
     assert engine.submit(ask("Quick.")).collect().duration_s > 0
-    until(lambda: engine.health().running == 0, 20.0)  # and no slot is held for any of them
+    until(lambda: engine.health().running == 0, 20.0)  # none of them holds a slot
     assert unread[0].collect().duration_s > 60
     for stream in unread:
         stream.close()
@@ -214,7 +214,7 @@ def test_streams_far_ahead_of_their_readers_do_not_count_in_admission(tiny_engin
 def test_places_are_reserved_for_requests_without_audio(tiny_engine: Start) -> None:
     engine = tiny_engine(max_batch_size=1, max_queue=1, buffer_s=1_000.0, max_text_chars=20_000)
     long = [engine.submit(ask(LONG * 20, seed=n)) for n in range(2)]
-    with pytest.raises(TooManyRequests):  # both places are taken, and the second has heard nothing
+    with pytest.raises(TooManyRequests):  # both places are taken, and the second request has no audio yet
         engine.submit(ask("Quick."))
     for stream in long:
         next(stream)
@@ -265,7 +265,7 @@ def test_hundreds_of_cancelled_streams_leak_nothing(tiny_engine: Start) -> None:
     engine = tiny_engine(Kept, max_queue=100)
     process = psutil.Process()
     golden = engine.submit(ask()).collect().samples
-    gc.collect()  # what earlier tests left behind must not be counted as ours
+    gc.collect()  # garbage of earlier tests must not be counted
     before = threading.active_count(), process.num_fds(), process.children()
     draw = np.random.default_rng(3)
     for turn in range(300):
@@ -306,7 +306,7 @@ def test_a_slow_reader_pauses_only_itself(tiny_engine: Start) -> None:
     other = engine.submit(ask("Somebody else."))
     assert other.collect().duration_s > 0.2
     held = sum(len(c.samples) for queue in slow._ready.values() for c in queue) / tiny_ar.RATE
-    # Three windows, and what the last sequence to start gave on top: no sentence here is longer than 8 s.
+    # Three windows, plus the last sequence started: no sentence here is longer than 8 s.
     assert held <= 3 * 0.5 + 8.0
     assert slow.collect().summary.finish_reason == "stop"
 
@@ -314,7 +314,9 @@ def test_a_slow_reader_pauses_only_itself(tiny_engine: Start) -> None:
 def test_the_deadline_limits_synthesis_and_not_delivery(tiny_engine: Start) -> None:
     engine = tiny_engine(timeout_s=0.4)
     stream = engine.submit(ask(LONG))
-    until(lambda: engine.health().running == 0 and not engine._loop.in_flight, 5.0)  # made in a fraction of it
+    until(
+        lambda: engine.health().running == 0 and not engine._loop.in_flight, 5.0
+    )  # synthesis takes a fraction of that
     time.sleep(0.5)
     assert stream.collect().summary.finish_reason == "stop"
 
@@ -331,7 +333,7 @@ async def test_waits_add_up_to_the_deadline(tiny_engine: Start) -> None:
 
 
 def test_later_sentences_do_not_delay_the_one_being_read(tiny_engine: Start) -> None:
-    """Later sentences are there while the one to be read now takes its time."""
+    """Later sentences are complete while the one being read is slow."""
 
     class Late(tiny_ar.TinyModel):
         goes_on = 0.0
@@ -408,7 +410,7 @@ def test_an_id_in_flight_is_refused(tiny_engine: Start) -> None:
 
 
 def test_an_id_is_free_as_soon_as_its_request_is_cancelled(tiny_engine: Start) -> None:
-    """Begun, cancelled and sent again while the engine's thread is busy: the second one is not taken for the first."""
+    """A request submitted, cancelled and submitted again during one step is not taken for the cancelled one."""
     engine, request, busy = tiny_engine(), ask(LONG), threading.Event()
     engine.wake(lambda: busy.wait(10) and None)
     engine.submit(request).close()
@@ -670,7 +672,7 @@ def test_a_text_that_cannot_be_prepared_ends_its_own_request(
 
     monkeypatch.setattr("saywell.engine.request_state.normalise", normalise)
     engine = tiny_engine(max_batch_size=2)
-    for _ in range(5):  # more often than there are slots
+    for _ in range(5):  # more requests than slots
         other = engine.submit(ask(LONG))
         with pytest.raises(ModelFailure, match="RecursionError"):
             engine.submit(ask("Something unforeseen comes here.")).collect()

@@ -1,4 +1,4 @@
-"""Who gets the next slot, with a clock of its own: listeners at the pace of speech, newcomers, listeners who pause."""
+"""Which request gets the next slot, on a simulated clock: playing and paused listeners, new requests."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ CHARS_PER_S = 15.0
 
 @dataclass(eq=False)
 class Listener:
-    """Where a state's audio goes, and who hears it."""
+    """A listener: receives a request's audio and plays it."""
 
     pace: float
-    """Seconds of audio heard in a second."""
+    """Seconds of audio played per second."""
     window: Window = field(default_factory=lambda: Window(PLAN.buffer_s))
     state: RequestState | None = None
     asked: float = 0.0
     first: float | None = None
     dry_s: float = 0.0
-    """How long it heard nothing, since the first sound and before the last."""
+    """Seconds of silence between its first and its last audio."""
 
     def put(self, chunk: AudioChunk) -> None:
         self.window.put(len(chunk.samples) / RATE)
@@ -48,7 +48,7 @@ class Listener:
 
 
 class World:
-    """A model that makes `speed` seconds of audio in a second, whatever runs sharing it evenly."""
+    """A model that makes `speed` seconds of audio per second, shared evenly by the running sequences."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, speed: float, slots: int = 8) -> None:
         self.now = 0.0
@@ -116,7 +116,7 @@ def waits(listeners: list[Listener]) -> list[float]:
 
 
 def test_new_requests_start_at_once_next_to_listeners_at_playback_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty-four long texts take four fifths of what the machine can do; a short one comes every two seconds."""
+    """Twenty-four long texts use four fifths of the capacity; a short one arrives every two seconds."""
     world, newcomers = World(monkeypatch, speed=30.0), []
     held = [world.ask(4500) for _ in range(24)]
     world.run(10.0)
@@ -149,8 +149,8 @@ def test_a_paused_listener_holds_no_slot_and_resumes_in_time(monkeypatch: pytest
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 4, 8])
 def test_new_requests_go_first_with_any_number_of_slots(monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
-    """Readers that take all there is at once. A newcomer waits for one sequence at most; where there is a slot to keep
-    free, for none."""
+    """With readers that take all audio at once, a new request waits for at most one sequence, or for none where a slot
+    is kept free."""
     world = World(monkeypatch, speed=2.0, slots=slots)
     for _ in range(12):
         world.ask(4500, pace=1e6)
@@ -212,11 +212,11 @@ def test_a_wait_for_text_pauses_playback(monkeypatch: pytest.MonkeyPatch) -> Non
     state.feed("Good morning to you all, my friends. And so ", last=False)
     speak(4.0)
     assert (state.starved, state.heard_until) == (True, 9.0)
-    world.now = 8.0  # he still hears the first sentence
+    world.now = 8.0  # the first sentence is still playing
     state.feed("on. ", last=False)
     assert (state.idle_s, state.heard_until) == (0.0, 9.0)
     state.look_ahead()
-    world.now = 20.0  # and by now has heard nothing for eleven seconds
+    world.now = 20.0  # playback has been paused for eleven seconds
     assert state.idle_s == 12.0
     state.feed("", last=True)
     speak(2.0)

@@ -1,4 +1,4 @@
-"""Text fed piece by piece into a running request: the sound of the whole text, as soon as it can be had."""
+"""Text fed piece by piece into a running request: the same audio as of the whole text, as early as possible."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ WORDS = st.sampled_from(
 
 
 def heard(speak: Callable[[], Stream]) -> tuple[bytes, str, int] | type[SaywellError]:
-    """What a request gives: its samples, the text they speak and the number of sequences; or how it fails."""
+    """The result of a request: its samples, their text and the number of sequences; or its error."""
     try:
         stream = speak()
         chunks = list(stream)
@@ -198,7 +198,7 @@ def test_a_request_without_more_text_times_out(tiny_engine: Start, pieces: list[
     stream = engine.submit(ask("", timeout_s=0.3), more=True)
     for piece in pieces:
         stream.feed(piece)
-    until(lambda: not engine._loop.in_flight)  # whether anybody reads or not
+    until(lambda: not engine._loop.in_flight)  # without a reader, too
     with pytest.raises(DeadlineExceeded, match=r"no text came for 0\.3 s"):
         stream.feed("Too late.")
     texts = []

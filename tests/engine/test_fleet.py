@@ -1,4 +1,4 @@
-"""Several models behind one door: loaded when asked for, kept by use, unloaded when idle or when memory is short."""
+"""Several models in one server: loaded by requests, kept while in use, unloaded when idle or when memory is short."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Start = Callable[..., Fleet]
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
-    """A fleet of tiny models in this process, whose processes would hold `held` bytes each."""
+    """A fleet of tiny models in this process, each reported as holding `held` bytes."""
     made: list[Fleet] = []
     monkeypatch.setattr(fleet_module, "_EVERY_S", 0.05)
     monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
@@ -115,7 +115,7 @@ def test_an_idle_model_is_unloaded(start: Start) -> None:
 
 def test_a_request_sets_how_long_its_model_stays_loaded(start: Start) -> None:
     fleet = start()
-    say(fleet, "own", keep_s=0.0)  # its weights go, its worker stays
+    say(fleet, "own", keep_s=0.0)  # unloads the weights, keeps the worker
     until(lambda: loaded(fleet) == set())
     say(fleet, "second", keep_s=0.0)
     until(lambda: fleet.engine("second") is None)
@@ -140,7 +140,7 @@ def test_a_model_is_not_unloaded_while_it_waits_for_text(start: Start) -> None:
     stream = fleet.load("second").submit(Request(text=""), more=True)
     stream.feed("The first sentence is spoken. The second")
     until(lambda: stream.window.unread_s > 0 and stream.window.starved)
-    time.sleep(1.2)  # the sweeper has looked
+    time.sleep(1.2)  # longer than the sweeper's interval
     assert "second" in loaded(fleet)
     stream.feed(" as well.")
     stream.end_text()
@@ -156,7 +156,7 @@ def test_the_model_idle_for_longest_makes_room(start: Start) -> None:
     time.sleep(0.02)
     say(fleet, "third")
     assert loaded(fleet) == {"own", "third"}
-    say(fleet, "second")  # the server's own gives way as well
+    say(fleet, "second")  # unloads the server's own model as well
     assert loaded(fleet) == {"third", "second"}
     say(fleet, "own")
     assert loaded(fleet) == {"own", "second"}
@@ -166,7 +166,7 @@ def test_the_plan_of_another_model_has_what_is_left_of_the_budget(start: Start) 
     fleet = start(held=100 * MIB, memory_budget_mb=250, precision="fp32", max_batch_size=3)
     engine = fleet.load("second")
     assert engine.plan.memory_budget == 150 * MIB
-    assert engine.plan.max_batch_size != 3  # a setting made for the server's own model
+    assert engine.plan.max_batch_size != 3  # that setting applies to the server's own model
 
 
 def test_models_in_use_do_not_make_room(start: Start) -> None:

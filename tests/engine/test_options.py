@@ -1,4 +1,4 @@
-"""What only some models let a request choose: declared by the family, checked by the core, sent by any client."""
+"""Options of some models only: declared by the family, checked by the core, sent by any client."""
 
 from __future__ import annotations
 

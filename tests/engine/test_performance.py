@@ -1,4 +1,4 @@
-"""The report after each synthesis: its figures, and where it is told."""
+"""The performance report of each synthesis: its figures, and where it is shown."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The ladder in the running engine: what each step does, that none of them is heard, and how it comes back.
+"""The degradation ladder in a running engine: what each level does, that the audio stays the same, how it is restored.
 
-The machine is made up, and looks are taken by hand: nothing here waits for a clock.
+The machine is simulated and samples are taken by the tests, so that nothing waits for a clock.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ SPEC = replace(
     tiny_ar.spec("tiny", None),
     variants=made_up(fp32=1000 * MIB, int8=400 * MIB), slot_bytes=64 * MIB, sheds=("threads",),
 )  # fmt: skip
-"""On a machine of 8 GB all of it makes a difference; in truth it is tiny."""
+"""Sizes that matter on a machine of 8 GB; the model itself is tiny."""
 DOWN = ["slots", "caches", "lighter"]
-"""For want of memory."""
+"""Levels under memory pressure."""
 CALM, FULL, CRITICAL = 50.0, 90.0, 97.0
 
 
@@ -50,11 +50,11 @@ def machine(memory_percent: float = CALM, **fields: object) -> Resources:
 
 
 BUSY = machine(cpu_percent=99.0, cpu_own_percent=49.0, cpu_stalled_percent=60.0)
-"""Another program takes half of the CPUs."""
+"""Another program uses half of the CPUs."""
 
 
 class Told(tiny_ar.TinyModel):
-    """Notes the plans it is given and how many share a step."""
+    """Records the plans it gets and the size of each batch."""
 
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
         super().__init__(spec, plan)
@@ -73,7 +73,7 @@ class Told(tiny_ar.TinyModel):
 
 
 class Rig:
-    """An engine whose machine is looked at when the test says so."""
+    """An engine whose monitor takes samples when the test says so."""
 
     def __init__(self, plan: Plan, model: type[Told], **fields: object) -> None:
         self.models: list[Told] = []
@@ -97,7 +97,7 @@ class Rig:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until the engine has done what it was told."""
+        """Wait until the engine has run all its actions."""
         done = threading.Event()
         self.engine.wake(done.set)
         assert done.wait(5)
@@ -222,7 +222,7 @@ def test_levels_taken_within_a_text_do_not_change_the_audio(rig, live: frozenset
 
 
 class Fixed(Told):
-    """Would have to be loaded again for another number of threads."""
+    """Must be reloaded to change the number of threads."""
 
     live = Told.live - {"threads"}
 
@@ -321,7 +321,7 @@ def test_a_failed_reload_is_not_retried(rig) -> None:
     it.see(CALM, 5)
     it.see(FULL, 3)
     it.say()
-    assert tried == ["int8", "fp32"] * 2  # the reason may be gone
+    assert tried == ["int8", "fp32"] * 2  # a new plan is tried again
 
 
 def test_the_engine_survives_loads_that_fail_for_a_while(rig, monkeypatch) -> None:

@@ -1,4 +1,4 @@
-"""Memory that runs out in the middle of work: freed, begun anew once, and the audio is complete and the same."""
+"""Running out of memory during a request: free memory, retry once, and deliver complete, identical audio."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WHERE = ("prefill", "step", "decode")
 
 
 class OutOfMemoryError(RuntimeError):
-    """As torch names it."""
+    """Named like torch's."""
 
 
 def calm() -> Resources:
@@ -40,7 +40,7 @@ def calm() -> Resources:
 
 
 class Short(tiny_ar.TinyModel):
-    """Has too little memory in the n-th call of a kind."""
+    """Runs out of memory in the n-th call of a kind."""
 
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
         super().__init__(spec, plan)
@@ -57,7 +57,7 @@ class Short(tiny_ar.TinyModel):
         self._may("prepare")
 
     def prefill(self, started: list[Sequence]) -> None:
-        for sequence in started:  # one by one, so that some of a batch have begun when memory runs out
+        for sequence in started:  # one by one, so that part of a batch has been prefilled when memory runs out
             self._may("prefill")
             super().prefill([sequence])
 
@@ -111,7 +111,7 @@ def test_after_oom_the_audio_is_complete_and_the_same(start, where: str, later: 
 
 @pytest.mark.parametrize("where", WHERE)
 def test_oom_in_one_sequence_is_retried(start, where: str) -> None:
-    """As families say it of a graph that could not allocate: an error of this program, about one sequence."""
+    """How families report a graph that could not allocate: a SequenceError."""
 
     class Graphs(Short):
         short = False

@@ -1,4 +1,4 @@
-"""References are encoded beside the engine's thread: whoever waits for that is answered, whatever happens meanwhile."""
+"""References are encoded outside the engine's thread, and every request that waits for it gets an answer."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_unloading_does_not_wait_for_a_recording_nor_closes_the_model_in_use(sta
 
 
 def test_a_request_admitted_during_shutdown_is_failed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine's thread ends between the check at the door and the hand-over."""
+    """The engine's thread ends between admission and hand-over."""
     engine = start()
     wake, closing = engine.wake, threading.Thread(target=engine.close)
 

@@ -1,4 +1,4 @@
-"""Tidying a running engine: caches emptied between two steps."""
+"""Clearing the caches of a running engine, between two steps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tiny_ar import family as tiny_ar
 
 GIB = 1 << 30
 NEVER = Timing(confirm=1e9, down=1e9, up=1e9)
-"""The ladder moves only when it is told to."""
+"""The ladder moves only when the test says so."""
 PLAN = replace(
     TINY_PLAN,
     adapt=True,
@@ -38,7 +38,7 @@ PLAN = replace(
 
 
 class Told(tiny_ar.TinyModel):
-    """Notes the plans it was given."""
+    """Records the plans it gets."""
 
     seen: list[Plan] = []  # noqa: RUF012 - one engine a test
     emptied = 0

@@ -1,4 +1,4 @@
-"""The engine in a worker process: the same sound, and whatever happens to the worker, everybody gets an answer."""
+"""The engine in a worker process: the same audio, and an answer to every request whatever happens to the worker."""
 
 from __future__ import annotations
 
@@ -49,7 +49,6 @@ from saywell.machine import detect
 from saywell.settings import Settings
 from saywell.types import Audio, AudioChunk, Request, SamplingParams
 from tiny_ar import family as tiny_ar
-from workers import pid
 
 
 def test_same_sound_as_in_process(start: Callable[..., EngineClient], tiny_engine: Callable[..., object]) -> None:
@@ -66,7 +65,7 @@ def test_errors_keep_their_type_across_processes(start: Callable[..., EngineClie
     with pytest.raises(InvalidText, match="zyzzyva") as caught:
         client.submit(ask(f"A {tiny_ar.UNSPEAKABLE} here.")).collect()
     assert caught.value.param == "text"
-    held = [client.submit(ask(LONG * 6)) for _ in range(2)]  # a second of work and more
+    held = [client.submit(ask(LONG * 6)) for _ in range(2)]  # more than a second of work
     with pytest.raises(TooManyRequests):
         client.submit(ask())
     for stream in held:
@@ -123,7 +122,7 @@ def test_a_killed_worker_is_replaced(start: Callable[..., EngineClient]) -> None
     client = start()
     golden = client.submit(ask()).collect().samples
     killed = time.monotonic()
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     until(lambda: client.health().restarts == 1, 5.0)
     np.testing.assert_array_equal(client.submit(ask()).collect().samples, golden)
     assert time.monotonic() - killed < 5.0
@@ -132,15 +131,15 @@ def test_a_killed_worker_is_replaced(start: Callable[..., EngineClient]) -> None
 
 def killed_and_replaced(client: EngineClient) -> None:
     restarts = client.health().restarts
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     until(lambda: client.health().restarts > restarts and client.health().state == "ready", 20.0)
 
 
 @pytest.mark.parametrize("read", [0, 1, 5, 20])
 def test_a_request_resumes_where_it_was_when_its_worker_dies(start: Callable[..., EngineClient], read: int) -> None:
-    """To the bit, with its words and their places, and with sentences that were ahead of the one being read."""
+    """Bit-identical, with its text and timestamps, and with later sentences that were complete before."""
     client = start(max_batch_size=4, max_parallel_chunks=4, buffer_s=2.0)
-    request = Request(text=LONG * 2)  # without a seed: the next worker has to draw the same
+    request = Request(text=LONG * 2)  # without a seed: the next worker must use the same one
     stream = client.submit(request)
     heard = [next(stream) for _ in range(read)]
     killed_and_replaced(client)
@@ -164,7 +163,7 @@ def test_a_request_resumes_after_its_last_audio(start: Callable[..., EngineClien
     client = start()
     stream = client.submit(ask())
     until(lambda: 0 in stream._over)
-    with client._lock:  # as if the worker had died between the last sound and the word that it was the last
+    with client._lock:  # as if the worker had died between the last audio and the message that it was the last
         client._active[stream.request.id] = _Active(stream, time.monotonic())
         stream._finished = None
     killed_and_replaced(client)
@@ -183,7 +182,7 @@ def test_if_the_next_worker_sounds_different_only_unread_requests_restart(
     reader.start()
     until(lambda: len(whole._collected) > 1, 20.0)
     monkeypatch.setattr(client, "_memory_ran_out", lambda: True)
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     with pytest.raises(WorkerDied):
         list(streaming)
     reader.join(30.0)
@@ -218,9 +217,9 @@ def test_fed_text_sounds_like_the_whole_text_in_a_worker(start: Callable[..., En
 
 
 def test_fed_text_resumes_where_it_was_when_its_worker_dies(start: Callable[..., EngineClient]) -> None:
-    """While it is spoken, while it waits for text, and with text that comes while there is no worker."""
+    """The worker dies during synthesis, while waiting for text, and before text arrives."""
     client = start(max_batch_size=2, max_parallel_chunks=2, buffer_s=2.0)
-    stream = client.submit(Request(text=""), more=True)  # without a seed: the next worker has to draw the same
+    stream = client.submit(Request(text=""), more=True)  # without a seed: the next worker must use the same one
     stream.feed(LONG[:150])
     heard = [next(stream)]
     killed_and_replaced(client)
@@ -228,14 +227,14 @@ def test_fed_text_resumes_where_it_was_when_its_worker_dies(start: Callable[...,
     until(lambda: stream.window.starved)
     killed_and_replaced(client)
     stream.feed(LONG[150:200])
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     stream.feed(LONG[200:330])
     until(lambda: client.health().state == "loading")
     stream.feed(LONG[330:340])
     until(lambda: client.health().state == "ready", 20.0)
     heard += [next(stream) for _ in range(3)]
     stream.feed(LONG[340:])
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     stream.end_text()
     heard += list(stream)
     assert stream.summary is not None
@@ -257,12 +256,12 @@ def test_a_request_waiting_for_text_survives_any_number_of_workers(
     until(lambda: stream.window.starved)
     killed_and_replaced(client)
     monkeypatch.setattr(client, "_memory_ran_out", lambda: True)
-    other = client.submit(ask("", seed=3), more=True)  # unheard, it may begin again with lighter weights
+    other = client.submit(ask("", seed=3), more=True)  # unread: it may start again with lighter weights
     other.feed("Good morning ")
     until(lambda: other.window.starved)
     other.feed("to ")
     until(lambda: other.window.starved)
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     with pytest.raises(WorkerDied):
         texts.extend(chunk.text for chunk in stream)
     with pytest.raises(WorkerDied):
@@ -286,7 +285,7 @@ def test_the_worker_ignores_signals_to_the_process_group(start: Callable[..., En
     client = start()
     stream = client.submit(ask(LONG))
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        os.kill(pid(client), number)
+        os.kill(client.pid, number)
     assert stream.collect().duration_s > 0.3
     assert client.health().restarts == 0
 
@@ -295,11 +294,11 @@ def test_a_silent_worker_is_reported_as_hung_before_it_is_replaced(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = start()
-    os.kill(pid(client), signal.SIGSTOP)
+    os.kill(client.pid, signal.SIGSTOP)
     stopped = time.monotonic()
     until(lambda: client.health().state == "hung", 5.0)
     assert 2.0 < time.monotonic() - stopped < 4.5
-    os.kill(pid(client), signal.SIGCONT)
+    os.kill(client.pid, signal.SIGCONT)
     until(lambda: client.health().state == "ready", 5.0)
     assert client.health().restarts == 0
 
@@ -318,11 +317,11 @@ def test_a_request_that_kills_every_worker_fails(
 def test_a_ready_message_sets_the_model_as_loaded(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pulses come twice a second: the last one before ready was of an engine that was loading."""
+    """The last pulse before `Ready` is that of an engine still loading."""
     monkeypatch.setattr(EngineClient, "_pulse", lambda self, pulse: None)
     client = start()
     client._health = replace(client._health, loaded=False) if client._health else None
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     until(lambda: client.health().restarts == 1 and client.health().state == "ready", 20.0)
     assert client._health is not None
     assert client._health.loaded
@@ -331,13 +330,13 @@ def test_a_ready_message_sets_the_model_as_loaded(
 def test_a_failed_load_is_retried_until_it_succeeds(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The next worker finds no model, and the one after it does."""
+    """The next worker fails to load the model, and the one after it succeeds."""
     monkeypatch.setattr(client_module, "_BACKOFF_S", (0.0, 0.2))
     gone = tmp_path / "gone"
     monkeypatch.setenv("TINY_AR_GONE", str(gone))
     client = start(family="tiny_ar.deadly")
     gone.touch()
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     until(lambda: client.health().state == "failed", 10.0)
     with pytest.raises(SaywellError, match="not there at the moment"):
         client.submit(ask())
@@ -348,7 +347,7 @@ def test_a_failed_load_is_retried_until_it_succeeds(
 
 
 def test_an_unexpected_error_at_the_start_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that starts the engine ends; whoever waits for it hears of it."""
+    """The thread that starts the engine fails; the client gets the error."""
     told: list[messages.Message] = []
     monkeypatch.setattr(Engine, "start", lambda _: 1 / 0)
     line = SimpleNamespace(send=told.append)
@@ -361,7 +360,7 @@ def test_an_unexpected_error_at_the_start_is_reported(monkeypatch: pytest.Monkey
 def test_a_hung_worker_is_replaced(start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "_SILENT_S", 1.0)
     client = start()
-    os.kill(pid(client), signal.SIGSTOP)
+    os.kill(client.pid, signal.SIGSTOP)
     stream = client.submit(ask())
     assert stream.collect().duration_s > 0.3
     assert client.health().restarts == 1
@@ -405,20 +404,20 @@ def test_a_broken_device_fails_an_engine_in_this_process(tmp_path: Path, monkeyp
 
 def test_the_deadline_holds_while_the_worker_is_stopped(start: Callable[..., EngineClient]) -> None:
     client = start()
-    os.kill(pid(client), signal.SIGSTOP)
+    os.kill(client.pid, signal.SIGSTOP)
     begun = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         client.submit(ask(timeout_s=0.3)).collect()
     assert time.monotonic() - begun < 2.0
-    os.kill(pid(client), signal.SIGCONT)
+    os.kill(client.pid, signal.SIGCONT)
 
 
 def test_sending_to_a_worker_that_does_not_read_never_blocks(start: Callable[..., EngineClient]) -> None:
     client = start(max_queue=200)
-    os.kill(pid(client), signal.SIGSTOP)
+    os.kill(client.pid, signal.SIGSTOP)
     long = "Grüße, wir sprechen. " * 230
     begun = time.monotonic()
-    streams = [client.submit(ask(long, timeout_s=60.0)) for _ in range(200)]  # a megabyte: more than any pipe holds
+    streams = [client.submit(ask(long, timeout_s=60.0)) for _ in range(200)]  # a megabyte: more than a pipe buffers
     assert time.monotonic() - begun < 2.0
     client.close()
     assert time.monotonic() - begun < 6.0
@@ -455,7 +454,7 @@ def test_a_worker_that_dies_while_draining_is_not_replaced(start: Callable[..., 
     client = start(buffer_s=0.2)
     streaming, behind = client.submit(ask(LONG * 5)), client.submit(ask(LONG))
     next(streaming)
-    worker = pid(client)
+    worker = client.pid
     closing = threading.Thread(target=client.close, args=(20.0,))
     closing.start()
     until(lambda: client.health().state == "draining")
@@ -476,7 +475,7 @@ def test_close_releases_threads_and_descriptors(start: Callable[..., EngineClien
         client = start()
         client.submit(ask()).collect()
         client.close()
-    until(lambda: threading.active_count() <= threads, 2.0)  # the one that watches looks four times a second
+    until(lambda: threading.active_count() <= threads, 2.0)  # the watch thread wakes up four times a second
     assert process.num_fds() <= descriptors
 
 
@@ -524,14 +523,14 @@ def test_the_worker_may_run_in_another_environment(start: Callable[..., EngineCl
     site = subprocess.check_output([str(python), "-c", "import site; print(site.getsitepackages()[0])"], text=True)
     (Path(site.strip()) / "borrowed.pth").write_text("\n".join(p for p in sys.path if p.startswith("/")))
     client = start(python=python)
-    running = Path(f"/proc/{pid(client)}/cmdline").read_text().split("\0")[0]
+    running = Path(f"/proc/{client.pid}/cmdline").read_text().split("\0")[0]
     assert running == str(python)
     assert client.submit(ask()).collect().duration_s > 0.3
 
 
 def test_close_fails_all_requests_and_leaves_no_process(start: Callable[..., EngineClient]) -> None:
     client = start(buffer_s=0.1)
-    worker = psutil.Process(pid(client))
+    worker = psutil.Process(client.pid)
     streams = [client.submit(ask(LONG)) for _ in range(6)]
     client.close()
     for stream in streams:
@@ -547,7 +546,7 @@ def test_the_worker_dies_with_its_parent(tmp_path: Path) -> None:
         "import sys, time; from conftest import TINY_PLAN; from tiny_ar import family;"
         "from saywell.engine.worker.client import EngineClient;"
         "c = EngineClient(family.spec('tiny', None), TINY_PLAN); c.start();"
-        "print(c._link.child.process.pid, flush=True); time.sleep(60)"
+        "print(c.pid, flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)

@@ -1,4 +1,4 @@
-"""Pressure and idleness across the process border: what the worker tells, and what follows from how one has ended."""
+"""Pressure and idle unloading in a worker: what it reports, and how the way it ended affects the next worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from saywell.engine.worker.messages import Pulse
 from saywell.errors import Unavailable
 from saywell.machine import cgroup
 from saywell.plan.degradation import PressureReport
-from workers import pid
 
 Start = Callable[..., EngineClient]
 
@@ -55,7 +54,7 @@ def test_the_worker_after_an_oom_kill_starts_degraded(
     plan = replace(TINY_PLAN, adapt=True)
     client = start(adapt=True, levels=with_levels(plan, available=1).levels)
     planned = client.submit(ask()).collect().samples
-    first = pid(client)
+    first = client.pid
     os.kill(first, signal.SIGKILL)
     until(lambda: client.health().restarts == 1 and client.health().pressure.level > 0, 60)
     pressure = client.health().pressure
@@ -67,7 +66,7 @@ def test_the_worker_after_an_oom_kill_starts_degraded(
 def test_a_worker_killed_without_oom_is_replaced_as_planned(start: Start) -> None:
     client = start(adapt=True, threads=2)
     planned = client.submit(ask()).collect().samples
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 60)
     assert client.health().pressure.level == 0
     assert np.array_equal(client.submit(ask()).collect().samples, planned)
@@ -83,6 +82,6 @@ def test_a_worker_killed_by_the_client_is_not_taken_for_oom(start: Start) -> Non
 
 def test_a_worker_that_exits_by_itself_is_not_taken_for_oom(start: Start) -> None:
     client = start(adapt=True, threads=2)
-    os.kill(pid(client), signal.SIGABRT)
+    os.kill(client.pid, signal.SIGABRT)
     until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 60)
     assert client._start_degraded_reason == ""
