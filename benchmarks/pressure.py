@@ -33,7 +33,7 @@ from saywell.bench.limits import MemoryLimit, caged, enter
 from saywell.bench.plot import Panel, Series
 from saywell.bench.service import SPEECH, Server, serving
 from saywell.engine.launch import Decision, decide
-from saywell.engine.pressure.watch import PressureMonitor
+from saywell.engine.pressure_monitor import PressureMonitor
 from saywell.errors import BadAudio, InvalidRequest, ModelFailure
 from saywell.machine.monitor import Monitor, memory
 from saywell.plan.degradation import Thresholds, Timing

@@ -1,4 +1,4 @@
-"""Requests, and waiting for what they lead to."""
+"""Requests, and waiting for conditions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def ask(text: str = "Good morning to you all.", seed: int = 1, **fields: object)
 
 
 def until(true: Callable[[], object], seconds: float = 5.0) -> float:
-    """Wait for it; how long it took."""
+    """Wait until it is true; returns the seconds it took."""
     began = time.monotonic()
     while not true():
         assert time.monotonic() - began < seconds, "it did not happen in time"

@@ -1,7 +1,8 @@
-"""What a stranger may add without touching a file of the core: families of each kind, a device with its own memory."""
+"""What can be added without touching the core: families of each kind, devices with memory of their own."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asking import ask
+from asking import LONG, ask
 from machines import machine
+from paths import TESTS
 from saywell.engine.admission import Admission
+from saywell.engine.balanced import BalancedEngine
 from saywell.engine.engine import Engine
 from saywell.engine.fleet import Fleet
-from saywell.engine.launch import decide
+from saywell.engine.launch import decide, plans_by_device, start
 from saywell.errors import OutOfMemory, PlanError
 from saywell.machine import GIB, Device, Gpu, Hardware, Runtime
 from saywell.machine import monitor as monitor_module
@@ -107,7 +110,7 @@ def _strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 def gpus(*memory: int) -> Hardware:
-    """A machine with so many GPUs of so many bytes."""
+    """A machine with GPUs of these sizes, in bytes."""
     cards = tuple(Gpu(name=f"GPU {n}", memory=size, capability=(8, 9), driver="1") for n, size in enumerate(memory))
     return replace(machine("epyc-vm-2cpu-24gb"), gpus=cards, runtimes=RUNTIMES)
 
@@ -126,7 +129,7 @@ def test_a_single_shot_family_is_a_generator_of_samples(tmp_path: Path) -> None:
         engine.close()
 
 
-def test_a_family_on_torch_brings_its_variant_and_its_kernels(tmp_path: Path) -> None:
+def test_a_family_on_torch_brings_its_variant_and_options(tmp_path: Path) -> None:
     settings = Settings(model="on_torch", data_dir=tmp_path, adapt=False, max_batch_size=2)
     decision = decide(settings, gpus(24 * GIB))
     plan = decision.plan
@@ -173,7 +176,42 @@ def test_a_second_device_has_memory_of_its_own(tmp_path: Path, monkeypatch: pyte
     assert "8.0 GB of memory on the" in classify(look(0.2, 0.9), plan).push["memory"]
 
 
-def test_a_strangers_model_is_served_beside_the_others(tmp_path: Path) -> None:
+@pytest.fixture
+def in_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers import the families of this module, and simulate the memory of the GPUs."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
+    monkeypatch.setitem(monitor_module.OWN_MEMORY, "cuda", lambda _: 20 * GIB)
+
+
+@pytest.mark.usefixtures("in_workers")
+def test_a_model_has_a_worker_on_each_device_that_can_hold_it(tmp_path: Path) -> None:
+    settings = Settings(model="on_torch", data_dir=tmp_path, adapt=False, max_batch_size=2)
+    with start(decide(settings, gpus(24 * GIB, 24 * GIB, 1 * GIB)), worker=True) as tts:
+        assert isinstance(tts.engine, BalancedEngine)
+        workers = tts.engine.engines
+        assert [str(worker.plan.device) for worker in workers] == ["cuda", "cuda:1"]
+        assert tts.engine.health().slots == 4
+        alone = tts.engine.submit(ask(LONG)).collect().samples
+        streams = [tts.engine.submit(ask(LONG)) for _ in range(4)]
+        assert [worker.health().running + worker.health().waiting for worker in workers] == [2, 2]
+        for stream in streams:
+            np.testing.assert_array_equal(stream.collect().samples, alone)
+
+
+def test_devices_with_different_audio_or_not_selected_are_unused(tmp_path: Path) -> None:
+    hardware = gpus(24 * GIB, 24 * GIB)
+    settings = Settings(model="on_torch", data_dir=tmp_path, adapt=False)
+    named = decide(replace(settings, device="cuda:1"), hardware)
+    assert [str(plan.device) for plan in plans_by_device(named)] == ["cuda:1"]
+    kind = decide(replace(settings, device="cuda"), hardware)
+    assert [str(plan.device) for plan in plans_by_device(kind)] == ["cuda", "cuda:1"]
+    other = replace(kind, plan=replace(kind.plan, precision="int8"))
+    assert [str(plan.device) for plan in plans_by_device(other)] == ["cuda"]
+    assert len(plans_by_device(decide(replace(settings, device="cpu"), hardware))) == 1
+
+
+def test_an_added_family_is_served_next_to_others(tmp_path: Path) -> None:
     first = decide(Settings(model="on_torch", data_dir=tmp_path, adapt=False))
     own = Engine(first.spec, first.plan)
     there = {name: Installed(name, f"stranger.{name}") for name in ("on_torch", "hum")}

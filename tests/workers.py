@@ -1,17 +1,10 @@
-"""Worker processes as the system sees them."""
+"""Worker processes, from outside."""
 
 from __future__ import annotations
 
 import psutil
 
-from saywell.engine.worker.client import EngineClient
-
-
-def pid(client: EngineClient) -> int:
-    assert client._link is not None
-    return client._link.child.process.pid
-
 
 def workers() -> list[int]:
     children = psutil.Process().children()
-    return [each.pid for each in children if "saywell.engine.worker.process" in " ".join(each.cmdline())]
+    return [child.pid for child in children if "saywell.engine.worker.process" in " ".join(child.cmdline())]

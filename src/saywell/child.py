@@ -1,7 +1,7 @@
-"""A Python child process at the other end of a duplex message pipe: no pickle, no ports, no files.
+"""A Python child process on a duplex message pipe: no pickle, no ports, no files.
 
-Messages are byte strings with a length in front (multiprocessing's Connection), so the child may be another Python
-version. The pipe is the child's standard input: it sees EOF when its parent is gone, however it went.
+Messages are length-prefixed byte strings (multiprocessing's Connection), so the child may run another Python version.
+The pipe is the child's standard input: the child sees EOF when its parent ends, in whatever way.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pathlib import Path
 from saywell.errors import Unavailable
 
 ROOT = Path(__file__).parents[1]
-"""Where `saywell` lies. The child works there, so that `-m` finds this very package and nothing of the user's."""
+"""The directory that contains the package `saywell`. As the child's working directory it makes `-m` find this package
+and no module of the user's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +29,7 @@ class Child:
     connection: Connection
 
     def kill(self) -> int:
-        """End it now, whatever it does, reap it, and return its exit status. Safe to call again."""
+        """Kill and reap the process; return its exit status. May be called repeatedly."""
         self.process.kill()
         status = self.process.wait()
         self.connection.close()
@@ -36,30 +37,30 @@ class Child:
 
 
 def interpreter() -> str:
-    """The Python to run children with: this one, or what `multiprocessing.set_executable` was told.
+    """The Python for child processes: the running one, or the one set by `multiprocessing.set_executable`.
 
-    Raises Unavailable in an application that was frozen or has Python built in: its executable, taken for Python, is
-    the application once more, which does the same again.
+    Raises Unavailable in an application that is frozen or embeds Python: its executable is the application, and a child
+    started with it would start children in turn.
     """
-    told = os.fsdecode(multiprocessing_spawn.get_executable() or "")
-    candidates = [sys.executable or "", told]
+    configured = os.fsdecode(multiprocessing_spawn.get_executable() or "")
+    candidates = [sys.executable or "", configured]
     if getattr(sys, "frozen", False):
-        candidates = [told] if told != sys.executable else []
-    for found in candidates:
-        name = Path(found).stem.lower()
-        if ("python" in name or "pypy" in name) and name != "pythonservice":  # pywin32's, for services of Windows
-            return found
+        candidates = [configured] if configured != sys.executable else []
+    for candidate in candidates:
+        name = Path(candidate).stem.lower()
+        if ("python" in name or "pypy" in name) and name != "pythonservice":  # pywin32's host of Windows services
+            return candidate
     raise Unavailable(
-        "this application has Python built in and cannot start it for a second process: name a Python that has saywell "
-        "installed by multiprocessing.set_executable(), or for the engine's worker by worker_python"
+        "this application embeds Python, so it cannot start Python processes by itself; name an interpreter that has "
+        "saywell installed, by multiprocessing.set_executable() or, for the engine's worker, by worker_python"
     )
 
 
 def spawn(module: str, *, python: Path | None = None) -> Child:
-    """Start `python -m module` at the end of a new pipe, which the module gets by `parent()`.
+    """Start `python -m module` with a new pipe, which the module opens by `parent()`.
 
-    `python`: another interpreter, in whose environment the module can be imported. Raises OSError, and what
-    `interpreter` raises.
+    `python`: another interpreter, in whose environment the module can be imported. Raises OSError, and Unavailable as
+    `interpreter`.
     """
     ours, theirs = Pipe()
     try:
@@ -73,11 +74,11 @@ def spawn(module: str, *, python: Path | None = None) -> Child:
 
 def _launch(module: str, python: Path | None, theirs: Connection) -> subprocess.Popen[bytes]:
     command = [str(python or interpreter()), "-m", module]
-    # Another environment has a saywell of its own; this one's packages must not get in its way.
-    place = Path(ROOT.anchor) if python else ROOT
+    # Another environment has its own saywell; the packages of this one must not shadow it.
+    directory = Path(ROOT.anchor) if python else ROOT
     standard_input = _descriptor(theirs)
     try:
-        return subprocess.Popen(command, stdin=standard_input, stdout=subprocess.DEVNULL, cwd=place)
+        return subprocess.Popen(command, stdin=standard_input, stdout=subprocess.DEVNULL, cwd=directory)
     finally:
         os.close(standard_input)
 
@@ -92,9 +93,9 @@ def _descriptor(end: Connection) -> int:
 
 
 def parent() -> Connection:
-    """In the child: the connection to the parent. From here on signals to the whole group are the parent's business.
+    """In the child: the connection to the parent. From here on signals to the process group are ignored.
 
-    It drains and then closes the connection; a child that ended at once would cut what is being spoken.
+    The parent handles them: it drains its requests and then closes the connection.
     """
     for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)):
         if number is not None:

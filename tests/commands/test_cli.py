@@ -145,7 +145,7 @@ def test_verbose_shows_machine_plan_and_figures_in_80_columns(tmp_path: Path) ->
 def test_what_the_engine_gives_up_is_told_to_who_asks(tmp_path: Path, options: list[str], told: bool) -> None:
     pressed = (
         "from saywell import cli; from saywell.machine.monitor import Resources\n"
-        "from saywell.engine.pressure.watch import PressureMonitor; start = PressureMonitor.start\n"
+        "from saywell.engine.pressure_monitor import PressureMonitor; start = PressureMonitor.start\n"
         "hot = Resources(cpu_percent=1.0, memory_limit=1 << 33, memory_available=1 << 32, memory_percent=50.0,"
         " throttled=('it is too hot',))\n"
         "def pressed(self):\n"
@@ -156,7 +156,7 @@ def test_what_the_engine_gives_up_is_told_to_who_asks(tmp_path: Path, options: l
     command = [sys.executable, "-c", pressed, "say", "Hello.", *options, "-o", str(tmp_path / "x.wav")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert ("the engine has given up: threads (it is too hot)" in done.stderr) is told
+    assert ("degradation levels: threads (it is too hot)" in done.stderr) is told
 
 
 # -- failing

@@ -1,4 +1,4 @@
-"""The engine on a tiny autoregressive model: speed never changes sound, and nothing is lost, leaked or mixed up."""
+"""The engine with a tiny autoregressive model: scheduling never changes the audio; nothing leaks."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ Start = Callable[..., Engine]
 # Sound
 
 
-def test_streamed_equals_whole_for_any_portions(tiny_engine: Start) -> None:
+def test_streamed_audio_equals_whole_audio_for_any_batch_sizes(tiny_engine: Start) -> None:
     whole = tiny_engine(first_frames=10_000, chunk_frames=10_000).submit(ask(LONG)).collect()
     for first, rest in [(1, 1), (1, 7), (3, 3), (5, 64)]:
         streamed = tiny_engine(first_frames=first, chunk_frames=rest).submit(ask(LONG)).collect()
         np.testing.assert_array_equal(streamed.samples, whole.samples)
 
 
-def test_portions_double_what_was_heard(tiny_engine: Start) -> None:
+def test_decode_batches_double(tiny_engine: Start) -> None:
     engine = tiny_engine(first_frames=2, chunk_frames=16)
     stream = engine.submit(ask(LONG, raw=True, max_frames=50, keep_frames=True))
     assert [len(chunk.frames) for chunk in stream if chunk.frames] == [2, 2, 4, 8, 16, 16, 2]
@@ -68,13 +68,13 @@ def test_batched_equals_alone(tiny_engine: Start) -> None:
         np.testing.assert_array_equal(one.samples, other.samples)
 
 
-def test_sentences_side_by_side_equal_one_after_the_other(tiny_engine: Start) -> None:
+def test_parallel_sentences_sound_like_sequential_ones(tiny_engine: Start) -> None:
     one_by_one = tiny_engine(max_batch_size=1, max_parallel_chunks=1).submit(ask(LONG)).collect()
     side_by_side = tiny_engine(max_batch_size=4, max_parallel_chunks=4).submit(ask(LONG)).collect()
     np.testing.assert_array_equal(one_by_one.samples, side_by_side.samples)
 
 
-def test_seed_decides(tiny_engine: Start) -> None:
+def test_the_seed_determines_the_audio(tiny_engine: Start) -> None:
     engine = tiny_engine()
     first, again, other = (engine.submit(ask(seed=seed)).collect().samples for seed in (5, 5, 6))
     np.testing.assert_array_equal(first, again)
@@ -121,7 +121,7 @@ def test_summary_states_what_happened(tiny_engine: Start) -> None:
 
 
 class Timed(tiny_ar.TinyModel):
-    """Says that the second half of each sequence is one word."""
+    """Reports the second half of each sequence as one word."""
 
     def prefill(self, started: list[Sequence]) -> None:
         super().prefill(started)
@@ -129,7 +129,7 @@ class Timed(tiny_ar.TinyModel):
             sequence.timestamps = (Timestamp(text=sequence.text, start_s=0.5, end_s=1.0, phones=(("x", 0.5, 0.75),)),)
 
 
-def test_timestamps_lie_on_the_clock_of_the_answer(tiny_engine: Start) -> None:
+def test_timestamps_are_relative_to_the_start_of_the_audio(tiny_engine: Start) -> None:
     engine = tiny_engine(Timed)
     engine._admission = Admission(replace(engine.spec, timestamps=True), engine.plan, engine.voices())
     begins, read_s = {}, 0.0
@@ -141,16 +141,16 @@ def test_timestamps_lie_on_the_clock_of_the_answer(tiny_engine: Start) -> None:
     assert [index for index, _ in words] == sorted(begins)
     for index, word in words:
         assert word.end_s - word.start_s == pytest.approx(0.5)
-        assert begins[index] <= word.start_s <= begins[index] + 0.5  # less what silence was dropped before it
+        assert begins[index] <= word.start_s <= begins[index] + 0.5  # minus the leading silence that was cut
         assert word.phones[0][1:] == pytest.approx((word.start_s, word.start_s + 0.25))
 
 
-def test_timestamps_of_a_model_without_are_refused(tiny_engine: Start) -> None:
-    with pytest.raises(InvalidRequest, match="choose the voice heart"):
+def test_timestamps_are_refused_for_a_model_without_them(tiny_engine: Start) -> None:
+    with pytest.raises(InvalidRequest, match="use a model that has them"):
         tiny_engine().submit(ask(timestamps=True))
 
 
-def test_raw_is_one_sequence_unchanged(tiny_engine: Start) -> None:
+def test_raw_text_is_one_unchanged_sequence(tiny_engine: Start) -> None:
     seen: list[str] = []
 
     class Listening(tiny_ar.TinyModel):
@@ -165,7 +165,7 @@ def test_raw_is_one_sequence_unchanged(tiny_engine: Start) -> None:
 # Slots, fairness, cancel, deadline
 
 
-def test_a_short_request_passes_a_long_one(tiny_engine: Start) -> None:
+def test_a_short_request_overtakes_a_long_one(tiny_engine: Start) -> None:
     engine = tiny_engine(max_batch_size=2, max_parallel_chunks=2)
     long, short = engine.submit(ask(LONG * 5)), engine.submit(ask("Quick."))
     short.collect()
@@ -175,8 +175,8 @@ def test_a_short_request_passes_a_long_one(tiny_engine: Start) -> None:
 
 
 @pytest.mark.parametrize("slots", [1, 2, 4])
-def test_the_first_word_of_a_newcomer_comes_before_later_ones_of_long_texts(tiny_engine: Start, slots: int) -> None:
-    """As many long texts as there are slots and twice as many waiting: the next slot that is free is the newcomer's."""
+def test_first_chunks_of_new_requests_run_before_later_chunks_of_old_ones(tiny_engine: Start, slots: int) -> None:
+    """With a long text in every slot and twice as many waiting, the next free slot goes to the new request."""
     order: list[str] = []
 
     class Listening(tiny_ar.TinyModel):
@@ -188,7 +188,7 @@ def test_the_first_word_of_a_newcomer_comes_before_later_ones_of_long_texts(tiny
     long = [engine.submit(ask(LONG * 5, seed=n)) for n in range(3 * slots)]
     for stream in long[:slots]:
         next(stream)
-    until(lambda: len(set(order)) > 3 * slots, 20.0)  # each long text has begun: none is a newcomer any more
+    until(lambda: len(set(order)) > 3 * slots, 20.0)  # every long text has started: none counts as new
     before = len(order)
     short = engine.submit(ask("Quick."))
     short.collect()
@@ -197,24 +197,24 @@ def test_the_first_word_of_a_newcomer_comes_before_later_ones_of_long_texts(tiny
         stream.close()
 
 
-def test_listeners_far_behind_keep_nobody_out(tiny_engine: Start) -> None:
-    """More answers under way than places, none of them read: there is room while their makers have nothing to do."""
+def test_streams_far_ahead_of_their_readers_do_not_count_in_admission(tiny_engine: Start) -> None:
+    """More streams than places are admitted while none of them is read, since they need no work."""
     engine = tiny_engine(max_batch_size=2, max_queue=2, buffer_s=2.0)
     unread = []
     for n in range(12):
         unread.append(engine.submit(ask(LONG * 3, seed=n)))
         until(lambda: not unread[-1].window.wants_more(), 20.0)
     assert engine.submit(ask("Quick.")).collect().duration_s > 0
-    until(lambda: engine.health().running == 0, 20.0)  # and no slot is held for any of them
+    until(lambda: engine.health().running == 0, 20.0)  # none of them holds a slot
     assert unread[0].collect().duration_s > 60
     for stream in unread:
         stream.close()
 
 
-def test_a_place_is_left_for_who_has_heard_nothing_yet(tiny_engine: Start) -> None:
+def test_places_are_reserved_for_requests_without_audio(tiny_engine: Start) -> None:
     engine = tiny_engine(max_batch_size=1, max_queue=1, buffer_s=1_000.0, max_text_chars=20_000)
     long = [engine.submit(ask(LONG * 20, seed=n)) for n in range(2)]
-    with pytest.raises(TooManyRequests):  # both places are taken, and the second has heard nothing
+    with pytest.raises(TooManyRequests):  # both places are taken, and the second request has no audio yet
         engine.submit(ask("Quick."))
     for stream in long:
         next(stream)
@@ -265,7 +265,7 @@ def test_hundreds_of_cancelled_streams_leak_nothing(tiny_engine: Start) -> None:
     engine = tiny_engine(Kept, max_queue=100)
     process = psutil.Process()
     golden = engine.submit(ask()).collect().samples
-    gc.collect()  # what earlier tests left behind must not be counted as ours
+    gc.collect()  # garbage of earlier tests must not be counted
     before = threading.active_count(), process.num_fds(), process.children()
     draw = np.random.default_rng(3)
     for turn in range(300):
@@ -306,15 +306,17 @@ def test_a_slow_reader_pauses_only_itself(tiny_engine: Start) -> None:
     other = engine.submit(ask("Somebody else."))
     assert other.collect().duration_s > 0.2
     held = sum(len(c.samples) for queue in slow._ready.values() for c in queue) / tiny_ar.RATE
-    # Three windows, and what the last sequence to start gave on top: no sentence here is longer than 8 s.
+    # Three windows, plus the last sequence started: no sentence here is longer than 8 s.
     assert held <= 3 * 0.5 + 8.0
     assert slow.collect().summary.finish_reason == "stop"
 
 
-def test_the_deadline_bounds_the_making_of_sound_and_not_its_delivery(tiny_engine: Start) -> None:
+def test_the_deadline_limits_synthesis_and_not_delivery(tiny_engine: Start) -> None:
     engine = tiny_engine(timeout_s=0.4)
     stream = engine.submit(ask(LONG))
-    until(lambda: engine.health().running == 0 and not engine._loop.in_flight, 5.0)  # made in a fraction of it
+    until(
+        lambda: engine.health().running == 0 and not engine._loop.in_flight, 5.0
+    )  # synthesis takes a fraction of that
     time.sleep(0.5)
     assert stream.collect().summary.finish_reason == "stop"
 
@@ -330,8 +332,8 @@ async def test_waits_add_up_to_the_deadline(tiny_engine: Start) -> None:
     assert 0.5 <= time.monotonic() - began < 2.5
 
 
-def test_later_sentences_do_not_hold_up_the_one_being_read(tiny_engine: Start) -> None:
-    """Later sentences are there while the one to be read now takes its time."""
+def test_later_sentences_do_not_delay_the_one_being_read(tiny_engine: Start) -> None:
+    """Later sentences are complete while the one being read is slow."""
 
     class Late(tiny_ar.TinyModel):
         goes_on = 0.0
@@ -362,7 +364,7 @@ def _slow(seconds: float) -> type[tiny_ar.TinyModel]:
 # What goes wrong
 
 
-def test_refusals_come_before_any_work(tiny_engine: Start) -> None:
+def test_invalid_requests_are_refused_before_any_work(tiny_engine: Start) -> None:
     engine = tiny_engine(max_queue=1, max_batch_size=1, max_text_chars=1_000, buffer_s=0.1)
     for request, error in [
         (ask("   "), InvalidText),
@@ -390,13 +392,13 @@ def test_refusals_come_before_any_work(tiny_engine: Start) -> None:
         (ask, "speed", "fast"), (ask, "timeout_s", 0), (ask, "priority", 11),
     ],
 )  # fmt: skip
-def test_numbers_are_checked_as_a_request_is_made(made: Callable[..., object], field: str, value: object) -> None:
+def test_numbers_are_checked_when_a_request_is_created(made: Callable[..., object], field: str, value: object) -> None:
     with pytest.raises(InvalidRequest, match=field) as caught:
         made(**{field: value})
     assert caught.value.param == field
 
 
-def test_one_request_is_not_spoken_twice_at_a_time(tiny_engine: Start) -> None:
+def test_an_id_in_flight_is_refused(tiny_engine: Start) -> None:
     engine, request = tiny_engine(), ask(LONG)
     first = engine.submit(request)
     with pytest.raises(InvalidRequest, match="not over yet") as caught:
@@ -407,8 +409,8 @@ def test_one_request_is_not_spoken_twice_at_a_time(tiny_engine: Start) -> None:
     assert engine.submit(request).collect().duration_s > 0
 
 
-def test_an_id_can_be_used_again_before_the_engine_has_seen_the_first_request_end(tiny_engine: Start) -> None:
-    """Begun, cancelled and sent again while the engine's thread is busy: the second one is not taken for the first."""
+def test_an_id_is_free_as_soon_as_its_request_is_cancelled(tiny_engine: Start) -> None:
+    """A request submitted, cancelled and submitted again during one step is not taken for the cancelled one."""
     engine, request, busy = tiny_engine(), ask(LONG), threading.Event()
     engine.wake(lambda: busy.wait(10) and None)
     engine.submit(request).close()
@@ -429,7 +431,7 @@ def test_one_bad_sequence_fails_its_own_request_only(tiny_engine: Start) -> None
 
 
 @pytest.mark.parametrize("where", ["step", "decode"])
-def test_a_sequence_that_fails_later_costs_the_others_nothing(tiny_engine: Start, where: str) -> None:
+def test_a_sequence_failing_mid_way_does_not_affect_others(tiny_engine: Start, where: str) -> None:
     class Picky(tiny_ar.TinyModel):
         def step(self, batch: list[Sequence]) -> list[Frame]:
             self._refuse("step", batch)
@@ -455,7 +457,7 @@ def test_a_sequence_that_fails_later_costs_the_others_nothing(tiny_engine: Start
 
 
 @pytest.mark.parametrize("where", ["prefill", "step", "decode"])
-def test_a_failing_model_fails_what_it_ran_and_goes_on(tiny_engine: Start, where: str) -> None:
+def test_a_failing_step_fails_its_requests_and_the_engine_continues(tiny_engine: Start, where: str) -> None:
     broken = threading.Event()
 
     def fail(self: tiny_ar.TinyModel, *args: object) -> object:
@@ -478,7 +480,7 @@ def test_a_failing_model_fails_what_it_ran_and_goes_on(tiny_engine: Start, where
     "poison",
     [np.nan, np.inf, -np.inf, 7.0],
 )
-def test_bad_audio_never_gets_out(tiny_engine: Start, poison: float) -> None:
+def test_bad_audio_is_never_sent(tiny_engine: Start, poison: float) -> None:
     spoil = threading.Event()
 
     class Spoiled(tiny_ar.TinyModel):
@@ -501,7 +503,7 @@ def test_bad_audio_never_gets_out(tiny_engine: Start, poison: float) -> None:
 
 
 @pytest.mark.parametrize(("bad_draws", "good"), [(1, True), (2, False)])
-def test_an_empty_draw_is_drawn_once_more(tiny_engine: Start, bad_draws: int, good: bool) -> None:
+def test_an_empty_sequence_is_resampled_once(tiny_engine: Start, bad_draws: int, good: bool) -> None:
     left: list[int] = []
 
     class Moody(tiny_ar.TinyModel):
@@ -525,7 +527,7 @@ def test_an_empty_draw_is_drawn_once_more(tiny_engine: Start, bad_draws: int, go
     until(lambda: engine.health().running == 0)
 
 
-def test_a_greedy_draw_is_not_repeated(tiny_engine: Start) -> None:
+def test_a_greedy_sequence_is_not_resampled(tiny_engine: Start) -> None:
     prefills: list[int] = []
 
     class Empty(tiny_ar.TinyModel):
@@ -564,12 +566,12 @@ def test_a_frame_with_an_error_ends_only_its_request(tiny_engine: Start) -> None
     np.testing.assert_array_equal(good.collect().samples, golden.samples)
 
 
-def test_a_limit_nobody_asked_for_is_an_error(tiny_engine: Start) -> None:
+def test_reaching_the_plans_frame_limit_is_an_error(tiny_engine: Start) -> None:
     with pytest.raises(BadAudio, match="length"):
         tiny_engine(max_frames=9).submit(ask()).collect()
 
 
-def test_a_limit_of_the_models_own_is_none_that_was_asked_for(tiny_engine: Start) -> None:
+def test_reaching_the_models_own_limit_is_an_error(tiny_engine: Start) -> None:
     class Short(tiny_ar.TinyModel):
         def step(self, batch: list[Sequence]) -> list[Frame]:
             return [
@@ -581,7 +583,7 @@ def test_a_limit_of_the_models_own_is_none_that_was_asked_for(tiny_engine: Start
         tiny_engine(Short).submit(ask(max_frames=20)).collect()
 
 
-def test_a_familys_own_errors_are_for_the_log(tiny_engine: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_of_a_family_are_logged_and_not_shown(tiny_engine: Start, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(tiny_ar.TinyModel):
         def prefill(self, started: list[Sequence]) -> None:
             if "graph" in started[0].text:
@@ -602,12 +604,12 @@ def test_a_familys_own_errors_are_for_the_log(tiny_engine: Start, caplog: pytest
         assert "secret" in caplog.text
 
 
-def test_a_limit_that_was_asked_for_is_reported(tiny_engine: Start) -> None:
+def test_reaching_the_requests_own_limit_is_reported_as_length(tiny_engine: Start) -> None:
     audio = tiny_engine().submit(ask(max_frames=9)).collect()
     assert (audio.summary.finish_reason, audio.summary.frames) == ("length", 9)
 
 
-def test_a_model_that_does_not_load_says_why() -> None:
+def test_a_failed_load_raises_its_reason() -> None:
     spec = tiny_ar.spec("tiny", None)
     from plans import TINY_PLAN
 
@@ -635,7 +637,7 @@ def test_close_drains_then_ends(tiny_engine: Start) -> None:
         engine.submit(ask())
 
 
-def test_close_without_drain_tells_everybody(tiny_engine: Start) -> None:
+def test_close_without_drain_fails_all_requests(tiny_engine: Start) -> None:
     engine = tiny_engine(_slow(0.02))
     streams = [engine.submit(ask(LONG)) for _ in range(6)]
     engine.close()
@@ -644,7 +646,7 @@ def test_close_without_drain_tells_everybody(tiny_engine: Start) -> None:
             list(stream)
 
 
-def test_window_counts_what_is_still_expected() -> None:
+def test_the_window_counts_expected_audio() -> None:
     window = Window(1.0)
     assert not window.begun
     assert window.wants_more(2.9)
@@ -670,7 +672,7 @@ def test_a_text_that_cannot_be_prepared_ends_its_own_request(
 
     monkeypatch.setattr("saywell.engine.request_state.normalise", normalise)
     engine = tiny_engine(max_batch_size=2)
-    for _ in range(5):  # more often than there are slots
+    for _ in range(5):  # more requests than slots
         other = engine.submit(ask(LONG))
         with pytest.raises(ModelFailure, match="RecursionError"):
             engine.submit(ask("Something unforeseen comes here.")).collect()
@@ -688,7 +690,7 @@ def test_a_text_that_cannot_be_split_ends_its_own_request(tiny_engine: Start, mo
     assert engine.health().waiting == 0
 
 
-def test_a_model_that_fails_to_release_is_answered_for(tiny_engine: Start) -> None:
+def test_a_failing_release_fails_its_request(tiny_engine: Start) -> None:
     class Sticky(tiny_ar.TinyModel):
         def release(self, sequence: Sequence) -> None:
             super().release(sequence)
@@ -701,7 +703,7 @@ def test_a_model_that_fails_to_release_is_answered_for(tiny_engine: Start) -> No
     assert engine.submit(ask()).collect().duration_s > 0.3
 
 
-def test_health_may_be_taken_while_requests_come_and_go(tiny_engine: Start) -> None:
+def test_health_is_safe_while_requests_come_and_go(tiny_engine: Start) -> None:
     engine = tiny_engine(max_queue=200)
     wrong: list[BaseException] = []
     over = threading.Event()

@@ -1,4 +1,4 @@
-"""Who gets the next slot, with a clock of its own: listeners at the pace of speech, newcomers, listeners who pause."""
+"""Which request gets the next slot, on a simulated clock: playing and paused listeners, new requests."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ CHARS_PER_S = 15.0
 
 @dataclass(eq=False)
 class Listener:
-    """Where a state's audio goes, and who hears it."""
+    """A listener: receives a request's audio and plays it."""
 
     pace: float
-    """Seconds of audio heard in a second."""
+    """Seconds of audio played per second."""
     window: Window = field(default_factory=lambda: Window(PLAN.buffer_s))
     state: RequestState | None = None
     asked: float = 0.0
     first: float | None = None
     dry_s: float = 0.0
-    """How long it heard nothing, since the first sound and before the last."""
+    """Seconds of silence between its first and its last audio."""
 
     def put(self, chunk: AudioChunk) -> None:
         self.window.put(len(chunk.samples) / RATE)
@@ -48,7 +48,7 @@ class Listener:
 
 
 class World:
-    """A model that makes `speed` seconds of audio in a second, whatever runs sharing it evenly."""
+    """A model that makes `speed` seconds of audio per second, shared evenly by the running sequences."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, speed: float, slots: int = 8) -> None:
         self.now = 0.0
@@ -115,8 +115,8 @@ def waits(listeners: list[Listener]) -> list[float]:
     return [(each.first if each.first is not None else np.inf) - each.asked for each in listeners]
 
 
-def test_newcomers_beside_listeners_at_the_pace_of_speech(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty-four long texts take four fifths of what the machine can do; a short one comes every two seconds."""
+def test_new_requests_start_at_once_next_to_listeners_at_playback_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty-four long texts use four fifths of the capacity; a short one arrives every two seconds."""
     world, newcomers = World(monkeypatch, speed=30.0), []
     held = [world.ask(4500) for _ in range(24)]
     world.run(10.0)
@@ -131,7 +131,7 @@ def test_newcomers_beside_listeners_at_the_pace_of_speech(monkeypatch: pytest.Mo
     assert sum(listener.dry_s for listener in held) < 0.01 * 24 * 120.0, "nobody who listens hears the newcomers come"
 
 
-def test_who_pauses_costs_no_slot_and_takes_it_up_again_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_paused_listener_holds_no_slot_and_resumes_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, speed=10.0)
     pausing = [world.ask(4500, pace=0.0) for _ in range(12)]
     world.run(120.0)
@@ -148,9 +148,9 @@ def test_who_pauses_costs_no_slot_and_takes_it_up_again_in_time(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 4, 8])
-def test_newcomers_first_at_every_number_of_slots(monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
-    """Readers that take all there is at once. A newcomer waits for one sequence at most; where there is a slot to keep
-    free, for none."""
+def test_new_requests_go_first_with_any_number_of_slots(monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
+    """With readers that take all audio at once, a new request waits for at most one sequence, or for none where a slot
+    is kept free."""
     world = World(monkeypatch, speed=2.0, slots=slots)
     for _ in range(12):
         world.ask(4500, pace=1e6)
@@ -163,7 +163,7 @@ def test_newcomers_first_at_every_number_of_slots(monkeypatch: pytest.MonkeyPatc
     assert all(each.first is not None for each in world.listeners)
 
 
-def test_slots_that_pressure_took_are_lent_to_newcomers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slots_taken_by_degradation_are_lent_to_new_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, speed=2.0)
     for _ in range(12):
         world.ask(4500, pace=1e6)
@@ -177,7 +177,7 @@ def test_slots_that_pressure_took_are_lent_to_newcomers(monkeypatch: pytest.Monk
     assert world.scheduler.running == 2
 
 
-def test_who_would_hear_nothing_more_first_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_request_whose_audio_runs_out_first_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, speed=1.0)
     jobs = [world.ask(4500).state, world.ask(4500).state, world.ask(4500, priority=1).state]
     for state, audio_s in zip(jobs, (20.0, 5.0, 25.0), strict=True):
@@ -195,7 +195,7 @@ def test_who_would_hear_nothing_more_first_goes_first(monkeypatch: pytest.Monkey
     assert rich.wants_slot
 
 
-def test_a_pause_in_the_text_is_one_for_the_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_for_text_pauses_playback(monkeypatch: pytest.MonkeyPatch) -> None:
     world, listener = World(monkeypatch, speed=1.0), Listener(1.0)
     state = RequestState(Request(text=""), VOICE, PLAN, listener, more=True)
 
@@ -212,11 +212,11 @@ def test_a_pause_in_the_text_is_one_for_the_listener(monkeypatch: pytest.MonkeyP
     state.feed("Good morning to you all, my friends. And so ", last=False)
     speak(4.0)
     assert (state.starved, state.heard_until) == (True, 9.0)
-    world.now = 8.0  # he still hears the first sentence
+    world.now = 8.0  # the first sentence is still playing
     state.feed("on. ", last=False)
     assert (state.idle_s, state.heard_until) == (0.0, 9.0)
     state.look_ahead()
-    world.now = 20.0  # and by now has heard nothing for eleven seconds
+    world.now = 20.0  # playback has been paused for eleven seconds
     assert state.idle_s == 12.0
     state.feed("", last=True)
     speak(2.0)

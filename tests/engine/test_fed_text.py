@@ -1,4 +1,4 @@
-"""Text fed piece by piece into a running request: the sound of the whole text, as soon as it can be had."""
+"""Text fed piece by piece into a running request: the same audio as of the whole text, as early as possible."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ WORDS = st.sampled_from(
 
 
 def heard(speak: Callable[[], Stream]) -> tuple[bytes, str, int] | type[SaywellError]:
-    """What a request gives: its samples, the text they speak and the number of sequences; or how it fails."""
+    """The result of a request: its samples, their text and the number of sequences; or its error."""
     try:
         stream = speak()
         chunks = list(stream)
@@ -88,7 +88,9 @@ def engine() -> Iterator[Engine]:
 @given(st.lists(WORDS, max_size=24).map("".join), st.lists(st.integers(0, 10_000), max_size=12), st.booleans())
 @example("One, two; 1,000.50 dollars. " * 9, list(range(260)), False)
 @example("A man ate e\u0301clairs \U0001f389 and left. Why?", list(range(40)), True)
-def test_sounds_as_the_whole_text_wherever_it_is_cut(engine: Engine, text: str, places: list[int], raw: bool) -> None:
+def test_fed_text_sounds_like_the_whole_text_wherever_it_is_cut(
+    engine: Engine, text: str, places: list[int], raw: bool
+) -> None:
     edges = [0, *sorted(place % (len(text) + 1) for place in places), len(text)]
     pieces = [text[a:b] for a, b in pairwise(edges)]
     whole = heard(lambda: engine.submit(ask(text, raw=raw)))
@@ -103,7 +105,7 @@ def test_a_cut_inside_a_surrogate_pair_is_mended(engine: Engine) -> None:
             fed(engine, *pieces)
 
 
-def test_slow_pieces_sound_the_same_and_the_first_is_heard_before_the_last_is_given(tiny_engine: Start) -> None:
+def test_slow_pieces_sound_the_same_and_audio_starts_before_the_last_piece(tiny_engine: Start) -> None:
     engine = tiny_engine()
     golden = engine.submit(ask(LONG)).collect()
     stream = engine.submit(ask(""), more=True)
@@ -139,7 +141,7 @@ def test_text_may_come_while_a_reference_is_encoded(tiny_engine: Start) -> None:
 # Slots, places and time
 
 
-def test_one_with_nothing_to_say_holds_no_slot_and_takes_no_place(tiny_engine: Start) -> None:
+def test_a_request_waiting_for_text_holds_no_slot_and_no_place(tiny_engine: Start) -> None:
     engine = tiny_engine(max_batch_size=1, max_parallel_chunks=1, max_queue=1, buffer_s=0.1)
     open_ended = [engine.submit(ask("", seed=n), more=True) for n in range(8)]
     for stream in open_ended[:4]:
@@ -179,7 +181,7 @@ def test_waiting_for_text_counts_neither_for_the_deadline_nor_in_the_summary(tin
     assert 0 <= summary.queued_s <= summary.first_audio_s <= summary.total_s < 0.4
 
 
-def test_sound_that_is_due_keeps_its_deadline(tiny_engine: Start) -> None:
+def test_due_audio_keeps_its_deadline(tiny_engine: Start) -> None:
     class Slow(tiny_ar.TinyModel):
         def prefill(self, started: list[Sequence]) -> None:
             time.sleep(0.6 if "slow" in started[0].text else 0.0)
@@ -191,12 +193,12 @@ def test_sound_that_is_due_keeps_its_deadline(tiny_engine: Start) -> None:
 
 
 @pytest.mark.parametrize("pieces", [[], ["Something was said. And then"]], ids=["no text", "half a text"])
-def test_who_never_ends_the_text_is_ended(tiny_engine: Start, pieces: list[str]) -> None:
+def test_a_request_without_more_text_times_out(tiny_engine: Start, pieces: list[str]) -> None:
     engine = tiny_engine()
     stream = engine.submit(ask("", timeout_s=0.3), more=True)
     for piece in pieces:
         stream.feed(piece)
-    until(lambda: not engine._loop.in_flight)  # whether anybody reads or not
+    until(lambda: not engine._loop.in_flight)  # without a reader, too
     with pytest.raises(DeadlineExceeded, match=r"no text came for 0\.3 s"):
         stream.feed("Too late.")
     texts = []
@@ -208,7 +210,7 @@ def test_who_never_ends_the_text_is_ended(tiny_engine: Start, pieces: list[str])
 # What is refused
 
 
-def test_a_text_that_grows_too_large_ends_and_what_was_spoken_stays(tiny_engine: Start) -> None:
+def test_a_text_that_grows_too_large_is_refused_and_earlier_audio_is_kept(tiny_engine: Start) -> None:
     engine = tiny_engine(max_text_chars=100)
     stream = engine.submit(ask(""), more=True)
     stream.feed("The first sentence is short enough to be spoken. And so")
@@ -241,11 +243,11 @@ def test_a_piece_is_checked_as_the_whole_text_is(engine: Engine) -> None:
         fed(engine, "Hello, ", "my\x07 dear.")
     with pytest.raises(InvalidText, match="must be a string, not int"):
         fed(engine, 7)  # type: ignore[arg-type]
-    with pytest.raises(InvalidRequest, match="give it to feed"):
+    with pytest.raises(InvalidRequest, match="pass it to feed"):
         engine.submit(ask("Hello."), more=True)
 
 
-def test_a_text_that_is_complete_takes_no_more(engine: Engine) -> None:
+def test_a_complete_text_takes_no_more_pieces(engine: Engine) -> None:
     whole, complete, closed = engine.submit(ask()), fed(engine, "Hello."), engine.submit(ask(""), more=True)
     closed.close()
     for stream, error in ((whole, InvalidRequest), (complete, InvalidRequest), (closed, Cancelled)):
@@ -255,7 +257,7 @@ def test_a_text_that_is_complete_takes_no_more(engine: Engine) -> None:
     assert whole.collect().summary.sequences == complete.collect().summary.sequences == 1
 
 
-def test_a_failure_is_told_to_who_gives_the_text(engine: Engine) -> None:
+def test_feeding_a_failed_request_raises_its_error(engine: Engine) -> None:
     stream = engine.submit(ask(""), more=True)
     stream.feed(f"A {tiny_ar.UNSPEAKABLE} here, my friends, which nobody can say. And then")
     with pytest.raises(InvalidText, match="cannot say"):
@@ -264,7 +266,9 @@ def test_a_failure_is_told_to_who_gives_the_text(engine: Engine) -> None:
         stream.feed(" more.")
 
 
-def test_a_text_nobody_foresaw_ends_its_own_request(tiny_engine: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_cannot_be_prepared_ends_its_own_request(
+    tiny_engine: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = tiny_engine()
     stream = engine.submit(ask(""), more=True)
     with monkeypatch.context() as patch:
@@ -275,7 +279,7 @@ def test_a_text_nobody_foresaw_ends_its_own_request(tiny_engine: Start, monkeypa
     assert fed(engine, "Hello ", "there.").collect().duration_s > 0.3
 
 
-def test_closing_the_engine_tells_everybody(tiny_engine: Start) -> None:
+def test_closing_the_engine_fails_requests_that_wait_for_text(tiny_engine: Start) -> None:
     engine = tiny_engine()
     stream = engine.submit(ask(""), more=True)
     stream.feed("Hello the")
@@ -285,7 +289,7 @@ def test_closing_the_engine_tells_everybody(tiny_engine: Start) -> None:
             call()
 
 
-def test_an_id_used_again_is_not_cancelled_by_the_request_before(tiny_engine: Start) -> None:
+def test_a_reused_id_is_not_cancelled_with_its_earlier_request(tiny_engine: Start) -> None:
     engine = tiny_engine()
     before = engine.submit(Request(text="", id="same"), more=True)
     with pytest.raises(InvalidText):
@@ -339,7 +343,7 @@ def test_an_iterable_that_fails_ends_the_request(tts: TTS, error: Exception) -> 
         tts.stream(None)  # type: ignore[arg-type]
 
 
-def test_who_stops_listening_stops_the_iterable(tts: TTS) -> None:
+def test_closing_the_stream_stops_the_iterable(tts: TTS) -> None:
     over = threading.Event()
 
     def words() -> Iterator[str]:

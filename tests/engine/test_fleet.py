@@ -1,4 +1,4 @@
-"""Several models behind one door: loaded when asked for, kept by use, unloaded when idle or when memory is short."""
+"""Several models in one server: loaded by requests, kept while in use, unloaded when idle or when memory is short."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Start = Callable[..., Fleet]
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Start]:
-    """A fleet of tiny models in this process, whose processes would hold `held` bytes each."""
+    """A fleet of tiny models in this process, each reported as holding `held` bytes."""
     made: list[Fleet] = []
     monkeypatch.setattr(fleet_module, "_EVERY_S", 0.05)
     monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
@@ -90,7 +90,7 @@ def loaded(fleet: Fleet) -> set[str]:
     return {name for name, health in fleet.health().items() if health is not None and health.loaded}
 
 
-def test_a_model_is_loaded_when_it_is_first_asked_for(start: Start) -> None:
+def test_a_model_is_loaded_by_its_first_request(start: Start) -> None:
     fleet = start()
     assert fleet.names() == list(NAMES)
     assert loaded(fleet) == {"own"}
@@ -98,14 +98,14 @@ def test_a_model_is_loaded_when_it_is_first_asked_for(start: Start) -> None:
     assert loaded(fleet) == {"own", "second"}
 
 
-def test_names_are_found_and_others_refused(start: Start) -> None:
+def test_unknown_names_are_refused(start: Start) -> None:
     fleet = start()
     assert [fleet.find(name) for name in (None, "own", "SECOND")] == ["own", "own", "second"]
     with pytest.raises(UnknownModel, match="own, second, third"):
         fleet.find("../etc")
 
 
-def test_a_model_nobody_uses_is_unloaded_after_a_while(start: Start) -> None:
+def test_an_idle_model_is_unloaded(start: Start) -> None:
     fleet = start(keep_alive_s=0.3)
     say(fleet, "second")
     assert loaded(fleet) == {"own", "second"}
@@ -113,9 +113,9 @@ def test_a_model_nobody_uses_is_unloaded_after_a_while(start: Start) -> None:
     assert len(say(fleet, "second")) > 0
 
 
-def test_a_request_says_how_long_its_model_stays(start: Start) -> None:
+def test_a_request_sets_how_long_its_model_stays_loaded(start: Start) -> None:
     fleet = start()
-    say(fleet, "own", keep_s=0.0)  # its weights go, its worker stays
+    say(fleet, "own", keep_s=0.0)  # unloads the weights, keeps the worker
     until(lambda: loaded(fleet) == set())
     say(fleet, "second", keep_s=0.0)
     until(lambda: fleet.engine("second") is None)
@@ -124,7 +124,7 @@ def test_a_request_says_how_long_its_model_stays(start: Start) -> None:
     assert loaded(fleet) == {"own"}
 
 
-def test_a_model_is_not_unloaded_while_it_speaks(start: Start) -> None:
+def test_a_model_in_use_is_not_unloaded(start: Start) -> None:
     fleet = start(step_s=0.003)
     fleet.load("second")
     stream = fleet.submit("second", Request(text="A sentence that takes a while to speak. " * 40), keep_s=0.0)
@@ -140,7 +140,7 @@ def test_a_model_is_not_unloaded_while_it_waits_for_text(start: Start) -> None:
     stream = fleet.load("second").submit(Request(text=""), more=True)
     stream.feed("The first sentence is spoken. The second")
     until(lambda: stream.window.unread_s > 0 and stream.window.starved)
-    time.sleep(1.2)  # the sweeper has looked
+    time.sleep(1.2)  # longer than the sweeper's interval
     assert "second" in loaded(fleet)
     stream.feed(" as well.")
     stream.end_text()
@@ -148,7 +148,7 @@ def test_a_model_is_not_unloaded_while_it_waits_for_text(start: Start) -> None:
     until(lambda: loaded(fleet) == {"own"})
 
 
-def test_what_was_not_used_for_longest_makes_room(start: Start) -> None:
+def test_the_model_idle_for_longest_makes_room(start: Start) -> None:
     fleet = start(held=100 * MIB, memory_budget_mb=220)
     say(fleet, "second")
     time.sleep(0.02)
@@ -156,7 +156,7 @@ def test_what_was_not_used_for_longest_makes_room(start: Start) -> None:
     time.sleep(0.02)
     say(fleet, "third")
     assert loaded(fleet) == {"own", "third"}
-    say(fleet, "second")  # the server's own gives way as well
+    say(fleet, "second")  # unloads the server's own model as well
     assert loaded(fleet) == {"third", "second"}
     say(fleet, "own")
     assert loaded(fleet) == {"own", "second"}
@@ -166,20 +166,20 @@ def test_the_plan_of_another_model_has_what_is_left_of_the_budget(start: Start) 
     fleet = start(held=100 * MIB, memory_budget_mb=250, precision="fp32", max_batch_size=3)
     engine = fleet.load("second")
     assert engine.plan.memory_budget == 150 * MIB
-    assert engine.plan.max_batch_size != 3  # a setting made for the server's own model
+    assert engine.plan.max_batch_size != 3  # that setting applies to the server's own model
 
 
-def test_models_in_use_are_not_closed_for_another(start: Start) -> None:
+def test_models_in_use_do_not_make_room(start: Start) -> None:
     fleet = start(held=100 * MIB, step_s=0.003, memory_budget_mb=110)
     stream = fleet.submit("own", Request(text="A sentence that takes a while to speak. " * 40))
     next(stream)
-    with pytest.raises(OutOfMemory, match=r"second needs .* beside own"):
+    with pytest.raises(OutOfMemory, match=r"second needs .* is left by own"):
         fleet.load("second")
     stream.collect()
     assert len(say(fleet, "second")) > 0
 
 
-def test_two_who_ask_at_once_start_one_engine(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simultaneous_requests_start_one_engine(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet, started = start(), []
     monkeypatch.setattr(Engine, "start", lambda self, run=Engine.start: (started.append(self), run(self)))
     asking = [threading.Thread(target=say, args=(fleet, "second")) for _ in range(4)]
@@ -190,7 +190,9 @@ def test_two_who_ask_at_once_start_one_engine(start: Start, monkeypatch: pytest.
     assert len(started) == 1
 
 
-def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_load_is_reported_and_retried_by_the_next_request(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fleet = start()
 
     def fail(*_: object) -> None:
@@ -203,7 +205,7 @@ def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(start: Start, mon
     assert len(say(fleet, "second")) > 0
 
 
-def test_workers_of_their_own(start: Start) -> None:
+def test_each_model_has_its_own_worker(start: Start) -> None:
     fleet = start(worker=True)
     np.testing.assert_array_equal(say(fleet, "second"), say(fleet, "own"))
     say(fleet, "own", keep_s=0.0)
@@ -211,7 +213,7 @@ def test_workers_of_their_own(start: Start) -> None:
     assert len(say(fleet, "own")) > 0
 
 
-def test_a_model_that_is_being_loaded_does_not_hold_up_the_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_aborts_a_load(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet, begun, over = start(), threading.Event(), threading.Event()
 
     def slow(self: Engine) -> None:
@@ -239,7 +241,7 @@ def test_a_model_that_is_being_loaded_does_not_hold_up_the_end(start: Start, mon
         fleet.load("third")
 
 
-def test_what_is_installed(tmp_path: Path) -> None:
+def test_installed_models_are_listed_and_damaged_ones_are_not(tmp_path: Path) -> None:
     names = set(installed(tmp_path))
     assert "hibari" in names
     whole, damaged = tmp_path / "converted" / "0123" / "mine", tmp_path / "checkpoints" / "broken"

@@ -1,4 +1,4 @@
-"""What only some models let a request choose: declared by the family, checked by the core, sent by any client."""
+"""Options of some models only: declared by the family, checked by the core, sent by any client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STYLED = replace(
 
 
 @pytest.mark.parametrize("options", [{}, {"exaggeration": 0}, {"exaggeration": 2.0, "style": "loud"}])
-def test_what_the_model_knows_is_taken(options: dict[str, float | str]) -> None:
+def test_declared_options_are_accepted(options: dict[str, float | str]) -> None:
     check_request(Request(text="Hi.", options=options), STYLED, PLAN)
 
 
@@ -38,26 +38,26 @@ def test_what_the_model_knows_is_taken(options: dict[str, float | str]) -> None:
         ({"cfg_weight": 1.0}, "has no option 'cfg_weight'; it has temperature, .*, exaggeration, style"),
     ],
 )
-def test_anything_else_is_refused_with_what_there_is(options: dict[str, float | str], way_out: str) -> None:
+def test_other_options_are_refused_with_those_available(options: dict[str, float | str], way_out: str) -> None:
     with pytest.raises(InvalidRequest, match=way_out):
         check_request(Request(text="Hi.", options=options), STYLED, PLAN)
 
 
-def test_a_model_without_speeds_speaks_at_its_own() -> None:
+def test_speed_is_refused_by_a_model_without_it() -> None:
     check_request(Request(text="Hi.", speed=1.0), STYLED, PLAN)
     with pytest.raises(InvalidRequest, match="own speed only"):
         check_request(Request(text="Hi.", speed=1.1), STYLED, PLAN)
     check_request(Request(text="Hi.", speed=1.1), SPEC, PLAN)
 
 
-def test_python_programs_name_them_beside_the_other_fields() -> None:
+def test_python_programs_pass_options_as_fields() -> None:
     request = make_request("Hi.", Settings(), seed=3, exaggeration=0.5, speed=1.2)
     assert (request.sampling.seed, request.speed, request.options) == (3, 1.2, {"exaggeration": 0.5})
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("route", ["/v1/audio/speech", "/v1/tts"])
-async def test_clients_send_them_beside_the_other_fields(route: str) -> None:
+async def test_clients_send_options_as_fields(route: str) -> None:
     engine = FakeEngine(spec=STYLED)
     text = "input" if route.endswith("speech") else "text"
     transport = httpx.ASGITransport(create_app(engine, decision(engine)))

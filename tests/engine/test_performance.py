@@ -1,4 +1,4 @@
-"""The report after each synthesis: its figures, and where it is told."""
+"""The performance report of each synthesis: its figures, and where it is shown."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def look(*gpus: float) -> Resources:
     return Resources(cpu_percent=1.0, memory_limit=2, memory_available=1, memory_percent=50.0, gpus=loads)
 
 
-def test_figures_and_their_words() -> None:
+def test_the_report_as_text_and_as_header() -> None:
     report = performance(SUMMARY, 100_000_000, 96_500_000, look(12.0, 61.0))
     assert report.json() == {
         "latency_s": 0.5, "first_audio_s": 0.3, "queued_s": 0.25, "audio_s": 2.0, "rtf": 0.25,
@@ -38,11 +38,11 @@ def test_figures_and_their_words() -> None:
         "2.00 s of speech in 500 ms, the first after 300 ms; RTF 0.250; memory -3.5 MB to 96 MB; GPU 61 %"
     )
     assert report.timing() == "queue;dur=250.00, first-audio;dur=300.00, total;dur=500.00"
-    assert performance(SUMMARY, 0, 0, look()).line().endswith("GPU not there")
+    assert performance(SUMMARY, 0, 0, look()).line().endswith("GPU none")
 
 
 @pytest.mark.anyio
-async def test_the_server_tells_it_in_the_log_the_header_and_the_metrics(caplog) -> None:
+async def test_the_server_reports_it_in_log_header_and_metrics(caplog) -> None:
     engine = FakeEngine(chunks=2)
     service_app = create_app(engine, decision(engine))
     caplog.set_level(logging.INFO, "saywell.server.service")
@@ -61,7 +61,7 @@ async def test_the_server_tells_it_in_the_log_the_header_and_the_metrics(caplog)
     assert not any("Hello" in message for message in caplog.messages), "what is said is nobody's business"
 
 
-def test_say_tells_it(tmp_path: Path) -> None:
+def test_say_prints_it(tmp_path: Path) -> None:
     out = str(tmp_path / "out.wav")
     done = CliRunner().invoke(app, ["say", "Good morning.", "-o", out, "--json"])
     assert done.exit_code == 0, done.stderr

@@ -1,6 +1,6 @@
-"""The ladder in the running engine: what each step does, that none of them is heard, and how it comes back.
+"""The degradation ladder in a running engine: what each level does, that the audio stays the same, how it is restored.
 
-The machine is made up, and looks are taken by hand: nothing here waits for a clock.
+The machine is simulated and samples are taken by the tests, so that nothing waits for a clock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from machines import made_up
 from plans import TINY_PLAN, with_levels
 from saywell.engine import loop as loop_module
 from saywell.engine.engine import Engine
-from saywell.engine.pressure.watch import PressureMonitor
+from saywell.engine.pressure_monitor import PressureMonitor
 from saywell.errors import ModelFailure, Unavailable
 from saywell.machine.monitor import Resources
 from saywell.plan.degradation import GONE, SLOWLY, Timing
@@ -37,9 +37,9 @@ SPEC = replace(
     tiny_ar.spec("tiny", None),
     variants=made_up(fp32=1000 * MIB, int8=400 * MIB), slot_bytes=64 * MIB, sheds=("threads",),
 )  # fmt: skip
-"""On a machine of 8 GB all of it makes a difference; in truth it is tiny."""
+"""Sizes that matter on a machine of 8 GB; the model itself is tiny."""
 DOWN = ["slots", "caches", "lighter"]
-"""For want of memory."""
+"""Levels under memory pressure."""
 CALM, FULL, CRITICAL = 50.0, 90.0, 97.0
 
 
@@ -50,11 +50,11 @@ def machine(memory_percent: float = CALM, **fields: object) -> Resources:
 
 
 BUSY = machine(cpu_percent=99.0, cpu_own_percent=49.0, cpu_stalled_percent=60.0)
-"""Another program takes half of the CPUs."""
+"""Another program uses half of the CPUs."""
 
 
 class Told(tiny_ar.TinyModel):
-    """Notes the plans it is given and how many share a step."""
+    """Records the plans it gets and the size of each batch."""
 
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
         super().__init__(spec, plan)
@@ -73,7 +73,7 @@ class Told(tiny_ar.TinyModel):
 
 
 class Rig:
-    """An engine whose machine is looked at when the test says so."""
+    """An engine whose monitor takes samples when the test says so."""
 
     def __init__(self, plan: Plan, model: type[Told], **fields: object) -> None:
         self.models: list[Told] = []
@@ -97,7 +97,7 @@ class Rig:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until the engine has done what it was told."""
+        """Wait until the engine has run all its actions."""
         done = threading.Event()
         self.engine.wake(done.set)
         assert done.wait(5)
@@ -122,19 +122,19 @@ def rig() -> Iterator[Callable[..., Rig]]:
 # Down and up
 
 
-def test_every_step_is_taken_shown_and_logged_with_its_reason(rig, caplog) -> None:
+def test_every_level_is_taken_reported_and_logged_with_its_reason(rig, caplog) -> None:
     it = rig()
-    caplog.set_level(logging.WARNING, "saywell.engine.pressure.watch")
+    caplog.set_level(logging.WARNING, "saywell.engine.pressure_monitor")
 
     def said() -> str:
-        return [each.message for each in caplog.records if each.name == "saywell.engine.pressure.watch"][-1]
+        return [each.message for each in caplog.records if each.name == "saywell.engine.pressure_monitor"][-1]
 
     for level in range(1, 4):
         it.see(FULL)
         pressure = it.engine.health().pressure
         assert (pressure.level, list(pressure.steps)) == (level, DOWN[:level])
         assert pressure.reason == "90 % of 8.0 GB of memory is in use"
-        assert f"has given up: {', '.join(DOWN[:level])} (90 % of 8.0 GB" in said()
+        assert f"degradation levels: {', '.join(DOWN[:level])} (90 % of 8.0 GB" in said()
     until(lambda: not it.engine.health().pressure.pending)
     pressure = it.engine.health().pressure
     assert (pressure.changes["max_batch_size"], pressure.changes["precision"]) == ("4 → 2", "fp32 → int8")
@@ -143,12 +143,12 @@ def test_every_step_is_taken_shown_and_logged_with_its_reason(rig, caplog) -> No
         it.see(CALM)
         pressure = it.engine.health().pressure
         assert (pressure.level, pressure.reason) == (level, SLOWLY if level else GONE)
-        assert f"has given up: {', '.join(DOWN[:level]) or 'nothing'} ({pressure.reason})" in said()
-    assert said().endswith("Now as planned")
+        assert f"degradation levels: {', '.join(DOWN[:level]) or 'none'} ({pressure.reason})" in said()
+    assert said().endswith("changed: nothing")
     assert (it.engine.health().pressure.downs, it.engine.health().pressure.ups) == (3, 3)
 
 
-def test_the_model_is_told_of_what_it_can_change_while_it_runs(rig) -> None:
+def test_live_fields_are_applied_to_the_running_model(rig) -> None:
     it = rig()
     it.see(BUSY)
     it.see(FULL, 2)
@@ -166,7 +166,7 @@ def test_the_model_is_told_of_what_it_can_change_while_it_runs(rig) -> None:
     assert len(it.models) == 1
 
 
-def test_fewer_slots_are_used_and_nobody_is_turned_away_for_it(rig) -> None:
+def test_fewer_slots_refuse_no_request_that_was_admitted_before(rig) -> None:
     it = rig(max_queue=4)
     it.say()
     assert it.model.shared == 3, "the fourth is for somebody who has heard nothing yet"
@@ -178,7 +178,7 @@ def test_fewer_slots_are_used_and_nobody_is_turned_away_for_it(rig) -> None:
     assert it.model.shared in (2, 3), "one that was taken is lent to newcomers"
 
 
-def test_other_programs_on_the_cpus_take_threads_and_nothing_else(rig) -> None:
+def test_cpu_pressure_takes_threads_only(rig) -> None:
     it = rig()
     it.see(BUSY, 10)
     assert it.engine.health().pressure.steps == ("threads",)
@@ -188,7 +188,7 @@ def test_other_programs_on_the_cpus_take_threads_and_nothing_else(rig) -> None:
 # Sound
 
 
-def test_no_step_is_heard_that_must_not_be(rig) -> None:
+def test_levels_do_not_change_the_audio(rig) -> None:
     it = rig()
     planned = it.say()
     for look, steps in ((BUSY, ("threads",)), (FULL, ("threads", "slots")), (FULL, ("threads", "slots", "caches"))):
@@ -198,7 +198,7 @@ def test_no_step_is_heard_that_must_not_be(rig) -> None:
 
 
 @pytest.mark.parametrize("live", [Told.live, frozenset()], ids=["live", "loaded again"])
-def test_steps_in_the_middle_of_a_text_are_not_heard(rig, live: frozenset[str]) -> None:
+def test_levels_taken_within_a_text_do_not_change_the_audio(rig, live: frozenset[str]) -> None:
     it = rig(type("Other", (Told,), {"live": live}))
     planned = it.say()
     levels: list[int] = []
@@ -222,12 +222,12 @@ def test_steps_in_the_middle_of_a_text_are_not_heard(rig, live: frozenset[str]) 
 
 
 class Fixed(Told):
-    """Would have to be loaded again for another number of threads."""
+    """Must be reloaded to change the number of threads."""
 
     live = Told.live - {"threads"}
 
 
-def test_nothing_is_loaded_in_the_middle_of_a_stream_and_nobody_waits_for_it(rig) -> None:
+def test_a_reload_waits_for_running_streams_and_delays_no_request(rig) -> None:
     it = rig(Fixed)
     planned = it.say()
     gate = threading.Event()
@@ -249,7 +249,7 @@ def test_nothing_is_loaded_in_the_middle_of_a_stream_and_nobody_waits_for_it(rig
 # Another precision
 
 
-def test_lighter_weights_wait_for_what_has_begun_and_come_back_with_the_room(rig) -> None:
+def test_lighter_weights_wait_for_running_requests_and_are_restored_later(rig) -> None:
     it = rig()
     gate = threading.Event()
     it.model.during = lambda: gate.wait(10)
@@ -296,7 +296,7 @@ class NoInt8(Told):
         super().__init__(spec, plan)
 
 
-def test_weights_that_cannot_be_loaded_leave_those_there_are(rig) -> None:
+def test_a_failed_reload_keeps_the_planned_weights(rig) -> None:
     it = rig(NoInt8)
     planned = it.say()
     it.see(FULL, 3)
@@ -310,7 +310,7 @@ def test_weights_that_cannot_be_loaded_leave_those_there_are(rig) -> None:
     assert len(it.models) == 3, "tried again with the next plan that asks for it"
 
 
-def test_weights_that_cannot_be_loaded_are_tried_once(rig) -> None:
+def test_a_failed_reload_is_not_retried(rig) -> None:
     it = rig(NoInt8)
     load, tried = it.engine._resident._load, []
     it.engine._resident._load = lambda plan: (tried.append(plan.precision), load(plan))[1]
@@ -321,11 +321,11 @@ def test_weights_that_cannot_be_loaded_are_tried_once(rig) -> None:
     it.see(CALM, 5)
     it.see(FULL, 3)
     it.say()
-    assert tried == ["int8", "fp32"] * 2  # the reason may be gone
+    assert tried == ["int8", "fp32"] * 2  # a new plan is tried again
 
 
-def test_an_engine_outlives_weights_that_cannot_be_loaded_for_a_while(rig, monkeypatch) -> None:
-    monkeypatch.setattr(loop_module, "_AGAIN_S", 0.05)
+def test_the_engine_survives_loads_that_fail_for_a_while(rig, monkeypatch) -> None:
+    monkeypatch.setattr(loop_module, "_LOAD_RETRY_S", 0.05)
     it = rig()
     planned = it.say()
     load, broken = it.engine._resident._load, [ModelFailure("no memory"), MemoryError()]
@@ -336,7 +336,7 @@ def test_an_engine_outlives_weights_that_cannot_be_loaded_for_a_while(rig, monke
     assert it.engine.health().state == "ready"
 
 
-def test_an_engine_that_begins_under_relief_begins_with_what_loads(rig) -> None:
+def test_an_engine_started_degraded_falls_back_to_the_planned_weights(rig) -> None:
     it = rig(NoInt8, start_degraded_reason="the worker before was killed")
     assert it.say().size
     assert it.engine.health().pressure.pending == ("lighter",)
@@ -345,14 +345,14 @@ def test_an_engine_that_begins_under_relief_begins_with_what_loads(rig) -> None:
 # The door
 
 
-def test_the_door_closes_for_new_ones_only(rig, caplog) -> None:
+def test_refusing_affects_new_requests_only(rig, caplog) -> None:
     it = rig()
     gate = threading.Event()
     it.model.during = lambda: gate.wait(10)
     inside = it.engine.submit(ask())
     until(lambda: it.engine.health().running > 0)
     it.watch.see(machine(CRITICAL))
-    assert "has given up: slots, refuse (97 % of 8.0 GB" in caplog.text
+    assert "degradation levels: slots, refuse (97 % of 8.0 GB" in caplog.text
     with pytest.raises(Unavailable, match=r"no new requests .* 97 % of 8.0 GB .* try again in 2 s") as refused:
         it.engine.submit(ask())
     assert refused.value.retry_after == 2.0
@@ -365,7 +365,7 @@ def test_the_door_closes_for_new_ones_only(rig, caplog) -> None:
 # Trouble
 
 
-def test_a_model_that_cannot_take_up_a_plan_is_loaded_anew(rig) -> None:
+def test_a_model_that_fails_to_adapt_is_reloaded(rig) -> None:
     class Stubborn(Told):
         def adapt(self, plan: Plan) -> None:
             if plan.threads < self.loaded.threads:
@@ -379,7 +379,7 @@ def test_a_model_that_cannot_take_up_a_plan_is_loaded_anew(rig) -> None:
     assert it.models[0].closed
 
 
-def test_an_engine_that_follows_a_killed_one_begins_under_relief(rig) -> None:
+def test_the_engine_after_a_killed_one_starts_degraded(rig) -> None:
     it = rig(start_degraded_reason="the worker before was killed")
     assert [model.loaded.precision for model in it.models] == ["int8"]
     assert it.engine.health().pressure.reason == "the worker before was killed"
@@ -387,14 +387,14 @@ def test_an_engine_that_follows_a_killed_one_begins_under_relief(rig) -> None:
     until(lambda: it.engine.health().pressure.level == 0 and it.model.loaded.precision == "fp32")
 
 
-def test_an_engine_that_must_not_adapt_looks_at_nothing(tiny_engine) -> None:
+def test_an_engine_with_adapt_off_has_no_monitor(tiny_engine) -> None:
     engine = tiny_engine(adapt=False)
     assert engine._watch is None
     assert engine._monitor is None
     assert engine.health().pressure.level == 0
 
 
-def test_a_machine_that_cannot_be_read_for_a_while_is_told_of_once(caplog) -> None:
+def test_a_monitor_failure_is_logged_once(caplog) -> None:
     looks = iter([OSError("no such file"), OSError("no such file"), machine(FULL), machine(FULL)])
     seen = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Memory that runs out in the middle of work: freed, begun anew once, and the audio is complete and the same."""
+"""Running out of memory during a request: free memory, retry once, and deliver complete, identical audio."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from asking import LONG, ask, until
 from plans import TINY_PLAN, with_levels
 from saywell.engine import loop as loop_module
 from saywell.engine.engine import Engine
-from saywell.engine.pressure.recovery import ran_out
 from saywell.errors import ModelFailure, OutOfMemory
 from saywell.machine.monitor import Resources
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.plan.degradation import Timing
 from saywell.plan.plan import Plan
 from saywell.runtimes.onnx import GraphError
+from saywell.runtimes.out_of_memory import ran_out
 from saywell.types import Frame, ModelSpec, Reference, Request, Samples, Sequence
 from tiny_ar import family as tiny_ar
 
@@ -32,7 +32,7 @@ WHERE = ("prefill", "step", "decode")
 
 
 class OutOfMemoryError(RuntimeError):
-    """As torch names it."""
+    """Named like torch's."""
 
 
 def calm() -> Resources:
@@ -40,7 +40,7 @@ def calm() -> Resources:
 
 
 class Short(tiny_ar.TinyModel):
-    """Has too little memory in the n-th call of a kind."""
+    """Runs out of memory in the n-th call of a kind."""
 
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
         super().__init__(spec, plan)
@@ -57,7 +57,7 @@ class Short(tiny_ar.TinyModel):
         self._may("prepare")
 
     def prefill(self, started: list[Sequence]) -> None:
-        for sequence in started:  # one by one, so that some of a batch have begun when memory runs out
+        for sequence in started:  # one by one, so that part of a batch has been prefilled when memory runs out
             self._may("prefill")
             super().prefill([sequence])
 
@@ -98,7 +98,7 @@ def model(engine: Engine) -> Short:
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("std::bad_alloc"), OutOfMemoryError("CUDA out of memory. Tried …")], ids=str
 )
-def test_the_audio_is_complete_and_the_same(start, where: str, later: int, error: Exception) -> None:
+def test_after_oom_the_audio_is_complete_and_the_same(start, where: str, later: int, error: Exception) -> None:
     engine = start()
     planned = engine.submit(ask(LONG)).collect()
     model(engine).fail[where] = [None] * later + [error]
@@ -110,8 +110,8 @@ def test_the_audio_is_complete_and_the_same(start, where: str, later: int, error
 
 
 @pytest.mark.parametrize("where", WHERE)
-def test_memory_that_runs_out_in_one_sequence_is_no_fault_of_it(start, where: str) -> None:
-    """As families say it of a graph that could not allocate: an error of this program, about one sequence."""
+def test_oom_in_one_sequence_is_retried(start, where: str) -> None:
+    """How families report a graph that could not allocate: a SequenceError."""
 
     class Graphs(Short):
         short = False
@@ -148,7 +148,7 @@ def test_memory_that_runs_out_in_one_sequence_is_no_fault_of_it(start, where: st
     assert model(engine).open == 0
 
 
-def test_memory_that_runs_out_after_the_last_sound_is_answered_for(start) -> None:
+def test_oom_after_the_last_audio_ends_the_request(start) -> None:
     class Sticky(Short):
         short = False
 
@@ -166,7 +166,7 @@ def test_memory_that_runs_out_after_the_last_sound_is_answered_for(start) -> Non
 
 
 @pytest.mark.parametrize("where", WHERE)
-def test_what_a_reader_has_heard_is_not_said_twice(start, where: str) -> None:
+def test_audio_already_sent_is_not_sent_again(start, where: str) -> None:
     engine = start(first_frames=1, chunk_frames=2, buffer_s=0.2)
     planned = engine.submit(ask(LONG)).collect().samples
     stream = engine.submit(ask(LONG))
@@ -177,7 +177,7 @@ def test_what_a_reader_has_heard_is_not_said_twice(start, where: str) -> None:
     assert np.array_equal(np.concatenate(pieces), planned)
 
 
-def test_codes_and_words_come_once(start) -> None:
+def test_frames_and_timestamps_are_sent_once(start) -> None:
     engine = start(first_frames=1, chunk_frames=2)
 
     def chunks() -> list:
@@ -196,7 +196,7 @@ def test_codes_and_words_come_once(start) -> None:
     assert codes(again) == codes(planned)
 
 
-def test_everybody_who_was_running_is_spoken_one_after_the_other(start) -> None:
+def test_running_sequences_are_retried_one_at_a_time(start) -> None:
     engine = start()
     texts = [f"Number {n}. {LONG}" for n in range(6)]
     planned = [engine.submit(ask(text)).collect().samples for text in texts]
@@ -213,16 +213,16 @@ def test_everybody_who_was_running_is_spoken_one_after_the_other(start) -> None:
     assert max(sizes[failed_at + 50 :]) > 2, "side by side again afterwards"
 
 
-def test_the_second_time_is_told(start) -> None:
+def test_a_second_oom_is_reported(start) -> None:
     engine = start()
     model(engine).fail["step"] = [MemoryError(), MemoryError()]
-    with pytest.raises(OutOfMemory, match="memory ran out, and again with less work at once; send a shorter text"):
+    with pytest.raises(OutOfMemory, match="memory ran out, also when retried alone; send a shorter text"):
         engine.submit(ask(LONG)).collect()
     assert engine.submit(ask()).collect().duration_s > 0
     assert (engine.health().running, model(engine).open) == (0, 0)
 
 
-def test_the_second_time_ends_only_the_one_that_was_spoken_alone(start) -> None:
+def test_a_second_oom_ends_only_the_request_being_retried(start) -> None:
     engine = start()
     texts = [f"Number {n}. {LONG}" for n in range(4)]
     planned = [engine.submit(ask(text)).collect().samples for text in texts]
@@ -237,23 +237,23 @@ def test_the_second_time_ends_only_the_one_that_was_spoken_alone(start) -> None:
     assert (engine.health().running, model(engine).open) == (0, 0)
 
 
-def test_a_failure_of_another_kind_is_not_tried_again(start) -> None:
+def test_other_failures_are_not_retried(start) -> None:
     engine = start()
     model(engine).fail["step"] = [RuntimeError("a wire has come loose")]
     with pytest.raises(ModelFailure):
         engine.submit(ask(LONG)).collect()
 
 
-def test_the_engine_goes_down_its_ladder(start, caplog: pytest.LogCaptureFixture) -> None:
+def test_oom_degrades_the_engine(start, caplog: pytest.LogCaptureFixture) -> None:
     engine = start(adapt=True)
     model(engine).fail["step"] = [MemoryError()]
     engine.submit(ask(LONG)).collect()
     pressure = engine.health().pressure
     assert pressure.steps == ("slots",), "the caches are too small to matter"
-    assert "has given up: slots (memory ran out in the middle of a step)" in caplog.text
+    assert "degradation levels: slots (memory ran out in the middle of a step)" in caplog.text
 
 
-def test_a_reference_is_encoded_once_more(start) -> None:
+def test_oom_while_encoding_a_reference_is_retried(start) -> None:
     engine = start()
     reference = Reference(pcm=np.zeros(16_000, np.float32).tobytes(), sample_rate=16_000)
     model(engine).fail["prepare"] = [MemoryError()]
@@ -263,7 +263,7 @@ def test_a_reference_is_encoded_once_more(start) -> None:
         engine.submit(ask(reference=reference)).collect()
 
 
-def test_many_in_a_row_leak_nothing(start) -> None:
+def test_repeated_oom_leaks_nothing(start) -> None:
     engine = start()
     planned = engine.submit(ask()).collect().samples
     for _ in range(15):
@@ -275,13 +275,13 @@ def test_many_in_a_row_leak_nothing(start) -> None:
 # How it is recognised
 
 
-def test_an_array_that_does_not_fit() -> None:
+def test_an_oversized_array_is_recognised() -> None:
     with pytest.raises(MemoryError) as found:
         np.empty(1 << 60, np.uint8)
     assert ran_out(found.value)
 
 
-def test_a_graph_that_asks_for_too_much(tmp_path: Path) -> None:
+def test_an_oversized_graph_is_recognised(tmp_path: Path) -> None:
     shape = helper.make_tensor_value_info("shape", TensorProto.INT64, [1])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
     node = helper.make_node("ConstantOfShape", ["shape"], ["y"])
@@ -297,14 +297,14 @@ def test_a_graph_that_asks_for_too_much(tmp_path: Path) -> None:
     assert ran_out(wrapped)
 
 
-def test_torch_that_asks_for_too_much() -> None:
+def test_an_oversized_tensor_is_recognised() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(RuntimeError) as found:
         torch.empty(1 << 58)
     assert ran_out(found.value), str(found.value)
 
 
-def test_what_is_no_lack_of_memory() -> None:
+def test_other_errors_are_not_taken_for_oom() -> None:
     assert not ran_out(RuntimeError("shape mismatch"))
     assert not ran_out(ValueError("out of memory lane"))
     loop = RuntimeError("a")
@@ -315,7 +315,7 @@ def test_what_is_no_lack_of_memory() -> None:
 # Unloaded when idle, loaded on demand
 
 
-def test_an_idle_model_is_unloaded_and_comes_back_with_the_next_request(start) -> None:
+def test_an_idle_model_is_unloaded_and_loaded_by_the_next_request(start) -> None:
     engine = start(idle_unload_s=0.05)
     first = model(engine)
     planned = engine.submit(ask()).collect().samples
@@ -331,7 +331,7 @@ def test_an_idle_model_is_unloaded_and_comes_back_with_the_next_request(start) -
     assert engine.submit(ask(reference=reference)).collect().duration_s > 0
 
 
-def test_nothing_is_unloaded_unless_asked(start) -> None:
+def test_idle_unload_is_off_by_default(start) -> None:
     engine = start()
     assert engine.plan.idle_unload_s == 0
     engine._loop._idle_since -= 1e6
@@ -341,7 +341,7 @@ def test_nothing_is_unloaded_unless_asked(start) -> None:
     assert engine.health().loaded
 
 
-def test_a_reader_that_pauses_keeps_the_model(start) -> None:
+def test_a_paused_reader_keeps_the_model_loaded(start) -> None:
     engine = start(idle_unload_s=0.05, buffer_s=0.1)
     stream = engine.submit(ask(LONG))
     next(stream)
@@ -354,8 +354,8 @@ def test_a_reader_that_pauses_keeps_the_model(start) -> None:
     assert stream.collect().duration_s > 0
 
 
-def test_a_model_that_cannot_be_loaded_again_fails_who_waits_for_it_and_nobody_else(start, monkeypatch) -> None:
-    monkeypatch.setattr(loop_module, "_AGAIN_S", 0.1)
+def test_a_failed_load_fails_only_the_waiting_requests(start, monkeypatch) -> None:
+    monkeypatch.setattr(loop_module, "_LOAD_RETRY_S", 0.1)
     engine = start(idle_unload_s=0.05)
     load, broken = engine._resident._load, [ModelFailure("the disk is away")]
     engine._resident._load = lambda plan: (_ for _ in ()).throw(broken.pop()) if broken else load(plan)

@@ -1,4 +1,4 @@
-"""References are encoded beside the engine's thread: whoever waits for that is answered, whatever happens meanwhile."""
+"""References are encoded outside the engine's thread, and every request that waits for it gets an answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def start(tiny_engine: Start) -> Start:
     return partial(tiny_engine, Encoder, SPEC)
 
 
-def test_who_waits_is_told_when_the_engine_closes(start: Start) -> None:
+def test_closing_the_engine_fails_requests_being_prepared(start: Start) -> None:
     engine = start()
     streams = [engine.submit(ask(reference=RECORDING)) for _ in range(4)]
     assert model(engine).begun.acquire(timeout=5.0)
@@ -35,7 +35,7 @@ def test_who_waits_is_told_when_the_engine_closes(start: Start) -> None:
     assert time.monotonic() - closed < 1.0
 
 
-def test_closing_does_not_wait_for_a_model_nobody_loads_again(start: Start) -> None:
+def test_closing_does_not_wait_for_an_unloaded_model(start: Start) -> None:
     engine = start(idle_unload_s=0.05)
     until(lambda: not engine.health().loaded)
     away = ModelFailure("the disk is away")
@@ -48,7 +48,7 @@ def test_closing_does_not_wait_for_a_model_nobody_loads_again(start: Start) -> N
     assert time.monotonic() - begun < 2.0
 
 
-def test_what_nobody_waits_for_is_not_encoded(start: Start) -> None:
+def test_a_cancelled_reference_is_not_encoded(start: Start) -> None:
     engine = start()
     encoder = model(engine)
     begun = [engine.submit(ask(reference=RECORDING)) for _ in range(_RECORDINGS)]
@@ -62,7 +62,7 @@ def test_what_nobody_waits_for_is_not_encoded(start: Start) -> None:
     assert encoder.encoded == _RECORDINGS + 1
 
 
-def test_a_slow_recording_delays_nobody_else(start: Start) -> None:
+def test_a_slow_recording_delays_no_other_request(start: Start) -> None:
     engine = start()
     slow = engine.submit(ask(reference=RECORDING))
     assert model(engine).begun.acquire(timeout=5.0)
@@ -74,14 +74,14 @@ def test_a_slow_recording_delays_nobody_else(start: Start) -> None:
     assert all(stream.collect().duration_s > 0 for stream in (slow, *more))
 
 
-def test_the_default_voice_needs_no_preparing(start: Start) -> None:
+def test_the_default_voice_is_not_prepared(start: Start) -> None:
     engine = start()
     for voice in (None, "tiny-0", "TINY-0"):
         engine.submit(ask(voice=voice)).collect()
     assert not model(engine).begun.acquire(blocking=False)
 
 
-def test_unloading_does_not_wait_for_a_recording_and_never_closes_the_model_under_it(start: Start) -> None:
+def test_unloading_does_not_wait_for_a_recording_nor_closes_the_model_in_use(start: Start) -> None:
     engine = start()
     encoder = model(engine)
     slow = engine.submit(ask(reference=RECORDING))
@@ -98,8 +98,8 @@ def test_unloading_does_not_wait_for_a_recording_and_never_closes_the_model_unde
     assert model(engine) is not encoder
 
 
-def test_a_request_let_in_as_the_engine_ends_is_answered(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine's thread ends between the check at the door and the hand-over."""
+def test_a_request_admitted_during_shutdown_is_failed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's thread ends between admission and hand-over."""
     engine = start()
     wake, closing = engine.wake, threading.Thread(target=engine.close)
 

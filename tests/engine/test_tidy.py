@@ -1,4 +1,4 @@
-"""Tidying a running engine: caches emptied between two steps."""
+"""Clearing the caches of a running engine, between two steps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tiny_ar import family as tiny_ar
 
 GIB = 1 << 30
 NEVER = Timing(confirm=1e9, down=1e9, up=1e9)
-"""The ladder moves only when it is told to."""
+"""The ladder moves only when the test says so."""
 PLAN = replace(
     TINY_PLAN,
     adapt=True,
@@ -38,7 +38,7 @@ PLAN = replace(
 
 
 class Told(tiny_ar.TinyModel):
-    """Notes the plans it was given."""
+    """Records the plans it gets."""
 
     seen: list[Plan] = []  # noqa: RUF012 - one engine a test
     emptied = 0
@@ -82,7 +82,7 @@ def start() -> Iterator[Callable[..., Engine]]:
         engine.close()
 
 
-def test_caches_are_emptied_and_the_plan_stays(start):
+def test_caches_are_emptied_and_the_plan_is_unchanged(start):
     engine = start()
     done = engine.clear_caches()
     assert (Told.emptied, Told.seen) == (1, [])
@@ -90,7 +90,7 @@ def test_caches_are_emptied_and_the_plan_stays(start):
     assert done.freed >= 0
 
 
-def test_what_is_being_spoken_sounds_the_same(start):
+def test_clearing_caches_does_not_change_running_audio(start):
     engine = start()
     request = Request(text="A text that takes a number of steps to be spoken, and is not hurt by tidying. " * 4)
     alone = engine.submit(replace(request, id="a", sampling=replace(request.sampling, seed=1))).collect().samples
@@ -102,7 +102,7 @@ def test_what_is_being_spoken_sounds_the_same(start):
     assert np.array_equal(alone, together)
 
 
-def test_under_pressure_the_engine_goes_at_once_where_the_ladder_would_lead(start):
+def test_adapt_takes_all_levels_at_once(start):
     machine = Machine()
     engine = start(machine)
     assert engine.clear_caches(adapt=True).after.level == 0
@@ -114,7 +114,7 @@ def test_under_pressure_the_engine_goes_at_once_where_the_ladder_would_lead(star
     assert engine.submit(Request(text="Still speaking.")).collect().duration_s > 0
 
 
-def test_an_engine_that_must_keep_to_its_plan_says_that_the_machine_is_pressed(start):
+def test_adapt_under_pressure_is_refused_by_an_engine_with_adapt_off(start):
     machine = Machine()
     engine = start(machine, adapt=False)
     assert engine.clear_caches(adapt=True).after.level == 0
@@ -125,7 +125,7 @@ def test_an_engine_that_must_keep_to_its_plan_says_that_the_machine_is_pressed(s
     assert engine.submit(Request(text="Still speaking.")).collect().duration_s > 0
 
 
-def test_an_engine_that_has_ended_says_so(start):
+def test_clearing_caches_of_a_closed_engine_is_refused(start):
     engine = start()
     engine.close()
     with pytest.raises(Unavailable, match="not ready"):
@@ -141,7 +141,7 @@ def worker(monkeypatch) -> Iterator[EngineClient]:
     client.close()
 
 
-def test_a_worker_tidies_and_answers(worker):
+def test_a_worker_clears_its_caches(worker):
     found: list[int] = []
     threads = [threading.Thread(target=lambda: found.append(worker.clear_caches(adapt=True).freed)) for _ in range(4)]
     for thread in threads:
@@ -152,8 +152,8 @@ def test_a_worker_tidies_and_answers(worker):
     assert worker.submit(Request(text="Still speaking.")).collect().duration_s > 0
 
 
-def test_a_worker_that_does_not_answer_is_told_of(worker, monkeypatch):
-    monkeypatch.setattr(client_module, "TIDY_S", 0.2)
+def test_a_worker_that_does_not_answer_is_reported(worker, monkeypatch):
+    monkeypatch.setattr(client_module, "CLEAR_CACHES_S", 0.2)
     monkeypatch.setattr(worker, "_send", lambda _: None)
     with pytest.raises(Unavailable, match="too busy"):
         worker.clear_caches()

@@ -1,4 +1,4 @@
-"""A family whose voices are three arrays of its own: from a recording to the sound, with no line of the core for it."""
+"""A family whose voice state is three arrays of its own, from recording to audio, without any support in the core."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def same(one: Audio, other: Audio) -> bool:
     return np.array_equal(one.samples, other.samples)
 
 
-def test_every_sequence_carries_what_another_thread_prepared(engine: Engine) -> None:
+def test_every_sequence_carries_its_prepared_voice(engine: Engine) -> None:
     audio = engine.submit(ask(LONG, reference=recording())).collect()
-    _, *states = model(engine).seen  # the first is of the warm-up
+    _, *states = model(engine).seen  # the first is the warm-up's
     assert len(states) == audio.summary.sequences > 1
     assert len({id(state) for state in states}) == 1
     (state,) = {state for state in states if state is not None}
@@ -68,7 +68,7 @@ def test_every_sequence_carries_what_another_thread_prepared(engine: Engine) -> 
     assert state.meta["thread"] not in ("MainThread", "saywell-engine")
 
 
-def test_the_voice_is_heard_in_a_worker_as_here_and_by_its_name(
+def test_the_voice_sounds_the_same_in_a_worker_and_by_its_name(
     engine: Engine, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, other, here = (

@@ -1,4 +1,4 @@
-"""The engine in a worker process: the same sound, and whatever happens to the worker, everybody gets an answer."""
+"""The engine in a worker process: the same audio, and an answer to every request whatever happens to the worker."""
 
 from __future__ import annotations
 
@@ -49,7 +49,6 @@ from saywell.machine import detect
 from saywell.settings import Settings
 from saywell.types import Audio, AudioChunk, Request, SamplingParams
 from tiny_ar import family as tiny_ar
-from workers import pid
 
 
 def test_same_sound_as_in_process(start: Callable[..., EngineClient], tiny_engine: Callable[..., object]) -> None:
@@ -59,14 +58,14 @@ def test_same_sound_as_in_process(start: Callable[..., EngineClient], tiny_engin
     assert there.summary.seed == here.summary.seed
 
 
-def test_refusals_and_failures_keep_their_kind(start: Callable[..., EngineClient]) -> None:
+def test_errors_keep_their_type_across_processes(start: Callable[..., EngineClient]) -> None:
     client = start(max_batch_size=1, max_queue=1)
     with pytest.raises(UnknownVoice):
         client.submit(ask(voice="nobody"))
     with pytest.raises(InvalidText, match="zyzzyva") as caught:
         client.submit(ask(f"A {tiny_ar.UNSPEAKABLE} here.")).collect()
     assert caught.value.param == "text"
-    held = [client.submit(ask(LONG * 6)) for _ in range(2)]  # a second of work and more
+    held = [client.submit(ask(LONG * 6)) for _ in range(2)]  # more than a second of work
     with pytest.raises(TooManyRequests):
         client.submit(ask())
     for stream in held:
@@ -76,7 +75,7 @@ def test_refusals_and_failures_keep_their_kind(start: Callable[..., EngineClient
 
 
 @pytest.mark.parametrize("fields", [{"id": "\ud800"}, {"keep_frames": np.bool_(True)}], ids=str)
-def test_what_cannot_travel_is_refused_and_harms_nobody(start: Callable[..., EngineClient], fields: dict) -> None:
+def test_unserialisable_request_is_rejected(start: Callable[..., EngineClient], fields: dict) -> None:
     client = start()
     with pytest.raises(InvalidRequest, match="cannot be sent"):
         client.submit(ask(**fields))
@@ -84,7 +83,7 @@ def test_what_cannot_travel_is_refused_and_harms_nobody(start: Callable[..., Eng
     assert client.health().waiting == 0
 
 
-def test_one_request_is_not_spoken_twice_at_a_time(start: Callable[..., EngineClient]) -> None:
+def test_an_id_in_flight_is_refused(start: Callable[..., EngineClient]) -> None:
     client, request = start(), ask(LONG)
     first = client.submit(request)
     with pytest.raises(InvalidRequest, match="not over yet"):
@@ -92,7 +91,7 @@ def test_one_request_is_not_spoken_twice_at_a_time(start: Callable[..., EngineCl
     assert first.collect().samples.size == client.submit(request).collect().samples.size
 
 
-def test_numbers_of_numpy_travel(start: Callable[..., EngineClient]) -> None:
+def test_numpy_numbers_are_serialised(start: Callable[..., EngineClient]) -> None:
     client = start()
     sampling = SamplingParams(seed=np.int64(1), temperature=np.float32(0.5), top_p=np.float64(0.5))
     heard = client.submit(Request(text="Hello.", sampling=sampling, max_frames=np.int32(50), speed=np.float32(1)))
@@ -109,7 +108,7 @@ def test_backpressure_crosses_the_process_border(start: Callable[..., EngineClie
     assert slow.collect().summary.finish_reason == "stop"
 
 
-def test_close_of_a_stream_stops_the_worker_too(start: Callable[..., EngineClient]) -> None:
+def test_closing_a_stream_stops_the_work_in_the_worker(start: Callable[..., EngineClient]) -> None:
     client = start()
     stream = client.submit(ask(LONG * 5))
     next(stream)
@@ -123,7 +122,7 @@ def test_a_killed_worker_is_replaced(start: Callable[..., EngineClient]) -> None
     client = start()
     golden = client.submit(ask()).collect().samples
     killed = time.monotonic()
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     until(lambda: client.health().restarts == 1, 5.0)
     np.testing.assert_array_equal(client.submit(ask()).collect().samples, golden)
     assert time.monotonic() - killed < 5.0
@@ -132,15 +131,15 @@ def test_a_killed_worker_is_replaced(start: Callable[..., EngineClient]) -> None
 
 def killed_and_replaced(client: EngineClient) -> None:
     restarts = client.health().restarts
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     until(lambda: client.health().restarts > restarts and client.health().state == "ready", 20.0)
 
 
 @pytest.mark.parametrize("read", [0, 1, 5, 20])
-def test_an_answer_goes_on_where_it_was_when_its_worker_dies(start: Callable[..., EngineClient], read: int) -> None:
-    """To the bit, with its words and their places, and with sentences that were ahead of the one being read."""
+def test_a_request_resumes_where_it_was_when_its_worker_dies(start: Callable[..., EngineClient], read: int) -> None:
+    """Bit-identical, with its text and timestamps, and with later sentences that were complete before."""
     client = start(max_batch_size=4, max_parallel_chunks=4, buffer_s=2.0)
-    request = Request(text=LONG * 2)  # without a seed: the next worker has to draw the same
+    request = Request(text=LONG * 2)  # without a seed: the next worker must use the same one
     stream = client.submit(request)
     heard = [next(stream) for _ in range(read)]
     killed_and_replaced(client)
@@ -160,18 +159,18 @@ def test_an_answer_goes_on_where_it_was_when_its_worker_dies(start: Callable[...
     assert stream.summary.first_audio_s < stream.summary.total_s
 
 
-def test_the_end_of_an_answer_may_be_all_that_was_lost(start: Callable[..., EngineClient]) -> None:
+def test_a_request_resumes_after_its_last_audio(start: Callable[..., EngineClient]) -> None:
     client = start()
     stream = client.submit(ask())
     until(lambda: 0 in stream._over)
-    with client._lock:  # as if the worker had died between the last sound and the word that it was the last
+    with client._lock:  # as if the worker had died between the last audio and the message that it was the last
         client._active[stream.request.id] = _Active(stream, time.monotonic())
         stream._finished = None
     killed_and_replaced(client)
     assert stream.collect().summary.sequences == 1
 
 
-def test_where_the_next_worker_would_sound_otherwise_only_the_unheard_begin_again(
+def test_if_the_next_worker_sounds_different_only_unread_requests_restart(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = start(max_batch_size=1, max_parallel_chunks=1, buffer_s=0.2)
@@ -183,7 +182,7 @@ def test_where_the_next_worker_would_sound_otherwise_only_the_unheard_begin_agai
     reader.start()
     until(lambda: len(whole._collected) > 1, 20.0)
     monkeypatch.setattr(client, "_memory_ran_out", lambda: True)
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     with pytest.raises(WorkerDied):
         list(streaming)
     reader.join(30.0)
@@ -194,7 +193,7 @@ def test_where_the_next_worker_would_sound_otherwise_only_the_unheard_begin_agai
 # Text that is fed
 
 
-def test_fed_text_sounds_as_the_whole_in_another_process_too(start: Callable[..., EngineClient]) -> None:
+def test_fed_text_sounds_like_the_whole_text_in_a_worker(start: Callable[..., EngineClient]) -> None:
     client = start(max_batch_size=1, max_queue=1)
     golden = client.submit(ask(LONG)).collect().samples
     streams = [client.submit(ask(""), more=True) for _ in range(4)]
@@ -217,10 +216,10 @@ def test_fed_text_sounds_as_the_whole_in_another_process_too(start: Callable[...
     until(lambda: client.health().waiting == 0 and not client._active)
 
 
-def test_fed_text_goes_on_where_it_was_when_its_worker_dies(start: Callable[..., EngineClient]) -> None:
-    """While it is spoken, while it waits for text, and with text that comes while there is no worker."""
+def test_fed_text_resumes_where_it_was_when_its_worker_dies(start: Callable[..., EngineClient]) -> None:
+    """The worker dies during synthesis, while waiting for text, and before text arrives."""
     client = start(max_batch_size=2, max_parallel_chunks=2, buffer_s=2.0)
-    stream = client.submit(Request(text=""), more=True)  # without a seed: the next worker has to draw the same
+    stream = client.submit(Request(text=""), more=True)  # without a seed: the next worker must use the same one
     stream.feed(LONG[:150])
     heard = [next(stream)]
     killed_and_replaced(client)
@@ -228,14 +227,14 @@ def test_fed_text_goes_on_where_it_was_when_its_worker_dies(start: Callable[...,
     until(lambda: stream.window.starved)
     killed_and_replaced(client)
     stream.feed(LONG[150:200])
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     stream.feed(LONG[200:330])
     until(lambda: client.health().state == "loading")
     stream.feed(LONG[330:340])
     until(lambda: client.health().state == "ready", 20.0)
     heard += [next(stream) for _ in range(3)]
     stream.feed(LONG[340:])
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     stream.end_text()
     heard += list(stream)
     assert stream.summary is not None
@@ -246,7 +245,7 @@ def test_fed_text_goes_on_where_it_was_when_its_worker_dies(start: Callable[...,
     assert 0 < stream.summary.first_audio_s <= stream.summary.total_s
 
 
-def test_one_that_waits_for_text_survives_any_number_of_workers(
+def test_a_request_waiting_for_text_survives_any_number_of_workers(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "_MOST_DEATHS", 0)
@@ -257,12 +256,12 @@ def test_one_that_waits_for_text_survives_any_number_of_workers(
     until(lambda: stream.window.starved)
     killed_and_replaced(client)
     monkeypatch.setattr(client, "_memory_ran_out", lambda: True)
-    other = client.submit(ask("", seed=3), more=True)  # unheard, it may begin again with lighter weights
+    other = client.submit(ask("", seed=3), more=True)  # unread: it may start again with lighter weights
     other.feed("Good morning ")
     until(lambda: other.window.starved)
     other.feed("to ")
     until(lambda: other.window.starved)
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     with pytest.raises(WorkerDied):
         texts.extend(chunk.text for chunk in stream)
     with pytest.raises(WorkerDied):
@@ -273,7 +272,7 @@ def test_one_that_waits_for_text_survives_any_number_of_workers(
     np.testing.assert_array_equal(other.collect().samples, golden)
 
 
-def test_who_never_ends_the_text_is_ended(start: Callable[..., EngineClient]) -> None:
+def test_a_request_without_more_text_times_out(start: Callable[..., EngineClient]) -> None:
     client = start()
     stream = client.submit(ask("", timeout_s=0.3), more=True)
     stream.feed("Something was said. And then")
@@ -282,29 +281,29 @@ def test_who_never_ends_the_text_is_ended(start: Callable[..., EngineClient]) ->
         list(stream)
 
 
-def test_signals_to_the_whole_group_are_not_the_workers_business(start: Callable[..., EngineClient]) -> None:
+def test_the_worker_ignores_signals_to_the_process_group(start: Callable[..., EngineClient]) -> None:
     client = start()
     stream = client.submit(ask(LONG))
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        os.kill(pid(client), number)
+        os.kill(client.pid, number)
     assert stream.collect().duration_s > 0.3
     assert client.health().restarts == 0
 
 
-def test_a_worker_that_says_nothing_is_not_ready_long_before_it_is_replaced(
+def test_a_silent_worker_is_reported_as_hung_before_it_is_replaced(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = start()
-    os.kill(pid(client), signal.SIGSTOP)
+    os.kill(client.pid, signal.SIGSTOP)
     stopped = time.monotonic()
     until(lambda: client.health().state == "hung", 5.0)
     assert 2.0 < time.monotonic() - stopped < 4.5
-    os.kill(pid(client), signal.SIGCONT)
+    os.kill(client.pid, signal.SIGCONT)
     until(lambda: client.health().state == "ready", 5.0)
     assert client.health().restarts == 0
 
 
-def test_a_request_that_kills_every_worker_is_given_up(
+def test_a_request_that_kills_every_worker_fails(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "_BACKOFF_S", (0.0,))
@@ -315,29 +314,29 @@ def test_a_request_that_kills_every_worker_is_given_up(
     assert client.submit(ask()).collect().duration_s > 0.3
 
 
-def test_ready_means_loaded_whatever_the_last_pulse_said(
+def test_a_ready_message_sets_the_model_as_loaded(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pulses come twice a second: the last one before ready was of an engine that was loading."""
+    """The last pulse before `Ready` is that of an engine still loading."""
     monkeypatch.setattr(EngineClient, "_pulse", lambda self, pulse: None)
     client = start()
     client._health = replace(client._health, loaded=False) if client._health else None
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     until(lambda: client.health().restarts == 1 and client.health().state == "ready", 20.0)
     assert client._health is not None
     assert client._health.loaded
 
 
-def test_a_model_that_cannot_be_loaded_for_a_while_comes_back(
+def test_a_failed_load_is_retried_until_it_succeeds(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The next worker finds no model, and the one after it does."""
+    """The next worker fails to load the model, and the one after it succeeds."""
     monkeypatch.setattr(client_module, "_BACKOFF_S", (0.0, 0.2))
     gone = tmp_path / "gone"
     monkeypatch.setenv("TINY_AR_GONE", str(gone))
     client = start(family="tiny_ar.deadly")
     gone.touch()
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     until(lambda: client.health().state == "failed", 10.0)
     with pytest.raises(SaywellError, match="not there at the moment"):
         client.submit(ask())
@@ -347,8 +346,8 @@ def test_a_model_that_cannot_be_loaded_for_a_while_comes_back(
     assert client.submit(ask()).collect().duration_s > 0.3
 
 
-def test_a_start_that_breaks_off_unexpectedly_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that starts the engine ends; whoever waits for it hears of it."""
+def test_an_unexpected_error_at_the_start_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that starts the engine fails; the client gets the error."""
     told: list[messages.Message] = []
     monkeypatch.setattr(Engine, "start", lambda _: 1 / 0)
     line = SimpleNamespace(send=told.append)
@@ -361,13 +360,13 @@ def test_a_start_that_breaks_off_unexpectedly_is_told(monkeypatch: pytest.Monkey
 def test_a_hung_worker_is_replaced(start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "_SILENT_S", 1.0)
     client = start()
-    os.kill(pid(client), signal.SIGSTOP)
+    os.kill(client.pid, signal.SIGSTOP)
     stream = client.submit(ask())
     assert stream.collect().duration_s > 0.3
     assert client.health().restarts == 1
 
 
-def test_a_step_without_end_is_killed(start: Callable[..., EngineClient]) -> None:
+def test_a_worker_with_an_endless_step_is_killed(start: Callable[..., EngineClient]) -> None:
     client = start(family="tiny_ar.deadly", hang_s=0.6)
     with pytest.raises((WorkerDied, DeadlineExceeded)):
         client.submit(ask("Please hang.", timeout_s=8.0)).collect()
@@ -375,7 +374,7 @@ def test_a_step_without_end_is_killed(start: Callable[..., EngineClient]) -> Non
     until(lambda: client.health().state == "ready", 10.0)
 
 
-def test_a_broken_device_ends_the_worker_and_no_answer(
+def test_a_broken_device_ends_the_worker_and_no_request(
     start: Callable[..., EngineClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison = tmp_path / "poison"
@@ -403,22 +402,22 @@ def test_a_broken_device_fails_an_engine_in_this_process(tmp_path: Path, monkeyp
     engine.close()
 
 
-def test_deadline_holds_though_the_worker_is_stopped(start: Callable[..., EngineClient]) -> None:
+def test_the_deadline_holds_while_the_worker_is_stopped(start: Callable[..., EngineClient]) -> None:
     client = start()
-    os.kill(pid(client), signal.SIGSTOP)
+    os.kill(client.pid, signal.SIGSTOP)
     begun = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         client.submit(ask(timeout_s=0.3)).collect()
     assert time.monotonic() - begun < 2.0
-    os.kill(pid(client), signal.SIGCONT)
+    os.kill(client.pid, signal.SIGCONT)
 
 
-def test_nobody_waits_for_a_worker_that_does_not_read(start: Callable[..., EngineClient]) -> None:
+def test_sending_to_a_worker_that_does_not_read_never_blocks(start: Callable[..., EngineClient]) -> None:
     client = start(max_queue=200)
-    os.kill(pid(client), signal.SIGSTOP)
+    os.kill(client.pid, signal.SIGSTOP)
     long = "Grüße, wir sprechen. " * 230
     begun = time.monotonic()
-    streams = [client.submit(ask(long, timeout_s=60.0)) for _ in range(200)]  # a megabyte: more than any pipe holds
+    streams = [client.submit(ask(long, timeout_s=60.0)) for _ in range(200)]  # a megabyte: more than a pipe buffers
     assert time.monotonic() - begun < 2.0
     client.close()
     assert time.monotonic() - begun < 6.0
@@ -436,7 +435,7 @@ def test_a_worker_whose_engine_has_stopped_is_replaced(start: Callable[..., Engi
     assert client.submit(ask()).collect().duration_s > 0.3
 
 
-def test_a_worker_that_talks_nonsense_is_replaced(
+def test_a_worker_that_sends_invalid_messages_is_replaced(
     start: Callable[..., EngineClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = start()
@@ -455,7 +454,7 @@ def test_a_worker_that_dies_while_draining_is_not_replaced(start: Callable[..., 
     client = start(buffer_s=0.2)
     streaming, behind = client.submit(ask(LONG * 5)), client.submit(ask(LONG))
     next(streaming)
-    worker = pid(client)
+    worker = client.pid
     closing = threading.Thread(target=client.close, args=(20.0,))
     closing.start()
     until(lambda: client.health().state == "draining")
@@ -468,7 +467,7 @@ def test_a_worker_that_dies_while_draining_is_not_replaced(start: Callable[..., 
     assert client.health().restarts == 0
 
 
-def test_close_gives_threads_and_descriptors_back(start: Callable[..., EngineClient]) -> None:
+def test_close_releases_threads_and_descriptors(start: Callable[..., EngineClient]) -> None:
     start().close()
     process = psutil.Process()
     threads, descriptors = threading.active_count(), process.num_fds()
@@ -476,7 +475,7 @@ def test_close_gives_threads_and_descriptors_back(start: Callable[..., EngineCli
         client = start()
         client.submit(ask()).collect()
         client.close()
-    until(lambda: threading.active_count() <= threads, 2.0)  # the one that watches looks four times a second
+    until(lambda: threading.active_count() <= threads, 2.0)  # the watch thread wakes up four times a second
     assert process.num_fds() <= descriptors
 
 
@@ -490,9 +489,9 @@ def test_a_start_that_fails_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -
     assert len(psutil.Process().children()) == before
 
 
-def test_a_failed_engine_does_not_gather_tracebacks(start: Callable[..., EngineClient]) -> None:
+def test_a_failed_engine_does_not_accumulate_tracebacks(start: Callable[..., EngineClient]) -> None:
     client = start()
-    client._broken(Unavailable("out of order"))
+    client._load_failed(Unavailable("out of order"))
 
     def depth() -> int:
         with pytest.raises(Unavailable) as caught:
@@ -502,17 +501,17 @@ def test_a_failed_engine_does_not_gather_tracebacks(start: Callable[..., EngineC
     assert depth() == depth() == depth()
 
 
-def test_a_model_that_cannot_load_is_said_at_once(start: Callable[..., EngineClient]) -> None:
+def test_a_failed_first_load_is_reported_at_once(start: Callable[..., EngineClient]) -> None:
     with pytest.raises(MissingDependency, match="no_such_package_anywhere"):
         start(family="tiny_ar.incomplete")
 
 
-def test_a_worker_that_only_dies_is_given_up(start: Callable[..., EngineClient]) -> None:
+def test_the_start_fails_if_every_worker_dies(start: Callable[..., EngineClient]) -> None:
     with pytest.raises(WorkerDied, match="3 times while loading"):
         start(family="tiny_ar.stillborn")
 
 
-def test_an_interpreter_that_is_not_there(start: Callable[..., EngineClient]) -> None:
+def test_a_missing_interpreter_is_reported(start: Callable[..., EngineClient]) -> None:
     with pytest.raises(Unavailable, match="no/such/python"):
         start(python=Path("no/such/python"))
 
@@ -524,14 +523,14 @@ def test_the_worker_may_run_in_another_environment(start: Callable[..., EngineCl
     site = subprocess.check_output([str(python), "-c", "import site; print(site.getsitepackages()[0])"], text=True)
     (Path(site.strip()) / "borrowed.pth").write_text("\n".join(p for p in sys.path if p.startswith("/")))
     client = start(python=python)
-    running = Path(f"/proc/{pid(client)}/cmdline").read_text().split("\0")[0]
+    running = Path(f"/proc/{client.pid}/cmdline").read_text().split("\0")[0]
     assert running == str(python)
     assert client.submit(ask()).collect().duration_s > 0.3
 
 
-def test_close_answers_everybody_and_leaves_no_process(start: Callable[..., EngineClient]) -> None:
+def test_close_fails_all_requests_and_leaves_no_process(start: Callable[..., EngineClient]) -> None:
     client = start(buffer_s=0.1)
-    worker = psutil.Process(pid(client))
+    worker = psutil.Process(client.pid)
     streams = [client.submit(ask(LONG)) for _ in range(6)]
     client.close()
     for stream in streams:
@@ -547,7 +546,7 @@ def test_the_worker_dies_with_its_parent(tmp_path: Path) -> None:
         "import sys, time; from conftest import TINY_PLAN; from tiny_ar import family;"
         "from saywell.engine.worker.client import EngineClient;"
         "c = EngineClient(family.spec('tiny', None), TINY_PLAN); c.start();"
-        "print(c._link.child.process.pid, flush=True); time.sleep(60)"
+        "print(c.pid, flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
@@ -580,24 +579,26 @@ def test_many_readers_many_threads_no_cross_talk(start: Callable[..., EngineClie
 # Messages
 
 
-def test_messages_come_back_as_they_were() -> None:
+def test_messages_survive_serialisation() -> None:
     spec = replace(tiny_ar.spec("tiny", None), path=Path("/some/where"))
     chunk = AudioChunk(
-        request_id="r", index=3, samples=np.arange(5, dtype=np.float32), sample_rate=16_000, final=True, text="Hé\x85"
-    )
+        request_id="r", index=3, samples=np.arange(5, dtype=np.float32), sample_rate=16_000, final=True,
+        text="Hé\x85", frames=(np.arange(6, dtype=np.int16).reshape(2, 3),),
+    )  # fmt: skip
     load = messages.unpack_to_worker(messages.pack(messages.Load(spec=spec, plan=TINY_PLAN)))
     assert load == messages.Load(spec=spec, plan=TINY_PLAN)
     submit = messages.Submit(request=Request(text="Ünïcode 🙂", speed=1.5))
     assert messages.unpack_to_worker(messages.pack(submit)) == submit
-    sound = messages.unpack_from_worker(messages.pack(messages.sound(chunk)))
-    assert isinstance(sound, messages.AudioMessage)
-    back = messages.chunk(sound)
+    received = messages.unpack_from_worker(messages.pack(messages.AudioMessage(chunk=chunk)))
+    assert isinstance(received, messages.AudioMessage)
+    back = received.chunk
     np.testing.assert_array_equal(back.samples, chunk.samples)
+    np.testing.assert_array_equal(back.frames[0], chunk.frames[0])
     assert (back.text, back.final, back.index) == (chunk.text, True, 3)
 
 
 @pytest.mark.parametrize("code", sorted(by_code()))
-def test_every_error_keeps_its_kind_on_the_wire(code: str) -> None:
+def test_every_error_keeps_its_type_when_serialised(code: str) -> None:
     error = by_code()[code]("what to do", param="field", retry_after=2.0)
     back = messages.Fault.of(error).error()
     assert type(back) is type(error)
@@ -607,7 +608,7 @@ def test_every_error_keeps_its_kind_on_the_wire(code: str) -> None:
 @pytest.mark.parametrize(
     "junk", [b"", b"\x80", b"\xc1", json.dumps({"type": "Submit"}).encode(), b"\x81\xa4type\xa3Foo"]
 )
-def test_junk_on_the_wire_is_refused(junk: bytes) -> None:
+def test_invalid_messages_are_refused(junk: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
         messages.unpack_to_worker(junk)
 
@@ -620,7 +621,7 @@ def test_error_codes_are_unique() -> None:
     assert sorted(kind.code for kind in here) == sorted(by_code())
 
 
-def test_a_rooms_own_error_arrives_as_the_kind_it_is() -> None:
+def test_a_familys_own_error_arrives_as_its_public_type() -> None:
     class OutOfCheese(UnknownVoice):
         status, code = 404, "out_of_cheese"
 

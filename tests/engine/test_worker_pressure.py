@@ -1,4 +1,4 @@
-"""Pressure and idleness across the process border: what the worker tells, and what follows from how one has ended."""
+"""Pressure and idle unloading in a worker: what it reports, and how the way it ended affects the next worker."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from saywell.engine.worker.messages import Pulse
 from saywell.errors import Unavailable
 from saywell.machine import cgroup
 from saywell.plan.degradation import PressureReport
-from workers import pid
 
 Start = Callable[..., EngineClient]
 
 
-def test_what_the_worker_says_about_pressure_is_told(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_workers_pressure_is_reported(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     client = start()
     until(lambda: client.health().rss_bytes > 0)
     assert client.health().pressure == PressureReport()
@@ -46,7 +45,7 @@ def test_a_worker_unloads_and_loads_on_demand(start: Start) -> None:
     assert np.array_equal(client.submit(ask()).collect().samples, planned)
 
 
-def test_after_a_worker_that_the_system_killed_the_next_begins_under_relief(
+def test_the_worker_after_an_oom_kill_starts_degraded(
     start: Start,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -55,7 +54,7 @@ def test_after_a_worker_that_the_system_killed_the_next_begins_under_relief(
     plan = replace(TINY_PLAN, adapt=True)
     client = start(adapt=True, levels=with_levels(plan, available=1).levels)
     planned = client.submit(ask()).collect().samples
-    first = pid(client)
+    first = client.pid
     os.kill(first, signal.SIGKILL)
     until(lambda: client.health().restarts == 1 and client.health().pressure.level > 0, 60)
     pressure = client.health().pressure
@@ -64,25 +63,25 @@ def test_after_a_worker_that_the_system_killed_the_next_begins_under_relief(
     assert np.array_equal(client.submit(ask()).collect().samples, planned)
 
 
-def test_a_worker_somebody_killed_with_memory_to_spare_changes_nothing(start: Start) -> None:
+def test_a_worker_killed_without_oom_is_replaced_as_planned(start: Start) -> None:
     client = start(adapt=True, threads=2)
     planned = client.submit(ask()).collect().samples
-    os.kill(pid(client), signal.SIGKILL)
+    os.kill(client.pid, signal.SIGKILL)
     until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 60)
     assert client.health().pressure.level == 0
     assert np.array_equal(client.submit(ask()).collect().samples, planned)
 
 
-def test_a_worker_this_side_has_killed_says_nothing_about_memory(start: Start) -> None:
+def test_a_worker_killed_by_the_client_is_not_taken_for_oom(start: Start) -> None:
     client = start(adapt=True, threads=2)
     client._kill("a test")
     until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 60)
-    assert client._strained == ""
+    assert client._start_degraded_reason == ""
     assert "killed" not in client.health().pressure.reason
 
 
-def test_a_worker_that_ends_by_itself_says_nothing_about_memory(start: Start) -> None:
+def test_a_worker_that_exits_by_itself_is_not_taken_for_oom(start: Start) -> None:
     client = start(adapt=True, threads=2)
-    os.kill(pid(client), signal.SIGABRT)
+    os.kill(client.pid, signal.SIGABRT)
     until(lambda: client.health().restarts == 1 and client.health().rss_bytes > 0, 60)
-    assert client._strained == ""
+    assert client._start_degraded_reason == ""

@@ -12,7 +12,7 @@ import anyio
 import httpx
 import pytest
 
-from fake_engine import HARDWARE, SPEC, FakeEngine, decision
+from fake_engine import HARDWARE, PLAN, SPEC, FakeEngine, decision
 from saywell.engine.fleet import Fleet
 from saywell.engine.launch import Decision
 from saywell.machine import Runtime
@@ -118,3 +118,29 @@ async def test_many_who_wait_for_a_model_wait_for_one_thread(
     assert loads == [OTHER]
     assert {each.status_code for each in answers} <= {200, 429}
     assert any(each.status_code == 200 for each in answers)
+
+
+async def test_requests_that_wait_for_a_load_count_in_queue_limit_health_and_metrics(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may, load = threading.Event(), Fleet.load
+
+    def slow(fleet: Fleet, name: str) -> object:
+        assert may.wait(10.0)
+        return load(fleet, name)
+
+    monkeypatch.setattr(Fleet, "load", slow)
+    limit = PLAN.max_batch_size + PLAN.max_queue
+    body = {"input": "Hi.", "model": OTHER}
+    with anyio.fail_after(20):
+        waiting = [asyncio.create_task(client.post(SPEECH, json=body)) for _ in range(limit)]
+        while (models := (await client.get("/health")).json()["models"])[1]["waiting"] < limit:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert [(model["name"], model["loaded"]) for model in models] == [(SPEC.name, True), (OTHER, False)]
+        assert f"saywell_queue_depth {float(limit)}" in (await client.get("/metrics")).text
+        refused = await client.post(SPEECH, json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+        assert (await client.post(SPEECH, json={"input": "Hi."})).status_code == 200
+        may.set()
+        await asyncio.gather(*waiting)
+    assert "saywell_queue_depth 0.0" in (await client.get("/metrics")).text

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,10 @@ def measure(
     decision: Decision, top: Ceiling | str, streams: Sequence[int], lengths: Sequence[int], repeats: int
 ) -> list[dict[str, Any]]:
     """A row for each number of streams and length of text, beside the ceiling if one is known."""
-    with start(decision, worker=True) as speaker:
+    device = decision.plan.device
+    # Naming the index makes it one worker, whose memory is measured.
+    settings = replace(decision.settings, device=f"{device.kind}:{device.index}")
+    with start(replace(decision, settings=settings), worker=True) as speaker:
         _together(speaker, 1, min(lengths), 0)  # the first of all pays for what is made once
         rows = [_row(speaker, count, chars, repeats) for count in streams for chars in lengths]
     if isinstance(top, Ceiling):

@@ -269,7 +269,7 @@ def _format(name: str) -> str:
 @contextmanager
 def _steps_told(verbose: bool) -> Iterator[None]:
     """What the engine gives up on a busy machine is news for who asked for it, and in the way of everybody else."""
-    log = logging.getLogger("saywell.engine.pressure.watch")
+    log = logging.getLogger("saywell.engine.pressure_monitor")
     before = log.level
     log.setLevel(before if verbose else logging.ERROR)
     try:

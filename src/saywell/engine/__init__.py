@@ -1,6 +1,7 @@
-"""Request → Sequences → Frames → AudioChunks: scheduling, streaming and the process that does it.
+"""Request → Sequences → Frames → AudioChunks: scheduling, streaming, and the worker process.
 
-`Engine` runs in this process, `EngineClient` runs the same engine in a worker process; both are a `SpeechEngine`.
+`Engine` runs in this process, `EngineClient` runs an engine in a worker process, `BalancedEngine` shares requests
+out to several engines; each is a `SpeechEngine`.
 """
 
 from __future__ import annotations
@@ -16,33 +17,33 @@ if TYPE_CHECKING:
     from saywell.types import ModelSpec, Request, Voice
 
 State = Literal["loading", "ready", "hung", "draining", "failed", "closed"]
-"""hung: the worker has said nothing for a while; it may go on, or be replaced."""
+"""hung: the worker has sent no pulse for a while; it recovers or is replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineHealth:
-    """A glance at an engine; taking it never waits for the engine."""
+    """The state of an engine; reading it never blocks."""
 
     state: State
     slots: int
     running: int
-    """Sequences in a slot."""
+    """Sequences that hold a slot."""
     waiting: int
-    """Requests without a slot."""
+    """Requests that wait for their next slot and hold none."""
     starved: int = 0
-    """Requests that have said all they can and wait for more of their text."""
+    """Requests whose text so far has been spoken and that wait for more text."""
     steps: int
     """Model steps since the start."""
     restarts: int = 0
     """Workers replaced since the start."""
     rss_bytes: int = 0
-    """ModelHolder memory of the process that holds the model."""
+    """Resident memory of the process that holds the model; of several, the largest."""
     error: str = ""
     """Why the state is `failed`."""
     loaded: bool = True
-    """Whether the model is in memory; if not while `ready`, the next request loads it."""
+    """Whether the model is in memory; if it is not while `ready`, the next request loads it."""
     pressure: PressureReport = field(default_factory=PressureReport)
-    """What has been given up under pressure."""
+    """How the plan is degraded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,26 +51,26 @@ class ClearedCaches:
     """What `clear_caches` did."""
 
     freed: int
-    """Bytes the process that holds the model gave back to the system; 0 if it grew meanwhile."""
+    """Bytes returned to the system; 0 if the process grew meanwhile."""
     before: PressureReport
     after: PressureReport
 
 
 class SpeechEngine(Protocol):
-    """What the server, the command line and the Python API speak to."""
+    """An engine, as used by the server, the command line and the Python API."""
 
     spec: ModelSpec
     plan: Plan
 
     def start(self) -> None:
-        """Load the model and wait until it has produced checked audio. Raises what went wrong."""
+        """Load the model and wait until it has produced checked audio. Raises a SaywellError if it cannot."""
         ...
 
     def submit(self, request: Request, *, more: bool = False) -> Stream:
-        """Admit a request and return its audio on the way. Never waits for the model. Raises a SaywellError.
+        """Admit a request and return the stream of its audio. Never waits for the model. Raises a SaywellError.
 
-        `more`: `request.text` is empty, and the text is fed to the stream as it arrives (`feed`, `end_text`). What is
-        heard is what the whole text would have given.
+        `more`: `request.text` is empty, and the text is fed to the stream as it arrives (`feed`, `end_text`). The audio
+        is the same as of the whole text.
         """
         ...
 
@@ -78,16 +79,17 @@ class SpeechEngine(Protocol):
     def health(self) -> EngineHealth: ...
 
     def clear_caches(self, *, adapt: bool = False) -> ClearedCaches:
-        """Between two steps: empty the model's caches and give memory back to the system.
+        """Empty the model's caches and return memory to the system, between two steps. Blocks until it is done.
 
-        `adapt`: then look at the machine and go at once where the ladder would lead. Waits for it; raises Unavailable.
+        `adapt`: then degrade at once as far as the state of the machine requires. Raises Unavailable if the engine is
+        not ready or too busy.
         """
         ...
 
     def unload(self) -> None:
-        """Give the model's memory back if nothing is being spoken; the next request loads it. Does not wait for it."""
+        """Unload the model if it is idle; the next request loads it again. Does not block."""
         ...
 
     def close(self, drain_s: float = 0.0) -> None:
-        """Take no more requests, let the running ones finish for at most `drain_s`, give everything back."""
+        """Refuse new requests, let running ones finish for at most `drain_s`, then release everything."""
         ...

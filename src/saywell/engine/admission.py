@@ -1,4 +1,4 @@
-"""The door: what is refused before any work starts, and why."""
+"""Admission control: validate a request before it is queued."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from saywell.voices.names import resolve_voice
 _TAG = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
 _LOOK_S = 0.1
 _FRESH = 8
-"""Of so many places one is for who has heard nothing yet, whoever has taken the others."""
+"""One in this many places is reserved for requests without any audio yet."""
 _ANY = "und"
-"""Language of a voice that speaks whatever its model can."""
+"""Language tag of a voice that speaks every language of its model."""
 
 
 class Admission:
-    """Checks a request against the plan; the caller counts."""
+    """Checks a request against the plan and the requests in flight, which the caller passes."""
 
     def __init__(self, spec: ModelSpec, plan: Plan, voices: tuple[Voice, ...]) -> None:
         self._spec = spec
@@ -57,20 +57,18 @@ class Admission:
         loaded: bool = True,
         more: bool = False,
     ) -> Voice:
-        """Raise what speaks against the request, cheapest test first.
+        """Raise a SaywellError if the request must be refused; the cheapest checks come first.
 
-        `others`: ids of the requests that are not over, and how far each is ahead of its reader. Who is far ahead
-        needs no work for now and keeps nobody out; and beside those who have something to hear already there is room
-        for a few who have not. `seconds_each`: recent time of a request. `more`: its text is fed, and as
-        much as one sequence is reckoned with.
+        `others`: the requests in flight by id, with their windows. Those far ahead of their readers need no work now
+        and do not count; a few extra places are kept for requests without audio, even if all others are taken.
+        `seconds_each`: recent average duration of a request. `more`: its text is fed; memory is estimated for one
+        sequence.
         """
         plan = self._plan
         due = sum(window.wants_more() for window in others.values())
         fresh = sum(not window.begun and window.wants_more() for window in others.values())
         if request.id in others:
-            raise InvalidRequest(
-                "a request of this id is not over yet; make another one, or give it its own id", param="id"
-            )
+            raise InvalidRequest("a request of this id is not over yet; give each request its own id", param="id")
         check_request(request, self._spec, plan, more=more)
         voice = self.voice(request)
         check_language(request.language, voice)
@@ -86,7 +84,7 @@ class Admission:
         return voice
 
     def _available(self) -> int:
-        """Bytes of memory, as of a moment ago: to look takes as long as to read a sentence."""
+        """Free bytes on the device, at most `_LOOK_S` old: reading them takes as long as reading a sentence."""
         now = time.monotonic()
         if now - self._looked >= _LOOK_S:
             self._looked, self._free = now, available_memory(device=self._plan.device)
@@ -94,24 +92,24 @@ class Admission:
 
 
 def check_request(request: Request, spec: ModelSpec, plan: Plan, *, more: bool = False) -> None:
-    """Raise what can be said against a request before any engine runs. `more`: its text is fed, see `submit`."""
+    """Raise a SaywellError for a request that is invalid under this plan. `more`: its text is fed, see `submit`."""
     if not more:
         check_text(request.text, plan.max_text_chars)
     elif request.text:
-        raise InvalidRequest("a request whose text is fed begins with none; give it to feed()", param="text")
+        raise InvalidRequest("text that is fed must not be in the request as well; pass it to feed()", param="text")
     if request.speed != 1.0 and "speed" not in spec.options:
         raise InvalidRequest(f"{spec.name} speaks at its own speed only; leave speed out", param="speed")
     for name, value in {"speed": request.speed, **request.options}.items():
         if name in spec.options:
             spec.options[name].check(name, value, spec.name)
         elif name in request.options:
-            there = ", ".join(spec.options) or "none"
-            raise InvalidRequest(f"{spec.name} has no option {name!r:.80}; it has {there}", param="options")
+            names = ", ".join(spec.options) or "none"
+            raise InvalidRequest(f"{spec.name} has no option {name!r:.80}; it has {names}", param="options")
     if request.reference is not None and not spec.clones:
         raise InvalidRequest(f"{spec.name} cannot speak like a recording; name a voice", param="reference")
     if request.timestamps and not spec.timestamps:
-        said = f"{spec.name} does not know when its words are heard; leave timestamps out, or choose the voice heart"
-        raise InvalidRequest(said, param="timestamps")
+        message = f"{spec.name} has no word timestamps; leave timestamps out, or use a model that has them"
+        raise InvalidRequest(message, param="timestamps")
     if request.max_frames is not None and request.max_frames > plan.max_frames:
         raise InvalidRequest(f"max_frames is at most {plan.max_frames} under this plan", param="max_frames")
     if request.language is not None and not _TAG.fullmatch(request.language):
@@ -119,11 +117,11 @@ def check_request(request: Request, spec: ModelSpec, plan: Plan, *, more: bool =
 
 
 def check_language(tag: str | None, voice: Voice) -> None:
-    """Raise InvalidRequest for a language the voice does not speak. Of en-GB only `en` counts."""
+    """Raise InvalidRequest for a language the voice does not speak. Only the primary tag counts: en of en-GB."""
     if tag is None or voice.language == _ANY or _primary(tag) in (_primary(voice.language), _ANY):
         return
     raise InvalidRequest(
-        f"the voice {voice.id} speaks {voice.language} and not the language asked for; choose another voice "
+        f"the voice {voice.id} speaks {voice.language}, not the requested language; choose another voice "
         "(`saywell voices`, GET /v1/audio/voices; the voices espeak:LANGUAGE of the model espeak speak about a hundred "
         "languages where eSpeak NG is installed) or leave language out",
         param="language",
@@ -131,5 +129,5 @@ def check_language(tag: str | None, voice: Voice) -> None:
 
 
 def _primary(tag: str) -> str:
-    """The language of a tag without its script, region or variant: en of en-GB."""
+    """Without script, region or variant."""
     return re.split("[-_]", tag.lower(), maxsplit=1)[0]

@@ -17,8 +17,7 @@ from saywell.engine import ClearedCaches, EngineHealth, State
 from saywell.engine.admission import Admission
 from saywell.engine.forked import Birthplace
 from saywell.engine.loop import Loop, cause
-from saywell.engine.pressure.recovery import ran_out
-from saywell.engine.pressure.watch import Look, PressureMonitor, refusal
+from saywell.engine.pressure_monitor import Look, PressureMonitor, refusal
 from saywell.engine.request_state import RequestState, seeded
 from saywell.engine.resident import Loader, ModelHolder, trim_heap
 from saywell.engine.stream import START, Outlet, Resume, Stream, TextSink
@@ -27,6 +26,7 @@ from saywell.machine.monitor import Monitor, Resources, process_memory, resource
 from saywell.models.base import load_family
 from saywell.plan.degradation import PressureReport, Timing, classify
 from saywell.plan.plan import Plan
+from saywell.runtimes.out_of_memory import ran_out
 from saywell.runtimes.pinning import pin
 from saywell.text.check import IncomingText
 from saywell.types import ModelSpec, Request, SamplingParams, Voice, VoiceState
@@ -34,14 +34,14 @@ from saywell.types import ModelSpec, Request, SamplingParams, Voice, VoiceState
 _log = logging.getLogger(__name__)
 
 _IDLE_S = 0.5
-"""Longest the loop sleeps with nothing to do."""
-_TIDY_S = 25.0
-"""How long `clear_caches` waits for the step that is being done."""
+"""Longest sleep of the loop without requests."""
+_CLEAR_CACHES_S = 25.0
+"""How long `clear_caches` waits for the current step to end."""
 _PAUSED_S = 0.02
-"""Longest it sleeps while every running sequence waits for its reader."""
+"""Longest sleep of the loop while every request waits for its reader."""
 _RECORDINGS = 3
-"""Recordings prepared at the same time: one that is known already, or is refused, does not wait for one that is being
-encoded. Few, since one that has begun is prepared to the end even if its client has gone."""
+"""Recordings prepared in parallel, so that a cached or invalid one does not wait for another to be encoded. Few, since
+encoding cannot be cancelled."""
 _WARM_UP, _WARM_UP_S = "Ready.", 300.0
 
 
@@ -62,13 +62,13 @@ class Engine:
     ) -> None:
         """`load` is called in the engine's thread; None: the spec's family loads it.
 
-        `also_own`: processes whose work is no pressure by others. `start_degraded_reason`: why to begin under relief.
-        `look`, `timing`: how the machine is watched; None: by a monitor, with the times of `degradation`.
-        `on_end` is told in the engine's thread why it cannot go on, before anybody who waits is.
+        `also_own`: processes whose load does not count as that of other programs. `start_degraded_reason`: why to start
+        degraded; empty: start as planned. `look`, `timing`: how the machine is watched; None: by a monitor, with the
+        times of `degradation`. `on_end(error)`: called in the engine's thread if it fails, before any request is.
         """
         self.spec = spec
         self.plan = plan
-        """As decided; what holds under pressure is in `health().pressure`."""
+        """As decided; `health().pressure` says how it is degraded."""
         self._resident = ModelHolder(load or (lambda now: load_family(spec.family).load(spec, now)), plan)
         self._loop = Loop(spec, plan, self._resident, self._ran_out)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -81,8 +81,8 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="saywell-engine", daemon=True)
         self._admission: Admission
         self._voices: tuple[Voice, ...] = ()
-        self._door = threading.Lock()
-        # Two pools: a saved voice, read in milliseconds, never waits for recordings that are encoded for seconds.
+        self._accepting = threading.Lock()
+        # Two pools: a saved voice, which is read in milliseconds, never waits for recordings, which take seconds.
         self._encoding = ThreadPoolExecutor(_RECORDINGS, thread_name_prefix="saywell-encode")
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="saywell-voices")
         self._admitting = False
@@ -99,11 +99,11 @@ class Engine:
 
     @property
     def busy_since(self) -> float | None:
-        """Monotonic time the current call into the model began; None between calls."""
+        """When the current call into the model started, on the monotonic clock; None between calls."""
         return self._loop.busy_since
 
     def start(self) -> None:
-        """Load, then speak a word through the whole path: ready means checked audio came out."""
+        """Load the model and synthesise a word: ready means that checked audio came out."""
         self._birthplace.check()
         self._thread.start()
         self._loaded.wait()
@@ -124,7 +124,7 @@ class Engine:
     def _warm_up(self) -> None:
         request = Request(text=_WARM_UP, timeout_s=_WARM_UP_S)
         if self.spec.kind == "autoregressive":
-            # Greedy and cut short, so that a start either always succeeds or never does.
+            # Greedy and short, so that the outcome is always the same.
             greedy = SamplingParams(temperature=0.0, seed=0)
             request = Request(text=_WARM_UP, sampling=greedy, max_frames=8, timeout_s=_WARM_UP_S)
         self._open(request).collect()
@@ -139,7 +139,7 @@ class Engine:
     def _refuse_unless_ready(self) -> None:
         self._birthplace.check()
         if self._state == "failed" and self._error is not None:
-            raise copy(self._error)  # the same object raised again and again would gather tracebacks
+            raise copy(self._error)  # raising the same object repeatedly would accumulate tracebacks
         if self._state == "loading":
             raise Unavailable("the model is still loading; try again in a moment", retry_after=1.0)
         if self._state != "ready":
@@ -159,12 +159,12 @@ class Engine:
         )
 
         def admit() -> Voice:
-            others = {other: outlet.window for other, outlet in list(self._loop.in_flight.items())}
-            each = self._loop.seconds_each
-            return self._admission.check(request, others, each, loaded=self._resident.loaded, more=more)
+            loop, loaded = self._loop, self._resident.loaded
+            others = {other: outlet.window for other, outlet in list(loop.in_flight.items())}
+            return self._admission.check(request, others, loop.seconds_each, loaded=loaded, more=more)
 
         feed = self._accept(request, stream, admit, more=more)
-        if more:  # it holds on to all of a request, and would do so in a circle
+        if more:  # only then: it references the stream through the request's state, a reference cycle
             stream.on_text = feed
         return stream
 
@@ -172,9 +172,9 @@ class Engine:
         return request.timeout_s or self.plan.timeout_s
 
     def accept(self, request: Request, outlet: Outlet, resume: Resume = START, *, more: bool = False) -> TextSink:
-        """Take a request that has been admitted elsewhere, and whose audio goes to `outlet`. Raises if it cannot.
+        """Take a request that the client has admitted; its audio goes to `outlet`. Raises a SaywellError.
 
-        `more`: its text goes on; what comes of it is to be given to what this returns.
+        `more`: more text follows, passed to the returned function.
         """
         return self._accept(
             seeded(request, self.spec), outlet, lambda: self._admission.voice(request), resume, more=more
@@ -190,11 +190,11 @@ class Engine:
         more: bool,
     ) -> TextSink:
         loop = self._loop
-        with self._door:
+        with self._accepting:
             if not self._admitting:
                 raise copy(self._error) if self._error else EngineClosed("the engine has stopped", retry_after=5.0)
             voice = admit()
-            # Split as planned, whatever presses: a text cut otherwise sounds otherwise.
+            # Split by the original plan, never a degraded one: other chunks would sound different.
             state = RequestState(request, voice, self.plan, outlet, resume, more=more)
             loop.in_flight[request.id] = outlet
 
@@ -202,11 +202,11 @@ class Engine:
                 state.voice_state = prepared
                 loop.add(state)
 
-            # Handed over before the door can close: what comes after that is seen by nobody.
+            # Under the lock: requests submitted after shutdown begins would be lost.
             if request.reference is None and (voice.id == self._voices[0].id or not self.spec.clones):
                 self.wake(add)
             else:
-                self.wake(_nothing)  # a model that was unloaded is loaded meanwhile
+                self.wake(_nothing)  # an unloaded model is loaded meanwhile
                 deadline = time.monotonic() + self._timeout_s(request)
                 pool = self._reading if request.reference is None else self._encoding
                 pool.submit(self._prepare, replace(request, voice=voice.id), outlet, deadline, add)
@@ -215,14 +215,14 @@ class Engine:
     def _prepare(
         self, request: Request, outlet: Outlet, deadline: float, add: Callable[[VoiceState | None], None]
     ) -> None:
-        """Have the voice of a request prepared beside the engine's thread, then let the request in."""
+        """Prepare the voice of a request outside the engine's thread, then add the request to the loop."""
         if self._loop.in_flight.get(request.id) is not outlet:
             return  # cancelled meanwhile
         try:
             try:
                 state = self._resident.prepare(request, deadline - time.monotonic())
             except OutOfMemory:
-                raise  # refused before it began
+                raise  # refused before it was attempted
             except Exception as error:
                 if not ran_out(error):
                     raise
@@ -230,10 +230,10 @@ class Engine:
                 trim_heap()
                 state = self._resident.prepare(request, deadline - time.monotonic())
         except TimeoutError:
-            self._loop.leave(request.id, outlet)
-            outlet.fail(DeadlineExceeded("the deadline passed before the model was there"))
-        except Exception as error:  # noqa: BLE001 - on a thread of its own, where nobody else would hear of it
-            self._loop.leave(request.id, outlet)
+            self._loop.remove(request.id, outlet)
+            outlet.fail(DeadlineExceeded("the deadline passed before the model was loaded"))
+        except Exception as error:  # noqa: BLE001 - reported to the reader; this is a thread of its own
+            self._loop.remove(request.id, outlet)
             outlet.fail(cause(error, "the voice could not be prepared"))
         else:
             self.wake(lambda: add(state))
@@ -245,11 +245,13 @@ class Engine:
             if (state := self._loop.scheduler.request(request_id)) is not None:
                 self._loop.end(state, Cancelled("the request was cancelled"))
 
-        self._loop.in_flight.pop(request_id, None)  # at once: whoever cancels may send the next in the same breath
+        self._loop.in_flight.pop(
+            request_id, None
+        )  # at once, so that the id and the place are free for the next request
         self.wake(stop)
 
     def wake(self, action: Callable[[], None]) -> None:
-        """Run something short in the engine's thread before the next step."""
+        """Run a short action in the engine's thread before the next step."""
         self._inbox.put(action)
 
     def health(self) -> EngineHealth:
@@ -278,7 +280,7 @@ class Engine:
             done.set()
 
         self.wake(clear)
-        if not done.wait(_TIDY_S):
+        if not done.wait(_CLEAR_CACHES_S):
             raise Unavailable("the engine is too busy for this; try again in a moment", retry_after=1.0)
         if adapt:
             self._yield_to(self._look())
@@ -288,12 +290,12 @@ class Engine:
         self.wake(self._loop.unload)
 
     def _yield_to(self, now: Resources) -> None:
-        """Give up at once what helps against what presses."""
+        """Take all degradation levels that the state of the machine requires."""
         if self._watch is not None:
             self._watch.hurry(now)
         elif (why := classify(now, self.plan).push.get("memory")) is not None:
-            out = "allow it (adapt=true), or restart it with fewer slots, fewer threads or a lighter precision"
-            raise Unavailable(f"{why}, and the engine was told to keep to its plan; {out}")
+            way_out = "set adapt=true, or restart it with fewer slots, fewer threads or a lighter precision"
+            raise Unavailable(f"{why}, and this engine does not degrade its plan; {way_out}")
 
     def _pressure(self) -> PressureReport:
         return self._watch.report(self._loop.pending) if self._watch is not None else PressureReport()
@@ -320,12 +322,12 @@ class Engine:
 
     def _run(self) -> None:
         pin(self.plan.affinity)
-        self._receive(0.0)  # the plan of one that begins under relief
+        self._receive(0.0)  # the plan of an engine that starts degraded
         try:
             self._loop.load()
             self._voices = self._resident.model.voices()
-        except Exception as error:  # noqa: BLE001 - whatever loading raises is handed to start()
-            # Whoever starts it reads all of it: which file, and the way out.
+        except Exception as error:  # noqa: BLE001 - whatever loading raises is raised by start()
+            # A SaywellError is kept whole, unlike in `cause`: the operator reads the file's name and the way out.
             self._fail(error if isinstance(error, SaywellError) else cause(error, "the model could not be loaded"))
             self._loaded.set()
             return
@@ -334,15 +336,15 @@ class Engine:
         self._loaded.set()
         try:
             while not self._stop.is_set():
-                self._turn()
-        except Exception as error:  # noqa: BLE001 - the thread ends here, and everybody who waits is told why
+                self._iterate()
+        except Exception as error:  # noqa: BLE001 - ends the thread; reported to all requests
             self._on_end(error)
             self._fail(cause(error, "the engine stopped"))
         finally:
-            self._shut()
+            self._shut_down()
 
-    def _turn(self) -> None:
-        """One turn: what others asked for, the model there is, one step."""
+    def _iterate(self) -> None:
+        """Run the actions of other threads, maintain the model, run one step."""
         loop = self._loop
         self._receive(0.0 if loop.has_work else _PAUSED_S if loop.scheduler else _IDLE_S)
         loop.end_idle()
@@ -350,7 +352,7 @@ class Engine:
         loop.work()
 
     def _receive(self, wait_s: float) -> None:
-        """Do what other threads asked for; wait for the first of it at most `wait_s`."""
+        """Run the actions of other threads; wait at most `wait_s` for the first."""
         try:
             action = self._inbox.get(timeout=wait_s) if wait_s else self._inbox.get_nowait()
             while True:
@@ -363,8 +365,8 @@ class Engine:
         self._error = why
         self._state = "failed"
 
-    def _shut(self) -> None:
-        with self._door:
+    def _shut_down(self) -> None:
+        with self._accepting:
             self._admitting = False
         why = self._error or EngineClosed("the engine was closed", retry_after=5.0)
         self._resident.give_up(why)

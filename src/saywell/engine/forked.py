@@ -1,4 +1,4 @@
-"""A forked process has a copy of the engine without its threads, and of its worker's pipe: it must keep off both."""
+"""A forked process inherits the engine without its threads and a copy of its worker's pipe; it must use neither."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from saywell.errors import EngineClosed
 
 
 class Birthplace:
-    """The process an engine was made in."""
+    """The process in which an engine was created."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
 
     @property
     def elsewhere(self) -> bool:
-        """Whether this process is a fork of that one."""
+        """Whether this is another process, a fork of that one."""
         return os.getpid() != self._pid
 
     def check(self) -> None:
-        """Raise EngineClosed in a forked process, where whoever asks would wait for threads that are not there."""
+        """Raise EngineClosed in a forked process, where a call would wait for threads that do not exist."""
         if self.elsewhere:
             raise EngineClosed(
                 "the engine was opened before this process was forked and stays with the process that opened it; "

@@ -1,4 +1,4 @@
-"""What one synthesis took: the report that is logged, shown and sent after each."""
+"""The performance report that is logged, shown and sent after each synthesis."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Performance:
     queued_s: float
     audio_s: float
     rtf: float
-    """Seconds of work per second of audio; lower is better."""
+    """Seconds of synthesis per second of audio; lower is better."""
     memory_bytes: int
-    """ModelHolder in the process that holds the model, afterwards."""
+    """Resident memory of the process that holds the model, afterwards."""
     memory_delta_bytes: int
-    """How much that has grown; negative: given back."""
+    """Its growth during the synthesis; negative if it shrank."""
     gpu_util: float | None
-    """Percent of the busiest GPU's time; None: there is none that tells."""
+    """Percent of time the busiest GPU was in use; None if no GPU reports it."""
 
     def json(self) -> dict[str, Any]:
         return {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(self).items()}
@@ -38,7 +38,7 @@ class Performance:
 
     def line(self) -> str:
         """For logs."""
-        gpu = "not there" if self.gpu_util is None else f"{self.gpu_util:.0f} %"
+        gpu = "none" if self.gpu_util is None else f"{self.gpu_util:.0f} %"
         return (
             f"{self.audio_s:.2f} s of speech in {1000 * self.latency_s:.0f} ms, the first after "
             f"{1000 * self.first_audio_s:.0f} ms; RTF {self.rtf:.3f}; memory {self.memory_delta_bytes / 1e6:+.1f} MB "
@@ -47,7 +47,7 @@ class Performance:
 
 
 def performance(summary: Summary, before: int, after: int, now: Resources) -> Performance:
-    """`before`, `after`: resident bytes of the process that holds the model. `now`: a look at the machine."""
+    """`before`, `after`: resident bytes of the process that holds the model. `now`: the state of the machine."""
     return Performance(
         latency_s=summary.total_s,
         first_audio_s=summary.first_audio_s,

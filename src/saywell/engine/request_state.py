@@ -1,4 +1,4 @@
-"""One admitted request inside the engine: its text on the way in, its sequences, the figures for its summary."""
+"""An admitted request: its incoming text, its sequences, and the figures of its summary."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from saywell.types import (
 )
 
 _CHARS_PER_S = 15.0
-"""Typical speaking rate; only to guess how much audio a running sequence will still give."""
+"""Typical speaking rate, to estimate how much audio a running sequence will still give."""
 _GOLDEN = 0x9E3779B97F4A7C15
-"""Odd and far from round: seeds of neighbouring sequences share no pattern."""
+"""The golden ratio in 64 bits: seeds of neighbouring sequences share no pattern."""
 
 
 class RequestState:
-    """Takes its text in, hands out its sequences in text order, and knows when the last of them is done."""
+    """Splits the text into sequences, in text order, and tracks when the last of them is done."""
 
     def __init__(
         self,
@@ -50,45 +50,46 @@ class RequestState:
         *,
         more: bool = False,
     ) -> None:
-        """`request` has a seed. `resume`: from where on it is to be spoken. `more`: its text goes on with `feed`.
+        """`request` has a seed. `resume`: where to continue. `more`: more text follows by `feed`.
 
-        Any thread may make it; from then on it is the engine's.
+        May be created in any thread; then used in the engine's thread only.
         """
         self.request = request
         self.voice = voice
         self.voice_state: VoiceState | None = None
-        """What the family has prepared of the voice."""
+        """The voice as prepared by the family."""
         self.outlet = outlet
         self.chars = 0
-        """Of text that have come."""
+        """Characters of text received."""
         self._running: dict[Sequence, float] = {}
+        """Seconds of audio each running sequence has given."""
         self._plan = plan
         self._resume = resume
         self._splitter = Splitter(plan.first_chunk_chars, plan.chunk_chars)
         self._raw: list[str] = []
-        """The pieces of a text that is spoken as it is."""
+        """The pieces of a raw text, which is not split."""
         self._ended = False
-        """All of the text has come."""
+        """The text is complete."""
         self._next: str | None = None
         self._skip = resume.index
-        """Chunks still to come that have been spoken before."""
+        """Chunks still to be skipped, since they were delivered before `resume`."""
         self._index = resume.index
         self._submitted = time.monotonic()
         self._starved: float | None = None
-        """When it began to wait for more text; None while it does not."""
+        """Since when it has been waiting for more text; None while it does not."""
         self._starved_s = 0.0
-        """Its earlier waits for text, together."""
+        """Total of earlier waits for text."""
         self._queued_s: float | None = None
         self._first_audio_s: float | None = None
         self._hears_from: float | None = None
-        """When a listener would have begun who has heard all until now without a pause."""
+        """The start of playback if it has never paused: of the first audio, plus all pauses so far."""
         self._audio_s = 0.0
         self._frames = 0
         self._finish: FinishReason = "stop"
         self.feed(request.text, last=not more)
 
     def feed(self, text: str, *, last: bool) -> None:
-        """The next piece of the text; `last`: it is complete. Nothing is done with it before `look_ahead`."""
+        """Add text; `last`: the text is complete. `look_ahead` processes it."""
         self.chars += len(text)
         if self.request.raw:
             self._raw.append(text)
@@ -101,11 +102,11 @@ class RequestState:
             now = time.monotonic()
             self._starved_s += now - self._starved
             self._starved = None
-            if self._hears_from is not None:  # the listener had a pause
+            if self._hears_from is not None:  # playback has paused
                 self._hears_from += max(0.0, now - self.heard_until)
 
     def look_ahead(self) -> None:
-        """Make the text of the next sequence, if enough of it has come. Raises what a text nobody foresaw raises."""
+        """Take the text of the next sequence, if enough has come. Raises what splitting raises."""
         while self._next is None and (text := self._take()) is not None:
             if self._skip:
                 self._skip -= 1
@@ -115,7 +116,7 @@ class RequestState:
             self._starved = self._starved or time.monotonic()
 
     def _take(self) -> str | None:
-        """The next chunk to be spoken. One with nothing to say (a line of dashes) makes no sequence."""
+        """The next chunk; those without speech (a line of dashes) are skipped."""
         if self.request.raw and self._ended and self._raw:
             text = "".join(self._raw)
             self._raw.clear()
@@ -127,17 +128,17 @@ class RequestState:
 
     @property
     def starved(self) -> bool:
-        """Whether all that can be said of its text is made, and the text is not complete."""
+        """Whether all text so far has been spoken and the text is not complete."""
         return self._starved is not None
 
     @property
     def idle_s(self) -> float:
-        """How long it has been waiting for the next piece of its text."""
+        """How long it has been waiting for more text; 0 while it does not."""
         return time.monotonic() - self._starved if self._starved is not None else 0.0
 
     @property
     def more(self) -> bool:
-        """Whether `next_sequence` has another sequence to give now."""
+        """Whether `next_sequence` can return another sequence now."""
         return self._next is not None
 
     @property
@@ -146,7 +147,7 @@ class RequestState:
 
     @property
     def started(self) -> bool:
-        """Whether its first sequence has been given a slot."""
+        """Whether its first sequence has had a slot."""
         return self._queued_s is not None
 
     @property
@@ -155,35 +156,35 @@ class RequestState:
 
     @property
     def spoken(self) -> bool:
-        """Whether it has had anything to say, by this worker or an earlier one."""
+        """Whether any sequence has been started, by this worker or an earlier one."""
         return self._index > 0
 
     @property
     def wants_slot(self) -> bool:
-        """Whether another sequence is worth a slot now: there is one, and the reader keeps up."""
+        """Whether to start another sequence now: text is ready, and the reader keeps up."""
         if self._next is None or (self._running and self._hears_from is None):
-            return False  # until the first sound is out, nothing may slow it down
+            return False  # nothing may slow down the first audio
         return self.outlet.window.wants_more(self._expected_s)
 
     @property
     def heard_until(self) -> float:
-        """When a listener at the pace of speech has heard all that is made or being made, on the monotonic clock."""
+        """When playback of all audio made and being made would end, on the monotonic clock."""
         return (self._hears_from or self._submitted) + self._audio_s + self._expected_s
 
     @property
     def _expected_s(self) -> float:
-        """Seconds of audio the running sequences are expected to give beyond what they have given."""
+        """Seconds of audio the running sequences are still expected to give."""
         return sum(
             max(0.0, len(sequence.text) / _CHARS_PER_S / self.request.speed - produced)
             for sequence, produced in self._running.items()
         )
 
     def delivered(self, sequence: Sequence) -> int:
-        """Samples of a sequence that had been delivered before the request was resumed."""
+        """Samples of a sequence that were delivered before the request was resumed."""
         return self._resume.samples if sequence.index == self._resume.index else 0
 
     def next_sequence(self, slot: int) -> Sequence:
-        """The next sequence, in `slot`. Its text is normalised, and the one after it split, now and not before."""
+        """Start the next sequence, in `slot`: normalise its text and split off the text after it."""
         if self._next is None:
             raise IndexError("no sequence left")
         source, self._next = self._next, None
@@ -216,7 +217,7 @@ class RequestState:
         self.outlet.put(chunk)
 
     def finish_sequence(self, sequence: Sequence, finish: FinishReason) -> None:
-        """A sequence has ended by itself."""
+        """A sequence has given its last audio."""
         del self._running[sequence]
         self._frames += sequence.frames
         if finish != "stop":
@@ -224,7 +225,7 @@ class RequestState:
 
     @property
     def _elapsed_s(self) -> float:
-        """Since it was submitted, without the time that it waited for text."""
+        """Since submission, without waits for text."""
         return time.monotonic() - self._submitted - self._starved_s
 
     def summary(self) -> Summary:
@@ -242,12 +243,12 @@ class RequestState:
 
 
 def next_seed(seed: int, steps: int = 1) -> int:
-    """A seed that has nothing to do with this one, always the same."""
+    """A seed unrelated to this one, but determined by it."""
     return (seed + steps * _GOLDEN) % 2**63
 
 
 def seeded(request: Request, spec: ModelSpec) -> Request:
-    """The request with a seed: the one asked for; else a new one, for a model whose draws are a matter of luck."""
+    """The request with a seed: its own, or else a random one for a sampling model and 0 for others."""
     if request.sampling.seed is not None:
         return request
     seed = secrets.randbits(63) if spec.kind == "autoregressive" else 0
@@ -256,35 +257,36 @@ def seeded(request: Request, spec: ModelSpec) -> Request:
 
 @dataclass(slots=True, eq=False)
 class SequenceOutput:
-    """The way of one sequence from frames to chunks: decoded in portions, judged, stitched."""
+    """Turns the frames of one sequence into audio chunks: decoded in batches, checked, stitched."""
 
     owner: RequestState
     sequence: Sequence
     checks: AudioChecks = field(init=False)
     stitcher: Stitcher | None = field(init=False)
     finish: FinishReason | None = None
-    redrawn: bool = False
-    """The first draw of this sequence was no good; this is the second."""
-    heard: bool = False
-    """Some of it has left: it can no longer be drawn again."""
+    resampled: bool = False
+    """The audio of the first attempt was refused; this is the second."""
+    sent: bool = False
+    """Audio has been sent: the sequence can no longer be resampled."""
     retrying_oom: bool = False
-    """It met a lack of memory and is spoken a second time."""
+    """The first attempt ran out of memory."""
     _sent: int = 0
-    """Samples that have left."""
+    """Samples sent."""
     _skip: int = 0
-    """Samples an earlier attempt has sent."""
+    """Samples still to be left out, since an earlier attempt has sent them."""
     _sent_frames: int = 0
     _skip_frames: int = 0
     _pending: list[Frame] = field(default_factory=list)
-    _portion: int = 0
-    _named: bool = False
+    _batch: int = 0
+    """Frames of the next decode batch."""
+    _text_sent: bool = False
     _frames: tuple[npt.NDArray[Any], ...] = ()
 
     def __post_init__(self) -> None:
         sequence = self.sequence
         if not self.retrying_oom:
             self._skip = self._sent = self.owner.delivered(sequence)
-            self._named = self._skip > 0
+            self._text_sent = self._skip > 0
         rate, request = sequence.voice.sample_rate, sequence.request
         self.checks = AudioChecks(sequence.text, rate, request.speed)
         self.stitcher = None if request.raw else Stitcher(rate, request.speed)
@@ -296,12 +298,12 @@ class SequenceOutput:
         self.finish = frame.finish
         if self.finish is None and self.sequence.frames >= self.sequence.max_frames:
             self.finish = "length"
-        self._portion = self._portion or plan.first_frames
+        self._batch = self._batch or plan.first_frames
 
     @property
     def due(self) -> bool:
-        """Whether there is enough to decode. Portions do not change the sound, only when it is heard."""
-        return self.finish is not None or len(self._pending) >= self._portion
+        """Whether a decode batch is complete. The size of batches does not change the samples."""
+        return self.finish is not None or len(self._pending) >= self._batch
 
     def decode_job(self, plan: Plan) -> DecodeJob:
         frames, self._pending = self._pending, []
@@ -309,20 +311,21 @@ class SequenceOutput:
             kept = tuple(frame.data for frame in frames if frame.data is not None)
             self._frames, self._skip_frames = kept[self._skip_frames :], max(0, self._skip_frames - len(kept))
             self._sent_frames += len(self._frames)
-        # As many as were heard before: whoever listens at the speed of synthesis hears no gap, and portions that double
-        # the whole end where the decoder's tiles end.
-        self._portion = min(plan.chunk_frames, self.sequence.frames)
+        # Each decode batch is as long as all audio sent so far (so it doubles): playback never underruns at RTF ≤ 1,
+        # and sizes stay multiples of the decoder tile.
+        self._batch = min(plan.chunk_frames, self.sequence.frames)
         return DecodeJob(self.sequence, frames, last=self.finish is not None)
 
     def retry(self) -> SequenceOutput:
-        """The same sequence from its start, with what was sent left out: the same frames give the same samples."""
+        """A new attempt from the start that leaves out what was sent: the same frames give the same samples."""
         return SequenceOutput(
-            self.owner, self.sequence, redrawn=self.redrawn, heard=self.heard, retrying_oom=True, _named=self._named,
-            _skip=self._sent, _sent=self._sent, _skip_frames=self._sent_frames, _sent_frames=self._sent_frames,
+            self.owner, self.sequence, resampled=self.resampled, sent=self.sent, retrying_oom=True,
+            _text_sent=self._text_sent, _skip=self._sent, _sent=self._sent,
+            _skip_frames=self._sent_frames, _sent_frames=self._sent_frames,
         )  # fmt: skip
 
     def chunk(self, samples: Samples) -> AudioChunk:
-        """What may be sent. Raises BadAudio."""
+        """Check and stitch decoded samples. Raises BadAudio."""
         last = self.finish is not None
         self.checks.add(samples)
         if last and self.finish == "stop" and not self.sequence.request.raw:
@@ -331,9 +334,9 @@ class SequenceOutput:
             samples = self.stitcher.feed(samples, last)
         samples, self._skip = samples[self._skip :], max(0, self._skip - len(samples))
         self._sent += len(samples)
-        self.heard = self.heard or len(samples) > 0
-        first = len(samples) > 0 and not self._named  # readers skip chunks without samples
-        self._named = self._named or first
+        self.sent = self.sent or len(samples) > 0
+        first = len(samples) > 0 and not self._text_sent  # readers skip chunks without samples
+        self._text_sent = self._text_sent or first
         return AudioChunk(
             request_id=self.sequence.request.id,
             index=self.sequence.index,
@@ -346,6 +349,6 @@ class SequenceOutput:
         )
 
     def _timestamps(self) -> tuple[Timestamp, ...]:
-        """The sequence's words, as they lie once silence before the first sound is gone."""
+        """The sequence's words, on the clock of its audio without the leading silence that was cut."""
         dropped = self.stitcher.dropped if self.stitcher is not None else 0
         return tuple(word.later(-dropped / self.sequence.voice.sample_rate) for word in self.sequence.timestamps)

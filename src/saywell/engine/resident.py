@@ -1,4 +1,4 @@
-"""The model while it is in memory, and the plan it was loaded under."""
+"""The loaded model and the plan it was loaded under."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from saywell.plan.plan import Plan
 from saywell.types import Request, VoiceState
 
 READ = ("precision", "options", "threads", "cache_entries", "cache_bytes")
-"""Fields that pressure changes and models go by. (Every model does with fewer slots.)"""
+"""Plan fields that degradation changes and models read. (Fewer slots need nothing from the model.)"""
 
 Loader = Callable[[Plan], Model]
 
 
 class ModelHolder:
-    """Loads and unloads in the engine's thread. Only `prepare` is called from another."""
+    """Loads and unloads the model. All methods but `prepare` are called from the engine's thread."""
 
     def __init__(self, load: Loader, plan: Plan) -> None:
         self._load = load
         self._planned = plan
         self._model: Model | None = None
         self._leaving: Model | None = None
-        """Closed as soon as nobody prepares a voice with it."""
+        """Unloaded; closed once no voice is being prepared with it."""
         self._plan = plan
         self._changed = threading.Condition()
         self._over: SaywellError | None = None
@@ -41,20 +41,20 @@ class ModelHolder:
 
     @property
     def preparing(self) -> bool:
-        """Whether somebody prepares a voice: until then the model cannot be closed."""
+        """Whether a voice is being prepared, so that the model cannot be closed."""
         return self._preparing > 0
 
     @property
     def model(self) -> Model:
-        """Raises RuntimeError while there is none."""
+        """Raises RuntimeError if none is loaded."""
         if self._model is None:
             raise RuntimeError("the model is not loaded")
         return self._model
 
     def load(self, plan: Plan) -> None:
         """Raises what loading raises."""
-        # Room for all planned slots is kept, or they could not be given back without loading again; what no
-        # sequence has touched of it takes no memory.
+        # Always allocate all planned slots: a degraded plan can then return to them without a reload, and slots that
+        # no sequence has used take no physical memory.
         model = self._load(
             replace(
                 plan, max_batch_size=self._planned.max_batch_size, max_parallel_chunks=self._planned.max_parallel_chunks
@@ -66,14 +66,14 @@ class ModelHolder:
             self._changed.notify_all()
 
     def unload(self) -> None:
-        """Never waits: while a voice is prepared with the model, closing it is left to `finish_unload`."""
+        """Never blocks: if a voice is being prepared, the model is closed by a later `finish_unload`."""
         with self._changed:
             if self._model is not None:
                 self._leaving, self._model = self._model, None
         self.finish_unload()
 
     def finish_unload(self) -> bool:
-        """Close an unloaded model if nobody uses it any more. False: not yet, and there may be no room for another."""
+        """Close the unloaded model if it is unused. Returns False if it is still in use and holds its memory."""
         with self._changed:
             if self._leaving is not None and self.preparing:
                 return False
@@ -85,21 +85,21 @@ class ModelHolder:
         return True
 
     def stale(self, plan: Plan) -> tuple[str, ...]:
-        """Fields of `plan` that only loading again can bring about."""
+        """Fields of `plan` that take effect only by a reload."""
         model = self._model
         fixed = [name for name in READ if model is not None and name not in model.live]
         return tuple(name for name in fixed if getattr(plan, name) != getattr(self._plan, name))
 
     def prepare(self, request: Request, timeout_s: float) -> VoiceState | None:
-        """Have a request's voice prepared, once the model is there. For any number of threads at the same time.
+        """Prepare a request's voice, waiting for the model to be loaded. Thread-safe.
 
-        Raises what the model raises, TimeoutError, and why there will be no model any more.
+        Raises what the model raises, TimeoutError, and the error given to `give_up`.
         """
         with self._changed:
-            there = self._changed.wait_for(lambda: self.loaded or self._over is not None, timeout_s)
+            ready = self._changed.wait_for(lambda: self.loaded or self._over is not None, timeout_s)
             if self._over is not None:
                 raise copy(self._over)
-            if not there or timeout_s <= 0:
+            if not ready or timeout_s <= 0:
                 raise TimeoutError
             model = self.model
             self._preparing += 1
@@ -110,16 +110,16 @@ class ModelHolder:
                 self._preparing -= 1
 
     def give_up(self, why: SaywellError) -> None:
-        """Nothing is loaded from now on: whoever waits for a model is told."""
+        """No model will be loaded any more: waiting calls of `prepare` raise `why`."""
         with self._changed:
             self._over = why
             self._changed.notify_all()
 
 
 def trim_heap() -> None:
-    """Return memory to the system that nobody holds any more but the allocator keeps."""
+    """Return freed memory that the allocator keeps to the system."""
     gc.collect()
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; musl has none and keeps little
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only; musl's allocator keeps little
         if trim is not None:
             trim(0)

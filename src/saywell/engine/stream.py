@@ -1,4 +1,4 @@
-"""One request's audio on its way from the engine to one reader: text order, bounded buffer, cancel, deadline."""
+"""The audio of one request, from the engine to its reader: text order, bounded buffer, cancellation, deadline."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from saywell.types import Audio, AudioChunk, Request, Summary
 
 
 class Window:
-    """How far a stream's audio is ahead of its reader, and what follows from that.
+    """How far a stream's audio is ahead of its reader: the stream's flow control.
 
-    Sequences that run are never stopped for a slow reader: each comes to its end and gives its slot back. Further ones
-    are not begun beyond a few windows of unread audio, those running counted by what they are expected to give.
+    Running sequences are never paused for a slow reader: each runs to its end and frees its slot. New ones are not
+    started beyond a few windows of unread audio, including what the running ones are expected to give.
     """
 
     def __init__(self, seconds: float) -> None:
         self.begun = False
-        """Whether any sound has come."""
+        """Whether any audio has come."""
         self.unread_s = 0.0
         self.starved = False
-        """All that its text gives so far has come, and more text is waited for: no sound is due."""
+        """The audio of all text so far has come, and more text is awaited: no audio is due."""
         self._most_s = WINDOWS * seconds
 
     def put(self, seconds: float) -> None:
@@ -43,31 +43,31 @@ class Window:
         self.unread_s += seconds
 
     def read(self, seconds: float) -> None:
-        """Taken by the reader, or dropped."""
+        """The reader has taken, or the stream has dropped, this much audio."""
         self.unread_s = max(0.0, self.unread_s - seconds)
 
     def wants_more(self, expected_s: float = 0.0) -> bool:
-        """Whether another sequence should begin, while the running ones are expected to give `expected_s` more."""
+        """Whether to start another sequence; the running ones are expected to give `expected_s` more."""
         return not self.starved and self.unread_s + expected_s < self._most_s
 
 
 class Resume(msgspec.Struct, frozen=True, kw_only=True):
-    """From where on a request is to be spoken, since what comes before has been delivered."""
+    """Where to continue a request whose earlier audio has been delivered."""
 
     index: int
-    """Of the first sequence that has not come to its end."""
+    """The first sequence that is not complete."""
     samples: int
-    """Of that sequence that have come."""
+    """Samples of it that have been delivered."""
 
 
 START = Resume(index=0, samples=0)
 
 TextSink = Callable[[str, bool], None]
-"""Takes the next piece of a request's text, and whether it is the last. Never waits."""
+"""Takes the next piece of a request's text, and whether it is the last. Never blocks."""
 
 
 class Outlet(Protocol):
-    """Where the engine puts a request's audio. Called from the engine's thread only; never blocks."""
+    """Receives a request's audio. Called from the engine's thread only; never blocks."""
 
     @property
     def window(self) -> Window: ...
@@ -75,7 +75,7 @@ class Outlet(Protocol):
     def put(self, chunk: AudioChunk) -> None: ...
 
     def starve(self, chars: int) -> None:
-        """All that the first `chars` characters of the text give has been put, and more text is waited for."""
+        """All audio of the first `chars` characters of the text has been put; the request waits for more text."""
         ...
 
     def finish(self, summary: Summary) -> None: ...
@@ -85,24 +85,24 @@ class Outlet(Protocol):
 
 @dataclass(slots=True)
 class _Patience:
-    """How long a reader waits for sound."""
+    """How much longer a reader waits for audio."""
 
     left_s: float | None
-    """None: while none is due, as long as it takes."""
+    """None: without limit, while no audio is due."""
 
     def spend(self, began: float) -> None:
-        """A wait is over."""
+        """Subtract a wait that has ended."""
         if self.left_s is not None:
             self.left_s -= time.monotonic() - began
 
 
 class Stream:
-    """An iterator of AudioChunk, for `for` and for `async for`, read by one reader.
+    """An iterator of AudioChunk, for `for` and `async for`, with one reader.
 
-    Ends when all audio has been read (`summary` is then set) or raises the SaywellError that ended it. If its request
-    was submitted with `more`, somebody, in any one thread, gives it the text by `feed` and `end_text`.
-    `close()`, or leaving it as a context manager, stops the work and frees its slots; it may be called at any time,
-    from any thread, more than once.
+    Ends when all audio has been read (`summary` is then set) or raises the SaywellError that ended the request. If the
+    request was submitted with `more`, its text is passed to `feed` and `end_text`, from one thread at a time.
+    `close()`, or leaving the context manager, stops the work and frees its slots; it may be called at any time, from
+    any thread, repeatedly.
     """
 
     def __init__(
@@ -115,42 +115,42 @@ class Stream:
         on_read: Callable[[float], None] | None = None,
         text: IncomingText | None = None,
     ) -> None:
-        """`timeout_s`: how long the reader waits for sound, all its waits together; what it takes to be read does not
-        count. `on_read(seconds)`: called after each chunk read. `text`: checks what is fed; None: nothing can be."""
+        """`timeout_s`: how long the reader waits for audio, all waits together; the time it takes to read does not
+        count. `on_read(seconds)`: called after each chunk read. `text`: checks fed text; None: the text is complete."""
         self.request = request
         self.summary: Summary | None = None
         self.came_s = 0.0
-        """Seconds of audio that have come, read or not."""
+        """Seconds of audio received, read or not."""
         self._timeout_s = timeout_s
         self._patience = _Patience(timeout_s)
-        """Of the reader; another one, which wakes him, when text has run out or come."""
+        """Of the reader; replaced by a new one whenever audio becomes due or stops being due."""
         self._on_close = on_close
         self._on_read = on_read
         self.on_text: TextSink | None = None
-        """Where fed text goes, where it can be."""
+        """Receives fed text; set by the engine."""
         self._text = text
         self._feeding = threading.Lock()
-        """Not the other one: whoever takes the text may hold a lock that is held where this stream is spoken to."""
+        """Serialises `feed`. Not `_changed`: `on_text` may take a lock under which the engine calls this stream."""
         self._fed = 0
-        """Characters."""
+        """Characters fed so far."""
         self.starved_s = 0.0
-        """Seconds spent waiting for text, all such waits that are over."""
+        """Total of the ended waits for text."""
         self._starved_since: float | None = None
         self.window = Window(window_s)
         self._ready: dict[int, deque[AudioChunk]] = {}
         self._head = 0
         """The sequence being read."""
         self._over: set[int] = set()
-        """Sequences from `_head` on that have come to their end."""
+        """Complete sequences, from `_head` on."""
         self._came: dict[int, int] = {}
-        """Samples that have come of each of the others."""
+        """Samples received of each sequence from `_head` on."""
         self._changed = threading.Condition()
         self._waker: Callable[[], object] | None = None
         self._finished: Summary | None = None
         self._error: SaywellError | None = None
         self._closed = False
         self._released = False
-        """The engine knows that this is over."""
+        """The engine has ended the request, or has been told to."""
         self._read_s = 0.0
         self._collecting = False
         self._collected: list[AudioChunk] = []
@@ -175,10 +175,10 @@ class Stream:
                 self._wake()
 
     def resume(self, *, alike: bool) -> Resume | None:
-        """Whoever made this is gone: from where on the next one is to speak. None if nobody can go on.
+        """Prepare for another worker after the first one died: where to continue. None if that is impossible.
 
-        `alike`: the next one gives the same samples. If not, all begins again, unless some of it has been read, other
-        than by `collect`, which gives nothing away before the end.
+        `alike`: the next worker gives the same samples. If not, the request starts again, unless audio has been read
+        other than by `collect`, which returns nothing before the end.
         """
         with self._changed:
             if self._closed:
@@ -188,12 +188,12 @@ class Stream:
             index = self._head
             while index in self._over:
                 index += 1
-            for later in [each for each in self._ready if each > index]:  # they will come again
+            for later in [number for number in self._ready if number > index]:  # they will be sent again
                 seconds = sum(len(chunk.samples) / chunk.sample_rate for chunk in self._ready.pop(later))
                 self.came_s -= seconds
                 self.window.read(seconds)
-            self._came = {each: count for each, count in self._came.items() if each <= index}
-            self._over = {each for each in self._over if each < index}
+            self._came = {number: count for number, count in self._came.items() if number <= index}
+            self._over = {number for number in self._over if number < index}
             return Resume(index=index, samples=self._came.get(index, 0))
 
     def _forget_all(self) -> bool:
@@ -202,14 +202,14 @@ class Stream:
         self.window.read(self.window.unread_s)
         if self._fed and self.window.starved:
             self._wait_for_text(False)
-        for each in (self._ready, self._collected, self._came, self._over):
-            each.clear()
+        for received in (self._ready, self._collected, self._came, self._over):
+            received.clear()
         self._head, self._read_s, self.came_s = 0, 0.0, 0.0
         return True
 
     def starve(self, chars: int) -> None:
         with self._changed:
-            if chars == self._fed and self._text is not None:  # or more is on its way to the engine
+            if chars == self._fed and self._text is not None:  # otherwise more text is on its way to the engine
                 self._wait_for_text(True)
 
     def finish(self, summary: Summary) -> None:
@@ -227,11 +227,11 @@ class Stream:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come, read or not."""
+        """Whether no more audio will come. What has come may still be unread."""
         return self._closed or self._finished is not None or self._error is not None
 
     def _wait_for_text(self, starved: bool) -> None:
-        """Whether sound is due is another now. Under the lock."""
+        """Start or stop waiting for text. Called under the lock."""
         now = time.monotonic()
         if self._starved_since is not None:
             self.starved_s += now - self._starved_since
@@ -244,21 +244,21 @@ class Stream:
         self._changed.notify_all()
         if self._waker is not None:
             waker, self._waker = self._waker, None
-            with contextlib.suppress(RuntimeError):  # the reader's event loop has been closed: nobody to wake
+            with contextlib.suppress(RuntimeError):  # the reader's event loop has been closed
                 waker()
 
-    # The side of who gives the text
+    # Feeding text
 
     def feed(self, text: str) -> None:
-        """The next piece of the text, cut anywhere. Never waits.
+        """Add the next piece of the text, cut anywhere. Never blocks.
 
-        Raises InvalidText or TooLarge for a piece that cannot be spoken, which ends the request for its reader, too,
-        after what has been spoken; and what has ended it, if it is over.
+        Raises InvalidText or TooLarge for an invalid piece, which also ends the request for its reader, after the audio
+        so far; raises the request's own error if it has failed.
         """
         self._give(text, last=False)
 
     def end_text(self) -> None:
-        """The text is complete. Raises InvalidText if there was nothing to speak in it, and as `feed`."""
+        """Mark the text as complete. Raises InvalidText if there is no speech in it, and what `feed` raises."""
         self._give("", last=True)
 
     def _give(self, text: str, *, last: bool) -> None:
@@ -283,7 +283,7 @@ class Stream:
                 self.on_text(text, last)
 
     def reject(self, error: SaywellError) -> None:
-        """End the request with this error, from outside the engine. What has come can still be read."""
+        """End the request with an error from outside the engine. Audio received so far can still be read."""
         with self._changed:
             if self.ended:
                 return
@@ -295,7 +295,7 @@ class Stream:
     # The reader's side
 
     def _pop(self) -> AudioChunk | None:
-        """The next chunk if there is one. Raises at the end. Under the lock."""
+        """The next chunk, or None. Raises StopIteration or an error at the end. Called under the lock."""
         if self._closed:
             raise self._error or Cancelled("the stream was closed")
         while queue := self._ready.get(self._head):
@@ -306,10 +306,10 @@ class Stream:
                 self._over.remove(chunk.index)
                 self._head += 1
             if len(chunk.samples):
-                placed = self._placed(chunk)
+                chunk = self._with_timestamps(chunk)
                 if self._collecting:
-                    self._collected.append(placed)
-                return placed
+                    self._collected.append(chunk)
+                return chunk
         if self._error is not None:
             raise self._error
         if self._finished is not None:
@@ -320,13 +320,13 @@ class Stream:
             raise self._error
         return None
 
-    def _placed(self, chunk: AudioChunk) -> AudioChunk:
-        """The chunk with its timestamps on the answer's clock, which only the order of reading tells."""
-        begins = self._read_s
+    def _with_timestamps(self, chunk: AudioChunk) -> AudioChunk:
+        """The chunk with its timestamps relative to the start of the whole audio."""
+        start_s = self._read_s
         self._read_s += len(chunk.samples) / chunk.sample_rate
         if not chunk.timestamps:
             return chunk
-        return replace(chunk, timestamps=tuple(word.later(begins) for word in chunk.timestamps))
+        return replace(chunk, timestamps=tuple(word.later(start_s) for word in chunk.timestamps))
 
     def _took(self, chunk: AudioChunk) -> AudioChunk:
         if self._on_read is not None:
@@ -373,28 +373,28 @@ class Stream:
         return self._took(chunk)
 
     def collect(self) -> Audio:
-        """All of it, joined. Blocks until the end."""
+        """All audio, joined. Blocks until the end."""
         self._collecting = True
         for _ in self:
-            """Kept as it is taken, under the lock."""
+            pass  # `_pop` collects, under the lock
         return self._join(self._collected)
 
     async def acollect(self) -> Audio:
-        """All of it, joined."""
+        """All audio, joined."""
         self._collecting = True
         async for _ in self:
-            """Kept as it is taken, under the lock."""
+            pass  # `_pop` collects, under the lock
         return self._join(self._collected)
 
     def _join(self, chunks: list[AudioChunk]) -> Audio:
         if self.summary is None or not chunks:
-            raise Cancelled("the stream was read before by somebody else")
+            raise Cancelled("the stream has already been read; submit the request again")
         samples = np.concatenate([chunk.samples for chunk in chunks])
         words = tuple(word for chunk in chunks for word in chunk.timestamps)
         return Audio(samples=samples, sample_rate=chunks[0].sample_rate, summary=self.summary, timestamps=words)
 
     def close(self) -> None:
-        """Stop the work and free its slots. Audio not yet read is dropped."""
+        """Stop the work and free its slots. Unread audio is dropped."""
         with self._changed:
             if self._closed:
                 return

@@ -70,6 +70,7 @@ def models(states: Mapping[str, EngineHealth | None]) -> list[dict[str, Any]]:
             "name": name,
             "loaded": state is not None and state.loaded,
             "running": state.running if state is not None else 0,
+            "waiting": state.waiting if state is not None else 0,
             "memory_mb": state.rss_bytes >> 20 if state is not None else 0,
         }
         for name, state in states.items()

@@ -72,7 +72,7 @@ class Service:
         health = self.engine.health
         self.metrics.in_flight.set_function(lambda: self.active)
         self.metrics.watch(
-            queue_depth=lambda: health().waiting,
+            queue_depth=lambda: self.fleet.queue_depth(),
             active=lambda: health().running,
             slots=lambda: health().slots,
             ready=lambda: float(self.ready),
@@ -110,11 +110,14 @@ class Service:
         engine = self.fleet.engine(known) if known is not None else None
         if engine is not None and engine.health().loaded:
             return engine
-        task = self._loads.get(wanted)
-        if task is None:
-            task = self._loads[wanted] = asyncio.create_task(self._load(wanted))
-            task.add_done_callback(lambda done: (self._loads.pop(wanted, None), done.cancelled() or done.exception()))
-        done, _ = await asyncio.wait([task], timeout=timeout_s or self.engine.plan.timeout_s)
+        with self.fleet.waiting_for_load(known or wanted):
+            task = self._loads.get(wanted)
+            if task is None:
+                task = self._loads[wanted] = asyncio.create_task(self._load(wanted))
+                task.add_done_callback(
+                    lambda done: (self._loads.pop(wanted, None), done.cancelled() or done.exception())
+                )
+            done, _ = await asyncio.wait([task], timeout=timeout_s or self.engine.plan.timeout_s)
         if not done:
             raise DeadlineExceeded("the model is still being loaded; try again in a moment")
         return task.result()

@@ -1,1 +1,1 @@
-"""The engine in a process of its own, and the client that stands for it."""
+"""The engine in a worker process, and its client."""

@@ -1,4 +1,4 @@
-"""The engine in a worker process, behind the engine's own interface; a dead or hung worker is replaced."""
+"""The engine in a worker process, behind the interface of an engine; a dead or hung worker is replaced."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from saywell.child import spawn
 from saywell.engine import ClearedCaches, EngineHealth, State
 from saywell.engine.admission import Admission
 from saywell.engine.forked import Birthplace
-from saywell.engine.pressure.watch import refusal
+from saywell.engine.pressure_monitor import refusal
 from saywell.engine.request_state import seeded
 from saywell.engine.stream import START, Resume, Stream
 from saywell.engine.worker.link import Link
@@ -40,7 +40,6 @@ from saywell.engine.worker.messages import (
     Starved,
     Submit,
     Unload,
-    chunk,
     pack,
     unpack_from_worker,
 )
@@ -55,47 +54,46 @@ _log = logging.getLogger(__name__)
 
 _WORKER = "saywell.engine.worker.process"
 _HUNG_S = 2.5
-"""Silence of a worker, which speaks twice a second, after which it is not called ready."""
+"""A worker without a pulse for this long is reported as hung. (It sends two pulses a second.)"""
 _SILENT_S = 10.0
-"""A worker that has sent no pulse for so long is hung. (It sends two a second.)"""
+"""A worker without a pulse for this long is killed."""
 _FIRST_PULSE_S = 60.0
-"""How much longer the first one may take: a cold disk under an interpreter that has everything to import."""
+"""Extra time for the first pulse: the interpreter may import everything from a cold disk."""
 _WATCH_S = 0.25
 _LEAVE_S = 2.0
-"""How long a worker gets to leave by itself."""
-TIDY_S = 30.0
-"""How long `clear_caches` waits for the step that is being done, or for a model to load."""
+"""Time for a worker to exit by itself before it is killed."""
+CLEAR_CACHES_S = 30.0
+"""How long `clear_caches` waits for the current step to end, or for the model to load."""
 KILLED = -9
-"""Exit status of a process that got SIGKILL: where this side did not send it, the kernel did, for want of memory."""
-_KILLED_WHY = "the worker before was killed, which the system does when memory runs out"
+"""Exit status after SIGKILL: if not sent by this process, it may be the kernel's out-of-memory killer."""
+_KILLED_WHY = "the previous worker was killed, which the system does when memory runs out"
 _FIRST_TRIES = 3
-"""Workers that may die before the first one has ever been ready; then the start has failed."""
+"""The start fails after this many workers have died without one becoming ready."""
 _MOST_DEATHS = 4
-"""Workers in a row that may die without having added to an answer: what kills every worker must not do so for ever."""
+"""A request fails after more workers than this have died in a row while running it without sending audio for it."""
 _BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Pause before the n-th start in a row that did not get ready."""
+"""Pause before the n-th consecutive start without a ready worker."""
 
 
 @dataclass(slots=True, eq=False)
 class _Active:
-    """A request the client answers for."""
+    """A request in flight."""
 
     stream: Stream
     began: float
-    """When it was submitted, on the monotonic clock."""
+    """Submission, on the monotonic clock."""
     first_audio_s: float | None = None
-    """How long after that, without waits for text, its first sound came."""
+    """Submission to the first audio, without waits for text."""
     more: bool = False
-    """Its text goes on."""
+    """More text follows."""
     text: list[str] = field(default_factory=list)
-    """What of it has been fed, for another worker to go on with."""
+    """The text fed so far, for the next worker if this one dies."""
     resume: Resume = START
-    """From where on the next worker speaks it."""
+    """Where the next worker continues."""
     deaths: int = 0
-    """Workers that died while they had it and had nothing to show for it."""
+    """Workers that died in a row while running it, without sending audio for it."""
 
-    def order(self) -> Submit:
-        """To speak it, from where on it has not come."""
+    def message(self) -> Submit:
         request = self.stream.request
         if self.text:
             request = replace(request, text="".join(self.text))
@@ -106,7 +104,7 @@ class _Active:
         return time.monotonic() - self.began - self.stream.starved_s
 
     def whole(self, summary: Summary) -> Summary:
-        """The summary of the worker that finished it, less what only that one knew: what came before it counts."""
+        """The summary of the last worker, corrected for what earlier workers have delivered."""
         if self.resume == START:
             return summary
         total_s = self.elapsed_s
@@ -116,18 +114,18 @@ class _Active:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Bytes."""
+    """Memory of workers and their children, in bytes."""
 
     idle: int
-    """The most until the model was loaded and had spoken a word."""
+    """Peak until the engine was ready."""
     most: int
-    """The most ever."""
+    """Peak ever."""
     running: int
-    """Sequences seen side by side."""
+    """Most sequences running at the same time."""
 
 
 class EngineClient:
-    """Runs one engine worker. Thread-safe; its own threads read from the worker and watch it."""
+    """Runs an engine in a worker process. Thread-safe; threads of its own read from the worker and watch it."""
 
     def __init__(self, spec: ModelSpec, plan: Plan, *, python: Path | None = None) -> None:
         """`python`: the interpreter of another environment to run the worker in."""
@@ -150,9 +148,9 @@ class EngineClient:
         self._restarts = 0
         self._misses = 0
         self._kills: int | None = None
-        """Processes killed for want of memory before this worker began."""
-        self._strained = ""
-        """Why the next worker should begin under relief; empty: as planned."""
+        """Processes the out-of-memory killer had killed when this worker was started; None: unknown."""
+        self._start_degraded_reason = ""
+        """Why the next worker should start degraded; empty: it starts as planned."""
         self._idle_bytes = self._most_bytes = 0
         self._most_running = 0
         self._asked = 0
@@ -172,13 +170,13 @@ class EngineClient:
 
     @property
     def pid(self) -> int:
-        """Of the worker; 0 while there is none."""
+        """Of the worker; 0 while none is running."""
         link = self._link
         return link.child.process.pid if link is not None else 0
 
     @property
     def held(self) -> Held | None:
-        """What workers and their children were seen to hold; None before one was ready."""
+        """None before a worker has been ready."""
         if not self._idle_bytes:
             return None
         return Held(idle=self._idle_bytes, most=max(self._idle_bytes, self._most_bytes), running=self._most_running)
@@ -187,10 +185,10 @@ class EngineClient:
         return self._voices
 
     def submit(self, request: Request, *, more: bool = False) -> Stream:
-        self._birthplace.check()  # before the lock, which another thread may have held as the process was forked
+        self._birthplace.check()  # before the lock: another thread may have held it during the fork
         with self._lock:
             if self._state == "failed" and self._error is not None:
-                raise copy(self._error)  # the same object raised again and again would gather tracebacks
+                raise copy(self._error)  # raising the same object repeatedly would accumulate tracebacks
             if self._state in ("draining", "closed"):
                 raise EngineClosed("the server is shutting down; send the request elsewhere", retry_after=5.0)
             if self._admission is None:
@@ -199,7 +197,7 @@ class EngineClient:
                 raise refusal(self._pressure)
             others = {other: active.stream.window for other, active in self._active.items()}
             self._admission.check(request, others, self._seconds_each, loaded=self._loaded, more=more)
-            request = seeded(request, self.spec)  # here, so that another worker goes on with the same one
+            request = seeded(request, self.spec)  # here, so that a replacement worker uses the same seed
             stream = Stream(
                 request,
                 window_s=self.plan.buffer_s,
@@ -210,9 +208,9 @@ class EngineClient:
             )
             active = _Active(stream, time.monotonic(), more=more)
             stream.on_text = partial(self._feed, active) if more else None
-            message = _packed(active.order())
+            message = _packed(active.message())
             self._active[request.id] = active
-            if self._state == "ready":  # while a worker is being replaced, requests wait for the new one
+            if self._state == "ready":  # while a worker is being replaced, its successor gets the requests
                 self._send_packed(message)
         return stream
 
@@ -240,12 +238,12 @@ class EngineClient:
 
     @property
     def _loaded(self) -> bool:
-        """Whether the model was in memory when the worker last said something."""
+        """Whether the model was in memory at the last pulse."""
         return self._health is None or self._health.loaded
 
     @property
     def _pressure(self) -> PressureReport:
-        """Where the engine stood on its ladder when the worker last said something."""
+        """As of the last pulse."""
         return self._health.pressure if self._health is not None else PressureReport()
 
     def clear_caches(self, *, adapt: bool = False) -> ClearedCaches:
@@ -255,14 +253,14 @@ class EngineClient:
             answers = self._asking[number] = []
             if self._state == "ready":
                 self._send(ClearCaches(number=number, adapt=adapt))
-                self._changed.wait_for(lambda: answers or self._state != "ready", TIDY_S)
+                self._changed.wait_for(lambda: answers or self._state != "ready", CLEAR_CACHES_S)
             del self._asking[number]
         if not answers:
             raise Unavailable("the engine is not ready or too busy for this; try again in a moment", retry_after=1.0)
         if answers[0].error is not None:
             raise answers[0].error.error()
-        assert answers[0].tidied is not None
-        return answers[0].tidied
+        assert answers[0].cleared is not None
+        return answers[0].cleared
 
     def unload(self) -> None:
         self._birthplace.check()
@@ -272,7 +270,7 @@ class EngineClient:
 
     def close(self, drain_s: float = 0.0) -> None:
         if self._birthplace.elsewhere:
-            return  # the worker is the other process's
+            return  # the worker belongs to the other process
         with self._changed:
             if self._state == "closed":
                 return
@@ -288,18 +286,18 @@ class EngineClient:
         for active in left:
             active.stream.fail(EngineClosed("the server was shut down", retry_after=5.0))
         if link is not None:
-            self._hang_up(link)
+            self._shut_down(link)
         if reader is not None and reader is not threading.current_thread():
             reader.join()
 
-    def _hang_up(self, link: Link) -> None:
-        """Ask the worker to give everything back, then make sure it is gone."""
-        link.send(pack(Close(drain_s=0.0)))
+    def _shut_down(self, link: Link) -> None:
+        """Let the worker close its engine; kill it if it takes too long."""
+        link.send(pack(Close()))
         try:
             link.child.process.wait(_LEAVE_S)
         except subprocess.TimeoutExpired:
-            _log.debug("the worker did not leave by itself")
-        link.child.process.kill()  # the thread that reads from it sees EOF and does the rest
+            _log.debug("the worker did not exit by itself")
+        link.kill()
 
     # Sending
 
@@ -307,17 +305,14 @@ class EngineClient:
         self._send_packed(pack(message))
 
     def _send_packed(self, message: bytes) -> None:
-        """Never waits, so it may be called under the lock."""
+        """Never blocks: may be called under the lock."""
         link = self._link
         if link is not None:
             link.send(message)
 
     def _abort(self, request_id: str) -> None:
-        with self._changed:
-            if self._active.pop(request_id, None) is None:
-                return
-            self._changed.notify_all()
-        self._send(Abort(request_id=request_id))
+        if self._remove(request_id) is not None:
+            self._send(Abort(request_id=request_id))
 
     def _feed(self, active: _Active, text: str, last: bool) -> None:
         with self._lock:
@@ -331,7 +326,7 @@ class EngineClient:
         if request_id in self._active:
             self._send(Credit(request_id=request_id, seconds=seconds))
 
-    # The worker's life
+    # The worker's life cycle
 
     def _launch(self) -> None:
         """Start a worker and a thread that reads from it."""
@@ -346,7 +341,7 @@ class EngineClient:
             self._link = link = Link(child)
             self._kills = cgroup.oom_kills()
             self._heard = time.monotonic() + _FIRST_PULSE_S
-            link.send(pack(Load(spec=self.spec, plan=self.plan, start_degraded_reason=self._strained)))
+            link.send(pack(Load(spec=self.spec, plan=self.plan, start_degraded_reason=self._start_degraded_reason)))
             self._reader = threading.Thread(target=self._read, args=(link,), name="saywell-reader", daemon=True)
             self._reader.start()
 
@@ -357,67 +352,55 @@ class EngineClient:
         except (EOFError, OSError):
             self._lost(link)
         except (msgspec.MsgspecError, ValueError) as error:
-            # A worker of another version, or one that has lost its mind.
-            _log.error("the engine worker said what cannot be understood: %s", type(error).__name__)
-            link.put_down = True
+            # Protocol error: version mismatch or corrupted stream.
+            _log.error("invalid message from the engine worker: %s", type(error).__name__)
+            link.killed_by_us = True
             self._lost(link)
 
     def _handle(self, message: FromWorker) -> None:
         self._heard = time.monotonic()
-        if isinstance(message, AudioMessage):
-            self._sound(message)
-        elif isinstance(message, Starved):
-            if (active := self._active.get(message.request_id)) is not None:
-                active.stream.starve(message.chars)
-        elif isinstance(message, Finished):
-            self._finished(message.request_id, message.summary)
-        elif isinstance(message, Failed):
-            self._failed(message.request_id, message.error.error())
-        elif isinstance(message, Pulse):
-            self._pulse(message)
-        elif isinstance(message, Ready):
-            self._ready(message)
-        elif isinstance(message, LoadFailed):
-            self._broken(message.error.error())
-        elif isinstance(message, CachesCleared):
-            self._tidy_done(message)
+        match message:
+            case AudioMessage(chunk=chunk):
+                if (active := self._active.get(chunk.request_id)) is not None:
+                    active.deaths = 0
+                    active.first_audio_s = active.first_audio_s or active.elapsed_s
+                    active.stream.put(chunk)
+            case Starved(request_id=request_id, chars=chars):
+                if (active := self._active.get(request_id)) is not None:
+                    active.stream.starve(chars)
+            case Finished(request_id=request_id, summary=summary):
+                self._seconds_each += 0.1 * (summary.total_s - self._seconds_each)
+                if (active := self._remove(request_id)) is not None:
+                    active.stream.finish(active.whole(summary))
+            case Failed(request_id=request_id, error=error):
+                if (active := self._remove(request_id)) is not None:
+                    active.stream.fail(error.error())
+            case Pulse():
+                self._pulse(message)
+            case Ready():
+                self._ready(message)
+            case LoadFailed(error=error):
+                self._load_failed(error.error())
+            case CachesCleared(number=number):
+                with self._changed:
+                    if number in self._asking:  # else the caller has given up
+                        self._asking[number].append(message)
+                    self._changed.notify_all()
 
-    def _tidy_done(self, message: CachesCleared) -> None:
-        with self._changed:
-            if message.number in self._asking:  # not if whoever asked has given up
-                self._asking[message.number].append(message)
-            self._changed.notify_all()
-
-    def _sound(self, message: AudioMessage) -> None:
-        active = self._active.get(message.request_id)
-        if active is not None:
-            active.deaths = 0
-            active.first_audio_s = active.first_audio_s or active.elapsed_s
-            active.stream.put(chunk(message))
-
-    def _finished(self, request_id: str, summary: Summary) -> None:
-        with self._changed:
-            active = self._active.pop(request_id, None)
-            self._seconds_each += 0.1 * (summary.total_s - self._seconds_each)
-            self._changed.notify_all()
-        if active is not None:
-            active.stream.finish(active.whole(summary))
-
-    def _failed(self, request_id: str, error: SaywellError) -> None:
+    def _remove(self, request_id: str) -> _Active | None:
         with self._changed:
             active = self._active.pop(request_id, None)
             self._changed.notify_all()
-        if active is not None:
-            active.stream.fail(error)
+            return active
 
     def _pulse(self, pulse: Pulse) -> None:
         self._health = pulse.health
         self._most_bytes = max(self._most_bytes, process_memory.highest_footprint(self.pid))
         self._most_running = max(self._most_running, pulse.health.running)
         if pulse.health.state == "failed" and self._state == "ready":
-            self._kill("its engine has stopped")
+            self._kill("its engine has failed")
         elif pulse.busy_s > self.plan.hang_s:
-            self._kill("one step took longer than any should")
+            self._kill(f"one step has taken more than {self.plan.hang_s:g} s")
 
     def _ready(self, ready: Ready) -> None:
         with self._changed:
@@ -431,12 +414,11 @@ class EngineClient:
             self._error = None
             self._misses = 0
             for active in self._active.values():
-                self._send(active.order())
+                self._send(active.message())
             self._changed.notify_all()
 
-    def _broken(self, error: SaywellError) -> None:
-        """Loading failed: nobody is made to wait. At the start the same would happen again; a model that has been there
-        before is tried again after a while."""
+    def _load_failed(self, error: SaywellError) -> None:
+        """Fail all requests in flight. `_lost` starts another worker if the model has ever been ready."""
         with self._changed:
             if self._state in ("draining", "closed"):
                 return
@@ -444,70 +426,70 @@ class EngineClient:
             self._state = "failed"
             lost, self._active = list(self._active.values()), {}
             self._changed.notify_all()
-            if self._link is not None:  # it has nothing more to say
-                self._link.put_down = True
-                self._link.child.process.kill()
+            if self._link is not None:
+                self._link.kill()
         for active in lost:
             active.stream.fail(copy(error))
 
     def _lost(self, link: Link) -> None:
-        """A worker's connection is closed: answer for its requests and start another, unless none is wanted."""
+        """A worker's connection is closed: resume or fail its requests, and start another worker if one is needed."""
         status = link.end()
         with self._changed:
             self._link = None
             lighter = "precision" in self._pressure.changes
             self._health = None
-            short = status == KILLED and not link.put_down and self._memory_ran_out()
-            self._strained = _KILLED_WHY if short else ""
+            oom_killed = status == KILLED and not link.killed_by_us and self._memory_ran_out()
+            self._start_degraded_reason = _KILLED_WHY if oom_killed else ""
             if self._state == "closed" or (self._state == "failed" and self._admission is None):
                 return
-            # Another worker gives the same samples, unless one of the two has lighter weights than planned.
-            failed_requests = (
-                self._fail_in_flight(alike=not short and not lighter) if self._state in ("ready", "draining") else []
-            )
+            # The next worker gives the same samples, unless one of the two has lighter weights than planned.
+            in_flight = self._state in ("ready", "draining")
+            failed = self._take_failed(alike=not oom_killed and not lighter) if in_flight else []
             leaving = self._state == "draining"
             if not leaving:
-                if self._state != "failed":  # or the reason would be gone
+                if self._state != "failed":  # keep the reason of a failed load
                     self._state = "loading"
                 self._restarts += 1
                 self._misses += 1
             self._changed.notify_all()
-        for active in failed_requests:
-            again = "the engine worker died while it was speaking; send the request again"
-            active.stream.fail(WorkerDied(again, retry_after=1.0))
+        for active in failed:
+            message = "the engine worker died during the request; send the request again"
+            active.stream.fail(WorkerDied(message, retry_after=1.0))
         if leaving:
             return
         _log.warning("the engine worker ended with status %s; starting another", status)
         if self._admission is None and self._misses >= _FIRST_TRIES:
-            self._broken(WorkerDied(f"the engine worker died {self._misses} times while loading (status {status})"))
+            self._load_failed(
+                WorkerDied(f"the engine worker died {self._misses} times while loading (status {status})")
+            )
         else:
             self._relaunch()
 
-    def _fail_in_flight(self, *, alike: bool) -> list[_Active]:
-        """Those nobody goes on with: tried too often, or no worker follows that could. Under the lock.
+    def _take_failed(self, *, alike: bool) -> list[_Active]:
+        """Remove and return the requests that the next worker cannot resume; set `resume` of the others.
 
-        `alike`: the next worker would give the same samples.
+        `alike`: the next worker gives the same samples. Called under the lock.
         """
-        last = self._state == "draining"
-        failed_requests = []
+        draining = self._state == "draining"
+        failed = []
         for active in self._active.values():
             active.deaths += not active.stream.window.starved
             resume = active.stream.resume(alike=alike)
-            if last or active.deaths > _MOST_DEATHS or resume is None:
-                failed_requests.append(active)
+            if draining or active.deaths > _MOST_DEATHS or resume is None:
+                failed.append(active)
             else:
                 active.resume = resume
-        for active in failed_requests:
+        for active in failed:
             del self._active[active.stream.request.id]
-        return failed_requests
+        return failed
 
     def _memory_ran_out(self) -> bool:
-        """Whether the system killed a process for want of memory since the worker began; if it does not say, maybe."""
+        """Whether the out-of-memory killer has acted since the worker was started; True if unknown."""
         before, now = self._kills, cgroup.oom_kills()
         return before is None or now is None or now > before
 
     def _relaunch(self) -> None:
-        """Start the next worker after a pause; where one has been ready before, until that succeeds."""
+        """Start the next worker after a pause; if one has been ready before, retry until a worker starts."""
         while True:
             pause = _BACKOFF_S[min(self._misses - (self._state != "failed"), len(_BACKOFF_S) - 1)]
             with self._changed:
@@ -515,32 +497,31 @@ class EngineClient:
             try:
                 self._launch()
             except SaywellError as error:
-                self._broken(error)
+                self._load_failed(error)
                 if self._admission is not None and self._state == "failed":
                     self._misses += 1
                     continue
             return
 
     def _watch(self) -> None:
-        """Kill a worker that has gone silent."""
+        """Kill a worker that has stopped sending pulses."""
         while self._state != "closed":
             time.sleep(_WATCH_S)
             now = time.monotonic()
             if self._link is not None and now - self._heard > _SILENT_S:
-                self._kill("it has gone silent")
+                self._kill(f"no pulse for {_SILENT_S:g} s")
 
     def _kill(self, why: str) -> None:
         link = self._link
         if link is not None:
             _log.error("killing the engine worker: %s", why)
             self._heard = time.monotonic()
-            link.put_down = True
-            link.child.process.kill()  # its reader thread sees EOF and does the rest
+            link.kill()
 
 
-def _packed(order: Submit) -> bytes:
-    """Raises InvalidRequest for a field of the request that cannot travel."""
+def _packed(message: Submit) -> bytes:
+    """Raises InvalidRequest for a field of the request that cannot be serialised."""
     try:
-        return pack(order)
-    except (TypeError, ValueError, NotImplementedError) as error:  # half a surrogate pair is a ValueError
+        return pack(message)
+    except (TypeError, ValueError, NotImplementedError) as error:  # ValueError: a lone surrogate
         raise InvalidRequest(f"the request cannot be sent to the engine's process: {error}") from error

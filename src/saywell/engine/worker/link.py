@@ -1,4 +1,4 @@
-"""The line to one worker process, as its parent holds it."""
+"""The connection to one worker process, on the parent's side."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from saywell.child import Child
 
 
 class Link:
-    """One worker, and the thread that writes to it: whoever sends never waits for a worker that does not read."""
+    """A worker, and the thread that writes to it: `send` never waits for a worker that does not read."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
-        self.put_down = False
-        """This side killed it."""
+        self.killed_by_us = False
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="saywell-writer", daemon=True)
         self._writer.start()
 
     def send(self, message: bytes) -> None:
-        """Takes it packed: what cannot be packed is an error of whoever wrote it, not of this line."""
         self._outbox.put(message)
 
     def _write(self) -> None:
@@ -28,13 +26,18 @@ class Link:
             while (message := self._outbox.get()) is not None:
                 self.child.connection.send_bytes(message)
         except OSError:
-            pass  # it has just died; the thread that reads from it sees EOF and takes care of its requests
+            pass  # the worker has died; the thread that reads from it sees EOF and deals with its requests
+
+    def kill(self) -> None:
+        """The thread that reads from the worker sees EOF and calls `end`."""
+        self.killed_by_us = True
+        self.child.process.kill()
 
     def end(self) -> int:
-        """Kill the worker, give everything back, return its exit status. For the thread that reads from it."""
+        """Kill the worker, release everything, return the exit status. Called by the thread that reads from it."""
         self.child.process.kill()
         status = self.child.process.wait()
         self._outbox.put(None)
-        self._writer.join()  # a write to the dead fails at once
+        self._writer.join()  # writing to a dead process fails at once
         self.child.connection.close()
         return status

@@ -1,9 +1,9 @@
-"""What the API process and an engine worker say to each other. MessagePack with a type tag; samples as raw bytes."""
+"""The messages between the API process and an engine worker: MessagePack with a type tag, arrays as raw bytes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 import numpy as np
@@ -12,30 +12,29 @@ from saywell.engine import ClearedCaches, EngineHealth
 from saywell.engine.stream import START, Resume
 from saywell.errors import EngineFailure, SaywellError, by_code, public_code
 from saywell.plan.plan import Plan
-from saywell.types import AudioChunk, ModelSpec, Request, Summary, Timestamp, Voice
+from saywell.types import AudioChunk, ModelSpec, Request, Summary, Voice
 
 
-class Message(msgspec.Struct, tag=True, kw_only=True):
-    """Base of all messages."""
+class Message(msgspec.Struct, tag=True, kw_only=True): ...
 
 
 # To the worker
 
 
 class Load(Message):
-    """The first message: what to load and how."""
+    """The first message."""
 
     spec: ModelSpec
     plan: Plan
     start_degraded_reason: str = ""
-    """Why the worker should begin under relief: how the one before it ended. Empty: as planned."""
+    """Why the engine should start degraded: how the previous worker ended. Empty: it starts as planned."""
 
 
 class Submit(Message):
     request: Request
     resume: Resume = START
     more: bool = False
-    """Its text goes on."""
+    """More text follows as `MoreText`."""
 
 
 class MoreText(Message):
@@ -51,7 +50,7 @@ class Abort(Message):
 
 
 class Credit(Message):
-    """The reader has read so much."""
+    """The reader has read another `seconds` of audio."""
 
     request_id: str
     seconds: float
@@ -65,11 +64,11 @@ class ClearCaches(Message):
 
 
 class Unload(Message):
-    """Give the model's memory back if nothing is being spoken."""
+    """Unload the model if it is idle."""
 
 
 class Close(Message):
-    drain_s: float
+    """Exit; requests in flight are dropped."""
 
 
 # From the worker
@@ -83,7 +82,7 @@ class Ready(Message):
 
 
 class LoadFailed(Message):
-    """The model could not be loaded, or the engine stopped for good."""
+    """The engine did not start."""
 
     error: Fault
 
@@ -93,24 +92,15 @@ class Pulse(Message):
 
     health: EngineHealth
     busy_s: float
-    """How long the current call into the model has taken so far."""
+    """How long the current call into the model has taken so far; 0 between calls."""
 
 
 class AudioMessage(Message):
-    """An AudioChunk."""
-
-    request_id: str
-    index: int
-    sample_rate: int
-    final: bool
-    text: str
-    pcm: bytes
-    """float32, native byte order."""
-    timestamps: tuple[Timestamp, ...] = ()
+    chunk: AudioChunk
 
 
 class Starved(Message):
-    """All that the first `chars` characters of the text give has been sent, and more text is waited for."""
+    """All audio of the first `chars` characters of the text has been sent; the request waits for more text."""
 
     request_id: str
     chars: int
@@ -128,13 +118,13 @@ class Failed(Message):
 
 class CachesCleared(Message):
     number: int
-    tidied: ClearedCaches | None = None
+    cleared: ClearedCaches | None = None
     error: Fault | None = None
-    """Why it could not be done."""
+    """Set if the caches were not cleared."""
 
 
 class Fault(msgspec.Struct, kw_only=True):
-    """A SaywellError on the wire."""
+    """A SaywellError as sent between processes."""
 
     code: str
     message: str
@@ -150,49 +140,30 @@ class Fault(msgspec.Struct, kw_only=True):
         return kind(self.message, param=self.param, retry_after=self.retry_after)
 
 
-def sound(chunk: AudioChunk) -> AudioMessage:
-    return AudioMessage(
-        request_id=chunk.request_id,
-        index=chunk.index,
-        sample_rate=chunk.sample_rate,
-        final=chunk.final,
-        text=chunk.text,
-        pcm=chunk.samples.tobytes(),
-        timestamps=chunk.timestamps,
-    )
-
-
-def chunk(message: AudioMessage) -> AudioChunk:
-    return AudioChunk(
-        request_id=message.request_id,
-        index=message.index,
-        samples=np.frombuffer(message.pcm, dtype=np.float32),
-        sample_rate=message.sample_rate,
-        final=message.final,
-        text=message.text,
-        timestamps=message.timestamps,
-    )
-
-
 ToWorker = Load | Submit | MoreText | Abort | Credit | ClearCaches | Unload | Close
 FromWorker = Ready | LoadFailed | Pulse | AudioMessage | Starved | Finished | Failed | CachesCleared
 
 
-def _plain(value: Any) -> Any:
+def _encode(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
-    raise NotImplementedError(f"{type(value).__name__} does not travel")
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    raise NotImplementedError(f"a message cannot hold a {type(value).__name__}")
 
 
-def _typed(kind: type, value: Any) -> Any:
+def _decode(kind: type, value: Any) -> Any:
+    if get_origin(kind) is np.ndarray:
+        dtype, shape, data = value
+        return np.frombuffer(data, dtype).reshape(shape)
     if issubclass(kind, Path):
         return Path(value)
-    raise NotImplementedError(f"{kind.__name__} does not travel")
+    raise NotImplementedError(f"a message cannot hold a {kind.__name__}")
 
 
-_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
-_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker, dec_hook=_typed)
-_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker, dec_hook=_typed)
+_encoder = msgspec.msgpack.Encoder(enc_hook=_encode)
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker, dec_hook=_decode)
+_from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker, dec_hook=_decode)
 
 
 def pack(message: Message) -> bytes:
@@ -200,10 +171,10 @@ def pack(message: Message) -> bytes:
 
 
 def unpack_to_worker(data: bytes) -> ToWorker:
-    """Raises msgspec.ValidationError for anything that is not such a message."""
+    """Raises msgspec.MsgspecError for anything that is not such a message."""
     return _to_worker.decode(data)
 
 
 def unpack_from_worker(data: bytes) -> FromWorker:
-    """Raises msgspec.ValidationError for anything that is not such a message."""
+    """Raises msgspec.MsgspecError for anything that is not such a message."""
     return _from_worker.decode(data)

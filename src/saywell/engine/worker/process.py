@@ -1,4 +1,4 @@
-"""The engine worker: one process, one model, driven by messages that come by the pipe on its standard input."""
+"""The engine worker: one process, one model, driven by messages from the pipe on its standard input."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
@@ -17,6 +18,7 @@ from saywell.engine.loop import cause
 from saywell.engine.stream import TextSink, Window
 from saywell.engine.worker.messages import (
     Abort,
+    AudioMessage,
     CachesCleared,
     ClearCaches,
     Close,
@@ -32,9 +34,9 @@ from saywell.engine.worker.messages import (
     Ready,
     Starved,
     Submit,
+    ToWorker,
     Unload,
     pack,
-    sound,
     unpack_to_worker,
 )
 from saywell.errors import SaywellError
@@ -44,11 +46,11 @@ _log = logging.getLogger(__name__)
 
 _PULSE_S = 0.5
 STOPPED = 70
-"""Exit status of a worker whose engine could not go on."""
+"""Exit status of a worker whose engine has failed."""
 
 
 class Line:
-    """The connection, shared by the threads that send."""
+    """The connection to the parent, shared by the threads that send."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -63,41 +65,47 @@ class Line:
 
 
 def leave() -> NoReturn:
-    """The parent is gone: nothing is left to do, and nobody to wait for."""
+    """Exit immediately: the parent is gone, or has asked for it."""
     os._exit(0)
 
 
 class RemoteOutlet:
-    """Sends a request's audio down the line; pauses by the reader's credits. Used in the engine's thread."""
+    """Sends a request's audio to the parent; its window is opened by the reader's credits. Used in the engine's thread.
 
-    def __init__(self, line: Line, request_id: str, window_s: float) -> None:
+    Removes itself from `outlets` when the request is over.
+    """
+
+    def __init__(self, line: Line, request_id: str, window_s: float, outlets: dict[str, RemoteOutlet]) -> None:
         self.window = Window(window_s)
         self.feed: TextSink | None = None
         self._line = line
         self._id = request_id
+        self._outlets = outlets
 
     def put(self, chunk: AudioChunk) -> None:
         self.window.put(len(chunk.samples) / chunk.sample_rate)
-        self._line.send(sound(chunk))
+        self._line.send(AudioMessage(chunk=chunk))
 
     def starve(self, chars: int) -> None:
         self._line.send(Starved(request_id=self._id, chars=chars))
 
     def finish(self, summary: Summary) -> None:
+        self._outlets.pop(self._id, None)
         self._line.send(Finished(request_id=self._id, summary=summary))
 
     def fail(self, error: SaywellError) -> None:
+        self._outlets.pop(self._id, None)
         self._line.send(Failed(request_id=self._id, error=Fault.of(error)))
 
 
 def _end(error: Exception) -> None:
-    """The engine cannot go on. Another worker can: it is given the answers where they were."""
-    _log.error("the engine stopped, and its worker with it", exc_info=error)
+    """Exit at once: the parent's next worker resumes the requests in flight."""
+    _log.error("the engine failed; the worker exits", exc_info=error)
     os._exit(STOPPED)
 
 
 class Worker:
-    """Turns messages into calls of the engine."""
+    """Turns messages into calls to the engine."""
 
     def __init__(self, line: Line, load: Load) -> None:
         self._line = line
@@ -110,13 +118,13 @@ class Worker:
             on_end=_end,
         )
         self._outlets: dict[str, RemoteOutlet] = {}
-        threading.Thread(target=self._start, name="saywell-start", daemon=True).start()
-        threading.Thread(target=self._pulse, name="saywell-pulse", daemon=True).start()
+        _in_thread(self._start)
+        _in_thread(self._pulse)
 
     def _start(self) -> None:
         try:
             self._engine.start()
-        except Exception as error:  # noqa: BLE001 - on a thread of its own, and whoever waits for it must be told
+        except Exception as error:  # noqa: BLE001 - reported to the parent, which waits for the start
             why = error if isinstance(error, SaywellError) else cause(error, "the model could not be loaded")
             self._line.send(LoadFailed(error=Fault.of(why)))
         else:
@@ -129,73 +137,54 @@ class Worker:
             self._line.send(Pulse(health=self._engine.health(), busy_s=busy_s))
             time.sleep(_PULSE_S)
 
-    def handle(self, message: Submit | MoreText | Abort | Credit | ClearCaches | Unload | Close) -> None:
-        if isinstance(message, Submit):
-            self._submit(message)
-        elif isinstance(message, MoreText):
-            self._feed(message)
-        elif isinstance(message, Abort):
-            self._outlets.pop(message.request_id, None)
-            self._engine.abort(message.request_id)
-        elif isinstance(message, Credit):
-            self._credit(message)
-        elif isinstance(message, ClearCaches):
-            threading.Thread(
-                target=self._clear_caches, args=(message,), name="saywell-clear_caches", daemon=True
-            ).start()
-        elif isinstance(message, Unload):
-            self._engine.unload()
-        else:
-            # On a thread of its own: credits must still come in, or what drains would pause for ever.
-            threading.Thread(target=self._close, args=(message.drain_s,), name="saywell-close").start()
+    def handle(self, message: ToWorker) -> None:
+        match message:
+            case Submit():
+                self._submit(message)
+            case MoreText(request_id=request_id):
+                outlet = self._outlets.get(request_id)
+                if outlet is not None and outlet.feed is not None:
+                    outlet.feed(message.text, message.last)
+            case Credit(request_id=request_id, seconds=seconds):
+                if (outlet := self._outlets.get(request_id)) is not None:
+                    window = outlet.window
+                    self._engine.wake(lambda: window.read(seconds))
+            case Abort(request_id=request_id):
+                self._outlets.pop(request_id, None)
+                self._engine.abort(request_id)
+            case Unload():
+                self._engine.unload()
+            # In their own threads: they wait for the current step, and the running requests need their credits.
+            case ClearCaches():
+                _in_thread(lambda: self._clear_caches(message))
+            case Close():
+                _in_thread(self._close)
 
-    def _submit(self, order: Submit) -> None:
-        request = order.request
-        outlet = _Tracked(self._line, request.id, self._plan.buffer_s, self._outlets)
+    def _submit(self, message: Submit) -> None:
+        request = message.request
+        outlet = RemoteOutlet(self._line, request.id, self._plan.buffer_s, self._outlets)
         self._outlets[request.id] = outlet
         try:
-            feed = self._engine.accept(request, outlet, order.resume, more=order.more)
-            outlet.feed = feed if order.more else None
+            feed = self._engine.accept(request, outlet, message.resume, more=message.more)
+            outlet.feed = feed if message.more else None
         except SaywellError as error:
             outlet.fail(error)
 
-    def _feed(self, more: MoreText) -> None:
-        outlet = self._outlets.get(more.request_id)
-        if outlet is not None and outlet.feed is not None:
-            outlet.feed(more.text, more.last)
-
-    def _credit(self, credit: Credit) -> None:
-        outlet = self._outlets.get(credit.request_id)
-        if outlet is not None:
-            self._engine.wake(lambda: outlet.window.read(credit.seconds))
-
-    def _clear_caches(self, clear_caches: ClearCaches) -> None:
+    def _clear_caches(self, message: ClearCaches) -> None:
         try:
-            tidied = self._engine.clear_caches(adapt=clear_caches.adapt)
+            cleared = self._engine.clear_caches(adapt=message.adapt)
         except SaywellError as error:
-            self._line.send(CachesCleared(number=clear_caches.number, error=Fault.of(error)))
+            self._line.send(CachesCleared(number=message.number, error=Fault.of(error)))
         else:
-            self._line.send(CachesCleared(number=clear_caches.number, tidied=tidied))
+            self._line.send(CachesCleared(number=message.number, cleared=cleared))
 
-    def _close(self, drain_s: float) -> None:
-        self._engine.close(drain_s)
+    def _close(self) -> None:
+        self._engine.close()
         leave()
 
 
-class _Tracked(RemoteOutlet):
-    """Leaves the worker's table when its request is over."""
-
-    def __init__(self, line: Line, request_id: str, window_s: float, table: dict[str, RemoteOutlet]) -> None:
-        super().__init__(line, request_id, window_s)
-        self._table = table
-
-    def finish(self, summary: Summary) -> None:
-        self._table.pop(self._id, None)
-        super().finish(summary)
-
-    def fail(self, error: SaywellError) -> None:
-        self._table.pop(self._id, None)
-        super().fail(error)
+def _in_thread(target: Callable[[], None]) -> None:
+    threading.Thread(target=target, daemon=True).start()
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse
 
-from saywell.engine.pressure.watch import refusal
+from saywell.engine.pressure_monitor import refusal
 from saywell.errors import EngineClosed, SaywellError, Unavailable
 from saywell.server import describe
 from saywell.server.errors import error_response

@@ -1,11 +1,11 @@
-"""The engine's watch: looks at the machine beside the work, and says which plan holds."""
+"""Watches the machine while the engine works, and degrades or restores the plan."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 import psutil
@@ -23,7 +23,7 @@ RETRY_S = 2.0
 
 
 class PressureMonitor:
-    """Feeds the ladder in a thread of its own, and hands every new plan to `apply`."""
+    """Feeds the degradation ladder in a thread of its own, and passes every new plan to `apply`."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class PressureMonitor:
 
     @property
     def thread_id(self) -> int:
-        """Of the thread that looks; 0 before it starts."""
+        """0 before the start."""
         return self._thread.ident or 0
 
     def start(self) -> None:
@@ -57,19 +57,19 @@ class PressureMonitor:
             self._thread.join()
 
     def see(self, now: Resources) -> None:
-        """Take one look into account."""
+        """Process one sample."""
         self._take(lambda ladder: ladder.feed(classify(now, self._planned)))
 
     def hurry(self, now: Resources) -> None:
-        """Give up at once all that helps against what presses, instead of step by step. From any thread."""
+        """Take all levels that help at once instead of one by one. Thread-safe."""
         self._take(lambda ladder: ladder.drop(classify(now, self._planned)))
 
     def ran_out(self, why: str) -> None:
-        """Memory has run out: give up at once all that frees some. From any thread."""
+        """Take all levels that free memory, at once. Thread-safe."""
         self._take(lambda ladder: ladder.drop(Pressure(push={"memory": why}, hold={"memory": why})))
 
     def _take(self, step: Callable[[DegradationLadder], bool]) -> None:
-        """Move on the ladder; if that changed anything, say so and hand on the plan, in the order of the moves."""
+        """Change the level; log any change and pass the plan on, under the lock so that plans arrive in order."""
         with self._lock:
             ladder = self._ladder
             before = ladder.taken
@@ -77,17 +77,16 @@ class PressureMonitor:
                 return
             plan = relieved(self._planned, ladder.steps)
             values = "; ".join(f"{name} {value}" for name, value in changed(self._planned, plan).items())
-            given_up = f"{', '.join(ladder.steps) or 'nothing'} ({ladder.reason})"
-            _log.warning("the engine has given up: %s. Now %s", given_up, values or "as planned")
+            levels = f"{', '.join(ladder.steps) or 'none'} ({ladder.reason})"
+            _log.warning("degradation levels: %s; changed: %s", levels, values or "nothing")
             if ladder.taken is not before:
                 self._apply(plan)
 
-    def report(self, pending: Iterable[str] = ()) -> PressureReport:
-        """Where the engine stands. `pending`: fields of the plan that the loaded model does not have yet."""
-        waiting = set(pending)
+    def report(self, pending: tuple[str, ...] = ()) -> PressureReport:
+        """The current level. `pending`: fields of the plan that the loaded model has not applied yet."""
         with self._lock:
             ladder = self._ladder
-            waits = [each for each in ladder.taken if waiting & set(each.fields)]
+            waits = [level for level in ladder.taken if not set(level.fields).isdisjoint(pending)]
             report = PressureReport(
                 level=len(ladder.steps),
                 steps=ladder.steps,
@@ -101,21 +100,21 @@ class PressureMonitor:
         return replace(report, changes=changed(self._planned, in_force(self._planned, report)))
 
     def _run(self) -> None:
-        blind = False
+        failing = False
         while not self._over.wait(self._every_s):
             try:
                 now = self._look()
             except (OSError, psutil.Error) as error:
-                if not blind:
+                if not failing:
                     _log.warning("the state of the machine cannot be read: %s", error)
-                blind = True
+                failing = True
                 continue
-            blind = False
+            failing = False
             self.see(now)
 
 
 def refusal(report: PressureReport) -> Unavailable:
-    """What new requests are told while `report.refusing`."""
+    """The error for new requests while `report.refusing`."""
     return Unavailable(
         f"no new requests at the moment: {report.reason}; try again in {RETRY_S:g} s", retry_after=RETRY_S
     )

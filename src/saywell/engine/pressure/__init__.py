@@ -1,1 +1,0 @@
-"""What the engine does when memory, heat or other programs press."""
