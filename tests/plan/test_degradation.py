@@ -331,7 +331,7 @@ def test_the_reason_is_always_what_keeps_the_rest_down() -> None:
     assert it.reason == "memory presses and cpu presses"
     feed(it, clock, classify(machine(cpu_percent=85.0, cpu_own_percent=60.0), PLAN), 30)
     assert it.steps == ("threads",)
-    assert it.reason == "other programs take 25 % of the CPUs"
+    assert it.reason == "other programs use 25 % of the CPUs"
     it.feed(CALM)
     assert it.reason == SLOWLY
     feed(it, clock, CALM, 30)
@@ -367,7 +367,7 @@ def test_heavier_weights_come_back_only_when_there_is_room() -> None:
     feed(it, clock, pressed("memory"), 20)
     assert it.steps == ("lighter",)
     assert feed(it, clock, replace(CALM, room=150 * MIB), 60) == []
-    assert it.reason == "going back to the planned weights needs 200 MB, and 150 MB may be taken"
+    assert it.reason == "the planned weights need 200 MB more, and 150 MB is available"
     assert feed(it, clock, replace(CALM, room=250 * MIB), 5)[0][1] == ()
 
 

@@ -12,9 +12,9 @@ from machines import made_up
 from saywell.engine.launch import decide, start
 from saywell.errors import OutOfMemory
 from saywell.machine import Cpu, Hardware, Runtime
-from saywell.plan.measured import FOLDER, Store
 from saywell.plan.memory import Estimate, beside, busy, check, estimate, kv_bytes, mb
 from saywell.plan.plan import Plan, make_plan
+from saywell.plan.tuning_store import FOLDER, Store
 from saywell.settings import Settings, load_settings
 from saywell.types import ModelSpec
 
@@ -70,7 +70,9 @@ def test_what_does_not_fit_is_refused_with_numbers() -> None:
     found = Estimate(weights=100 * MIB, activations=20 * MIB, kv=30 * MIB, slots=40 * MIB, buffers=10 * MIB)
     check(found, 50 * MIB)
     check(found, 200 * MIB, loaded=False)
-    with pytest.raises(OutOfMemory, match=r"needs 50 MB and 49 MB is available.*weights 100 MB.*shorter text") as error:
+    with pytest.raises(
+        OutOfMemory, match=r"needs 50 MB of memory and 49 MB is available.*weights 100 MB.*shorter text"
+    ) as error:
         check(found, 49 * MIB)
     assert error.value.status == 507
     with pytest.raises(OutOfMemory, match="needs 200 MB"):
@@ -131,7 +133,7 @@ def test_a_container_of_another_size_is_the_same_machine_and_other_versions_are_
     assert Store(tmp_path, smaller, SPEC).corrected(SPEC).overhead_bytes == 70 * MIB
     other = replace(MACHINE, runtimes={"onnxruntime": Runtime(version="9.9")})
     assert Store(tmp_path, other, SPEC).corrected(SPEC).overhead_bytes == 70 * MIB, "nothing of it runs this model"
-    monkeypatch.setattr("saywell.plan.measured.__version__", "99")
+    monkeypatch.setattr("saywell.plan.tuning_store.__version__", "99")
     assert Store(tmp_path, MACHINE, SPEC).corrected(SPEC) is SPEC
 
 

@@ -136,7 +136,7 @@ def test_small_memory_takes_lighter_weights() -> None:
     no_int4 = only(AUTOREGRESSIVE, "fp32", "int8")
     assert make_plan(Settings(), machine(CONTAINER), no_int4).precision == "int8"
     tight = only(AUTOREGRESSIVE, "fp32")
-    assert "by the estimate it needs" in why(make_plan(Settings(), machine(CONTAINER), tight), "precision")
+    assert "estimated" in why(make_plan(Settings(), machine(CONTAINER), tight), "precision")
     with pytest.raises(PlanError, match=r"needs more than .* smaller model") as error:
         make_plan(Settings(), machine(CONTAINER), only(GIANT, "fp32"))
     assert error.value.param == "model"
@@ -214,19 +214,19 @@ def test_a_model_that_keeps_no_voices_has_no_caches_to_give_up() -> None:
         (SERVER, {"precision": "int8"}, ESPEAK, "precision", "it has fp32"),
         (CONTAINER, {"precision": "fp32"}, GIANT, "precision", "set precision=int4"),
         (CONTAINER, {"memory_budget_mb": 5000}, ESPEAK, "memory_budget_mb", "set at most 4096"),
-        (SERVER, {"memory_budget_mb": 500}, AUTOREGRESSIVE, "memory_budget_mb", "leave it out"),
+        (SERVER, {"memory_budget_mb": 500}, AUTOREGRESSIVE, "memory_budget_mb", "remove it"),
         (CONTAINER, {"max_batch_size": 900}, ESPEAK, "max_batch_size", "set at most 443"),
         (SERVER, {"max_batch_size": 2, "max_parallel_chunks": 3}, ESPEAK, "max_parallel_chunks", "set at most 2"),
         (SERVER, {"chunk_chars": 50, "first_chunk_chars": 60}, ESPEAK, "first_chunk_chars", "set at most 50"),
         (SERVER, {"max_frames": 5000}, AUTOREGRESSIVE, "max_frames", "set at most 4096"),
         (SERVER, {"chunk_frames": 4, "first_frames": 5}, AUTOREGRESSIVE, "first_frames", "set at most 4"),
-        (SERVER, {"affinity": (0, 7)}, AUTOREGRESSIVE, "affinity", "CPU 7 may not be used here; choose among 0-1"),
+        (SERVER, {"affinity": (0, 7)}, AUTOREGRESSIVE, "affinity", "CPU 7 is not available .*; choose among 0-1"),
         (SERVER, {"affinity": (1, 1)}, AUTOREGRESSIVE, "affinity", "named twice"),
-        (MAC, {"affinity": (0,)}, AUTOREGRESSIVE, "affinity", "macOS lets no program pin"),
-        (SERVER, {"compile": "inductor"}, ESPEAK, "compile", "executor process has nothing to compile; leave it out"),
+        (MAC, {"affinity": (0,)}, AUTOREGRESSIVE, "affinity", "macOS does not support"),
+        (SERVER, {"compile": "inductor"}, ESPEAK, "compile", "executor process has nothing to compile; remove it"),
         (SERVER, {"compile": "eager"}, FIRST, "compile", "executor onnx has nothing to compile"),
-        (SERVER, {"cache_entries": 10}, FIRST, "cache_entries", "has no cache of them; leave it out"),
-        (SERVER, {"cache_mb": 10}, ESPEAK, "cache_mb", "has no cache of them; leave it out"),
+        (SERVER, {"cache_entries": 10}, FIRST, "cache_entries", "there is nothing to cache; remove it"),
+        (SERVER, {"cache_mb": 10}, ESPEAK, "cache_mb", "there is nothing to cache; remove it"),
         (CONTAINER, {"cache_mb": 4000}, AUTOREGRESSIVE, "cache_mb", "set at most"),
         (CONTAINER, {}, only(GIANT, "fp32"), "model", "choose a smaller model or a machine"),
     ],
@@ -280,7 +280,7 @@ def test_a_model_nothing_here_runs() -> None:
 def test_pieces_come_in_the_decoders_tiles() -> None:
     plan = make_plan(Settings(), machine(SERVER), replace(AUTOREGRESSIVE, decode_tile=8))
     assert (plan.first_frames, plan.chunk_frames) == (8, 16)
-    assert "tiles of 8" in why(plan, "chunk_frames")
+    assert "tile of 8" in why(plan, "chunk_frames")
 
 
 def test_a_small_chunk_shrinks_the_first_one() -> None:
@@ -299,7 +299,7 @@ def test_threads_that_fit_on_the_performance_cores_are_pinned_to_them() -> None:
     plan = make_plan(Settings(), machine(HYBRID), S1_MINI)
     assert (plan.threads, plan.affinity) == (8, (0, 2, 4, 6, 8, 10, 12, 14))
     assert reason(plan, "affinity")[0] == "rule"
-    assert "the performance cores, one for each thread" in why(plan, "affinity")
+    assert "one performance core per thread" in why(plan, "affinity")
     assert make_plan(Settings(threads=2), machine(LAPTOP), S1_MINI).affinity == (0, 2)
     assert make_plan(Settings(threads=9), machine(HYBRID), S1_MINI).affinity == ()
     assert make_plan(Settings(), machine(HYBRID), ESPEAK).affinity == (), "its processes are not pinned"
@@ -313,7 +313,7 @@ def test_nothing_else_is_pinned_before_it_is_measured_to_help() -> None:
     for name in (LAPTOP, SERVER):
         plan = make_plan(Settings(), machine(name), S1_MINI)
         assert plan.affinity == ()
-        assert "has to be measured" in why(plan, "affinity")
+        assert "`saywell tune` measures" in why(plan, "affinity")
     measured = {"affinity": Measurement(value=(0, 2), why="RTF 1.9 pinned, 2.1 free")}
     plan = make_plan(Settings(), machine(LAPTOP), S1_MINI, measured)
     assert (plan.affinity, plan.threads) == ((0, 2), 2)
@@ -387,7 +387,7 @@ def test_a_measurement_that_no_longer_fits_the_wishes_is_left() -> None:
     plan = make_plan(Settings(memory_budget_mb=1500), machine(LAPTOP), S1_MINI, measured)
     assert plan.max_batch_size < 8
     assert reason(plan, "max_batch_size")[0] == reason(plan, "executor")[0] == "rule"
-    assert "not as measured" in why(plan, "max_batch_size")
+    assert "measured value does not fit" in why(plan, "max_batch_size")
 
 
 def test_what_tune_may_choose_can_be_measured() -> None:

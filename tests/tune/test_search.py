@@ -12,9 +12,9 @@ import pytest
 from machines import made_up
 from saywell.errors import EngineClosed, ModelFailure, SaywellError
 from saywell.machine import CPU, Cpu, Device, Gpu, Hardware, Runtime
-from saywell.plan import measured
-from saywell.plan.measured import Chosen, Record, Store, Trial, model_digest
+from saywell.plan import tuning_store
 from saywell.plan.plan import Plan, make_plan
+from saywell.plan.tuning_store import Chosen, Record, Store, Trial, model_digest
 from saywell.settings import Settings
 from saywell.tune.search import PAIRS, Judge, Result, Search
 from saywell.tune.space import FIELDS, Candidate, Space
@@ -302,7 +302,7 @@ def test_another_machine_model_or_version_does_not_find_it(tmp_path: Path, monke
     assert not Store(tmp_path, less, SPEC).measurements()
     assert not Store(tmp_path, MACHINE, replace(SPEC, variants=made_up(fp32=1))).measurements()
     assert not Store(tmp_path, MACHINE, SPEC, Path("/opt/other/python")).measurements()
-    monkeypatch.setattr(measured, "__version__", "99")
+    monkeypatch.setattr(tuning_store, "__version__", "99")
     assert not Store(tmp_path, MACHINE, SPEC).measurements()
 
 

@@ -28,8 +28,8 @@ from saywell.errors import SaywellError
 from saywell.machine import detect
 from saywell.machine.process_memory import Peak, footprint
 from saywell.models.espeak import binding
-from saywell.plan.measured import Chosen, Record, Store
 from saywell.plan.plan import make_plan
+from saywell.plan.tuning_store import Chosen, Record, Store
 from saywell.settings import Settings
 from saywell.tune.search import Judge, Search
 from saywell.tune.space import Space

@@ -18,8 +18,8 @@ from saywell.commands import show
 from saywell.engine.launch import facts, measured
 from saywell.errors import InvalidRequest
 from saywell.machine import detect
-from saywell.plan.measured import Goal, Record
 from saywell.plan.memory import beside
+from saywell.plan.tuning_store import Goal, Record
 from saywell.settings import Settings
 from saywell.tune.search import Judge, Result, Search, Tell
 from saywell.tune.space import Space

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Literal, Protocol
 
 from saywell.errors import SaywellError
-from saywell.plan.measured import Chosen, Goal, Trial
+from saywell.plan.tuning_store import Chosen, Goal, Trial
 from saywell.tune.space import FIELDS, Candidate, Space, setting_of, shown
 
 FIRST_SLACK = 1.25

@@ -17,8 +17,8 @@ from saywell.engine.worker.client import EngineClient
 from saywell.errors import BadAudio, ModelFailure
 from saywell.machine.process_memory import Peak, footprint
 from saywell.plan import memory
-from saywell.plan.measured import Trial
 from saywell.plan.plan import Plan
+from saywell.plan.tuning_store import Trial
 from saywell.tune.space import Candidate
 from saywell.types import Audio, ModelSpec, Request, SamplingParams
 
