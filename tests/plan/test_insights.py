@@ -78,11 +78,11 @@ def with_setting(plan: Plan, *names: str) -> Plan:
     return replace(plan, reasons=tuple(reasons))
 
 
-def test_a_calm_tuned_machine_has_nothing_to_say() -> None:
+def test_no_insights_on_a_calm_tuned_machine() -> None:
     assert told() == []
 
 
-def test_an_unmeasured_machine_is_sent_to_tune() -> None:
+def test_an_unmeasured_machine_is_pointed_to_tune() -> None:
     (only,) = told(record=None)
     assert only.startswith("This machine has not been measured; `saywell tune`")
 
@@ -183,5 +183,5 @@ def test_a_gpu_that_is_not_used_is_named_once(overrides: dict, said: str) -> Non
     ("plan", "kept", "wanted"),
     [(PLAN, TUNED, 0.5), (replace(PLAN, precision="int4"), TUNED, 0.25), (PLAN, None, None), (PLAN, record({}), None)],
 )
-def test_what_a_plan_should_take(plan: Plan, kept: Record | None, wanted: float | None) -> None:
+def test_insights_name_limits_of_the_plan(plan: Plan, kept: Record | None, wanted: float | None) -> None:
     assert expected_rtf(plan, kept) == wanted
