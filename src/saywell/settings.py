@@ -175,8 +175,8 @@ def load_settings(
 ) -> Settings:
     """Merge keywords over environment over file. None in `overrides` defers to the next source.
 
-    `file` None: SAYWELL_CONFIG, else the user's own file if it exists. `variables`: those of other programs; SAYWELL_* win
-    over them, and a later one over an earlier one. `origin`: name of the overrides in messages. Raises PlanError.
+    `file` None: SAYWELL_CONFIG, else the user's own file if it exists. `variables`: those of other programs; SAYWELL_*
+    win over them, and a later one over an earlier one. `origin`: name of the overrides in messages. Raises PlanError.
     """
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}

@@ -131,7 +131,7 @@ def _told(result: Result, seconds: float) -> Iterator[str]:
     more = f"saywell tune --seconds {max(60, 4 * seconds):.0f}"
     if result.verdict == "short":
         if result.skipped:
-            yield f"Too little time to compare plans; nothing is stored. Try: {more}"
+            yield f"Too little time to compare plans, nothing stored: {more}"
         else:
             yield "Nothing to choose: settings and machine leave only one plan. Nothing is stored."
         return
