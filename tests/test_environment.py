@@ -22,7 +22,7 @@ from saywell.errors import PlanError, StorageFailure
 from saywell.machine import detect, devices
 from saywell.machine.sensors import nvidia
 from saywell.models.base import find_spec
-from saywell.plan.measured import Record, Store
+from saywell.plan.tuning_store import Record, Store
 from saywell.runtimes import onnx
 
 PROGRAM = [sys.executable, "-m", "saywell"]
@@ -209,7 +209,7 @@ def test_what_was_measured_is_shown_though_it_cannot_be_kept(
     store = Store(tmp_path, hardware, spec)
     store.check()
     assert list((tmp_path / "measured").iterdir()) == []
-    monkeypatch.setattr("saywell.plan.measured.write_atomically", full)
+    monkeypatch.setattr("saywell.plan.tuning_store.write_atomically", full)
     record = Record(
         model="hibari", runtime="", device="cpu", goal="latency", when="", seconds=1.0, best={}, chosen={}, trials=[]
     )
@@ -229,7 +229,7 @@ def test_measurements_that_may_not_be_read_are_told_of_once(
     def forbidden(*_: object) -> bytes:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("saywell.plan.measured.read_plain", forbidden)
+    monkeypatch.setattr("saywell.plan.tuning_store.read_plain", forbidden)
     store = Store(tmp_path, detect(), find_spec("hibari"))
     with caplog.at_level(logging.WARNING):
         assert (store.load(), store.weighed(), store.load()) == (None, {}, None)

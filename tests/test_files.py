@@ -27,7 +27,7 @@ from saywell.models.dual_ar.convert.convert import read_manifest
 from saywell.models.dual_ar.convert.tensors import TensorFile
 from saywell.models.dual_ar.tokenizer import read_ranks
 from saywell.models.hibari import package
-from saywell.plan.measured import model_digest
+from saywell.plan.tuning_store import model_digest
 from saywell.settings import load_settings
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are a POSIX thing")

@@ -175,7 +175,7 @@ def test_an_unknown_model_and_a_missing_dependency_are_told_apart(tree: Path) ->
 def test_weights_that_a_family_publishes_and_errors_of_a_runtime_are_known(tree: Path) -> None:
     program = (
         "from saywell.hub.sources import source\n"
-        "from saywell.engine.pressure.recovery import ran_out\n"
+        "from saywell.runtimes.out_of_memory import ran_out\n"
         "print(source('hum-deep').family, ran_out(RuntimeError('All beads are taken')), ran_out(RuntimeError('no')))"
     )
     assert run(tree, "-c", program).stdout.split() == ["hum", "True", "False"]

@@ -18,7 +18,7 @@ def load(overrides: dict[str, Any] | None = None, **environ: str) -> Settings:
     return load_settings(overrides, environ=NONE | environ)
 
 
-def test_nothing_asked_for_is_nothing_decided() -> None:
+def test_empty_settings_decide_nothing() -> None:
     assert load() == Settings()
     assert load().overrides() == {}
 
@@ -37,7 +37,7 @@ def test_keyword_before_environment_before_file(tmp_path: Path) -> None:
     assert found.cors_origins == ("https://a.example",)
 
 
-def test_none_and_auto_leave_the_choice_open() -> None:
+def test_none_and_auto_mean_default() -> None:
     found = load({"threads": None}, SAYWELL_THREADS="3", SAYWELL_DEVICE="auto", SAYWELL_MAX_BATCH_SIZE="")
     assert (found.threads, found.device, found.max_batch_size) == (3, None, None)
 
@@ -48,7 +48,7 @@ def test_auto_overrules_the_file(tmp_path: Path) -> None:
     assert load_settings(file=file, environ={"SAYWELL_THREADS": "auto"}).threads is None
 
 
-def test_a_long_wrong_value_is_shown_in_brief() -> None:
+def test_a_long_wrong_value_is_abbreviated() -> None:
     with pytest.raises(PlanError, match="CPU numbers") as error:
         load_settings(environ={"SAYWELL_AFFINITY": "0-99999", "SAYWELL_CONFIG": ""})
     assert len(error.value.message) < 300
@@ -83,7 +83,7 @@ def test_wrong_values_name_the_field_and_the_way_out(name: str, value: object) -
 
 
 @pytest.mark.parametrize("name", field_names())
-def test_every_field_refuses_what_it_cannot_be(name: str) -> None:
+def test_every_field_rejects_wrong_types(name: str) -> None:
     with pytest.raises(PlanError, match=f"'{name}' .keyword. must be .*leave it out") as error:
         Settings(**{name: object()})
     assert error.value.param == name
@@ -104,7 +104,7 @@ def test_cpu_numbers_are_read_as_the_kernel_writes_them() -> None:
             load(SAYWELL_AFFINITY=text)
 
 
-def test_unknown_names_are_refused_with_a_guess(tmp_path: Path) -> None:
+def test_unknown_names_are_rejected_with_a_suggestion(tmp_path: Path) -> None:
     file = tmp_path / "x.toml"
     file.write_text("treads = 2\n")
     for make in (
@@ -142,7 +142,7 @@ def test_keys_are_never_shown() -> None:
     assert "tiny12" not in str(error.value)
 
 
-def test_kubernetes_service_links_are_not_wishes() -> None:
+def test_kubernetes_service_links_are_ignored() -> None:
     linked = {
         "SAYWELL_SERVICE_HOST": "10.0.0.1", "SAYWELL_SERVICE_PORT": "80", "SAYWELL_SERVICE_PORT_HTTP": "80",
         "SAYWELL_PORT": "tcp://10.0.0.1:80", "SAYWELL_PORT_80_TCP_ADDR": "10.0.0.1",
@@ -177,7 +177,7 @@ def test_other_variables_are_read_only_when_they_are_named() -> None:
         load_settings(environ={**environ, "NEWER": "many"}, variables=variables)
 
 
-def test_the_users_own_file_has_a_place() -> None:
+def test_the_users_settings_file_has_a_standard_place() -> None:
     assert default_file().name == "saywell.toml"
     assert default_file().parent.name == "saywell"
 

@@ -1,7 +1,7 @@
-"""Settings: what a person asked for, by keyword, environment or file. None means "decide for me".
+"""Settings from keywords, environment and file. None means: decided by the plan.
 
-The only reader of `os.environ`. Every Settings that exists is valid: a wrong type or an unknown name is a PlanError
-that names the field, where the value came from, and the way out.
+The only reader of `os.environ`. Every Settings object is valid: a wrong type or unknown name is a PlanError that names
+the field, the source and the way out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 PREFIX = "SAYWELL_"
 CONFIG = PREFIX + "CONFIG"
-"""Names the settings file; empty: read none."""
+"""Names the settings file; empty: no file."""
 _WORDS: dict[type[inspect.Type], str] = {
     inspect.IntType: "a whole number",
     inspect.FloatType: "a number of seconds",
@@ -36,11 +36,11 @@ _WORDS: dict[type[inspect.Type], str] = {
     inspect.StrType: "a text",
     inspect.CustomType: "a path",
 }
-"""Kinds of single values, for messages."""
+"""Type names for messages."""
 _SECRET = frozenset({"api_keys", "hub_token"})
-"""Never shown, not even when they are wrong."""
+"""Never shown, not even in errors."""
 _MAX_FILE = 1 << 20
-"""Bytes of a settings file."""
+"""Largest settings file, bytes."""
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = 120
 
@@ -52,95 +52,94 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Every setting there is."""
+    """All settings."""
 
     model: Text | None = None
-    """Which model speaks."""
+    """The model."""
     model_path: Path | None = None
-    """Directory of the model's files."""
+    """Directory of the model files."""
     voice: Text | None = None
-    """The voice of requests that name none."""
+    """Default voice of requests."""
     device: Annotated[str, Meta(pattern=r"^(cpu|mps|cuda(:[0-9]{1,2})?)$")] | None = None
-    """Where the model runs: cpu, mps, cuda, or one of several GPUs, cuda:1."""
+    """cpu, mps, cuda, or one of several GPUs such as cuda:1."""
     precision: Text | None = None
-    """fp32, fp16, bf16, int8 or int4, as far as the model has it."""
+    """fp32, fp16, bf16, int8 or int4, if the model has it."""
     executor: Text | None = None
-    """What runs the model: process, onnx, torch, …"""
+    """The executor: process, onnx, torch, …"""
     compile: Literal["inductor", "eager", "disabled"] | None = None
-    """How the torch executor compiles; others have nothing to compile and take only `disabled`."""
+    """How the torch executor compiles; other executors accept only `disabled`."""
     threads: Count | None = None
     """Arithmetic threads of one engine."""
     affinity: Annotated[tuple[Annotated[int, Meta(ge=0, le=65_535)], ...], Meta(min_length=1)] | None = None
-    """Logical CPUs the engine's threads may use; as text `0,2` or `0-3,8`."""
+    """Logical CPUs of the engine's threads; as text `0,2` or `0-3,8`."""
     max_batch_size: Count | None = None
-    """Sequences that share a step."""
+    """Sequences in one decode step (slots)."""
     max_parallel_chunks: Count | None = None
-    """Sequences of one request that may run side by side."""
+    """Concurrent sequences of one request."""
     max_queue: Annotated[int, Meta(ge=0, le=100_000)] | None = None
-    """Requests that may wait beside the running ones; 0: refuse what cannot start at once."""
+    """Waiting requests; 0: reject requests that cannot start at once."""
     max_text_chars: Size | None = None
     """Longest text of one request."""
     chunk_chars: Annotated[int, Meta(ge=20, le=100_000)] | None = None
     """Upper bound of a text chunk."""
     first_chunk_chars: Annotated[int, Meta(ge=20, le=100_000)] | None = None
-    """Upper bound of the first text chunk: shorter is an earlier first sound."""
+    """Upper bound of the first text chunk; shorter means earlier audio."""
     max_frames: Size | None = None
-    """Frames a sequence may have before it ends with finish reason `length`."""
+    """Frames after which a sequence ends with finish reason `length`."""
     first_frames: Annotated[int, Meta(ge=1, le=10_000)] | None = None
-    """Frames decoded for the first sound: fewer is an earlier one."""
+    """Frames of the first decode; fewer means earlier audio."""
     chunk_frames: Annotated[int, Meta(ge=1, le=10_000)] | None = None
-    """Frames decoded at once from then on."""
+    """Frames per later decode."""
     timeout_s: Seconds | None = None
-    """Seconds a request may make its reader wait, all waits together, if it names no other time."""
+    """Default deadline of a request: seconds its reader waits for audio, in total."""
     buffer_s: Seconds | None = None
-    """Seconds of audio a stream holds for a slow reader."""
+    """Seconds of audio buffered for a slow reader."""
     stall_s: Seconds | None = None
-    """Seconds a listener may fall behind the pace of speech before another one may have his place in the server."""
+    """Seconds a reader may be behind real time before it can be disconnected for another."""
     each_key: Count | None = None
-    """Requests in the making for one API key; three quarters of all where there are several keys."""
+    """Concurrent requests per API key; default: three quarters of the capacity if there are several keys."""
     each_address: Count | None = None
-    """Requests in the making for one remote address; no limit unless set: a household or a proxy has one."""
+    """Concurrent requests per remote address; default: unlimited, because a proxy shares one."""
     memory_budget_mb: Size | None = None
-    """Mebibytes the engine is planned for: the precision and the slots that fit. A model that does not fit is refused;
-    while it runs nothing is cut off that takes more."""
+    """Mebibytes to plan for. A model that does not fit is rejected; not enforced at run time."""
     cache_entries: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
-    """Most entries of each in-memory cache; 0: keep nothing."""
+    """Entry limit of each in-memory cache; 0: no cache."""
     adapt: bool | None = None
-    """Whether the engine gives up work step by step when memory, CPUs or heat press; yes unless set."""
+    """Whether the engine degrades under pressure of memory, CPUs or heat; default yes."""
     check_memory: bool | None = None
-    """Whether a text that would not fit into memory is refused before it starts; yes unless set."""
+    """Whether a text that would not fit into memory is rejected before it starts; default yes."""
     idle_unload_s: Annotated[float, Meta(ge=0, le=31_536_000)] | None = None
-    """Idle seconds after which the model is unloaded, to be loaded again at the next request; 0 or nothing: never."""
+    """Idle seconds after which the model is unloaded until the next request; 0 (default): never."""
     keep_alive_s: Annotated[float, Meta(ge=0, le=31_536_000)] | None = None
-    """Seconds a model that is not the server's own stays loaded after its last request; 300 unless set."""
+    """Seconds that a model other than the server's own stays loaded after its last request; default 300."""
     cache_mb: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
-    """Mebibytes of all in-memory caches together."""
+    """Mebibytes of all in-memory caches."""
     thermal: bool | None = None
-    """Whether heat is answered with less work; yes unless set."""
+    """Whether heat reduces the load; default yes."""
     host: Text | None = None
-    """Address the server listens on; 127.0.0.1 if none is named."""
+    """Address the server listens on; default 127.0.0.1."""
     port: Annotated[int, Meta(ge=0, le=65_535)] | None = None
     """Port the server listens on; 0: any free one."""
     api_keys: tuple[Annotated[str, Meta(min_length=8, max_length=512)], ...] | None = field(default=None, repr=False)
-    """Keys that open the server; in the environment separated by commas. Never printed."""
+    """API keys of the server; in the environment separated by commas. Never printed."""
     allow_public: bool | None = None
-    """Listen on a public address without a key."""
+    """Allow a public address without an API key."""
     cors_origins: tuple[Text, ...] | None = None
-    """Web origins that may call the server; none unless named."""
+    """Allowed CORS origins; default none."""
     drain_s: Annotated[float, Meta(ge=0, le=86_400)] | None = None
-    """Seconds running requests get to finish when the server stops."""
+    """Seconds for running requests to finish when the server stops."""
     log_level: Literal["debug", "info", "warning", "error"] | None = None
-    """The least severe messages that are logged."""
+    """Log level."""
     log_json: bool | None = None
-    """One JSON object a log line."""
+    """Log in JSON lines."""
     hub_token: str | None = field(default=None, repr=False)
-    """Token for gated weights on the hub. Never printed."""
+    """Hugging Face token for gated weights. Never printed."""
     data_dir: Path | None = None
-    """Where converted models, voices and measurements are kept."""
+    """Directory of converted models, voices and measurements."""
     worker_python: Path | None = None
-    """Interpreter of the engine's worker process, for a model that needs an environment of its own."""
+    """Python interpreter of the worker process, for a model that needs its own environment."""
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """Field → where its value came from, for messages: `SAYWELL_THREADS`, a file, `keyword`."""
+    """Field → source of its value, for messages: `SAYWELL_THREADS`, a file, `keyword`."""
 
     def __post_init__(self) -> None:
         for name, value in self.overrides().items():
@@ -151,7 +150,7 @@ class Settings:
         return {name: value for name in field_names() if (value := getattr(self, name)) is not None}
 
     def origin(self, name: str) -> str:
-        """Where a field's value came from."""
+        """The source of a field's value."""
         return self.origins.get(name, "keyword")
 
 
@@ -160,10 +159,10 @@ OF_ONE_MODEL = (
     "max_parallel_chunks", "max_queue", "chunk_chars", "first_chunk_chars", "max_frames", "first_frames",
     "chunk_frames", "cache_entries", "cache_mb", "worker_python",
 )  # fmt: skip
-"""Settings that are made for the server's own model; others it serves are planned without them."""
+"""Settings of the server's own model; other models are planned without them."""
 
 Variable = tuple[str, Callable[[str, str], str | None]]
-"""Field, and what a text of a variable (given with the variable's name) means there; None: decide for me."""
+"""Field, and a function (text, variable name) → value as text, or None for the default."""
 
 
 def load_settings(
@@ -174,11 +173,10 @@ def load_settings(
     variables: Mapping[str, Variable] | None = None,
     origin: str = "keyword",
 ) -> Settings:
-    """Keywords before environment before file. None in `overrides` leaves the choice to the next source.
+    """Merge keywords over environment over file. None in `overrides` defers to the next source.
 
-    `file` None: the one SAYWELL_CONFIG names, else the user's own if it exists. `variables`: those of other programs,
-    to be read as well; SAYWELL_* win over them, and of two for one field the later. `origin`: what to call the
-    overrides in messages. Raises PlanError.
+    `file` None: SAYWELL_CONFIG, else the user's own file if it exists. `variables`: those of other programs; SAYWELL_*
+    win over them, and a later one over an earlier one. `origin`: name of the overrides in messages. Raises PlanError.
     """
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
@@ -193,22 +191,22 @@ def load_settings(
 
 
 def default_data_dir() -> Path:
-    """Where this system keeps what a program owns."""
+    """The system's data directory of a program."""
     from platformdirs import user_data_path
 
     return _of_user(user_data_path, ".local/share")
 
 
 def default_file() -> Path:
-    """Where a person keeps settings: `saywell.toml` in the user's configuration directory."""
+    """`saywell.toml` in the user's configuration directory."""
     from platformdirs import user_config_path
 
     return _of_user(user_config_path, ".config") / "saywell.toml"
 
 
 def _of_user(find: Callable[..., Path], below: str) -> Path:
-    """A directory below the user's home. Who has none, such as a number without an entry in /etc/passwd, is at home in
-    the root directory, as containers say it with HOME=/."""
+    """A directory below the user's home; a user without one (no /etc/passwd entry) uses the root directory, as
+    containers do with HOME=/."""
     try:
         found = find("saywell", appauthor=False)
     except RuntimeError:
@@ -217,7 +215,7 @@ def _of_user(find: Callable[..., Path], below: str) -> Path:
 
 
 def _is_text(value: str) -> bool:
-    """Not so if it was made of bytes that are none: such a thing cannot be written down or sent to a worker."""
+    """False for paths of undecodable bytes, which cannot be stored or sent to a worker."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -227,7 +225,7 @@ def _is_text(value: str) -> bool:
 
 @cache
 def field_names() -> tuple[str, ...]:
-    """Every setting, in order."""
+    """Names of all settings, in order."""
     return tuple(item.name for item in fields(Settings) if item.name != "origins")
 
 
@@ -240,7 +238,7 @@ Found = Iterator[tuple[str, Any, str]]
 
 
 def parse_pairs(pairs: Iterable[str], source: str) -> dict[str, Any]:
-    """Settings from texts like `threads=2`. `source` is named in the PlanError for one that is none."""
+    """Settings from `NAME=VALUE` texts. `source` appears in the error for a malformed pair."""
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -280,7 +278,7 @@ def _from_variables(variables: Mapping[str, Variable], environ: Mapping[str, str
 
 
 def _from_file(file: Path | None, environ: Mapping[str, str]) -> Found:
-    """Those of `file`, else of the one the environment names (none, if it names an empty one), else of the user's."""
+    """Settings of `file`, else of SAYWELL_CONFIG (empty: none), else of the user's own file."""
     named = file is not None or CONFIG in environ
     if file is None:
         file = Path(environ.get(CONFIG, "")) if named else default_file()
@@ -288,13 +286,13 @@ def _from_file(file: Path | None, environ: Mapping[str, str]) -> Found:
         return
     for name, value in _read_toml(file, needed=named).items():
         _known(name, str(file))
-        # TOML has numbers, booleans and lists of its own; only a path has to be made from a string.
+        # TOML has its own numbers, booleans and lists; only paths are converted from strings.
         value = None if value == "auto" else value
         yield name, None if value is None else _convert(name, value, str(file), strict=True), str(file)
 
 
 def _read_toml(file: Path, *, needed: bool) -> dict[str, Any]:
-    """What a settings file says. One nobody asked for may be missing; if it may not be read, that is told."""
+    """Content of a settings file. An unrequested file may be missing; if unreadable, a warning is logged."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -307,10 +305,10 @@ def _read_toml(file: Path, *, needed: bool) -> dict[str, Any]:
         if needed:
             raise PlanError(f"cannot read the settings file {file}: {why}", param="config") from error
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
-            _log.warning("going on without the settings in %s, which cannot be read: %s", file, why)
+            _log.warning("ignoring the unreadable settings file %s: %s", file, why)
         return {}
     if len(data) > _MAX_FILE:
-        raise PlanError(f"the settings file {file} has more than {_MAX_FILE} bytes; name another", param="config")
+        raise PlanError(f"the settings file {file} exceeds {_MAX_FILE} bytes; name another", param="config")
     try:
         return tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:

@@ -608,7 +608,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_plan_as_a_table_and_as_json() -> None:
     shown = run("plan").stdout
     assert max(len(line) for line in shown.splitlines()) <= 80
-    for field in ("executor", "max_batch_size", "memory_budget", "hang_s", "adds little to"):
+    for field in ("executor", "max_batch_size", "memory_budget", "hang_s", "add little to"):
         assert field in " ".join(shown.split())
     told = json.loads(run("plan", "--json", "--set", "max_batch_size=1").stdout)
     assert (told["plan"]["max_batch_size"], told["plan"]["device"]) == (1, "cpu")

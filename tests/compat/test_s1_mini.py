@@ -32,7 +32,7 @@ from saywell.models.base import find_spec
 pytestmark = [
     pytest.mark.filterwarnings("ignore:no checkpoint was named:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:.*Running on what there is instead:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore:compile_model=True changes nothing:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:compile_model=True has no effect:RuntimeWarning"),
 ]
 
 
@@ -334,7 +334,7 @@ def test_switches_without_an_effect_are_said_once(tmp_path, monkeypatch):
         assert len([text for text in said if setting in text and "changes nothing" in text]) == 1, said
     with pytest.warns(RuntimeWarning) as told:
         settle(EngineConfig().overrides())
-    assert len([each for each in told if str(each.message).startswith("compile_model=True changes nothing: ")]) == 1
+    assert len([each for each in told if str(each.message).startswith("compile_model=True has no effect: ")]) == 1
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "compile", RuntimeWarning)
         settle(EngineConfig(compile_model=False).overrides())

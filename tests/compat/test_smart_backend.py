@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.skipif(not binding.installed() or sys.platform == "win32", reason="needs eSpeak NG and POSIX signals"),
     pytest.mark.filterwarnings("ignore:no checkpoint was named:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:.*Running on what there is instead:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore:.*changes nothing:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:.*has no effect:RuntimeWarning"),
 ]
 MACHINES = TESTS / "hardware"
 ORIGIN = "http://localhost:8000"
@@ -383,7 +383,7 @@ def test_the_second_choice_of_precision_is_honoured_or_said(named, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     with SmartAdaptiveBackend(named) as backend:
         backend.config = replace(backend.config, quantization="int8", precision="fp16", num_threads=1)
-        with pytest.warns(RuntimeWarning, match="precision=fp16 changes nothing: what is computed with int8 weights"):
+        with pytest.warns(RuntimeWarning, match="precision=fp16 has no effect: what is computed with int8 weights"):
             backend._apply_configuration()
         assert backend.speaker.plan.precision == "int8"
     with SmartAdaptiveBackend(without_four_bits(tmp_path, named)) as backend:

@@ -97,7 +97,7 @@ def test_every_level_halves_and_the_order_is_kept() -> None:
     assert set(changed(PLAN, relieved(PLAN, ["slots"]))) == {"max_batch_size", "max_parallel_chunks", "max_queue"}
 
 
-def test_what_each_helps_against_and_frees() -> None:
+def test_levels_name_their_causes_and_freed_bytes() -> None:
     assert {level.name: (set(level.against), level.frees // MIB) for level in PLAN.levels} == {
         "slots": ({"memory", "heat"}, 100),
         "threads": ({"cpu", "heat"}, 0),
@@ -107,29 +107,29 @@ def test_what_each_helps_against_and_frees() -> None:
     assert [level.name for level in PLAN.levels if level.audible] == ["lighter"]
 
 
-def test_threads_are_given_up_to_other_programs_only_where_that_makes_the_model_faster() -> None:
+def test_fewer_threads_only_for_models_that_gain_from_it() -> None:
     plan = with_levels(BARE, replace(SPEC, sheds=()))
     assert next(level.against for level in plan.levels if level.name == "threads") == ("heat",)
 
 
-def test_what_frees_next_to_nothing_is_not_given_up_for_memory() -> None:
+def test_levels_that_free_little_do_not_help_memory() -> None:
     plan = with_levels(BARE, SPEC, 64 * GIB)
     assert names(plan) == ["slots", "threads"]
     assert all("memory" not in level.against for level in plan.levels)
 
 
-def test_what_cannot_shrink_is_no_level() -> None:
+def test_fields_at_their_minimum_have_no_level() -> None:
     assert names(with_levels(replace(BARE, max_batch_size=1, threads=1, cache_entries=1, precision="int4"), SPEC)) == []
 
 
-def test_a_precision_somebody_asked_for_is_kept() -> None:
+def test_a_set_precision_is_never_lowered() -> None:
     setting = Reason(field="precision", value="int8", why="asked for", source="setting")
     assert "lighter" not in names(with_levels(replace(BARE, reasons=(setting,)), SPEC))
 
 
 @pytest.mark.parametrize("file", MACHINES, ids=lambda file: file.stem)
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_a_degraded_plan_is_as_complete_as_any(file: Any, spec: ModelSpec) -> None:
+def test_a_degraded_plan_is_complete(file: Any, spec: ModelSpec) -> None:
     try:
         plan = make_plan(Settings(), recorded(file.stem), spec)
     except PlanError:
@@ -159,7 +159,7 @@ def test_a_degraded_plan_is_as_complete_as_any(file: Any, spec: ModelSpec) -> No
             assert getattr(everything, name) == getattr(level.plan, name), "levels add up"
 
 
-def test_wishes_leave_room_for_pressure() -> None:
+def test_settings_that_conflict_with_a_level_are_reduced_too() -> None:
     """One that would be refused beside fewer slots must not end the program."""
     plan = make_plan(Settings(max_batch_size=8, max_parallel_chunks=8, cache_mb=64), recorded("i5-1235u-16gb"), S1_MINI)
     now = relieved(plan, ["slots"])
@@ -168,7 +168,7 @@ def test_wishes_leave_room_for_pressure() -> None:
     assert (reason.value, reason.source) == ("4", "pressure")
 
 
-def test_what_is_in_force_leaves_out_what_waits() -> None:
+def test_pending_levels_are_not_in_force() -> None:
     report = PressureReport(level=4, steps=tuple(ALL), pending=("lighter",))
     now = in_force(PLAN, report)
     assert (now.precision, now.threads, now.max_batch_size) == ("int8", 5, 4)
@@ -201,16 +201,16 @@ def test_classification(now: Resources, push: str, hold: str) -> None:
     assert (" ".join(found.push), " ".join(found.hold), found.critical) == (push, hold, "")
 
 
-def test_memory_is_critical_from_95_percent_on() -> None:
+def test_memory_is_critical_above_95_percent() -> None:
     assert classify(full(96), PLAN).critical == "96 % of 8.0 GB of memory is in use"
 
 
-def test_heat_counts_only_where_the_plan_says_so() -> None:
+def test_heat_counts_only_if_the_plan_is_thermal() -> None:
     hot = machine(heat_margin=2.0, throttled=("the fan has stopped",))
     assert classify(hot, replace(PLAN, thermal=False)) == classify(machine(), PLAN)
 
 
-def test_reasons_have_figures() -> None:
+def test_pressure_reasons_contain_figures() -> None:
     both = classify(full(91, throttled=("the GPU is slowed down by heat",)), PLAN)
     assert both.push == {"memory": "91 % of 8.0 GB of memory is in use", "heat": "the GPU is slowed down by heat"}
     assert classify(machine(), PLAN) == replace(CALM, room=2 * GIB)
@@ -233,14 +233,14 @@ def test_on_a_gpu_its_memory_counts() -> None:
     assert "RTX 4090" in classify(machine(gpus=(gpu(96.0),)), plan).critical
 
 
-def test_full_memory_of_the_machine_keeps_new_requests_from_a_gpu_and_its_model_as_it_is() -> None:
+def test_full_host_memory_rejects_requests_to_a_gpu_without_degrading() -> None:
     plan = replace(PLAN, device=Device("cuda"))
     pressed = classify(full(97, gpus=(gpu(50.0),)), plan)
     assert pressed.push == {}
     assert pressed.critical == "97 % of 8.0 GB of memory is in use"
 
 
-def test_a_gpu_the_model_does_not_run_on_counts_for_nothing() -> None:
+def test_other_gpus_do_not_count() -> None:
     assert classify(machine(gpus=(gpu(99.0),)), PLAN) == classify(machine(), PLAN)
 
 
@@ -290,7 +290,7 @@ def test_down_within_two_seconds_then_step_by_step() -> None:
     assert it.reason == "memory presses"
 
 
-def test_one_peak_is_no_pressure() -> None:
+def test_a_short_peak_is_ignored() -> None:
     it, clock = ladder()
     for _ in range(20):
         assert not it.feed(CRITICAL)
@@ -308,13 +308,13 @@ def test_one_peak_is_no_pressure() -> None:
         (["cpu", "memory"], ("slots", "threads", "caches", "lighter")),
     ],
 )
-def test_only_what_helps_is_given_up(kinds: list[str], given_up: tuple[str, ...]) -> None:
+def test_only_levels_that_help_are_applied(kinds: list[str], given_up: tuple[str, ...]) -> None:
     it, clock = ladder()
     feed(it, clock, pressed(*kinds), 60)
     assert it.steps == given_up
 
 
-def test_back_up_within_thirty_seconds() -> None:
+def test_all_levels_are_undone_within_thirty_seconds() -> None:
     it, clock = ladder()
     feed(it, clock, pressed("cpu", "memory", critical="memory is full"), 30)
     assert it.steps == (*ALL, "refuse")
@@ -325,13 +325,13 @@ def test_back_up_within_thirty_seconds() -> None:
     assert (it.downs, it.ups) == (5, 5)
 
 
-def test_the_reason_is_always_what_keeps_the_rest_down() -> None:
+def test_the_reason_names_what_keeps_levels_active() -> None:
     it, clock = ladder()
     feed(it, clock, pressed("memory", "cpu"), 30)
     assert it.reason == "memory presses and cpu presses"
     feed(it, clock, classify(machine(cpu_percent=85.0, cpu_own_percent=60.0), PLAN), 30)
     assert it.steps == ("threads",)
-    assert it.reason == "other programs take 25 % of the CPUs"
+    assert it.reason == "other programs use 25 % of the CPUs"
     it.feed(CALM)
     assert it.reason == SLOWLY
     feed(it, clock, CALM, 30)
@@ -347,7 +347,7 @@ def test_between_the_thresholds_nothing_moves() -> None:
     assert it.steps == steps
 
 
-def test_a_step_up_that_does_not_hold_makes_the_next_one_wait() -> None:
+def test_undoing_backs_off_if_pressure_returns() -> None:
     it, clock = ladder("threads")
     waits = []
     for _ in range(6):
@@ -362,16 +362,16 @@ def test_a_step_up_that_does_not_hold_makes_the_next_one_wait() -> None:
     assert feed(it, clock, CALM, 100)[0][0] == 4.0, "long forgotten"
 
 
-def test_heavier_weights_come_back_only_when_there_is_room() -> None:
+def test_precision_is_restored_only_with_enough_memory() -> None:
     it, clock = ladder("lighter")
     feed(it, clock, pressed("memory"), 20)
     assert it.steps == ("lighter",)
     assert feed(it, clock, replace(CALM, room=150 * MIB), 60) == []
-    assert it.reason == "going back to the planned weights needs 200 MB, and 150 MB may be taken"
+    assert it.reason == "the planned weights need 200 MB more, and 150 MB is available"
     assert feed(it, clock, replace(CALM, room=250 * MIB), 5)[0][1] == ()
 
 
-def test_what_can_be_heard_is_given_up_only_if_it_makes_a_difference() -> None:
+def test_lower_precision_only_if_it_frees_a_relevant_share() -> None:
     it, clock = ladder()
     feed(it, clock, pressed("memory", missing=GIB), 20)
     assert it.steps == ("slots", "caches"), "200 MB are next to nothing"
@@ -380,7 +380,7 @@ def test_what_can_be_heard_is_given_up_only_if_it_makes_a_difference() -> None:
     assert feed(it, clock, pressed("memory", missing=GIB), 20) == [], "and is not taken up again for that"
 
 
-def test_lighter_weights_that_win_nothing_where_another_program_fills_the_memory() -> None:
+def test_precision_is_kept_when_another_program_fills_the_memory() -> None:
     """7 GB at 93 %, 6.5 GB of it another program's, and a voice of a few megabytes."""
     spec = replace(SPEC, variants=made_up(int8=12 * MIB, int4=8 * MIB), slot_bytes=MIB)
     plan = with_levels(replace(BARE, cache_bytes=8 * MIB), spec, 7 * GIB)
@@ -389,7 +389,7 @@ def test_lighter_weights_that_win_nothing_where_another_program_fills_the_memory
     assert feed(it, clock, classify(full(93, 7 * GIB), plan), 60) == []
 
 
-def test_running_out_of_memory_gives_up_at_once_all_that_frees_some() -> None:
+def test_out_of_memory_applies_all_memory_levels_at_once() -> None:
     it, _ = ladder()
     assert it.drop(pressed("memory"))
     assert it.steps == ("slots", "caches", "lighter")
@@ -397,7 +397,7 @@ def test_running_out_of_memory_gives_up_at_once_all_that_frees_some() -> None:
     assert (it.downs, it.reason) == (3, "memory presses")
 
 
-def test_calm_counts_anew_after_memory_ran_out() -> None:
+def test_out_of_memory_restarts_the_calm_period() -> None:
     it, clock = ladder()
     feed(it, clock, pressed("cpu"), 60)
     feed(it, clock, CALM, 3.5)
@@ -405,7 +405,7 @@ def test_calm_counts_anew_after_memory_ran_out() -> None:
     assert feed(it, clock, CALM, 5)[0][0] >= 4.0
 
 
-def test_the_door_closes_and_opens_by_itself_and_quickly() -> None:
+def test_rejection_starts_and_ends_quickly() -> None:
     """However often it had to be closed again, and whatever is given up beside it."""
     it, clock = ladder()
     for _ in range(6):
@@ -418,7 +418,7 @@ def test_the_door_closes_and_opens_by_itself_and_quickly() -> None:
         assert it.steps == ("slots", "caches", "lighter"), "what holds still holds the rest"
 
 
-def test_a_plan_with_nothing_to_give_up_refuses_all_the_same() -> None:
+def test_a_plan_without_levels_still_rejects() -> None:
     it, clock = DegradationLadder(()), Clock()
     it._clock = clock
     assert [steps for _, steps in feed(it, clock, CRITICAL, 10)] == [("refuse",)]
@@ -426,7 +426,7 @@ def test_a_plan_with_nothing_to_give_up_refuses_all_the_same() -> None:
     assert it.reason == GONE
 
 
-def test_going_down_at_once_refuses_where_memory_is_critical() -> None:
+def test_dropping_rejects_if_memory_is_critical() -> None:
     it, _ = ladder()
     assert it.drop(CRITICAL)
     assert it.steps == ("slots", "caches", "lighter", "refuse")

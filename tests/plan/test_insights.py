@@ -14,8 +14,8 @@ from saywell.machine.monitor import Resources
 from saywell.machine.sensors.nvidia import GpuLoad
 from saywell.plan.degradation import SLOWLY, PressureReport
 from saywell.plan.insights import expected_rtf, insights
-from saywell.plan.measured import Chosen, Record, Trial
 from saywell.plan.plan import Plan, Reason, make_plan
+from saywell.plan.tuning_store import Chosen, Record, Trial
 from saywell.server.metrics import Metrics
 from saywell.settings import Settings
 from saywell.types import Summary
@@ -73,79 +73,77 @@ def told(plan: Plan = PLAN, **given: object) -> list[str]:
     return insights(plan, hardware, machine, **fields)
 
 
-def chosen_setting(plan: Plan, *names: str) -> Plan:
+def with_setting(plan: Plan, *names: str) -> Plan:
     reasons = [Reason(field=name, value="", why="asked for", source="setting") for name in names]
     return replace(plan, reasons=tuple(reasons))
 
 
-def test_a_calm_tuned_machine_has_nothing_to_say() -> None:
+def test_no_insights_on_a_calm_tuned_machine() -> None:
     assert told() == []
 
 
-def test_an_unmeasured_machine_is_sent_to_tune() -> None:
+def test_an_unmeasured_machine_is_pointed_to_tune() -> None:
     (only,) = told(record=None)
-    assert only.startswith("Nothing has been measured on this machine yet; `saywell tune`")
+    assert only.startswith("This machine has not been measured; `saywell tune`")
 
 
-def test_what_was_given_up_is_told_with_the_reason() -> None:
+def test_active_levels_are_reported_with_their_reason() -> None:
     pressure = PressureReport(
         level=1, steps=("slots",), changes={"max_batch_size": "4 → 2"}, reason="91 % of memory is in use"
     )
     (only,) = told(pressure=pressure)
-    assert only == "Given up for now: max_batch_size 4 → 2, because 91 % of memory is in use; it comes back by itself."
+    assert (
+        only == "Reduced for now: max_batch_size 4 → 2, because 91 % of memory is in use; this is undone automatically."
+    )
     (only,) = told(pressure=replace(pressure, frees=460 << 20))
-    assert only.startswith("Given up for now, which frees up to 460 MB: max_batch_size 4 → 2, because 91 %")
+    assert only.startswith("Reduced for now (frees up to 460 MB): max_batch_size 4 → 2, because 91 %")
     shut = PressureReport(level=1, steps=("refuse",), reason="97 % of memory is in use")
-    assert told(pressure=shut)[0].startswith("Given up for now: new requests, because 97 %")
+    assert told(pressure=shut)[0].startswith("Reduced for now: new requests, because 97 %")
 
 
-def test_what_presses_no_more_is_no_reason() -> None:
+def test_pressure_that_has_ended_is_not_reported_as_the_reason() -> None:
     pressure = PressureReport(level=1, steps=("slots",), changes={"max_batch_size": "4 → 2"}, reason=SLOWLY)
     (only,) = told(pressure=pressure)
-    assert only == f"Given up for now: max_batch_size 4 → 2, {SLOWLY}."
+    assert only == f"Reduced for now: max_batch_size 4 → 2, {SLOWLY}."
 
 
-def test_what_waits_is_not_given_up_yet() -> None:
+def test_pending_levels_are_not_reported() -> None:
     assert told(pressure=PressureReport(level=1, steps=("threads",), pending=("threads",), reason="hot")) == []
 
 
 def test_memory_of_the_gpu_in_use_counts() -> None:
     gpu = GpuLoad(name="RTX 4090", utilisation=1.0, memory_used=23 * GIB, memory_total=24 * GIB)
     (only,) = told(replace(PLAN, device=Device("cuda")), now=now(gpus=(gpu,)))
-    assert only == "96 % of 24.0 GB of memory on the RTX 4090 is in use, 1.0 GB are free; requests may be refused."
+    assert only == "96 % of 24.0 GB of memory on the RTX 4090 is in use, 1.0 GB free; requests may be rejected."
 
 
 def test_memory_heat_and_dead_workers() -> None:
     found = told(
         now=now(memory_percent=88.0, memory_available=GIB, throttled=("package 0 is throttled",)), restarts=2
     )  # fmt: skip
-    assert found[0] == "88 % of 8.0 GB of memory is in use, 1.0 GB are free; requests may be refused."
-    assert found[1].startswith("Slowed down: package 0 is throttled.")
+    assert found[0] == "88 % of 8.0 GB of memory is in use, 1.0 GB free; requests may be rejected."
+    assert found[1].startswith("Throttled: package 0 is throttled.")
     assert "replaced 2 times" in found[2]
 
 
-def test_a_wish_that_costs_speed_is_told_what_was_measured() -> None:
-    (only,) = told(chosen_setting(PLAN, "precision"), record=TUNED)
-    assert only == (
-        "precision=int8 was asked for; precision=int4 was measured 2.0 times as fast here (0.25 s of work a second "
-        "against 0.5)."
-    )
-    assert told(chosen_setting(PLAN, "max_batch_size"), record=record({"max_batch_size": 4}, RULES)) == []
+def test_a_setting_slower_than_measured_is_reported() -> None:
+    (only,) = told(with_setting(PLAN, "precision"), record=TUNED)
+    assert only == ("precision=int8 is set; precision=int4 was measured 2.0 times as fast here (RTF 0.25 against 0.5).")
+    assert told(with_setting(PLAN, "max_batch_size"), record=record({"max_batch_size": 4}, RULES)) == []
 
 
-def test_what_measuring_has_won_is_told() -> None:
+def test_the_gain_of_tuning_is_reported() -> None:
     (only,) = told(replace(PLAN, precision="int4"), record=TUNED)
     assert only == (
-        "Measured on this machine: precision=int4 makes speech 2.0 times as fast as the starting values (0.25 s of "
-        "work a second against 0.5)."
+        "Measured on this machine: precision=int4 is 2.0 times as fast as the defaults (RTF 0.25 against 0.5)."
     )
 
 
-def test_slower_than_measured_says_who_else_works() -> None:
+def test_slower_than_measured_names_other_programs() -> None:
     busy = now(cpu_percent=100.0, cpu_own_percent=45.0)
     (only,) = told(spoken=spoken(6, 1.1), now=busy)
     assert only == (
-        "A second of speech takes 1.1 s at the moment, 2.2 times what was measured here (0.5); other programs take "
+        "The RTF is 1.1 at the moment, 2.2 times the value measured on this machine (0.5); other programs use "
         "55 % of the CPUs."
     )
     assert told(spoken=spoken(4, 1.1), now=busy) == [], "four answers say nothing yet"
@@ -154,15 +152,15 @@ def test_slower_than_measured_says_who_else_works() -> None:
 
 def test_slower_than_speech_and_waiting_for_slots() -> None:
     slow, waiting = told(spoken=spoken(6, 1.5, queued_s=2.0), record=record({}))
-    assert slow == "Speech is made slower than it is spoken: 1.50 s of work a second."
-    assert waiting == "Half of the last 6 requests waited 2.0 s or longer for a slot; there are 4."
+    assert slow == "Synthesis is slower than real time: RTF 1.50."
+    assert waiting == "Half of the last 6 requests waited at least 2.0 s for a slot; max_batch_size is 4."
 
 
 def test_limits_of_the_machine() -> None:
     hardware = replace(HARDWARE, limits=Limits(cgroup="v2", memory=4 * GIB, cpus=(0,)))
     assert told(hardware=hardware) == [
-        "1 of 2 CPUs may be used here; more would help.",
-        "4.0 GB of 8.0 GB of memory may be used here.",
+        "Only 1 of 2 CPUs are available to this process.",
+        "Only 4.0 GB of 8.0 GB of memory is available to this process.",
     ]
 
 
@@ -185,5 +183,5 @@ def test_a_gpu_that_is_not_used_is_named_once(overrides: dict, said: str) -> Non
     ("plan", "kept", "wanted"),
     [(PLAN, TUNED, 0.5), (replace(PLAN, precision="int4"), TUNED, 0.25), (PLAN, None, None), (PLAN, record({}), None)],
 )
-def test_what_a_plan_should_take(plan: Plan, kept: Record | None, wanted: float | None) -> None:
+def test_insights_name_limits_of_the_plan(plan: Plan, kept: Record | None, wanted: float | None) -> None:
     assert expected_rtf(plan, kept) == wanted

@@ -12,9 +12,9 @@ from machines import made_up
 from saywell.engine.launch import decide, start
 from saywell.errors import OutOfMemory
 from saywell.machine import Cpu, Hardware, Runtime
-from saywell.plan.measured import FOLDER, Store
 from saywell.plan.memory import Estimate, beside, busy, check, estimate, kv_bytes, mb
 from saywell.plan.plan import Plan, make_plan
+from saywell.plan.tuning_store import FOLDER, Store
 from saywell.settings import Settings, load_settings
 from saywell.types import ModelSpec
 
@@ -66,25 +66,27 @@ def test_cache_follows_precision_and_context() -> None:
     assert kv_bytes(free, fp32, 100) == (100 + 512 + 750) * 10_000
 
 
-def test_what_does_not_fit_is_refused_with_numbers() -> None:
+def test_what_does_not_fit_is_rejected_with_numbers() -> None:
     found = Estimate(weights=100 * MIB, activations=20 * MIB, kv=30 * MIB, slots=40 * MIB, buffers=10 * MIB)
     check(found, 50 * MIB)
     check(found, 200 * MIB, loaded=False)
-    with pytest.raises(OutOfMemory, match=r"needs 50 MB and 49 MB is available.*weights 100 MB.*shorter text") as error:
+    with pytest.raises(
+        OutOfMemory, match=r"needs 50 MB of memory and 49 MB is available.*weights 100 MB.*shorter text"
+    ) as error:
         check(found, 49 * MIB)
     assert error.value.status == 507
     with pytest.raises(OutOfMemory, match="needs 200 MB"):
         check(found, 199 * MIB, loaded=False)
 
 
-def test_sizes_for_people() -> None:
+def test_sizes_are_readable() -> None:
     assert [mb(5 * MIB), mb(1023 * MIB), mb(1536 * MIB)] == ["5 MB", "1023 MB", "1.5 GB"]
 
 
 # -- corrected by what was measured
 
 
-def test_what_a_busy_engine_holds_is_the_model_and_every_slot() -> None:
+def test_a_busy_engine_holds_the_model_and_all_slots() -> None:
     mine = plan(max_batch_size=4)
     assert busy(mine, SPEC) == 130 * MIB + 4 * (2 * MIB + 1000 * 10_000)
     assert beside(mine, SPEC, busy(mine, SPEC)) == SPEC.overhead_bytes
@@ -92,7 +94,7 @@ def test_what_a_busy_engine_holds_is_the_model_and_every_slot() -> None:
     assert beside(mine, SPEC, 1) == 0
 
 
-def test_measured_memory_takes_the_place_of_the_model_s_own_figure(tmp_path: Path) -> None:
+def test_measured_overhead_replaces_the_models_estimate(tmp_path: Path) -> None:
     store = Store(tmp_path, MACHINE, SPEC)
     assert store.corrected(SPEC) is SPEC
     store.weigh(plan(precision="fp32"), 70 * MIB)
@@ -104,7 +106,7 @@ def test_measured_memory_takes_the_place_of_the_model_s_own_figure(tmp_path: Pat
     )
 
 
-def test_what_engines_hold_is_learnt_in_both_directions(tmp_path: Path) -> None:
+def test_overhead_is_learned_in_both_directions(tmp_path: Path) -> None:
     store = Store(tmp_path, MACHINE, SPEC)
     store.learn(plan(precision="fp32"), 50 * MIB, thought=30 * MIB)
     assert store.corrected(SPEC).overhead_bytes == 50 * MIB, "too little would end in a lack of memory"
@@ -117,13 +119,13 @@ def test_what_engines_hold_is_learnt_in_both_directions(tmp_path: Path) -> None:
     assert store.corrected(SPEC).overhead_bytes == 60 * MIB, "any precision may be chosen: the largest counts"
 
 
-def test_what_a_family_thinks_too_much_is_corrected_by_the_first_engines(tmp_path: Path) -> None:
+def test_an_overestimate_is_corrected_by_the_first_engines(tmp_path: Path) -> None:
     store = Store(tmp_path, MACHINE, SPEC)
     store.learn(plan(precision="fp32"), 10 * MIB, thought=SPEC.overhead_bytes)
     assert store.corrected(SPEC).overhead_bytes == 20 * MIB
 
 
-def test_a_container_of_another_size_is_the_same_machine_and_other_versions_are_not(
+def test_overhead_holds_for_other_limits_but_not_other_versions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Store(tmp_path, MACHINE, SPEC).weigh(plan(precision="fp32"), 70 * MIB)
@@ -131,11 +133,11 @@ def test_a_container_of_another_size_is_the_same_machine_and_other_versions_are_
     assert Store(tmp_path, smaller, SPEC).corrected(SPEC).overhead_bytes == 70 * MIB
     other = replace(MACHINE, runtimes={"onnxruntime": Runtime(version="9.9")})
     assert Store(tmp_path, other, SPEC).corrected(SPEC).overhead_bytes == 70 * MIB, "nothing of it runs this model"
-    monkeypatch.setattr("saywell.plan.measured.__version__", "99")
+    monkeypatch.setattr("saywell.plan.tuning_store.__version__", "99")
     assert Store(tmp_path, MACHINE, SPEC).corrected(SPEC) is SPEC
 
 
-def test_damaged_figures_are_told_and_go_unused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_measurements_are_reported_and_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = Store(tmp_path, MACHINE, SPEC)
     store.weigh(plan(precision="fp32"), 70 * MIB)
     next((tmp_path / FOLDER).glob("memory-*.json")).write_text("{", encoding="utf-8")
@@ -145,7 +147,7 @@ def test_damaged_figures_are_told_and_go_unused(tmp_path: Path, caplog: pytest.L
     assert list((tmp_path / FOLDER).iterdir()) == []
 
 
-def test_a_worker_is_weighed_and_the_next_plan_knows(tmp_path: Path) -> None:
+def test_a_workers_overhead_corrects_the_next_plan(tmp_path: Path) -> None:
     settings = load_settings({"model": "hibari", "data_dir": tmp_path})
     before = decide(settings)
     light = replace(before, spec=replace(before.spec, overhead_bytes=MIB))

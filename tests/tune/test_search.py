@@ -12,9 +12,9 @@ import pytest
 from machines import made_up
 from saywell.errors import EngineClosed, ModelFailure, SaywellError
 from saywell.machine import CPU, Cpu, Device, Gpu, Hardware, Runtime
-from saywell.plan import measured
-from saywell.plan.measured import Chosen, Record, Store, Trial, model_digest
+from saywell.plan import tuning_store
 from saywell.plan.plan import Plan, make_plan
+from saywell.plan.tuning_store import Chosen, Record, Store, Trial, model_digest
 from saywell.settings import Settings
 from saywell.tune.search import PAIRS, Judge, Result, Search
 from saywell.tune.space import FIELDS, Candidate, Space
@@ -115,7 +115,7 @@ def test_finds_the_fastest_of_all_under_noise(seed: int) -> None:
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.03, 0.3])
-def test_pure_noise_moves_nothing(noise: float) -> None:
+def test_noise_changes_nothing(noise: float) -> None:
     kept = [tune(Made(lambda _: (0.3, 0.1), noise=noise, seed=seed)) for seed in range(200)]
     won = sum(found.verdict == "won" for found in kept)
     assert won <= (0 if noise < 0.1 else 10)
@@ -126,12 +126,12 @@ def test_pure_noise_moves_nothing(noise: float) -> None:
             }
 
 
-def test_what_a_disturbed_search_gave_must_beat_the_rules_plan_in_turns_with_it() -> None:
+def test_the_winner_must_pass_the_ab_test() -> None:
     """Another program slows four threads down all through the search, and no more in the end."""
     rig = Made(bumpy)
 
     def disturbed(plan: Plan) -> tuple[float, float]:
-        slowed = plan.threads == 4 and not rig.doing.startswith("the best beside")
+        slowed = plan.threads == 4 and not rig.doing.startswith("A/B test")
         return (0.4 if plan.threads == 4 else 0.5) * (5 if slowed else 1), 0.1
 
     rig.speed = disturbed
@@ -144,7 +144,7 @@ def test_what_a_disturbed_search_gave_must_beat_the_rules_plan_in_turns_with_it(
 
 @pytest.mark.parametrize("seconds", [1, 2, 5, 10, 30])
 @pytest.mark.parametrize("each_s", [0.3, 2.0])
-def test_it_ends_in_time_and_says_so_if_that_was_too_short(seconds: float, each_s: float) -> None:
+def test_the_search_ends_in_time_and_reports_too_little_time(seconds: float, each_s: float) -> None:
     rig = Made(bumpy, noise=0.02, each_s=each_s)
     found = tune(rig, seconds=seconds)
     assert rig.now <= seconds
@@ -155,14 +155,14 @@ def test_it_ends_in_time_and_says_so_if_that_was_too_short(seconds: float, each_
     assert found.skipped or not short
 
 
-def test_a_candidate_that_would_take_for_ever_is_broken_off() -> None:
+def test_an_endless_candidate_is_aborted() -> None:
     rig = Made(lambda plan: (100.0 if plan.threads == 1 else 0.4, 0.1))
     found = tune(rig)
     assert rig.now <= 60
     assert found.best.plan.threads != 1
 
 
-def test_where_nothing_can_be_chosen_nothing_is_kept() -> None:
+def test_without_choices_nothing_is_stored() -> None:
     overrides = Settings(executor="onnx", precision="int8", threads=2, affinity=(0,), max_batch_size=4, chunk_frames=24)
     found = tune(Made(bumpy), where=space(overrides))
     assert (found.verdict, found.skipped, found.chosen) == ("short", (), {})
@@ -182,7 +182,7 @@ def test_a_wrong_rule_is_corrected_in_every_later_plan(tmp_path: Path) -> None:
     assert any(line.startswith("threads = 1, measured here") for line in rig.told)
 
 
-def test_the_bound_on_the_first_sound_holds_under_throughput() -> None:
+def test_the_ttfa_bound_holds_for_throughput() -> None:
     """More slots are ever faster, and ever later heard."""
 
     def greedy(plan: Plan) -> tuple[float, float]:
@@ -192,12 +192,12 @@ def test_the_bound_on_the_first_sound_holds_under_throughput() -> None:
     assert tune(Made(greedy), judge=Judge(first_s=2.0)).best.plan.max_batch_size > 8
 
 
-def test_latency_takes_what_is_heard_first_and_keeps_up() -> None:
+def test_latency_prefers_low_ttfa_in_real_time() -> None:
     found = tune(Made(lambda plan: (1.6 / plan.threads, 0.1 * plan.threads)), judge=Judge(goal="latency"))
     assert found.best.plan.threads == 2  # one thread is heard earlier and falls behind
 
 
-def test_one_plan_has_one_name() -> None:
+def test_equal_plans_are_one_candidate() -> None:
     where = space()
     assert where.candidate({"max_batch_size": RULES.max_batch_size, "threads": RULES.threads}) == where.rules
     there = where.candidate({"max_batch_size": 16, "threads": 4})
@@ -208,7 +208,7 @@ def test_one_plan_has_one_name() -> None:
     )
 
 
-def test_a_wish_is_not_tried() -> None:
+def test_fields_that_are_set_are_not_tried() -> None:
     found = tune(Made(bumpy), where=space(Settings(threads=3, executor="onnx")))
     assert {each.plan.threads for each in found.trials} == {3}
     assert {each.plan.executor for each in found.trials} == {"onnx"}
@@ -220,7 +220,7 @@ def test_only_precisions_that_are_allowed_are_tried() -> None:
     assert tune(Made(bumpy), where=space(precisions=("fp32", "int4"))).best.plan.precision == "int4"
 
 
-def test_what_crashes_is_said_survived_and_not_tried_again() -> None:
+def test_a_crashing_candidate_is_reported_and_excluded() -> None:
     def crashes(plan: Plan) -> tuple[float, float]:
         if plan.executor == "torch" or plan.threads == 2:
             raise ModelFailure("the worker died")
@@ -229,12 +229,12 @@ def test_what_crashes_is_said_survived_and_not_tried_again() -> None:
     rig = Made(crashes)
     found = tune(rig)
     assert (found.verdict, found.best.plan.executor, found.best.plan.threads) == ("won", "onnx", 3)
-    assert "executor=torch is out: the worker died" in rig.told
+    assert "executor=torch is excluded: the worker died" in rig.told
     torch = next(each for each in found.trials if each.values == (("executor", "torch"),))
     assert (found.trials[torch].failed, rig.ran.count(torch)) == ("the worker died", 1)
 
 
-def test_what_the_plan_refuses_is_named() -> None:
+def test_options_rejected_by_the_plan_are_reported() -> None:
     where = space(Settings(memory_budget_mb=90))
     where.options("max_batch_size", where.rules)
     assert "max_batch_size" in next(iter(where.refused))
@@ -252,7 +252,7 @@ def test_a_device_is_kept_only_where_several_were_tried() -> None:
     assert "device" not in tune(Made(bumpy)).chosen
 
 
-def test_without_the_rules_own_plan_there_is_no_search() -> None:
+def test_the_search_fails_if_the_rules_plan_fails() -> None:
     def broken(plan: Plan) -> tuple[float, float]:
         raise ModelFailure("no such library")
 
@@ -277,7 +277,7 @@ def record(found: Result | None = None, hardware: Hardware = MACHINE, **chosen: 
     )
 
 
-def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_record_round_trips(tmp_path: Path) -> None:
     store = Store(tmp_path, MACHINE, SPEC)
     assert store.load() is None
     kept = record(tune(Made(bumpy)))
@@ -294,7 +294,7 @@ def with_runtimes(**versions: str) -> Hardware:
     return replace(MACHINE, runtimes={name: Runtime(version=version) for name, version in versions.items()})
 
 
-def test_another_machine_model_or_version_does_not_find_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_are_bound_to_machine_model_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Store(tmp_path, MACHINE, SPEC).save(record(threads=1))
     assert Store(tmp_path, MACHINE, SPEC).measurements()
     less = replace(MACHINE, limits=replace(MACHINE.limits, quota=2.0))
@@ -302,11 +302,11 @@ def test_another_machine_model_or_version_does_not_find_it(tmp_path: Path, monke
     assert not Store(tmp_path, less, SPEC).measurements()
     assert not Store(tmp_path, MACHINE, replace(SPEC, variants=made_up(fp32=1))).measurements()
     assert not Store(tmp_path, MACHINE, SPEC, Path("/opt/other/python")).measurements()
-    monkeypatch.setattr(measured, "__version__", "99")
+    monkeypatch.setattr(tuning_store, "__version__", "99")
     assert not Store(tmp_path, MACHINE, SPEC).measurements()
 
 
-def test_a_package_that_the_plan_does_not_use_comes_and_goes(tmp_path: Path) -> None:
+def test_unused_packages_do_not_invalidate_a_record(tmp_path: Path) -> None:
     lean = with_runtimes(onnxruntime="1.25")
     found = tune(Made(bumpy), where=space(hardware=lean))
     assert found.best.plan.threads == 2
@@ -330,7 +330,7 @@ def test_the_digest_follows_the_files_of_a_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b'{"model": 1}', b"\xff\xfe", b"{}"])
-def test_a_damaged_file_is_told_of_and_taken_anew(
+def test_a_damaged_file_is_reported_and_rewritten(
     tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Store(tmp_path, MACHINE, SPEC)

@@ -28,8 +28,8 @@ from saywell.errors import SaywellError
 from saywell.machine import detect
 from saywell.machine.process_memory import Peak, footprint
 from saywell.models.espeak import binding
-from saywell.plan.measured import Chosen, Record, Store
 from saywell.plan.plan import make_plan
+from saywell.plan.tuning_store import Chosen, Record, Store
 from saywell.settings import Settings
 from saywell.tune.search import Judge, Search
 from saywell.tune.space import Space
@@ -47,7 +47,7 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trials]:
         yield made
 
 
-def test_a_wrong_rule_is_corrected_and_a_crash_is_survived(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_engines_correct_a_wrong_rule_and_survive_a_crash(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four threads by the rules; one is sixteen times as fast, and three kill the worker."""
     monkeypatch.setattr(client_module, "_BACKOFF_S", (0.0,))
     space = Space(Settings(max_batch_size=2, chunk_frames=8), PLAIN, SPEC)
@@ -59,12 +59,12 @@ def test_a_wrong_rule_is_corrected_and_a_crash_is_survived(trials: Trials, monke
     assert (space.rules.plan.threads, found.best.plan.threads, found.chosen["threads"].value) == (4, 1, 1)
     assert found.verdict == "won"
     assert "died" in by_threads[3].failed
-    assert any(line.startswith("threads=3 is out: ") for line in told)
+    assert any(line.startswith("threads=3 is excluded: ") for line in told)
     assert median(by_threads[1].rtf) < 0.5 * median(by_threads[4].rtf)
     assert by_threads[1].peak_bytes > 20 << 20
 
 
-def test_what_takes_too_long_is_broken_off(trials: Trials) -> None:
+def test_a_slow_trial_is_aborted(trials: Trials) -> None:
     rules = Space(Settings(max_batch_size=2), PLAIN, SPEC).rules
     began = time.perf_counter()
     with pytest.raises(SaywellError):
@@ -73,7 +73,7 @@ def test_what_takes_too_long_is_broken_off(trials: Trials) -> None:
     assert workers() == []
 
 
-def test_engines_that_are_not_wanted_any_more_are_gone(trials: Trials) -> None:
+def test_unneeded_engines_are_closed(trials: Trials) -> None:
     space = Space(Settings(max_batch_size=2), PLAIN, SPEC)
     one, four = space.candidate({"threads": 1}), space.rules
     trials.hold([one, four])
@@ -86,7 +86,7 @@ def test_engines_that_are_not_wanted_any_more_are_gone(trials: Trials) -> None:
     assert workers() == []
 
 
-def test_what_does_not_fit_together_is_loaded_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_that_do_not_fit_together_are_loaded_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
     space = Space(Settings(max_batch_size=2), PLAIN, SPEC)
     both = [space.candidate({"threads": 2}), space.candidate({"threads": 1})]
@@ -111,7 +111,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, str]:
 
 
 @needs_espeak
-def test_the_command_keeps_what_later_plans_use(tuned: tuple[Settings, str]) -> None:
+def test_the_command_stores_what_later_plans_use(tuned: tuple[Settings, str]) -> None:
     settings, printed = tuned
     shown = json.loads(printed)
     assert shown["trials"][0]["rtf"]
@@ -122,7 +122,7 @@ def test_the_command_keeps_what_later_plans_use(tuned: tuple[Settings, str]) -> 
 
 
 @needs_espeak
-def test_what_is_to_be_forgotten_is_forgotten(tuned: tuple[Settings, str], tmp_path: Path) -> None:
+def test_forget_removes_the_measurements(tuned: tuple[Settings, str], tmp_path: Path) -> None:
     settings, _ = tuned
     mine = replace(settings, data_dir=shutil.copytree(settings.data_dir, tmp_path / "mine"))
     assert "measurement" in {reason.source for reason in decide(mine).plan.reasons}
@@ -130,19 +130,19 @@ def test_what_is_to_be_forgotten_is_forgotten(tuned: tuple[Settings, str], tmp_p
     assert "measurement" not in {reason.source for reason in decide(mine).plan.reasons}
 
 
-def test_too_little_time_is_said_and_nothing_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_little_time_is_reported_and_nothing_is_stored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = Settings(data_dir=tmp_path, model="hibari")
     began = time.perf_counter()
     command.run(settings, command.Wanted(seconds=2.0))
     assert time.perf_counter() - began < 5
     told = capsys.readouterr().out
-    assert "too short" in told
+    assert "Too little time" in told
     assert "saywell tune --seconds 60" in told
     assert list((tmp_path / "measured").iterdir()) == []
     assert decide(settings).record is None
 
 
-def test_a_plan_for_another_device_does_not_follow_it(tmp_path: Path) -> None:
+def test_a_record_is_not_used_for_another_device(tmp_path: Path) -> None:
     """A GPU that could not be used when this was measured."""
     settings = Settings(data_dir=tmp_path, model="hibari")
     before = decide(settings)
@@ -158,7 +158,7 @@ def test_a_plan_for_another_device_does_not_follow_it(tmp_path: Path) -> None:
 
 
 @needs_espeak
-def test_measured_on_another_machine_is_not_used_here(tuned: tuple[Settings, str]) -> None:
+def test_a_record_of_another_machine_is_not_used(tuned: tuple[Settings, str]) -> None:
     settings, _ = tuned
     here = detect()
     other = replace(here, memory=here.memory * 2)
@@ -172,7 +172,7 @@ def test_measured_on_another_machine_is_not_used_here(tuned: tuple[Settings, str
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells memory apart on Linux only")
-def test_a_footprint_counts_children_and_shared_files_once() -> None:
+def test_process_memory_counts_children_and_shared_files_once() -> None:
     """Of a small process with a child: this one holds gigabytes by now, which move."""
     held = "import sys; held = bytearray(b'x' * (64 << 20)); sys.stdin.read()"
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"

@@ -1,4 +1,4 @@
-"""`saywell tune`: try what the plan may choose on this machine, and keep what is fastest for every later plan."""
+"""`saywell tune`: measure alternatives on this machine and keep the fastest for later plans."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from saywell.commands import show
 from saywell.engine.launch import facts, measured
 from saywell.errors import InvalidRequest
 from saywell.machine import detect
-from saywell.plan.measured import Goal, Record
 from saywell.plan.memory import beside
+from saywell.plan.tuning_store import Goal, Record
 from saywell.settings import Settings
 from saywell.tune.search import Judge, Result, Search, Tell
 from saywell.tune.space import Space
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from saywell.types import ModelSpec
 
 _ROOM = 4, 5
-"""Share of the memory budget that engines under trial may take together: the rest is for other programs."""
+"""Share of the memory budget for the engines under trial; the rest is for other programs."""
 _LEAVE_S = 3.0
-"""In which the program starts and the engines leave; a fifth of the time where that is less."""
+"""Seconds reserved for start and shutdown; at most a fifth of the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What the command line asks for."""
+    """Options of the command."""
 
     seconds: float = 60.0
     goal: str = "throughput"
@@ -47,13 +47,13 @@ class Wanted:
 
 
 def run(settings: Settings, wanted: Wanted) -> None:
-    """Measure, show, keep. Raises what keeps the plan of the rules itself from running."""
+    """Measure, print, store. Raises the error of the rules' plan if that one fails."""
     began = time.perf_counter()
     hardware, spec = detect(), facts(settings)
     store = measured(settings, hardware, spec)
     if wanted.forget:
         store.forget()
-        show.console(stderr=True).print(f"what was measured of {spec.name} on this machine is forgotten")
+        show.console(stderr=True).print(f"removed the measurements of {spec.name} on this machine")
         return
     judge = Judge(goal=_goal(wanted.goal), first_s=wanted.first_ms / 1000)
     precisions = _precisions(spec, wanted.allow)
@@ -77,11 +77,11 @@ def run(settings: Settings, wanted: Wanted) -> None:
         trials=list(result.trials.values()),
     )
     kept = result.verdict != "short"
-    if wanted.as_json:  # shown before it is kept: the disk may have filled up meanwhile
+    if wanted.as_json:  # printed before it is stored: the disk may be full
         print(show.as_json({**msgspec.to_builtins(record), "verdict": result.verdict, "kept": kept}))  # noqa: T201
     else:
         for option, why in space.refused.items():
-            show.console().print(Text(f"{option} is not possible here: {why}"))
+            show.console().print(Text(f"{option} is not possible: {why}"))
         for line in _told(result, wanted.seconds):
             show.console().print(Text(line))
     if kept and trial is not None:
@@ -97,8 +97,7 @@ def _goal(name: str) -> Goal:
 
 
 def _precisions(spec: ModelSpec, allow: Sequence[str]) -> tuple[str, ...]:
-    """What may be tried beside the rules' own choice: full precision, and what a person allows. Speed never decides
-    about sound."""
+    """Precisions to try in addition to the rules' choice: fp32 and those allowed. Speed alone never lowers it."""
     for name in allow:
         if name not in spec.precisions:
             there = ", ".join(spec.precisions)
@@ -106,12 +105,12 @@ def _precisions(spec: ModelSpec, allow: Sequence[str]) -> tuple[str, ...]:
     return ("fp32", *allow)
 
 
-# -- shown
+# -- output
 
 
 @contextmanager
 def _progress(seconds: float) -> Iterator[Tell]:
-    """A bar of the time, and above it a line for each field that is settled."""
+    """A progress bar of the time, with a line per decided field."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn(f"of {seconds:.0f} s")
@@ -128,21 +127,21 @@ def _progress(seconds: float) -> Iterator[Tell]:
 
 
 def _told(result: Result, seconds: float) -> Iterator[str]:
-    """What came out, in plain words."""
+    """The result as sentences."""
     more = f"saywell tune --seconds {max(60, 4 * seconds):.0f}"
     if result.verdict == "short":
         if result.skipped:
-            yield f"The time was too short to tell one plan from another, so nothing is kept: {more}"
+            yield f"Too little time to compare plans, nothing stored: {more}"
         else:
-            yield "There is nothing to choose here: the settings and this machine leave one plan. Nothing is kept."
+            yield "Nothing to choose: settings and machine leave only one plan. Nothing is stored."
         return
     by_turns = ", ".join(f"{candidate} RTF {median(trial.rtf):.3g}" for candidate, trial in result.test.items())
     if result.verdict == "won":
-        yield f"{result.best} beats the rules' plan, in rounds by turns: {by_turns}."
+        yield f"{result.best} beats the rules' plan in interleaved rounds: {by_turns}."
     elif result.test:
-        yield f"The rules' plan stays, since nothing beats it beyond the noise, in rounds by turns: {by_turns}."
+        yield f"The rules' plan stays; nothing beats it beyond noise in interleaved rounds: {by_turns}."
     else:
-        yield "The rules' plan stays: nothing that was tried is faster."
+        yield "The rules' plan stays; no alternative is faster."
     if result.skipped:
-        yield f"There was no time for {', '.join(result.skipped)}: {more}"
-    yield "It is kept; every plan on this machine uses it (saywell plan)."
+        yield f"Not tried for lack of time: {', '.join(result.skipped)}. Try: {more}"
+    yield "The result is stored; every later plan on this machine uses it (saywell plan)."

@@ -20,9 +20,9 @@ from saywell.machine import Hardware, detect
 from saywell.machine.monitor import OWN_MEMORY
 from saywell.models.base import built_in, find_spec
 from saywell.models.installed import installed
-from saywell.plan.measured import Record, Store
 from saywell.plan.memory import beside
 from saywell.plan.plan import Plan, make_plan
+from saywell.plan.tuning_store import Record, Store
 from saywell.settings import Settings, default_data_dir, load_settings
 from saywell.types import Audio, ModelSpec, Request, SamplingParams, Voice
 

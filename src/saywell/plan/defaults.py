@@ -1,7 +1,4 @@
-"""Starting values by class of machine, before anything is measured: shares of the memory, entries of caches.
-
-Labels pick a row here and nothing else; whatever is measured wins over every number in this file.
-"""
+"""Defaults by class of machine: shares of memory and cache entries. Measurements win over all of them."""
 
 from __future__ import annotations
 
@@ -18,17 +15,17 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prior:
-    """One class of machine. Sizes in bytes, of a machine with `memory`."""
+    """Defaults of one class of machine. Sizes in bytes, for a machine with `memory`."""
 
     memory: int
     reserve: int
     """For the system and other programs."""
     model: int
-    """Weights beyond it are taken only if nothing lighter exists."""
+    """Preferred limit of the weights."""
     cache: int
     """All in-memory caches together."""
     margin: int
-    """Stays free, beside what is reserved: with less, a system slows down."""
+    """Kept free in addition, so that the system does not slow down."""
     cache_entries: int
 
 
@@ -51,14 +48,14 @@ ROWS = {
     "ryzen_5": _row(16, 3.0, 3.0, 1.5, 2.0, 25),
     "high_end": _row(32, 4.0, 6.0, 3.0, 3.0, 50),
 }
-"""`small` is a MacBook Air with 8 GB and whatever has no row of its own."""
+"""`small` is a MacBook Air with 8 GB, and every machine without a row of its own."""
 _MUCH_LESS = 0.6
-"""A machine with less than this share of a row's memory takes the row below."""
+"""A machine with less than this share of a row's memory uses a smaller row."""
 SMALL, MIDDLE, HIGH = "small", "middle", "high"
 
 
 def machine_class(hardware: Hardware) -> str:
-    """The row that fits the processor's class."""
+    """The row of the processor's class."""
     label = hardware.cpu_tier
     if label in (tier.INTEL_HIGH, tier.RYZEN_HIGH, tier.SERVER, tier.ARM_SERVER):
         return "high_end"
@@ -68,7 +65,7 @@ def machine_class(hardware: Hardware) -> str:
 
 
 def power(hardware: Hardware) -> str:
-    """`small`, `middle` or `high`: how much arithmetic to expect of the processor for long."""
+    """`small`, `middle` or `high`: sustained performance of the processor."""
     name = machine_class(hardware)
     return {"small": SMALL, "high_end": HIGH}.get(name, MIDDLE)
 
@@ -78,7 +75,7 @@ def apple(hardware: Hardware) -> bool:
 
 
 def prior(hardware: Hardware) -> Prior:
-    """The machine's row, scaled to its memory. A container shares its limit with nobody, so it reserves nothing."""
+    """The machine's row, scaled to its memory. A container limit is not shared, so nothing is reserved in it."""
     total = hardware.usable_memory
     row = ROWS[machine_class(hardware)]
     if total < hardware.memory:

@@ -1,7 +1,7 @@
-"""What is given up under pressure: when, and when it comes back.
+"""Degradation under pressure. Pure: nothing here reads the machine or touches the engine.
 
-`classify` says what a look at the machine means, `DegradationLadder` remembers which levels of the
-plan are given up, `relieved` makes the plan that is left. Nothing here looks at the machine or touches the engine.
+`classify` turns a reading into pressure, `DegradationLadder` decides which levels are active, `relieved` is the plan
+under them.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ if TYPE_CHECKING:
     from saywell.machine.monitor import Resources
 
 REFUSE = "refuse"
-"""Name, beside those of the levels, of the state in which new requests are turned away."""
+"""Name of the state in which new requests are rejected; listed with the levels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PressureReport:
-    """What an engine has given up; at level 0 nothing."""
+    """Degradation state of an engine."""
 
     level: int = 0
-    """How many steps have been taken."""
+    """Number of active steps; 0: none."""
     steps: tuple[str, ...] = ()
-    """Their names: slots, threads, caches, lighter, in the order they were taken; then refuse."""
+    """Active levels in the order they were applied (slots, threads, caches, lighter), then `refuse`."""
     pending: tuple[str, ...] = ()
-    """Those of them that wait for running requests to end before they take effect."""
+    """Active levels that take effect when the running requests have ended."""
     changes: dict[str, str] = field(default_factory=dict)
     """Field of the plan → `planned → now`."""
     frees: int = 0
-    """Bytes that these changes free, at most."""
+    """Bytes freed by these changes, at most."""
     reason: str = ""
-    """What presses, what holds what has been given up, or that it is calm."""
+    """The cause of pressure, or why levels are still active."""
     since_s: float = 0.0
     """Seconds since the last step."""
     downs: int = 0
-    """Steps down since the start."""
+    """Levels applied since the start."""
     ups: int = 0
-    """Steps back up since the start."""
+    """Levels undone since the start."""
 
     @property
     def refusing(self) -> bool:
-        """Whether new requests are turned away."""
+        """Whether new requests are rejected."""
         return REFUSE in self.steps
 
 
 def relieved(plan: Plan, steps: Collection[str]) -> Plan:
-    """The plan without what these levels give up. Each was decided with all else as planned, so they add up."""
+    """The plan under these levels. Levels change disjoint fields, so they combine."""
     now = plan
     for level in plan.levels:
         if level.name in steps:
@@ -64,28 +64,28 @@ def relieved(plan: Plan, steps: Collection[str]) -> Plan:
 
 
 def in_force(plan: Plan, report: PressureReport) -> Plan:
-    """The plan an engine runs by: steps that wait for their moment are not in force yet."""
+    """The effective plan: without pending levels."""
     return relieved(plan, set(report.steps) - set(report.pending))
 
 
-# -- how hard the machine is pressed
+# -- pressure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """When there is pressure, and when it is over. Percent."""
+    """When pressure begins and ends. Percent."""
 
     memory: float = 85.0
     memory_over: float = 75.0
     memory_critical: float = 95.0
-    """New requests are refused."""
+    """New requests are rejected above this."""
     cpu: float = 90.0
-    """Of the usable CPUs, by everybody; and of it …"""
+    """Total use of the usable CPUs, and …"""
     others: float = 25.0
-    """… at least so much by other programs: our own work is no pressure."""
+    """… at least this much by other programs; the engine's own load is not pressure."""
     others_over: float = 12.0
     stalled: float = 5.0
-    """Share of the time in which somebody waited for a CPU, where the system tells it."""
+    """Share of time in which a task waited for a CPU (PSI), where available."""
     heat_margin: float = 5.0
     """°C below a sensor's own limit."""
     heat_margin_over: float = 12.0
@@ -93,45 +93,45 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pressure:
-    """What a look at the machine means."""
+    """Pressure derived from one reading."""
 
     push: Mapping[Pressing, str] = field(default_factory=dict)
-    """What asks for less, and the sentence that says so."""
+    """Causes that call for degradation, each with its sentence."""
     hold: Mapping[Pressing, str] = field(default_factory=dict)
-    """What keeps down what has been given up."""
+    """Causes that keep active levels from being undone."""
     critical: str = ""
-    """Why no new request should come in; empty: they may."""
+    """Why new requests are rejected; empty: they are admitted."""
     missing: int = 0
-    """Bytes that would have to be free for memory not to press."""
+    """Bytes to free until memory pressure ends."""
     room: int = 1 << 62
-    """Bytes that may be taken again before memory presses."""
+    """Bytes that may be allocated before memory pressure begins."""
 
     def asks_for(self, level: Level) -> bool:
-        """Whether giving it up helps. What can be heard must make a real difference to what is missing."""
+        """Whether a level helps. An audible one must free a relevant share of what is missing."""
         matters = not level.audible or level.frees * _DIFFERENCE >= self.missing
         return matters and any(kind in self.push for kind in level.against)
 
     def keeps(self, level: Level) -> list[str]:
-        """Why it cannot be taken up again, if it cannot. Weights are certain to take what giving them up freed."""
+        """Reasons why a level cannot be undone yet. Undoing lower precision takes back what it freed."""
         holds = [why for kind, why in self.hold.items() if kind in level.against]
         if not holds and level.audible and level.frees > self.room:
-            return [f"going back to the planned weights needs {mb(level.frees)}, and {mb(self.room)} may be taken"]
+            return [f"the planned weights need {mb(level.frees)} more, and {mb(self.room)} is available"]
         return holds
 
 
 LIMITS = Thresholds()
 _DIFFERENCE = 4
-"""What can be heard is given up only if it frees at least this part of what is missing."""
+"""An audible level must free at least 1/_DIFFERENCE of what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """One memory at one moment, bytes."""
+    """State of one memory, bytes."""
 
     limit: int
     free: int
     percent: float
-    """Share of the limit that is not free."""
+    """Used share of the limit."""
     where: str = "memory"
 
     def __str__(self) -> str:
@@ -139,7 +139,7 @@ class Memory:
 
 
 def memories(now: Resources, device: Device) -> tuple[Memory, ...]:
-    """Those an engine on this device lives in, the one that holds the model first."""
+    """Memories used by an engine on this device, the one with the weights first."""
     host = Memory(now.memory_limit, now.memory_available, now.memory_percent)
     gpu = next((each for each in now.gpus if device == Device("cuda", each.index)), None)
     if gpu is None:
@@ -149,7 +149,7 @@ def memories(now: Resources, device: Device) -> tuple[Memory, ...]:
 
 
 def classify(now: Resources, plan: Plan) -> Pressure:
-    """What a look at the machine means for an engine under this plan."""
+    """The pressure on an engine with this plan."""
     places = memories(now, plan.device)
     own = places[0]
     used = own.limit - own.free
@@ -168,7 +168,7 @@ def classify(now: Resources, plan: Plan) -> Pressure:
 
 
 _Found = tuple[bool, bool, str]
-"""Whether it pushes, whether it holds, and the sentence."""
+"""Pressure, hold, and the sentence."""
 
 
 def _cpu(now: Resources) -> _Found:
@@ -176,9 +176,9 @@ def _cpu(now: Resources) -> _Found:
     full = now.cpu_percent > LIMITS.cpu
     waits = now.cpu_stalled_percent is None or now.cpu_stalled_percent > LIMITS.stalled
     push = full and others >= LIMITS.others and waits
-    # Nobody waits once the engine has given way. What it would take again must be free, or it is back at once.
+    # After degrading, no task waits any more; the CPU time to take back must be free, or pressure returns at once.
     hold = others > LIMITS.others_over and (waits or full)
-    return push, hold, f"other programs take {others:.0f} % of the CPUs"
+    return push, hold, f"other programs use {others:.0f} % of the CPUs"
 
 
 def _heat(now: Resources) -> _Found:
@@ -191,10 +191,10 @@ def _heat(now: Resources) -> _Found:
     return margin < LIMITS.heat_margin, margin < LIMITS.heat_margin_over, why
 
 
-# -- what is given up
+# -- the ladder
 
 GONE = "the pressure is gone"
-SLOWLY = "nothing presses any more, and what was given up comes back one step at a time"
+SLOWLY = "the pressure is gone; levels are undone one at a time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,21 +202,21 @@ class Timing:
     """Seconds."""
 
     confirm: float = 0.4
-    """Pressure lasts so long before the first step down: one look may catch a passing peak."""
+    """Duration of pressure before the first level is applied; ignores short peaks."""
     down: float = 1.0
-    """From one step down to the next: the first one gets time to help."""
+    """Between levels, so that each can take effect."""
     up: float = 4.0
-    """Calm lasts so long before each step up …"""
+    """Duration of calm before each level is undone …"""
     door: float = 0.5
-    """… and so long before new requests are let in again."""
+    """… and before new requests are admitted again."""
     patience: float = 64.0
-    """Longest wait before a step up, after steps up that had to be taken back at once."""
+    """Longest wait before undoing a level, after attempts that did not hold."""
 
 
 class DegradationLadder:
-    """Levels given up, one by one: down quickly, up slowly, and slower still if the last step up did not hold.
+    """Applies levels one by one quickly and undoes them slowly, with back-off if pressure returns.
 
-    Beside them new requests are refused while memory is critical: that changes no plan, so it comes and goes quickly.
+    Independently, new requests are rejected while memory is critical.
     """
 
     def __init__(
@@ -224,17 +224,17 @@ class DegradationLadder:
     ) -> None:
         self.levels = levels
         self.taken: tuple[Level, ...] = ()
-        """What is given up, in that order."""
+        """Active levels, in the order they were applied."""
         self.refusing = False
         self.reason = ""
-        """Why it stands where it does, by the last look."""
+        """The reason of the current state, by the last reading."""
         self.downs = self.ups = 0
         self._timing = timing or Timing()
         self._clock = clock
         self.since = self._stepped = clock()
-        """When the last step was taken, on the clock: of any kind; between levels."""
+        """Clock time of the last change of any kind; of the last change of a level."""
         self._begun: dict[str, float] = {}
-        """Since when what may lead to a step has lasted."""
+        """Condition → clock time since when it has held."""
         self._climbed = float("-inf")
         self._wait = self._timing.up
 
@@ -243,14 +243,14 @@ class DegradationLadder:
         return (*(level.name for level in self.taken), *([REFUSE] if self.refusing else []))
 
     def feed(self, pressure: Pressure) -> bool:
-        """Take one look into account; whether that led to a step."""
+        """Update from one reading; returns True if the state changed."""
         before = self.steps
         self._turn_door(bool(pressure.critical))
         self._turn_level(pressure)
         return self._note(before, pressure)
 
     def drop(self, pressure: Pressure) -> bool:
-        """Give up at once all that helps against this pressure; whether there was anything."""
+        """Apply every level that helps at once; returns True if the state changed."""
         before = self.steps
         if wanted := self._wanted(pressure):
             self.taken, self._stepped = (*self.taken, *wanted), self._clock()
@@ -259,7 +259,7 @@ class DegradationLadder:
         return self._note(before, pressure)
 
     def _note(self, before: tuple[str, ...], pressure: Pressure) -> bool:
-        """Count what has changed, and say why it stands there."""
+        """Update counters and the reason; returns True if the state changed."""
         down, up = len(set(self.steps) - set(before)), len(set(before) - set(self.steps))
         self.downs, self.ups = self.downs + down, self.ups + up
         if down or up:
@@ -300,7 +300,7 @@ class DegradationLadder:
         self._stepped = now
 
     def _lasted(self, what: str, true: bool) -> float:
-        """Seconds for which it has been true at every look; negative while it is not."""
+        """Seconds for which a condition has held; negative if it does not."""
         if not true:
             self._begun.pop(what, None)
             return -1.0

@@ -1,4 +1,4 @@
-"""Starting values: what a machine and a model suggest before anything is measured. Pure: facts → (value, why)."""
+"""Rules of the plan before anything is measured. Pure functions: facts → (value, reason)."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Reasoned = tuple[T, str]
-"""A value and why."""
+"""A value and its reason."""
 GIB = 1 << 30
 SMALL_MEMORY = 6 * GIB
-"""Below this, four-bit weights where a model has them."""
+"""Below this, 4-bit weights if the model has them."""
 MAX_PROCESSES = 8
 MAX_THREADS = 16
 MAX_BATCH = {"cpu": 8, "mps": 8, "cuda": 16}
-"""Sequences that share a step: beyond it a wider batch is not expected to pay."""
+"""Batch size beyond which no gain is expected, by device kind."""
 MANY_SLOW = 2
-"""Efficiency cores for each performance core from which on they do more together."""
+"""Efficiency cores per performance core above which using all cores is faster."""
 OLDEST_CUDA = (7, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class PlanContext:
-    """A machine, a model, and whether its worker lives in another Python environment."""
+    """A machine, a model, and whether its worker runs in another Python environment."""
 
     hardware: Hardware
     spec: ModelSpec
@@ -49,7 +49,7 @@ class PlanContext:
         return self.spec.kind == "single-shot"
 
     def lacks(self, device: Device) -> str:
-        """What keeps a GPU from running this model; empty: nothing."""
+        """Why a GPU cannot run this model; empty if it can."""
         if device not in self.hardware.devices:
             return self._absent(device)
         drive = [variant for variant in self.spec.variants if device.kind in variant.devices]
@@ -66,7 +66,7 @@ class PlanContext:
         return "" if need <= have else f"the model needs {mb(need)} and it has {mb(have)}"
 
     def _absent(self, device: Device) -> str:
-        """Why a device is not here."""
+        """Why this machine does not have a device."""
         if device.kind == "cuda" and self.hardware.gpus:
             there = ", ".join(str(each) for each in sorted(self.hardware.devices, key=str) if each.kind == "cuda")
             return f"this machine has {there}"
@@ -75,7 +75,7 @@ class PlanContext:
         return "this machine has no Apple GPU" if device.kind == "mps" else f"there is no device {device.kind}"
 
     def variants(self, device: Device, executor: str = "") -> list[Variant]:
-        """The ways to run the model on a device that this machine has all for, best first."""
+        """Variants that this machine can run on a device, best first."""
         return [
             variant
             for variant in self.spec.variants
@@ -86,18 +86,18 @@ class PlanContext:
         ]
 
     def executors(self, device: Device) -> list[str]:
-        """Those that run the model on a device and are installed, the model's favourite first."""
+        """Installed executors that run the model on a device, best first."""
         return list(dict.fromkeys(variant.executor for variant in self.variants(device)))
 
     def installed(self, variant: Variant, device: Device) -> bool:
-        """Whether the package that runs a variant is there, built for a device."""
+        """Whether the package that runs a variant is installed with support for a device."""
         if not variant.package or self.foreign:
-            return True  # another interpreter's packages are not known here; its worker says so if one is missing
+            return True  # packages of another interpreter are unknown here; its worker reports missing ones
         runtime = self.hardware.runtimes.get(variant.package)
         return runtime is not None and (device.kind == "cpu" or device.kind in runtime.devices)
 
     def meets(self, required: str) -> bool:
-        """Whether this machine has a trait, or this interpreter the release of a package."""
+        """Whether the machine has a trait, or this interpreter a package release (`name>=1.2`)."""
         package, newer, release = required.partition(">=")
         if not newer:
             return required in self.hardware.traits
@@ -105,7 +105,7 @@ class PlanContext:
         return runtime is not None and _release(runtime.version) >= _release(release)
 
     def missing(self, executor: str = "") -> str:
-        """Which packages to install so that an executor (any of the model's) can run."""
+        """What to install so that an executor (default: any) can run; empty if nothing is missing."""
         wanted = [each for each in self.spec.variants if executor in ("", each.executor) and "cpu" in each.devices]
         packages = list(dict.fromkeys(each.package for each in wanted if not self.installed(each, CPU)))
         for package in packages:
@@ -119,20 +119,20 @@ class PlanContext:
 
     @property
     def weak(self) -> bool:
-        """A processor of which little is to be expected for long."""
+        """A processor with little sustained performance."""
         return defaults.power(self.hardware) == defaults.SMALL
 
     def least(self, variant: Variant, max_frames: int) -> int:
-        """Bytes without which it is certain not to run: weights and one slot. What is beside them is an estimate."""
+        """Bytes certainly needed: weights and one slot, without the estimated overhead."""
         return self.need(variant, 1, max_frames) - self.spec.overhead_bytes
 
     def need(self, variant: Variant, slots: int, max_frames: int) -> int:
-        """Bytes with so many slots."""
+        """Bytes needed with a number of slots."""
         each = memory.per_slot_bytes(self.spec, variant, max_frames)
         return memory.fixed_bytes(self.spec, variant) + slots * each
 
     def by_precision(self, device: Device, executor: str) -> dict[str, Variant]:
-        """The best variant of each precision, the model's favourite precision first."""
+        """The best variant of each precision, best precision first."""
         found: dict[str, Variant] = {}
         for variant in self.variants(device, executor):
             found.setdefault(variant.precision, variant)
@@ -147,7 +147,7 @@ class PlanContext:
             if not missing:
                 return device, self._about(device)
             notes.append(f"{self._about(device)} is not used: {missing}")
-        return CPU, "; ".join(notes) or "no GPU that this program can use"
+        return CPU, "; ".join(notes) or "no usable GPU"
 
     def _about(self, device: Device) -> str:
         if gpu := self.hardware.gpu(device):
@@ -156,7 +156,7 @@ class PlanContext:
 
     def executor(self, device: Device) -> Reasoned[str]:
         best = self.variants(device)[0]
-        return best.executor, best.about or "the model's first choice"
+        return best.executor, best.about or "the model's preferred executor"
 
     def compiles(self, executor: str) -> bool:
         """Whether the runtime of an executor compiles kernels."""
@@ -167,118 +167,121 @@ class PlanContext:
         if not self.compiles(executor):
             return "disabled", f"the executor {executor} has nothing to compile"
         if self.hardware.os != "linux":
-            return "eager", f"{executor} compiles kernels well on Linux only"
+            return "eager", f"{executor} compiles kernels on Linux only"
         if device.kind == "cuda":
-            return "inductor", "fused kernels and CUDA graphs: a GPU waits for its next launch otherwise"
+            return "inductor", "fused kernels and CUDA graphs remove launch overhead"
         if defaults.power(self.hardware) == defaults.HIGH:
-            return "inductor", "a strong processor earns the time that compiling takes"
-        return "disabled", "compiling takes this processor longer than it gives back"
+            return "inductor", "a fast CPU recovers the compile time"
+        return "disabled", "compile time exceeds the gain on this CPU"
 
     # -- memory and precision
 
     def budget(self, device: Device) -> Reasoned[int]:
         if gpu := self.hardware.gpu(device):
-            return gpu.memory * 9 // 10, f"nine tenths of the {mb(gpu.memory)} on the {gpu.name}"
+            return gpu.memory * 9 // 10, f"90 % of the {mb(gpu.memory)} on the {gpu.name}"
         total, prior = self.hardware.usable_memory, self.prior
         if total < self.hardware.memory:
             budget = max(MIB, total - prior.margin - memory.SERVER)
-            return budget, f"nine tenths of the container's limit of {mb(total)}, less {mb(memory.SERVER)} for a server"
+            return (
+                budget,
+                f"90 % of the container limit of {mb(total)}, less {mb(memory.SERVER)} for the server process",
+            )
         budget = total - prior.reserve - prior.margin
-        why = f"{mb(total)} less {mb(prior.reserve)} for the system and {mb(prior.margin)} that stay free"
+        why = f"{mb(total)} less {mb(prior.reserve)} for the system and {mb(prior.margin)} kept free"
         if device.kind == "mps" and budget > total * 2 // 3:
-            return total * 2 // 3, f"two thirds of the {mb(total)}: Metal lets one program keep little more"
+            return total * 2 // 3, f"two thirds of the {mb(total)}: Metal limits what one process may keep resident"
         return budget, why
 
     def precision(self, device: Device, executor: str, budget: int, max_frames: int) -> Reasoned[str]:
         there = self.by_precision(device, executor)
         fitting = [name for name, variant in there.items() if self.need(variant, 1, max_frames) <= budget]
         if not fitting:
-            return lightest(there), "the lightest there is"
+            return lightest(there), "the smallest available"
         if device.kind != "cuda":
             most = self.prior.model
             fitting = [name for name in fitting if there[name].weight_bytes <= most] or fitting
         for name, why in self._preferred(device):
             if name in fitting:
                 return name, why
-        return fitting[0], "the only one there is" if len(there) == 1 else "the model's best that fits"
+        return fitting[0], "the only one available" if len(there) == 1 else "the best one that fits"
 
     def _preferred(self, device: Device) -> list[Reasoned[str]]:
         if gpu := self.hardware.gpu(device):
             native = gpu.capability >= (8, 0)
-            bf16 = [("bf16", f"compute capability {dotted(gpu)} has bf16 in hardware")] if native else []
+            bf16 = [("bf16", f"compute capability {dotted(gpu)} supports bf16 in hardware")] if native else []
             return [*bf16, ("fp16", "half the memory traffic of fp32")]
         if device.kind == "mps":
             return [("fp16", "half the memory traffic of fp32")]
         if self.single:
             return []
-        int8 = ("int8", "memory traffic limits a CPU, and int8 weights are a quarter of fp32")
+        int8 = ("int8", "a CPU is bound by memory bandwidth, and int8 reads a quarter of fp32")
         if self.hardware.usable_memory < SMALL_MEMORY:
             return [("int4", f"less than {mb(SMALL_MEMORY)} of memory"), int8]
         return [int8]
 
     @property
     def keeps_nothing(self) -> str:
-        """Why caches would stay empty; empty for a model that has some."""
-        return "" if self.spec.clones else f"{self.spec.name} clones no voices, so it has no cache of them"
+        """Why the model has no caches; empty if it has some."""
+        return "" if self.spec.clones else f"{self.spec.name} does not clone voices, so there is nothing to cache"
 
     def cache_entries(self, device: Device) -> Reasoned[int]:
         if self.keeps_nothing:
             return 0, self.keeps_nothing
         if device.kind == "cuda":
-            return 100, "many voices share a GPU"
-        return self.prior.cache_entries, "starting value of this class of machine"
+            return 100, "a GPU usually serves many voices"
+        return self.prior.cache_entries, "default for this class of machine"
 
     def cache_bytes(self, device: Device, left: int) -> Reasoned[int]:
-        """`left`: bytes of the budget beside the model and one slot."""
+        """`left`: bytes of the budget besides the model and one slot."""
         if self.keeps_nothing:
             return 0, self.keeps_nothing
         gpu = self.hardware.gpu(device)
         most = gpu.memory // 8 if gpu is not None else self.prior.cache
         if left // 4 < most:
-            return max(0, left // 4), "a quarter of what the model leaves of the memory budget"
-        return most, "starting value of this class of machine"
+            return max(0, left // 4), "a quarter of the memory budget left by the model"
+        return most, "default for this class of machine"
 
     def thermal(self, device: Device) -> Reasoned[bool]:
         if device.kind == "cuda":
-            return True, "the GPU tells its temperature"
+            return True, "the GPU reports its temperature"
         if self.hardware.thermal:
             return True, f"sensors: {', '.join(self.hardware.thermal)}"
         if fanless(self.hardware):
-            return True, "no fan: long work slows this machine down, and macOS tells when it does"
-        return True, "no temperature sensor in sight; what the system tells of throttling counts nevertheless"
+            return True, "no fan: sustained load throttles this machine, and macOS reports it"
+        return True, "no temperature sensor found; throttling reported by the system still counts"
 
     # -- how many
 
     def threads(self, device: Device, executor: str, affinity: tuple[int, ...]) -> Reasoned[int]:
         cores, limits, most = self.hardware.usable_cores, self.hardware.limits, self.spec.max_threads or MAX_THREADS
         if executor == "process":
-            return 1, "each process speaks with one thread"
+            return 1, "each process uses one thread"
         if device.kind == "cpu" and most < min(cores, MAX_THREADS):
-            return most, f"{self.spec.name} gains nothing from more"
+            return most, f"{self.spec.name} does not gain from more"
         if device.kind != "cpu":
-            return min(4, cores), "the GPU computes; the CPU prepares text and encodes audio"
+            return min(4, cores), "the CPU only prepares text and encodes audio"
         if affinity:
-            return min(len(affinity), self.hardware.usable_cpus), "one for each CPU of the affinity"
+            return min(len(affinity), self.hardware.usable_cpus), "one per CPU of the affinity"
         if limits.quota is not None and self.hardware.usable_cpus == max(1, int(limits.quota)):
             cores = self.hardware.usable_cpus
             return min(cores, most), f"the container's quota of {limits.quota:g} CPUs, rounded down"
         fast, slow = len(self.cores("fast")), len(self.cores("slow"))
         if slow > MANY_SLOW * fast:
-            why = f"{fast} performance and {slow} efficiency cores: so many slow ones do more than the few fast ones"
+            why = f"{fast} performance and {slow} efficiency cores: together they are faster"
             return min(fast + slow, self.hardware.usable_cpus, most), why
         kind = "performance cores" if self.hardware.cpu.efficiency else "cores"
-        return min(cores, most), f"{cores} usable {kind}; a second thread on a core adds little to arithmetic"
+        return min(cores, most), f"{cores} usable {kind}; hyper-threads add little to arithmetic"
 
     def cores(self, kind: Literal["fast", "slow"]) -> tuple[int, ...]:
-        """The first logical CPU of each core of a kind that this process may use; () where they are not numbered."""
+        """The first allowed logical CPU of each core of a kind; () if the kinds are unknown."""
         cpu, allowed = self.hardware.cpu, set(self.hardware.limits.cpus)
         found = cpu.performance_cpus if kind == "fast" else cpu.efficiency_cpus
         return tuple(each for each in found if not allowed or each in allowed)
 
     def affinities(self, threads: int) -> tuple[tuple[int, ...], ...]:
-        """Ways to pin so many threads that may help and have to be measured; () where nothing can be pinned.
+        """Candidate pinnings of a number of threads, to be measured by `tune`; () where pinning is impossible.
 
-        The performance cores of a hybrid processor; one CPU of each core where cores have two.
+        Performance cores of a hybrid processor; one CPU per core with hyper-threading.
         """
         limits = self.hardware.limits
         if self.hardware.os == "darwin" or limits.quota is not None:
@@ -289,84 +292,84 @@ class PlanContext:
         return tuple(dict.fromkeys(way[:threads] for way in ways if len(way) >= threads > 0))
 
     def affinity(self, device: Device, executor: str, threads: int) -> Reasoned[tuple[int, ...]]:
-        """Without a measurement only where the topology says that it helps: threads that all have a performance core to
-        themselves must not end up on an efficiency core, which would keep the others waiting."""
+        """Pins without a measurement only on hybrid processors with a performance core per thread: a thread on an
+        efficiency core would delay the others."""
         if self.hardware.os == "darwin":
-            return (), "macOS lets no program pin its threads"
+            return (), "macOS does not support pinning"
         if self.hardware.limits.quota is not None:
-            return (), "a quota of CPU time is not tied to CPUs, so pinning gains nothing"
+            return (), "a CPU quota is not tied to particular CPUs"
         fast, slow = self.cores("fast"), self.cores("slow")
         if slow and device.kind == "cpu" and executor != "process" and threads <= len(fast):
-            return fast, "the performance cores, one for each thread: one on an efficiency core holds up the others"
+            return fast, "one performance core per thread: a thread on an efficiency core would delay the others"
         if slow:
             where = "the performance cores"
         elif self.hardware.cpu.logical > self.hardware.cpu.physical:
-            where = "one CPU of each core"
+            where = "one CPU per core"
         else:
             where = "one CPU each"
-        return (), f"the system places threads; whether pinning to {where} helps has to be measured (saywell tune)"
+        return (), f"scheduled by the system; `saywell tune` measures whether pinning to {where} helps"
 
     def slots(self, device: Device, executor: str, fit: int) -> Reasoned[int]:
         cpus = self.hardware.usable_cpus
         if executor == "process":
-            want, why = min(cpus, MAX_PROCESSES), f"one process for each usable CPU, {MAX_PROCESSES} at most"
+            want, why = min(cpus, MAX_PROCESSES), f"one process per usable CPU, at most {MAX_PROCESSES}"
         elif device.kind == "cpu":
-            want, why = MAX_BATCH["cpu"], "sequences that step together read the weights once"
+            want, why = MAX_BATCH["cpu"], "a batch reads the weights once per step"
         else:
-            want, why = MAX_BATCH[device.kind], "a GPU steps a batch in nearly the time of one"
-        return (want, why) if want <= fit else (fit, "as many as the memory budget holds")
+            want, why = MAX_BATCH[device.kind], "a GPU runs a batch in nearly the time of one sequence"
+        return (want, why) if want <= fit else (fit, "limited by the memory budget")
 
     def parallel_chunks(self, slots: int) -> Reasoned[int]:
         if not self.single:
-            return max(1, slots // 2), "half the slots for the sentences of one text, half for who comes next"
-        return min(2, slots), "the next chunk is ready when the last one ends" if slots > 1 else "there is one slot"
+            return max(1, slots // 2), "half the slots for one request, half for others"
+        return min(2, slots), "the next chunk is ready when the current one ends" if slots > 1 else "one slot"
 
     def queue(self, slots: int) -> Reasoned[int]:
         if self.single:
-            return max(16, 2 * slots), "twice the slots, at least 16: an answer takes a fraction of a second"
-        return max(4, 2 * slots), "twice the slots, at least 4: who would wait longer is better told so"
+            return max(16, 2 * slots), "2 × slots, at least 16; a request takes a fraction of a second"
+        return max(4, 2 * slots), "2 × slots, at least 4; beyond that clients get 429 rather than a long wait"
 
     # -- lengths
 
     def chunk_chars(self, device: Device) -> Reasoned[int]:
         if not self.single and fanless(self.hardware):
-            return 100, "about 7 s of speech: short runs, since this machine has no fan"
+            return 100, "about 7 s of speech: short bursts, because this machine has no fan"
         if not self.single and device.kind == "cpu" and self.weak:
-            return 100, "about 7 s of speech: little memory for the KV cache, and sound soon on a slow CPU"
+            return 100, "about 7 s of speech: a small KV cache and early audio on a slow CPU"
         if not self.single and device.kind == "cpu":
-            return 200, "about 13 s of speech: a short KV cache and fair shares of a CPU"
-        return 300, "about 20 s of speech: long enough for natural melody"
+            return 200, "about 13 s of speech: a small KV cache and fair scheduling on a CPU"
+        return 300, "about 20 s of speech: long enough for natural prosody"
 
     def first_chunk_chars(self, chunk_chars: int) -> Reasoned[int]:
-        return min(100 if self.single else 80, chunk_chars), "a short first chunk is heard early"
+        return min(100 if self.single else 80, chunk_chars), "a short first chunk gives early audio"
 
     def max_frames(self, chunk_chars: int) -> Reasoned[int]:
         if self.single:
-            return 1_000_000, "a single-shot voice ends by itself"
+            return 1_000_000, "a single-shot model always ends"
         seconds = 2 + chunk_chars * memory.SECONDS_PER_CHAR
         frames = round(seconds * self.spec.frame_rate)
-        why = f"{seconds:.0f} s of speech, three times what {chunk_chars} characters take: longer is a loop"
+        why = f"{seconds:.0f} s of speech, three times what {chunk_chars} characters need; longer means a loop"
         return min(frames, self.spec.max_context or frames), why
 
     def max_text_chars(self, device: Device) -> Reasoned[int]:
         if not self.single and device.kind == "cpu" and self.weak:
-            return 2000, "about two minutes of speech: more would pass the deadline on a slow CPU"
-        return 5000, "about six minutes of speech; longer texts in parts"
+            return 2000, "about two minutes of speech: longer would exceed the deadline on a slow CPU"
+        return 5000, "about six minutes of speech; send longer texts in parts"
 
     def timeout_s(self, device: Device) -> Reasoned[float]:
         if self.single or device.kind == "cuda":
-            return 120.0, "nobody waits longer than two minutes for one answer"
-        return 600.0, "a long text takes about as long to make as to hear"
+            return 120.0, "two minutes is long for one answer"
+        return 600.0, "synthesis may take as long as the audio"
 
     def frames(self, seconds: float, what: str) -> Reasoned[int]:
         if self.single:
-            return 1, "a single-shot voice hands over sound as it comes"
+            return 1, "a single-shot model sends audio as it is produced"
         tile = self.spec.decode_tile
         wanted = max(1.0, seconds * self.spec.frame_rate / tile)
-        # A decoder's stages may have tiles of several sizes, each twice another: a power of two suits them all.
+        # Decoder stages have tile sizes that differ by powers of two; a power of two of tiles fits all.
         tiles = round(wanted) if tile == 1 else 2 ** round(math.log2(wanted))
-        heard = f"{tiles * tile / self.spec.frame_rate:.2g} s of sound for {what}"
-        return tiles * tile, heard if tile == 1 else f"{heard}, in tiles of {tile} frames as the decoder likes it"
+        heard = f"{tiles * tile / self.spec.frame_rate:.2g} s of audio for {what}"
+        return tiles * tile, heard if tile == 1 else f"{heard}, a multiple of the decoder's tile of {tile} frames"
 
 
 def lightest(variants: Mapping[str, Variant]) -> str:
@@ -379,5 +382,5 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def dotted(gpu: Gpu) -> str:
-    """A compute capability as people write it: 8.9."""
+    """A compute capability such as 8.9."""
     return f"{gpu.capability[0]}.{gpu.capability[1]}"

@@ -1,4 +1,4 @@
-"""What is impossible with this machine and model: a PlanError that names the setting and the way out."""
+"""Validation of settings against machine and model: PlanErrors that name the setting and the way out."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def check_device(rules: PlanContext, device: Device) -> None:
     if device == CPU and not rules.executors(CPU):
         out = rules.missing() or "choose another model"
-        raise PlanError(f"nothing here runs {rules.spec.name} on the CPU; {out}", param="device")
+        raise PlanError(f"no installed runtime runs {rules.spec.name} on the CPU; {out}", param="device")
     if device != CPU and (missing := rules.lacks(device)):
-        raise PlanError(f"device={device} is not possible: {missing}; set device=cpu or leave it out", param="device")
+        raise PlanError(f"device={device} is not possible: {missing}; set device=cpu or remove it", param="device")
 
 
 def check_executor(rules: PlanContext, name: str, device: Device) -> None:
@@ -42,8 +42,7 @@ def check_precision(
     max_frames: int,
     overrides: Collection[str],
 ) -> None:
-    """`there`: the variant of each precision that the device and the executor have. `have`: bytes of the device.
-    `overrides`: the settings that are set; the last of them that plays a part is named."""
+    """`there`: variants by precision. `have`: bytes of the device. `overrides`: names of the settings that are set."""
     model = rules.spec.name
     if name not in there:
         raise PlanError(f"{model} has no precision {name!r}; it has {', '.join(there)}", param="precision")
@@ -52,13 +51,13 @@ def check_precision(
         need = rules.need(there[name], 1, max_frames)
         if need > budget:
             message = f"{model} at {name} needs about {mb(need)} and memory_budget_mb allows {mb(budget)}"
-            out = f"{lighter}set memory_budget_mb={-(-need // MIB)}, or leave it out"
+            out = f"{lighter}set memory_budget_mb={-(-need // MIB)}, or remove it"
             raise PlanError(f"{message}; {out}", param="precision" if "precision" in overrides else "memory_budget_mb")
         return
-    # Without such a setting only what is certain refuses: what is beside the weights is an estimate, and may be wrong.
+    # Without a budget only the certain part (weights, KV cache) is rejected: the overhead is an estimate.
     need = rules.least(there[name], max_frames)
     if need > have:
-        message = f"{model} at {name} needs more than {mb(need)} and there are {mb(have)}"
+        message = f"{model} at {name} needs more than {mb(need)} and {mb(have)} is available"
         out = f"{lighter}choose a smaller model or a machine with more memory"
         raise PlanError(f"{message}; {out}", param="precision" if "precision" in overrides else "model")
 
@@ -72,13 +71,13 @@ def check_max_frames(rules: PlanContext, frames: int) -> None:
 def check_compile(rules: PlanContext, way: str, executor: str) -> None:
     if way != "disabled" and not rules.compiles(executor):
         why = rules.compile(CPU, executor)[1]
-        raise PlanError(f"compile={way} changes nothing: {why}; leave it out", param="compile")
+        raise PlanError(f"compile={way} has no effect: {why}; remove it", param="compile")
 
 
 def check_caches(rules: PlanContext, name: str, setting: int) -> None:
     """For cache_entries and cache_mb."""
     if setting and rules.keeps_nothing:
-        raise PlanError(f"{name}={setting} changes nothing: {rules.keeps_nothing}; leave it out", param=name)
+        raise PlanError(f"{name}={setting} has no effect: {rules.keeps_nothing}; remove it", param=name)
 
 
 def check_affinity(rules: PlanContext, cpus: tuple[int, ...]) -> None:
@@ -86,11 +85,11 @@ def check_affinity(rules: PlanContext, cpus: tuple[int, ...]) -> None:
         return
     hardware = rules.hardware
     if hardware.os == "darwin":
-        raise PlanError("affinity: macOS lets no program pin its threads; leave it out", param="affinity")
+        raise PlanError("affinity: macOS does not support pinning; remove it", param="affinity")
     allowed = hardware.limits.cpus or tuple(range(hardware.cpu.logical))
     out = [cpu for cpu in cpus if cpu not in allowed]
     if out or len(set(cpus)) < len(cpus):
-        what = f"CPU {out[0]} may not be used here" if out else "a CPU is named twice"
+        what = f"CPU {out[0]} is not available to this process" if out else "a CPU is named twice"
         raise PlanError(f"affinity: {what}; choose among {ranges(allowed)}", param="affinity")
 
 

@@ -1,8 +1,7 @@
-"""Which plan is fastest here: coordinate descent, then an A/B test. Pure; what runs a trial is given.
+"""Search for the fastest plan: coordinate descent in interleaved rounds, then an A/B test against the rules' plan.
 
-One field after the other: its options run in rounds by turns, so that what slows the machine for a while slows all of
-them, and the best median stays. What was found in the end runs by turns with the rules' plan; unless it wins beyond the
-noise of these very rounds, the rules stay.
+Pure: trials are run by a `Rig`. Interleaving spreads temporary slowdowns over all options; the winner of the descent
+replaces the rules' plan only if it wins the A/B test beyond noise.
 """
 
 from __future__ import annotations
@@ -15,36 +14,36 @@ from statistics import median
 from typing import Literal, Protocol
 
 from saywell.errors import SaywellError
-from saywell.plan.measured import Chosen, Goal, Trial
+from saywell.plan.tuning_store import Chosen, Goal, Trial
 from saywell.tune.space import FIELDS, Candidate, Space, setting_of, shown
 
 FIRST_SLACK = 1.25
-"""The bound of the first sound is at least so many times what the rules' plan takes."""
+"""The TTFA bound is at least this multiple of the TTFA of the rules' plan."""
 TIE = 0.03
-"""An option takes the place of one before it if its median is better by more than this."""
+"""Relative improvement of the median that an option needs to replace an earlier one."""
 FAR = 2.0
-"""An option that takes so many times as long as the best one runs no other round."""
+"""An option this many times slower than the best one gets no further round."""
 ROUNDS, LEAST_ROUNDS = 3, 2
-"""Of each option, and the fewest that decide."""
+"""Rounds per option; the minimum for a decision."""
 PAIRS, LEAST_PAIRS, MAY_LOSE = 9, 5, 3
-"""Rounds of the A/B test, the fewest that decide, and for how many beyond these one may be lost: among equals five of
-five are won by chance once in 32, eight of nine once in 51."""
+"""Rounds of the A/B test; the minimum for a decision; one loss is allowed per MAY_LOSE rounds beyond the minimum. Equal
+plans win 5 of 5 by chance once in 32, 8 of 9 once in 51."""
 TEST = 0.4
-"""The A/B test is given no more than this share of the time."""
+"""Maximum share of the time for the A/B test."""
 SWEEPS = 2
-"""Times each field is tried: once more if something has changed the first time."""
+"""Passes over all fields; the second only if the first changed something."""
 
 
 class Rig(Protocol):
-    """What runs trials."""
+    """Runs trials."""
 
     def hold(self, candidates: Iterable[Candidate]) -> None:
-        """From now on only these are wanted: whatever else is loaded may go."""
+        """Only these candidates are needed from now on; others may be unloaded."""
         ...
 
     def run(self, candidate: Candidate, round_: int, limit_s: float) -> Trial:
-        """One round, broken off after `limit_s`; loads the candidate if it is not. The same round number is the same
-        work for all. Raises SaywellError, which is the end of that candidate and of nothing else."""
+        """One round, aborted after `limit_s`; loads the candidate if needed. Equal round numbers mean equal work.
+        Raises SaywellError, which excludes this candidate only."""
         ...
 
 
@@ -53,28 +52,28 @@ Rounds = dict[Candidate, Trial]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
-    """What counts as better: a low RTF whose first sound comes in time, or an early first sound that keeps up."""
+    """Ranks trials: lowest RTF with TTFA within a bound, or lowest TTFA with RTF ≤ 1."""
 
     goal: Goal = "throughput"
     first_s: float = 0.5
-    """Bound of the first sound under the goal `throughput`."""
+    """TTFA bound for the goal `throughput`."""
 
     def cost(self, trial: Trial) -> tuple[float, ...]:
-        """A figure a round."""
+        """The goal's figure, per round."""
         return trial.rtf if self.goal == "throughput" else trial.first_s
 
     def rank(self, trial: Trial) -> tuple[bool, float]:
-        """Sorts the best first, those that miss the bound last."""
+        """Sort key: best first, trials outside the bound last."""
         fits = median(trial.first_s) <= self.first_s if self.goal == "throughput" else median(trial.rtf) <= 1
         return not fits, median(self.cost(trial))
 
     def best(self, trials: Rounds) -> Candidate:
-        """The best; an earlier one if it is as good as equal."""
+        """The best candidate; the earlier one of a tie."""
         unfit, cost = min(map(self.rank, trials.values()))
         return next(each for each, trial in trials.items() if self.rank(trial) <= (unfit, cost * (1 + TIE)))
 
     def wins(self, found: Trial, rules: Trial) -> bool:
-        """Whether `found` beats `rules` beyond the noise of these rounds: in the median, and in nearly every pair."""
+        """Whether `found` beats `rules` in the median and in nearly every pair."""
         (unfit, mine), (other_unfit, theirs) = self.rank(found), self.rank(rules)
         pairs = list(zip(self.cost(found), self.cost(rules), strict=True))
         lost = sum(one >= other for one, other in pairs)
@@ -84,48 +83,48 @@ class Judge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What the search gave."""
+    """Result of a search."""
 
     verdict: Literal["won", "rules", "short"]
-    """`won`: `best` is faster than the rules' plan; `rules`: theirs is as fast as any; `short`: no time to tell."""
+    """`won`: `best` beats the rules' plan; `rules`: nothing beats it; `short`: too little time to decide."""
     best: Candidate
     chosen: dict[str, Chosen]
-    """Every field that was tried, moved or not: what confirms a rule is a measurement, too. Empty if `short`."""
+    """Every field that was tried, changed or not. Empty if `short`."""
     trials: Rounds
     test: Rounds
-    """The A/B test's own rounds: of the rules' plan and of the best other one. Empty if none was better."""
+    """Rounds of the A/B test. Empty if there was none."""
     skipped: tuple[str, ...]
-    """Fields there was no time for."""
+    """Fields that were not tried for lack of time."""
 
 
 Tell = Callable[[str, str], None]
-"""Takes what is being tried, and a sentence on what has come out of it, if something has."""
+"""Progress callback: what is being tried, and its result if there is one."""
 
 
 class _TimeOver(Exception):
-    """The next round would not end in time, or did not."""
+    """The next round would exceed the time, or did."""
 
 
 class Search:
-    """`clock` gives seconds and only goes forward."""
+    """`clock`: monotonic seconds."""
 
     def __init__(self, space: Space, rig: Rig, judge: Judge, clock: Callable[[], float], tell: Tell) -> None:
         self._space, self._rig, self._judge, self._clock, self._tell = space, rig, judge, clock, tell
         self._trials: Rounds = {}
         self._round_s = 0.0
-        """What a round of the rules' plan takes."""
+        """Seconds of a round of the rules' plan."""
 
     def run(self, seconds: float) -> Result:
-        """The best plan that can be found in so many seconds. Raises what the rules' own plan fails with."""
+        """Search for `seconds`. Raises the error of the rules' plan if that one fails."""
         end, rules = self._clock() + seconds, self._space.rules
         choices = [name for name in FIELDS if len(self._space.options(name, rules)) > 1]
         told, test, best = dict[str, str](), Rounds(), rules
         try:
             self._baseline(end)
-            # The A/B test is sure of its time: what has got that far is faster than the rules' plan.
+            # Time for the A/B test is reserved.
             found = self._descend(told, end - min(2 * PAIRS * self._round_s, TEST * seconds))
             if found != rules:
-                test = self._by_turns("the best beside the rules' plan", [rules, found], PAIRS, end, math.inf)
+                test = self._interleaved("A/B test against the rules' plan", [rules, found], PAIRS, end, math.inf)
                 if len(test) == 2 and self._judge.wins(test[found], test[rules]):
                     best = found
                 else:
@@ -142,7 +141,7 @@ class Search:
         )
 
     def _baseline(self, end: float) -> None:
-        """The rules' own plan, loaded and timed: with nothing to compare it with, its failure is everybody's."""
+        """Load and time the rules' plan; its failure ends the search."""
         rules = self._space.rules
         self._tell("the rules' plan", "")
         self._rig.hold([rules])
@@ -154,7 +153,7 @@ class Search:
         self._judge = replace(self._judge, first_s=max(self._judge.first_s, slack))
 
     def _descend(self, told: dict[str, str], deadline: float) -> Candidate:
-        """Settle one field after the other, and note in `told` why; the best plan."""
+        """Decide one field after the other, with reasons in `told`; returns the best plan."""
         best = self._space.rules
         for _ in range(SWEEPS):
             before = best
@@ -163,7 +162,7 @@ class Search:
                 if len(options) < 2:
                     continue
                 with suppress(_TimeOver):
-                    trials = self._by_turns(name, options, ROUNDS, deadline, FAR)
+                    trials = self._interleaved(name, options, ROUNDS, deadline, FAR)
                     if not trials:
                         continue
                     best = self._judge.best(trials)
@@ -176,16 +175,16 @@ class Search:
     def _failed(self, candidate: Candidate) -> bool:
         return candidate in self._trials and bool(self._trials[candidate].failed)
 
-    def _by_turns(self, name: str, options: Sequence[Candidate], rounds: int, deadline: float, far: float) -> Rounds:
-        """Rounds of all options by turns; those that ran. Where time runs out, whole rounds count.
+    def _interleaved(self, name: str, options: Sequence[Candidate], rounds: int, deadline: float, far: float) -> Rounds:
+        """Interleaved rounds of all options; returns those that succeeded. If time runs out, complete rounds count.
 
-        All start anew, whatever is known of them: that was at another time. Raises _TimeOver if nothing is decided.
+        Earlier results are not reused: conditions may have changed. Raises _TimeOver without enough rounds.
         """
         running, trials = list(options), {each: Trial(values=dict(each.values)) for each in options}
         for round_ in range(rounds):
             self._tell(f"{name}, round {round_ + 1} of {rounds}", "")
             self._rig.hold(running)
-            # Every other round backwards: whatever grows with time, such as heat, favours nobody.
+            # Alternate the order, so that drift (such as heat) favours no option.
             order = running[::-1] if round_ % 2 else running
             try:
                 fresh = {each: self._attempt(each, round_, deadline) for each in order}
@@ -208,7 +207,7 @@ class Search:
         try:
             return self._one(candidate, round_, deadline)
         except SaywellError as error:
-            self._tell(str(candidate), f"{candidate} is out: {error.message}")
+            self._tell(str(candidate), f"{candidate} is excluded: {error.message}")
             return Trial(values=dict(candidate.values), failed=error.message)
 
     def _one(self, candidate: Candidate, round_: int, deadline: float) -> Trial:
@@ -223,7 +222,7 @@ class Search:
             raise
 
     def _near(self, trials: Rounds, far: float) -> list[Candidate]:
-        """Those worth another round."""
+        """Candidates worth another round."""
         ranks = {each: self._judge.rank(trial) for each, trial in trials.items()}
         most = far * min(ranks.values(), default=(False, 0.0))[1]
         return [each for each, (_, cost) in ranks.items() if cost <= most]
@@ -231,8 +230,8 @@ class Search:
     def _chosen(self, best: Candidate, told: Mapping[str, str]) -> dict[str, Chosen]:
         if not told:
             return {}
-        if not self._space.chosen_setting("executor"):
-            # What holds for one executor says nothing about another that is installed later.
+        if not self._space.is_set("executor"):
+            # The result of one executor does not apply to another that is installed later.
             told = {"executor": f"measured here: {_figures(self._trials[best])}", **told}
         if any("device" in dict(each.values) for each in self._trials):
             told = {"device": told["executor"], **told}
@@ -240,11 +239,11 @@ class Search:
 
 
 def explain(name: str, best: Candidate, trials: Rounds) -> str:
-    """The figures in a sentence: the winner's, then the others'."""
+    """The figures as a sentence: the winner's, then the others'."""
     others = [f"{shown(getattr(each.plan, name, each))} {_figures(trial)}" for each, trial in trials.items()
               if each != best]  # fmt: skip
     return f"measured here: {_figures(trials[best])}" + (f" (others: {'; '.join(others)})" if others else "")
 
 
 def _figures(trial: Trial) -> str:
-    return f"RTF {median(trial.rtf):.3g}, first sound {1000 * median(trial.first_s):.0f} ms"
+    return f"RTF {median(trial.rtf):.3g}, TTFA {1000 * median(trial.first_s):.0f} ms"

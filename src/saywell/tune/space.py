@@ -1,4 +1,4 @@
-"""What may be chosen on this machine with this model: candidates for `saywell tune`. Pure."""
+"""Candidates of `saywell tune` for this machine and model. Pure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from saywell.types import ModelSpec
 
 FIELDS = ("executor", "precision", "threads", "affinity", "max_batch_size", "chunk_frames")
-"""What is tried, in this order: what decides most comes first. `executor` stands for the device, too."""
+"""Fields in the order they are tried, the most influential first. `executor` includes the device."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A plan, named by where it differs from the rules' plan."""
+    """A plan, named by its differences from the rules' plan."""
 
     values: tuple[tuple[str, Any], ...]
     plan: Plan = field(compare=False)
@@ -32,26 +32,26 @@ class Candidate:
 
 
 def shown(value: Any) -> str:
-    """A value of a field; no CPUs to pin to means all of them."""
+    """A field's value for people."""
     if isinstance(value, tuple):
         return "+".join(map(str, value)) or "unpinned"
     return str(value)
 
 
 class Space:
-    """The candidates: every field that no setting has settled may change."""
+    """All candidates: fields that are not set may change."""
 
     def __init__(self, settings: Settings, hardware: Hardware, spec: ModelSpec, precisions: Sequence[str] = ()) -> None:
-        """`precisions`: those that may be tried beside the one the rules take."""
+        """`precisions`: may be tried in addition to the one chosen by the rules."""
         self._settings, self._hardware, self._spec = settings, hardware, spec
         self._context = PlanContext(hardware, spec, settings.worker_python is not None)
         self._precisions = precisions
         self.rules = Candidate((), make_plan(settings, hardware, spec))
         self.refused: dict[str, str] = {}
-        """Options that the plan would not have, and why."""
+        """Options rejected by the plan → reason."""
 
     def candidate(self, values: Mapping[str, Any]) -> Candidate:
-        """Raises PlanError for a combination that is impossible here."""
+        """Raises PlanError for an impossible combination."""
         measured = {name: Measurement(value=value, why="under trial") for name, value in values.items()}
         plan = make_plan(self._settings, self._hardware, self._spec, measured)
         for name, value in values.items():
@@ -63,9 +63,9 @@ class Space:
         )
 
     def options(self, name: str, best: Candidate) -> list[Candidate]:
-        """`best`, and the candidates that differ from it in one field."""
+        """`best` and the candidates that differ from it in one field."""
         found = [best]
-        if self.chosen_setting(name):
+        if self.is_set(name):
             return found
         for change in getattr(self, f"_{name}")(best.plan):
             try:
@@ -77,7 +77,7 @@ class Space:
                 found.append(candidate)
         return found
 
-    def chosen_setting(self, name: str) -> bool:
+    def is_set(self, name: str) -> bool:
         """Whether a setting has settled a field."""
         return any(getattr(self._settings, each) is not None for each in _SETTINGS.get(name, (name,)))
 
@@ -118,10 +118,10 @@ class Space:
 
 
 def setting_of(plan: Plan, name: str) -> Any:
-    """A field of a plan as settings and measurements name it."""
+    """A plan field as settings and measurements spell it."""
     found = getattr(plan, name)
     return str(found) if name == "device" else found
 
 
 _SETTINGS = {"executor": ("executor", "device")}
-"""Settings that settle a field which is not called like them."""
+"""Settings that fix a field of another name."""

@@ -1,6 +1,6 @@
-"""Trials for `saywell tune`: each candidate is a real engine in a worker process, given the same work as the others.
+"""Trials of `saywell tune`: each candidate is a real engine in a worker process with the same work.
 
-A worker that crashes or is killed for its memory is the end of that candidate and of nothing else.
+A worker that crashes or runs out of memory excludes only its candidate.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from saywell.engine.worker.client import EngineClient
 from saywell.errors import BadAudio, ModelFailure
 from saywell.machine.process_memory import Peak, footprint
 from saywell.plan import memory
-from saywell.plan.measured import Trial
 from saywell.plan.plan import Plan
+from saywell.plan.tuning_store import Trial
 from saywell.tune.space import Candidate
 from saywell.types import Audio, ModelSpec, Request, SamplingParams
 
@@ -32,32 +32,32 @@ TEXTS = (
 )
 FIRST = "Good morning. The train to the north leaves in ten minutes."
 _ROUND_SHARE = 100
-"""A round should take no more than this part of the time there is."""
+"""Rounds per total time: bounds the duration of a round."""
 _LEAST_S, _MOST_S = 0.3, 6.0
-"""Bounds of a round: shorter is noise, longer leaves time for too few."""
+"""Bounds of a round in seconds: shorter is noise, longer allows too few rounds."""
 _LEAST_FRAMES, _MOST_FRAMES = 8, 86
-"""Bounds of a sequence of an autoregressive model: enough to be a batch, no more than a sentence."""
+"""Bounds of an autoregressive sequence: long enough to fill a batch, at most a sentence."""
 _MOST_TEXTS = 96
 _DRAWS = 4
-"""Seeds tried where a model with random weights ends a sentence too early."""
+"""Seeds tried if a model with random weights ends too early."""
 _LATER = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What each round consists of."""
+    """The work of one round."""
 
     texts: int
-    """Spoken at once, as many as the plan lets in."""
+    """Concurrent requests, as far as the plan admits them."""
     frames: int | None
-    """Of each, for a model that would end by itself at no known time; None: to its end."""
+    """Frame limit per request; None: until its end."""
 
 
 class Trials:
-    """The search's Rig: keeps the candidates that are compared loaded together, as far as the memory goes."""
+    """The search's Rig: keeps compared candidates loaded at the same time, as far as memory allows."""
 
     def __init__(self, spec: ModelSpec, seconds: float, *, room: int, python: Path | None = None) -> None:
-        """`seconds`: the time for everything. `room`: bytes that loaded engines may take together."""
+        """`seconds`: total time. `room`: bytes for all loaded engines."""
         self._spec, self._python, self._room = spec, python, room
         self._round_s = min(_MOST_S, max(_LEAST_S, seconds / _ROUND_SHARE))
         self._engines: dict[Candidate, EngineClient] = {}
@@ -74,7 +74,7 @@ class Trials:
         alarm.start()
         try:
             if loaded is None:
-                engine.start()  # and warm it: every slot speaks
+                engine.start()  # then warm up all slots
                 self._busy(engine, 0, Work(texts=engine.plan.max_batch_size, frames=self._frames(engine.plan)))
             if self._work is None:
                 self._work = self._size(engine)
@@ -86,14 +86,14 @@ class Trials:
             raise
         finally:
             alarm.cancel()
-            alarm.join()  # if it has rung, until the worker is gone
+            alarm.join()  # if it fired, wait until the worker is closed
         return Trial(values=dict(candidate.values), rtf=(rtf,), first_s=(first,), peak_bytes=peak.bytes)
 
     def close(self) -> None:
         self.hold(())
 
     def _add(self, candidate: Candidate) -> EngineClient:
-        """An engine to be started, and room for it. It keeps to its plan: its rivals would count as pressure."""
+        """A new engine, after making room. It does not adapt: other candidates would count as pressure."""
         needed = memory.estimate(candidate.plan, self._spec, len(FIRST)).total
         while self._engines and needed + sum(footprint(engine.pid) for engine in self._engines.values()) > self._room:
             self._engines.pop(next(iter(self._engines))).close()
@@ -104,7 +104,7 @@ class Trials:
     # -- work
 
     def _size(self, engine: EngineClient) -> Work:
-        """So much that a round of the rules' plan takes about as long as it should."""
+        """Work for which a round of the rules' plan has the wanted duration."""
         plan = engine.plan
         together = 2 * plan.max_batch_size if self._spec.kind == "autoregressive" else plan.max_batch_size
         frames = self._frames(plan)
@@ -120,7 +120,7 @@ class Trials:
         return max(_LEAST_FRAMES, 2 * plan.first_frames) if self._spec.kind == "autoregressive" else None
 
     def _busy(self, engine: EngineClient, round_: int, work: Work) -> float:
-        """Seconds of work per second of audio, with as many requests at once as the plan lets in."""
+        """RTF with as many concurrent requests as the plan admits."""
 
         def speak(number: int) -> Audio:
             return self._speak(engine, TEXTS[number % len(TEXTS)], round_ * _MOST_TEXTS + number, work.frames)
@@ -137,4 +137,4 @@ class Trials:
             sampling = SamplingParams(seed=seed + _LATER * draw)
             with suppress(BadAudio):
                 return engine.submit(Request(text=text, sampling=sampling, max_frames=frames)).collect()
-        raise ModelFailure(f"it makes no sound of {text!r}, whatever is drawn")
+        raise ModelFailure(f"no audio for {text!r} with any of {_DRAWS} seeds")
