@@ -167,7 +167,7 @@ def _stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hardware = machine("i5-1334u-8gb")
 
     def build(decision: launch.Decision, *, worker: bool) -> Any:
-        pack(Load(spec=decision.spec, plan=decision.plan, strained=""))
+        pack(Load(spec=decision.spec, plan=decision.plan, start_degraded_reason=""))
         raise Unavailable(STOPPED)
 
     def stop(*_: object, **__: object) -> Any:

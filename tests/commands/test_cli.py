@@ -452,7 +452,7 @@ def fake_player(place: Path, name: str, script: str) -> None:
 
 
 @POSIX
-@pytest.mark.skipif(play._has_sounddevice(), reason="would be heard")
+@pytest.mark.skipif(play.has_sounddevice(), reason="would be heard")
 def test_played_aloud_with_a_progress_bar(tmp_path: Path) -> None:
     heard = tmp_path / "heard"
     fake_player(tmp_path, "aplay", f'echo "$@" > {tmp_path}/arguments; cat > {heard}')
@@ -464,7 +464,7 @@ def test_played_aloud_with_a_progress_bar(tmp_path: Path) -> None:
 
 
 @POSIX
-@pytest.mark.skipif(play._has_sounddevice(), reason="would be heard")
+@pytest.mark.skipif(play.has_sounddevice(), reason="would be heard")
 def test_terminal_without_a_player_or_a_text() -> None:
     code, shown = at_a_terminal(["say", "Hello."], "/nonexistent")
     assert code == 1
@@ -506,7 +506,7 @@ class FakeSound:
 
 def test_sounddevice(monkeypatch: pytest.MonkeyPatch) -> None:
     sound = FakeSound()
-    monkeypatch.setattr(play, "_has_sounddevice", lambda: True)
+    monkeypatch.setattr(play, "has_sounddevice", lambda: True)
     monkeypatch.setattr(play, "import_module", lambda name: sound)
     player = play.open_player()
     player.write(np.ones(10, np.float32), 16000)
@@ -521,7 +521,7 @@ def test_sounddevice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def only_fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(play, "_has_sounddevice", lambda: False)
+    monkeypatch.setattr(play, "has_sounddevice", lambda: False)
     monkeypatch.setattr(play.sys, "platform", "linux")
     monkeypatch.setenv("PATH", f"{tmp_path}:{tools(tmp_path)}")
     return tmp_path
@@ -578,7 +578,7 @@ def test_an_aborted_player_is_stopped(only_fakes: Path) -> None:
 
 
 def test_no_player_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(play, "_has_sounddevice", lambda: False)
+    monkeypatch.setattr(play, "has_sounddevice", lambda: False)
     monkeypatch.setattr(play.shutil, "which", lambda name: None)
     monkeypatch.setattr(play.sys, "platform", "linux")
     with pytest.raises(MissingDependency, match=r"saywell\[play\].*-o hello.wav"):
