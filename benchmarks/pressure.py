@@ -29,7 +29,7 @@ from rich.console import Console
 
 from benchmarks.random_voice import spoken_overrides
 from saywell.bench import plot, report
-from saywell.bench.limits import MemoryLimit, caged, enter
+from saywell.bench.limits import MemoryLimit, enter, limited
 from saywell.bench.plot import Panel, Series
 from saywell.bench.service import SPEECH, Server, serving
 from saywell.engine.launch import Decision, decide
@@ -118,21 +118,21 @@ def _run(options: argparse.Namespace, overrides: dict[str, Any], kinds: list[str
     """One service from start to end under these pressures, one after the other."""
     decision = decide(load_settings(overrides))
     cost = watched(decision)
-    with caged(options.limit * MIB, "pressure") as cage, serving(overrides, cage) as server:
+    with limited(options.limit * MIB, "pressure") as limit, serving(overrides, limit) as server:
         speaking = Speaking(server, decision, options.frames)
         with speaking.by(options.readers):
-            found = [_press(speaking, kind, cage, options, adapts=overrides["adapt"]) for kind in kinds]
-        return {"limit": cage.about, "watch_percent": cost, "kills": cage.kills(), "pressures": found,
+            found = [_press(speaking, kind, limit, options, adapts=overrides["adapt"]) for kind in kinds]
+        return {"limit": limit.about, "watch_percent": cost, "kills": limit.kills(), "pressures": found,
                 "events": speaking.events}  # fmt: skip
 
 
 def _press(
-    speaking: Speaking, kind: str, cage: MemoryLimit, options: argparse.Namespace, *, adapts: bool
+    speaking: Speaking, kind: str, limit: MemoryLimit, options: argparse.Namespace, *, adapts: bool
 ) -> dict[str, Any]:
     """A calm, a pressure, and the time until the engine is as planned again."""
     calm_at = time.monotonic()
     time.sleep(options.calm)
-    with eating(cage, options.full) if kind == "memory" else hogging(options.hogs) as since:
+    with eating(limit, options.full) if kind == "memory" else hogging(options.hogs) as since:
         time.sleep(options.hold)
     released = time.monotonic()
     while adapts and speaking.level and time.monotonic() < released + 2 * BACK_S:
@@ -241,9 +241,9 @@ def watched(decision: Decision) -> float:
 
 
 @contextmanager
-def eating(cage: MemoryLimit, full: float) -> Iterator[float]:
+def eating(limit: MemoryLimit, full: float) -> Iterator[float]:
     """Another process in the same group takes memory until it is as full as asked. When that began."""
-    arguments = [cage.kind, str(cage.bytes), str(cage.group or ""), str(full)]
+    arguments = [limit.kind, str(limit.bytes), str(limit.group or ""), str(full)]
     command = [sys.executable, "-m", "benchmarks.pressure", "eat", *arguments]
     hog = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

@@ -13,7 +13,7 @@ import pytest
 from asking import until
 from benchmarks import pressure
 from saywell.bench import plot
-from saywell.bench.limits import MemoryLimit, caged
+from saywell.bench.limits import MemoryLimit, limited
 from saywell.bench.service import serving
 from saywell.engine.launch import decide
 from saywell.plan.memory import MIB
@@ -36,21 +36,21 @@ print(round(100 * (1 - free / limit)))
 
 
 @pytest.fixture
-def cage():
-    with caged(128 * MIB, "test") as cage:
-        if cage.group is None:
+def limit():
+    with limited(128 * MIB, "test") as limit:
+        if limit.group is None:
             pytest.skip("no control group can be made here")
-        yield cage
+        yield limit
 
 
-def test_the_eater_fills_the_group_as_far_as_asked_and_no_further(cage: MemoryLimit) -> None:
-    with pressure.eating(cage, 80.0) as since:
+def test_the_eater_fills_the_group_as_far_as_asked_and_no_further(limit: MemoryLimit) -> None:
+    with pressure.eating(limit, 80.0) as since:
         assert 0 <= time.monotonic() - since < 30
-        command = [sys.executable, "-c", LOOK, cage.kind, str(cage.bytes), str(cage.group)]
+        command = [sys.executable, "-c", LOOK, limit.kind, str(limit.bytes), str(limit.group)]
         seen = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 80 <= int(seen.stdout) <= 92
-    assert cage.kills() == 0
-    assert cage.own() < 20 * MIB, "given back"
+    assert limit.kills() == 0
+    assert limit.own() < 20 * MIB, "given back"
 
 
 def test_hogs_take_cpus_and_are_gone_afterwards() -> None:

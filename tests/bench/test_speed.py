@@ -51,7 +51,8 @@ def test_no_ceiling_is_made_up(decision: Decision) -> None:
     assert "is known for cuda" in str(speed.ceiling(gpu))
 
 
-def test_memory_is_read() -> None:
+def test_memory_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "_READ_BYTES", 64 << 20)
     assert 0.1 < speed.read_rate(1) < 10_000
 
 

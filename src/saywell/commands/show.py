@@ -20,10 +20,26 @@ if TYPE_CHECKING:
     from saywell.types import Summary
 
 SOURCE_STYLE = {"setting": "magenta", "measurement": "green", "rule": "dim", "pressure": "yellow"}
-QUIET = frozenset(
-    "model compile options affinity kv_length max_frames hang_s stall_s buffer_s first_frames chunk_frames data_dir "
-    "cache_entries cache_bytes thermal adapt check_memory idle_unload_s".split()
-)
+QUIET = {
+    "model",
+    "compile",
+    "options",
+    "affinity",
+    "kv_length",
+    "max_frames",
+    "hang_s",
+    "stall_s",
+    "buffer_s",
+    "first_frames",
+    "chunk_frames",
+    "data_dir",
+    "cache_entries",
+    "cache_bytes",
+    "thermal",
+    "adapt",
+    "check_memory",
+    "idle_unload_s",
+}
 """Fields of a plan that only the full table shows."""
 
 
@@ -34,8 +50,8 @@ class _Screen(Console):
         raise BrokenPipeError
 
 
-def console(*, stderr: bool = False) -> Console:
-    return _Screen(stderr=stderr, highlight=False)
+def console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
+    return _Screen(stderr=stderr, highlight=False, soft_wrap=soft_wrap)
 
 
 def as_json(value: Any, indent: int | None = 2) -> str:
@@ -49,7 +65,7 @@ def table(*columns: str, gap: int = 2, header: bool = True) -> Table:
     made = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), show_header=header)
     for number, name in enumerate(columns):
         last = number == len(columns) - 1
-        made.add_column(name, style="bold" if number == 0 else None, no_wrap=not last, overflow="fold" if last else None)
+        made.add_column(name, style="bold" if number == 0 else "", no_wrap=not last, overflow="fold")
     return made
 
 
@@ -74,7 +90,10 @@ def hardware_lines(hardware: Hardware) -> list[tuple[str, str]]:
         ("Processor", f"{cpu.model} [{hardware.cpu_tier}]"),
         ("Cores", f"{cpu.physical} physical{kinds}, {cpu.logical} logical, {hardware.usable_cpus} usable"),
         ("Instructions", ", ".join(cpu.features) or "none that matter here"),
-        ("Caches", ", ".join(f"{item.count} × {cache_size(item.size)} {item.name}" for item in cpu.caches) or "unknown"),
+        (
+            "Caches",
+            ", ".join(f"{item.count} × {cache_size(item.size)} {item.name}" for item in cpu.caches) or "unknown",
+        ),
         ("Memory", mb(hardware.memory)),
     ]
     if hardware.product:
