@@ -119,15 +119,15 @@ def test_goals_met() -> None:
 @pytest.mark.parametrize(
     ("fields", "missed"),
     [
-        ({"events": [look(19.0), look(22.5, "slots"), look(40.0)]}, "first step down after 2.5 s"),
-        ({"events": [look(19.0), look(21.0, "slots"), look(66.0)]}, "as planned again never"),
-        ({"events": []}, "first step down never"),
+        ({"events": [look(19.0), look(22.5, "slots"), look(40.0)]}, "first degradation after 2.5 s"),
+        ({"events": [look(19.0), look(21.0, "slots"), look(66.0)]}, "recovery never"),
+        ({"events": []}, "first degradation never"),
         (
             {"events": [look(19.0), look(21.0, "slots"), look(40.0), spoken(25, 1.0, ok=False, error="no")]},
             "1 of 1 requests failed",
         ),
         ({"events": [look(19.0), look(21.0, "slots"), look(40.0), spoken(25, 1.0, same=False)]}, "1 sounded different"),
-        ({"watch_percent": 1.2}, "watching takes 1.20 %"),
+        ({"watch_percent": 1.2}, "monitoring takes 1.20 %"),
         ({"kills": 1}, "1 processes killed"),
     ],
 )
