@@ -49,7 +49,7 @@ def is_told(done: subprocess.CompletedProcess[str]) -> str:
 # -- no home
 
 
-def test_a_user_without_a_home_is_at_home_in_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_without_home_directory_uses_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     def nowhere(*_: object, **__: object) -> Path:
         raise RuntimeError("could not determine the home directory")
 
@@ -62,12 +62,12 @@ def test_a_user_without_a_home_is_at_home_in_the_root(monkeypatch: pytest.Monkey
         assert "~" not in place.parts
 
 
-def test_a_home_of_nobody_is_a_wrong_path() -> None:
+def test_home_of_an_unknown_user_is_rejected() -> None:
     with pytest.raises(PlanError, match="must be a path"):
         settings.load_settings({"data_dir": "~nobody-of-this-name/x"}, environ={"SAYWELL_CONFIG": ""})
 
 
-def test_settings_that_may_not_be_read_are_told_of_and_left_out(
+def test_unreadable_settings_are_logged_and_ignored(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     def forbidden(path: Path, **_: object) -> BinaryIO:
@@ -83,7 +83,7 @@ def test_settings_that_may_not_be_read_are_told_of_and_left_out(
 
 
 @POSIX
-def test_a_settings_file_that_is_none(tmp_path: Path) -> None:
+def test_invalid_settings_file_is_rejected(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "long").write_bytes(b"#" * (2 << 20))
     (tmp_path / "deep").write_bytes(b"a = " + b"[" * 100_000)
@@ -150,7 +150,7 @@ def namespace() -> Iterator[Namespace]:
 
 
 @pytest.mark.parametrize("home", [None, "", "relative", "/dev/null", "locked"])
-def test_a_user_that_is_only_a_number(namespace: Namespace, home: str | None) -> None:
+def test_user_without_account_can_speak(namespace: Namespace, home: str | None) -> None:
     namespace.reachable()
     variables = {} if home is None else {"HOME": f"{namespace.place}/locked" if home == "locked" else home}
     code, told = namespace.run("say", "Hello.", "-o", "x.wav", uid=NOBODY, **variables)
@@ -160,14 +160,14 @@ def test_a_user_that_is_only_a_number(namespace: Namespace, home: str | None) ->
     assert (code, "SAYWELL_DATA_DIR" in told) == (1, True), told
 
 
-def test_a_user_that_is_only_a_number_may_look(namespace: Namespace) -> None:
+def test_user_without_account_can_inspect(namespace: Namespace) -> None:
     namespace.reachable()
     for command in ("plan", "doctor", "voices"):
         code, told = namespace.run(command, uid=NOBODY)
         assert (code, told) == (0, "")
 
 
-def test_a_root_that_is_read_only(namespace: Namespace) -> None:
+def test_read_only_root(namespace: Namespace) -> None:
     sealed = "mount -o remount,bind,ro /"
     for arguments in (["say", "Hello.", "-o", "x.wav"], ["plan"], ["doctor"]):
         code, told = namespace.run(*arguments, before=sealed, HOME=str(Path.home()))
@@ -176,7 +176,7 @@ def test_a_root_that_is_read_only(namespace: Namespace) -> None:
     assert (code, "SAYWELL_DATA_DIR" in told) == (1, True), told
 
 
-def test_a_full_disk(namespace: Namespace) -> None:
+def test_full_disk(namespace: Namespace) -> None:
     disk = f"{namespace.place}/full"
     full = f"mkdir {disk} && mount -t tmpfs -o size=64k none {disk}"
     code, told = namespace.run("say", "Hello there, all of you.", "-o", f"{disk}/x.wav", before=full)
@@ -187,7 +187,7 @@ def test_a_full_disk(namespace: Namespace) -> None:
 
 
 @pytest.mark.parametrize("command", ["plan", "doctor"])
-def test_without_proc_it_says_so(namespace: Namespace, command: str) -> None:
+def test_missing_proc_is_reported(namespace: Namespace, command: str) -> None:
     code, told = namespace.run(command, before="mount -t tmpfs none /proc")
     assert (code, "mount -t proc proc /proc" in told) == (1, True), told
 
@@ -195,7 +195,7 @@ def test_without_proc_it_says_so(namespace: Namespace, command: str) -> None:
 # -- what is measured
 
 
-def test_what_was_measured_is_shown_though_it_cannot_be_kept(
+def test_measurements_are_shown_even_if_they_cannot_be_saved(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """The disk fills up in the middle: what is known by then is not lost."""
@@ -221,7 +221,7 @@ def test_what_was_measured_is_shown_though_it_cannot_be_kept(
     assert json.loads(capsys.readouterr().out)["model"] == "espeak"
 
 
-def test_measurements_that_may_not_be_read_are_told_of_once(
+def test_unreadable_measurements_are_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     def forbidden(*_: object) -> bytes:
@@ -238,7 +238,7 @@ def test_measurements_that_may_not_be_read_are_told_of_once(
 
 
 @POSIX
-def test_a_closed_standard_output_is_no_error(tmp_path: Path) -> None:
+def test_closed_standard_output_is_no_error(tmp_path: Path) -> None:
     path = str(tmp_path / "x.wav")
     for arguments in (["say", "Hello.", "-o", path], ["say", "Hello.", "-o", path, "--json"], ["plan"]):
         done = run(*arguments, shell=">&-")
@@ -251,7 +251,7 @@ def test_a_closed_standard_output_is_no_error(tmp_path: Path) -> None:
 
 @POSIX
 @pytest.mark.parametrize("command", ["plan", "voices", "doctor", "plan --json"])
-def test_nobody_reads_what_is_shown(command: str) -> None:
+def test_closed_pipe_exits_with_141(command: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run([*PROGRAM, *command.split()], stdout=writer, stderr=subprocess.PIPE, timeout=60)
@@ -260,7 +260,7 @@ def test_nobody_reads_what_is_shown(command: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-def test_signs_that_an_encoding_lacks(encoding: str, tmp_path: Path) -> None:
+def test_characters_that_an_encoding_lacks(encoding: str, tmp_path: Path) -> None:
     path = str(tmp_path / "日本.wav")
     for arguments in (["doctor"], ["say", "Hello.", "-o", path, "--verbose"]):
         done = run(*arguments, PYTHONIOENCODING=encoding)
@@ -271,7 +271,7 @@ def test_signs_that_an_encoding_lacks(encoding: str, tmp_path: Path) -> None:
     assert (done.returncode, "no such voice" in is_told(done)) == (2, True)
 
 
-def test_what_is_there_and_what_is_missing_differ_in_ascii() -> None:
+def test_doctor_marks_differ_in_ascii() -> None:
     marks = {line[0] for line in run("doctor", PYTHONIOENCODING="ascii").stdout.splitlines() if line[1:2] == " "}
     assert {"+", "-"} <= marks
 
@@ -280,7 +280,7 @@ def test_what_is_there_and_what_is_missing_differ_in_ascii() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems refuse such names")
-def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+def test_file_name_that_is_not_utf8(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/x\xff.wav"
     done = run("say", "Hello.", "-o", path, "--json")
     assert done.returncode == 0, done.stderr
@@ -290,7 +290,7 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
 
 
 @POSIX
-def test_a_link_is_written_through_and_a_mode_is_kept(tmp_path: Path) -> None:
+def test_links_are_followed_and_modes_kept(tmp_path: Path) -> None:
     target, link, dangling = tmp_path / "target.wav", tmp_path / "link.wav", tmp_path / "dangling.wav"
     target.write_bytes(b"old")
     target.chmod(0o664)
@@ -304,7 +304,7 @@ def test_a_link_is_written_through_and_a_mode_is_kept(tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["dangling.wav", "link.wav", "new.wav", "target.wav"]
 
 
-def test_a_file_in_a_directory_that_takes_no_new_one(namespace: Namespace) -> None:
+def test_writable_file_in_a_read_only_directory(namespace: Namespace) -> None:
     namespace.reachable()
     place = f"{namespace.place}/shared"
     made = f"mkdir -m 755 {place} && touch {place}/x.wav && chmod 666 {place}/x.wav"
@@ -331,7 +331,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_runtime_is_to_be_installed_again(tmp_path: Path, damage: str) -> None:
+def test_damaged_runtime_is_reported_with_the_command(tmp_path: Path, damage: str) -> None:
     name, text = DAMAGES[damage]
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(text)
@@ -343,14 +343,14 @@ def test_a_damaged_runtime_is_to_be_installed_again(tmp_path: Path, damage: str)
     assert "pip install --force-reinstall onnxruntime" in done.stdout.partition("Next: ")[2]
 
 
-def test_a_package_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
+def test_damaged_package_is_named(tmp_path: Path) -> None:
     (tmp_path / "soxr").mkdir()
     (tmp_path / "soxr/__init__.py").write_text("raise ImportError('no such file', name='soxr')")
     done = run("say", "Hello.", "-o", "x.wav", PYTHONPATH=f"{tmp_path}{os.pathsep}{SOURCES}")
     assert (done.returncode, "pip install --force-reinstall soxr" in is_told(done)) == (1, True)
 
 
-def test_other_damaged_packages_stop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_damaged_packages_are_tolerated(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> object:
         raise ImportError("cannot load")
 
@@ -389,7 +389,7 @@ tts.close()
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.parametrize("where", ["here", "worker"])
-def test_an_engine_stays_with_the_process_that_opened_it(where: str) -> None:
+def test_engine_belongs_to_the_process_that_opened_it(where: str) -> None:
     environ = os.environ | {"PYTHONPATH": SOURCES}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORKED, where], capture_output=True, text=True, timeout=60, env=environ

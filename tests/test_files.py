@@ -74,7 +74,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "tensors": ("model.safetensors", TensorFile),
     "package": ("hibari.onnx", hibari_file),
     "settings": ("saywell.toml", lambda path: load_settings(file=path, environ={})),
-    "machine": ("machine.json", plan_command._recorded),
+    "machine": ("machine.json", plan_command.read_machine),
     "recording": ("voice.wav", decode_file),
     "audio to encode": ("voice.wav", lambda path: offline.encode(path, path.parent, path.parent / "x.npy")),
     "codes": ("codes.npy", lambda path: offline.read_codes(path, CodecConfig())),
@@ -83,7 +83,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
 
 @pytest.mark.parametrize("make", [make_pipe, make_endless])
 @pytest.mark.parametrize("reader", READERS)
-def test_what_never_ends_is_refused_at_once(tmp_path: Path, reader: str, make: Callable[[Path], None]) -> None:
+def test_endless_file_is_rejected_at_once(tmp_path: Path, reader: str, make: Callable[[Path], None]) -> None:
     name, read = READERS[reader]
     make(tmp_path / name)
     with soon(), pytest.raises((SaywellError, Irregular)) as caught:
@@ -91,7 +91,7 @@ def test_what_never_ends_is_refused_at_once(tmp_path: Path, reader: str, make: C
     assert name in str(caught.value) or isinstance(caught.value, TooLarge)
 
 
-def test_what_only_helps_is_left_out(tmp_path: Path) -> None:
+def test_unreadable_optional_file_is_ignored(tmp_path: Path) -> None:
     make_pipe(tmp_path / "source.json")
     make_pipe(tmp_path / "saywell.json")
     with soon():
@@ -100,7 +100,7 @@ def test_what_only_helps_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [("-f",), ("hello", "--reference")])
-def test_a_command_says_it_in_a_sentence(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_command_reports_an_irregular_file(tmp_path: Path, command: tuple[str, ...]) -> None:
     make_pipe(tmp_path / "it")
     done = subprocess.run(
         [*PROGRAM, "say", *command, str(tmp_path / "it"), "-o", str(tmp_path / "x.wav")],
@@ -114,7 +114,7 @@ def test_a_command_says_it_in_a_sentence(tmp_path: Path, command: tuple[str, ...
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no names for open files here")
-def test_what_the_shell_has_opened_is_read_to_its_end() -> None:
+def test_descriptor_path_is_read_to_its_end() -> None:
     reading, writing = os.pipe()
     try:
         os.write(writing, b"Hello.")
@@ -125,13 +125,13 @@ def test_what_the_shell_has_opened_is_read_to_its_end() -> None:
         os.close(reading)
 
 
-def test_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
+def test_directory_is_reported_as_such(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         open_file(tmp_path)
     with pytest.raises(Damaged):
         read_plain(tmp_path, 10)
 
 
-def test_a_record_of_nothing_but_brackets_is_none(tmp_path: Path) -> None:
+def test_deeply_nested_record_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "source.json").write_text("[" * 100_000)
     assert read_record(tmp_path) == {}

@@ -30,19 +30,19 @@ def test_no_file_about_this_machine_is_left(tmp_path: Path, program: str) -> Non
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace looks at what a process asks the system for")
-def test_no_name_is_looked_up(tmp_path: Path) -> None:
+def test_no_network_connection_is_made(tmp_path: Path) -> None:
     told = tmp_path / "calls"
     run(WORKER, tmp_path, "strace", "-f", "-e", "trace=connect,sendto,sendmmsg", "-o", str(told))
     assert [line for line in told.read_text().splitlines() if "AF_INET" in line] == []
 
 
-def test_a_program_that_wants_it_has_it(tmp_path: Path) -> None:
+def test_telemetry_setting_of_the_program_is_kept(tmp_path: Path) -> None:
     program = "import saywell, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     assert run(program, tmp_path).stdout == "1\n"
     assert run(program, tmp_path, ORT_DISABLE_TELEMETRY="0").stdout == "0\n"
 
 
-def test_a_program_that_came_first_is_warned_once(tmp_path: Path) -> None:
+def test_runtime_imported_first_gives_one_warning(tmp_path: Path) -> None:
     program = "import onnxruntime, saywell; t = saywell.open(); t.say('Hi.'); t.say('Hi.')"
     assert run(program, tmp_path).stderr.count("Import saywell first") == 1
 
@@ -80,7 +80,7 @@ def test_openvino_is_imported_without_its_telemetry(tmp_path: Path, fake: str) -
     assert run(program, tmp_path, PYTHONPATH=fake).stdout == "a stand-in\nFalse\n"
 
 
-def test_openvino_that_came_first_sends_no_more_and_one_warning_says_so(tmp_path: Path, fake: str) -> None:
+def test_openvino_imported_first_is_silenced_with_one_warning(tmp_path: Path, fake: str) -> None:
     program = "import openvino, saywell.runtimes.openvino; print(openvino.Telemetry().consent)"
     ran = run(program, tmp_path, PYTHONPATH=fake)
     assert ran.stdout == "told its maker\nFalse\n"

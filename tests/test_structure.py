@@ -106,7 +106,7 @@ def keyword(call: ast.Call, wanted: str) -> str | None:
     return next((ast.unparse(item.value) for item in call.keywords if item.arg == wanted), None)
 
 
-def test_every_room_has_a_floor() -> None:
+def test_every_package_has_a_layer() -> None:
     assert {room(path) for path in FILES} <= FLOOR.keys()
 
 
@@ -128,7 +128,7 @@ def test_only_settings_reads_the_environment(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
-def test_nothing_banned_is_called(path: Path) -> None:
+def test_banned_functions_are_not_called(path: Path) -> None:
     for called, call in calls(path):
         where = f"{name(path)}:{call.lineno}"
         if (path.name, called) not in OWN_CLOCK:
@@ -142,14 +142,14 @@ def test_nothing_banned_is_called(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
-def test_functions_can_be_seen_whole(path: Path) -> None:
+def test_functions_are_short(path: Path) -> None:
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or 0) - node.lineno + 1
             assert length <= MOST_LINES, f"{name(path)}:{node.lineno} {node.name} has {length} lines"
 
 
-def test_what_tests_share_is_in_no_test_module() -> None:
+def test_no_test_module_is_imported() -> None:
     """Nothing under `tests/` imports a module of tests or a `conftest`."""
     wrong = [
         f"{name(path)}:{line} imports {module}"
@@ -160,13 +160,13 @@ def test_what_tests_share_is_in_no_test_module() -> None:
     assert wrong == []
 
 
-def test_every_test_that_the_faults_name_exists() -> None:
+def test_tests_named_in_faults_exist() -> None:
     named = set(re.findall(r"`((?:\w+/)*test_\w+)`", (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")))
     assert named
     assert {each for each in named if not (TESTS / f"{each}.py").is_file()} == set()
 
 
-def test_no_file_names_a_place_on_somebodys_machine() -> None:
+def test_no_file_names_a_local_path() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("not a git checkout")
@@ -180,7 +180,7 @@ def test_no_file_names_a_place_on_somebodys_machine() -> None:
     assert found == set()
 
 
-def test_the_checks_see_what_they_look_for(tmp_path: Path) -> None:
+def test_checks_detect_violations(tmp_path: Path) -> None:
     path = tmp_path / "bad.py"
     path.write_text("from time import time as now\nimport saywell.cli\nnow()\nsubprocess.run(x, shell=True)\n")
     assert [called for called, _ in calls(path)] == ["time.time", "subprocess.run"]

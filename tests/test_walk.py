@@ -308,7 +308,7 @@ def test_every_setting_in_a_file(place: Place, tmp_path: Path) -> None:
     walk.over()
 
 
-def test_the_walk_sees_what_it_looks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_walk_detects_bugs(monkeypatch: pytest.MonkeyPatch) -> None:
     walk, wrong = Walk(), lambda *_, **__: 1 / 0
     monkeypatch.setattr("saywell.commands.plan.run", wrong)
     walk.step("plan")

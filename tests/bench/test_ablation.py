@@ -64,7 +64,7 @@ def test_the_kernel_enforces_the_limit(limit):
     assert "96 MB" in limit.about
 
 
-def test_the_group_is_gone_afterwards():
+def test_group_is_removed_afterwards():
     with limited(96 * MIB, "test") as limit:
         group = limit.group
     assert group is None or not group.exists()
@@ -80,7 +80,7 @@ def test_without_groups_the_address_space_is_limited(monkeypatch):
         assert eat(limit, 300).stdout == "no memory\n"
 
 
-def test_where_nothing_can_be_limited_a_sentence_says_so(monkeypatch):
+def test_unsupported_system_is_reported(monkeypatch):
     monkeypatch.setattr(limits.sys, "platform", "win32")
     with pytest.raises(MissingDependency, match="measure on Linux"), limited(96 * MIB, "test"):
         pass
@@ -156,7 +156,7 @@ RUNS = [
 ]
 
 
-def test_what_did_not_help_is_said():
+def test_verdict_says_what_did_not_help():
     budget, affinity, estimate = ablation.verdicts(RUNS)
     assert "100.0% of the time (75.0% before)" in budget
     assert "did not help" not in budget
@@ -167,7 +167,7 @@ def test_what_did_not_help_is_said():
     assert "baseline: 1 requests failed: killed" in ablation.sentences(RUNS)
 
 
-def test_a_plot_of_it_even_where_nothing_was_answered(tmp_path: Path):
+def test_plot_without_any_answers(tmp_path: Path):
     plot.draw(ablation.panels([*RUNS, run_of("nothing", None, None)]), tmp_path / "a.png", "title")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
@@ -183,7 +183,7 @@ def test_one_run_in_a_limit():
 
 
 @pytest.mark.timeout(300)
-def test_a_service_that_does_not_fit_is_started_again_and_counted_as_failed(limit: MemoryLimit):
+def test_service_that_does_not_fit_is_restarted_and_counted_as_failed(limit: MemoryLimit):
     run = ablation.run(VARIANTS[0], {}, (), Work(limit_mb=48, lengths=(20,), repeats=2))
     assert run.starts == ablation.MAX_FAILED_STARTS
     assert "while it loaded" in run.refused

@@ -31,7 +31,7 @@ def goals(found: dict[str, Any], **more: Any) -> dict[tuple[str, str], dict[str,
     return {(row["goal"], row["precision"]): row for row in dual_ar.goals(whole)}
 
 
-def test_a_panel_for_whatever_grew(tmp_path: Path) -> None:
+def test_panel_for_each_growth(tmp_path: Path) -> None:
     row = {
         "ceiling": TOP,
         "transformers": [frame(0.7), frame(0.7, context=512), frame(0.7, batch=2)],

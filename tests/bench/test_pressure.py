@@ -43,7 +43,7 @@ def limit():
         yield limit
 
 
-def test_the_eater_fills_the_group_as_far_as_asked_and_no_further(limit: MemoryLimit) -> None:
+def test_memory_hog_fills_the_group_to_the_target(limit: MemoryLimit) -> None:
     with pressure.eating(limit, 80.0) as since:
         assert 0 <= time.monotonic() - since < 30
         command = [sys.executable, "-c", LOOK, limit.kind, str(limit.bytes), str(limit.group)]
@@ -53,7 +53,7 @@ def test_the_eater_fills_the_group_as_far_as_asked_and_no_further(limit: MemoryL
     assert limit.own() < 20 * MIB, "given back"
 
 
-def test_hogs_take_cpus_and_are_gone_afterwards() -> None:
+def test_cpu_hogs_run_and_are_stopped() -> None:
     with pressure.hogging(2):
         children = psutil.Process().children()
         until(lambda: sum(pressure.HOG in each.cmdline() for each in children) == 2, 20)  # once each is its own program
@@ -62,7 +62,7 @@ def test_hogs_take_cpus_and_are_gone_afterwards() -> None:
     assert not any(hog.is_running() for hog in hogs)
 
 
-def test_readers_compare_what_they_hear() -> None:
+def test_clients_compare_their_answers() -> None:
     with serving({"adapt": False}) as server:
         speaking = pressure.Speaking(server, decide(Settings(adapt=False)), None)
         with speaking.by(2):
@@ -135,7 +135,7 @@ def test_goals_missed(fields: dict, missed: str) -> None:
     assert any(missed in text for text, met in pressure.goals(runs(**fields)) if not met)
 
 
-def test_lighter_weights_may_be_heard() -> None:
+def test_audible_level_may_change_the_sound() -> None:
     heard = [look(19.0), look(21.0, "lighter"), look(40.0), spoken(25, 1.0, same=False, audible=True)]
     assert all(met for _, met in pressure.goals(runs(events=heard)))
 

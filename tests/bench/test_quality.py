@@ -62,7 +62,7 @@ def test_word_error_rate(asked: str, heard: str, rate: float) -> None:
 
 
 @given(WORDS.filter(bool), WORDS)
-def test_edits_are_the_fewest(asked: list[str], heard: list[str]) -> None:
+def test_word_errors_are_the_edit_distance(asked: list[str], heard: list[str]) -> None:
     row = list(range(len(heard) + 1))
     for i, word in enumerate(asked, 1):
         corner, row[0] = row[0], i
@@ -77,7 +77,7 @@ def made(errors: int, texts: int = 100, length: int = 10) -> Score:
     return Score(counts, counts)
 
 
-def test_the_gate_is_one_point() -> None:
+def test_limit_is_one_point() -> None:
     fp32 = made(50)
     assert verdict(fp32, fp32, "fp32").passed
     assert verdict(fp32, fp32, "fp32").certain
@@ -90,7 +90,7 @@ def test_the_gate_is_one_point() -> None:
         verdict(made(1, texts=3), made(1, texts=4), "fp32")
 
 
-def test_a_verdict_by_few_texts_is_uncertain() -> None:
+def test_verdict_on_few_texts_is_uncertain() -> None:
     counts = np.array([[0, 10]] * 19 + [[1, 10]], dtype=np.int64)
     clean = np.array([[0, 10]] * 20, dtype=np.int64)
     found = verdict(Score(counts, counts), Score(clean, clean), "fp32")
@@ -100,7 +100,7 @@ def test_a_verdict_by_few_texts_is_uncertain() -> None:
 # Intervals
 
 
-def test_intervals_hold_the_value_and_shrink_with_more_sentences() -> None:
+def test_intervals_contain_the_value_and_shrink_with_more_sentences() -> None:
     few, many = (RANDOM.normal(3, 1, size) for size in (20, 2000))
     widths = []
     for values in (few, many):
@@ -112,7 +112,7 @@ def test_intervals_hold_the_value_and_shrink_with_more_sentences() -> None:
     assert intervals.mean(few) == intervals.mean(few)
 
 
-def test_the_interval_of_a_rate_weighs_texts_by_their_length() -> None:
+def test_interval_of_a_rate_weighs_texts_by_length() -> None:
     some = score(["one two three four"] * 30 + ["five six"] * 30, ["one two three four"] * 30 + ["five"] * 30)
     low, high = some.interval
     assert low < some.wer == 30 / 180 < high
@@ -121,11 +121,11 @@ def test_the_interval_of_a_rate_weighs_texts_by_their_length() -> None:
 # Listening
 
 
-def test_a_clip_is_heard() -> None:
+def test_clip_is_recognised() -> None:
     assert word_error_rate(transcript(), hear(*clip("slt"))) == 0
 
 
-def test_words_are_heard_when_they_are_spoken() -> None:
+def test_word_times_match_the_audio() -> None:
     samples, rate = clip("slt")
     pause = np.zeros(25 * rate, np.float32)
     heard = spoken_words(np.concatenate([samples, pause, samples]), rate)
@@ -137,7 +137,7 @@ def test_words_are_heard_when_they_are_spoken() -> None:
     assert np.median(later) == pytest.approx(25 + len(samples) / rate, abs=0.05)
 
 
-def test_missing_weights_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_weights_error_names_the_script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("METER", str(tmp_path))
     with pytest.raises(MissingDependency, match="scripts/meter listen"):
         weights.whisper()
@@ -157,7 +157,7 @@ def test_speech_sounds_better_than_noise() -> None:
     assert judge(np.zeros(0, np.float32), rate) == dict.fromkeys(SCALES, WORST)
 
 
-def test_speakers_are_told_apart() -> None:
+def test_speakers_are_distinguished() -> None:
     halves = {}
     for name in ("slt", "rms", "awb", "kal16"):
         samples, rate = clip(name)
@@ -189,7 +189,7 @@ def heard_as(texts: list[str], errors: float = 0.0) -> str:
 
 
 @pytest.mark.parametrize("errors", [0.0, 0.2, 0.35])
-def test_all_there(errors: float) -> None:
+def test_complete_text(errors: float) -> None:
     found = align(sentences(), heard_as(list(sentences()), errors))
     assert (found.skipped, found.repeated) == ((), ())
     assert found.matched == pytest.approx(1 - errors, abs=0.05)
@@ -197,7 +197,7 @@ def test_all_there(errors: float) -> None:
 
 @pytest.mark.parametrize("errors", [0.0, 0.2])
 @pytest.mark.parametrize("at", [0, 7, 80, 159])
-def test_a_sentence_left_out_or_said_twice_is_found(at: int, errors: float) -> None:
+def test_skipped_or_repeated_sentence_is_detected(at: int, errors: float) -> None:
     text = list(sentences())
     left_out = align(text, heard_as(text[:at] + text[at + 1 :], errors))
     assert (left_out.skipped, left_out.repeated) == ((at,), ())
@@ -205,7 +205,7 @@ def test_a_sentence_left_out_or_said_twice_is_found(at: int, errors: float) -> N
     assert (twice.skipped, twice.repeated) == ((), (at,))
 
 
-def test_a_long_recording_with_a_sentence_twice_and_one_missing() -> None:
+def test_long_recording_with_repeated_and_missing_sentences() -> None:
     first, second = halves = transcript().replace(". ", ".|").split("|")
     recorded = dict(zip(halves, at_the_pause(*clip("slt")), strict=True))
     text = [first, second, first, second, second, first, second, first, first, second]
@@ -234,14 +234,14 @@ def fake(texts: Any, clips: list[Clip], **more: Any) -> Take:
     return Take(texts=texts, clips=clips, packages={"saywell": "0"}, memory_bytes=50_000_000, **{**known, **more})
 
 
-def test_a_sentence_that_failed_counts_in_full() -> None:
+def test_failed_sentence_counts_as_all_words_wrong() -> None:
     nothing = (np.zeros(0, np.float32), RATE)
     row = figures(fake(["one two"], [nothing], first_audible_s=[None], errors=["lost"]), {})
     assert (row["failed"], row["wer"], row["p808"], row["rtf"]) == (["lost"], 1.0, WORST, None)
     assert row["first_audible_ms"] is None
 
 
-def test_a_damaged_voice_is_noticed() -> None:
+def test_damaged_voice_is_detected() -> None:
     samples, rate = clip("slt")
     frames = samples[: len(samples) // 2560 * 2560].reshape(-1, 2, 1280)
     good, bad = (fake([transcript()], [(each, rate)]) for each in (samples, frames[:, ::-1].reshape(-1)))
@@ -252,7 +252,7 @@ def test_a_damaged_voice_is_noticed() -> None:
     assert compared["p808_interval"][1] < 0
 
 
-def test_another_process_speaks_and_is_measured() -> None:
+def test_child_process_is_measured() -> None:
     job = Job(texts=sentences()[:2], out="", settings={"adapt": False}, voice=default_voice())
     found = take("saywell", job, sys.executable, own_packages=False)
     assert [len(samples) / rate > 1 for samples, rate in found.clips] == [True, True]
@@ -267,7 +267,7 @@ def default_voice() -> str:
     return find_spec(None).default_voice
 
 
-def test_an_engine_that_cannot_be_imported_says_why() -> None:
+def test_engine_that_cannot_be_imported_is_reported() -> None:
     with pytest.raises(EngineFailure, match="piper failed with exit code 1"):
         take("piper", Job(texts=("A.",), out="", weights="nowhere"), sys.executable, own_packages=False)
 
@@ -292,7 +292,7 @@ def spoken_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("spoken_by_nobody")
-def test_the_last_line_is_for_programs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_last_line_is_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert quality.main(["--sentences", "3", "--others", str(tmp_path), "--plot", str(tmp_path / "quality.png")]) == 0
     *shown, line = capsys.readouterr().out.splitlines()
     result = json.loads(line)
@@ -314,7 +314,7 @@ def row(**more: object) -> dict[str, object]:
     return {"streamed": True, "batched": True, "gates": [], "against": {}, "long": None, **more}
 
 
-def test_what_is_not_good() -> None:
+def test_unmet_requirements() -> None:
     failed = {"fp32": {"verdict": {"passed": False}}}
     assert quality.good([row(), row(against=failed)])
     assert not quality.good([row(), row(against=failed, gates=["fp32"])])

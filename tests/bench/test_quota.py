@@ -47,6 +47,6 @@ def group() -> Iterator[Path]:
     group.rmdir()
 
 
-def test_a_quota_is_a_fact_of_the_machine(group: Path) -> None:
+def test_cpu_quota_is_detected(group: Path) -> None:
     done = subprocess.run([sys.executable, "-c", LOOK, str(group)], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [1.5, 1]

@@ -11,7 +11,7 @@ from benchmarks import mixture, serve
 from benchmarks.mixture import FORMATS, LONGEST, Mixture, asks
 
 
-def test_the_mixture_is_the_same_for_every_server_and_has_everything_in_it() -> None:
+def test_mixture_is_reproducible_and_complete() -> None:
     requests = Mixture(requests=200, clients=8, frames=40)
     found = list(asks(requests))
     assert found == list(asks(requests))
@@ -46,7 +46,7 @@ def test_the_verdict(change: dict[str, object], good: bool) -> None:
     assert serve.held_well([{**ROW, "limit_mb": None, "ratio": 0.1}, {**ROW, **change}]) is good
 
 
-def test_a_limit_the_plan_refuses_is_not_counted_and_not_enough() -> None:
+def test_limit_refused_by_the_plan_does_not_count() -> None:
     refused = {"limit_mb": 1024, "refused": "too little", "kills": 0}
     assert serve.held_well([refused, ROW])
     assert not serve.held_well([refused])

@@ -31,7 +31,7 @@ def reading(spec: ModelSpec, size: int) -> ModelSpec:
     return replace(spec, variants=tuple(ways))
 
 
-def test_the_ceiling_is_what_must_be_read_over_how_fast_memory_is(
+def test_ceiling_is_bytes_read_over_bandwidth(
     decision: Decision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speed, "alone", lambda *_: 10.0)
@@ -43,7 +43,7 @@ def test_the_ceiling_is_what_must_be_read_over_how_fast_memory_is(
     assert "4.0 GB of weights" in found.why
 
 
-def test_no_ceiling_is_made_up(decision: Decision) -> None:
+def test_unknown_ceiling_is_explained(decision: Decision) -> None:
     assert "is known for hibari" in str(speed.ceiling(decision))
     known = reading(decision.spec, 1000)
     assert "fits into the caches" in str(speed.ceiling(replace(decision, spec=known)))
@@ -51,7 +51,7 @@ def test_no_ceiling_is_made_up(decision: Decision) -> None:
     assert "is known for cuda" in str(speed.ceiling(gpu))
 
 
-def test_memory_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_bandwidth_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "_READ_BYTES", 64 << 20)
     assert 0.1 < speed.read_rate(1) < 10_000
 
@@ -75,7 +75,7 @@ def test_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("more", [[], ["--ablation"]])
-def test_without_matplotlib_a_sentence_comes_before_the_measuring(
+def test_missing_matplotlib_is_reported_before_measuring(
     more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plot.util, "find_spec", lambda _: None)
@@ -87,7 +87,7 @@ def test_without_matplotlib_a_sentence_comes_before_the_measuring(
     assert "internal error" not in done.stderr
 
 
-def test_any_rows_are_shown() -> None:
+def test_any_rows_can_be_shown() -> None:
     console = Console(record=True, width=100, file=io.StringIO())
     rows = [
         {"name": "[a]", "first_ms": 12.3456, "good": True},
@@ -101,6 +101,6 @@ def test_any_rows_are_shown() -> None:
 
 
 @pytest.mark.parametrize("chars", [10, 100, 300, 1000])
-def test_texts_have_their_length(chars: int) -> None:
+def test_texts_have_the_exact_length(chars: int) -> None:
     assert len(text_of(chars)) == chars
     assert text_of(chars).endswith(".")

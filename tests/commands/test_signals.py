@@ -50,7 +50,7 @@ def ready(port: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda each: each.name)
-def test_a_signal_to_the_whole_group_lets_what_is_spoken_end(number: signal.Signals) -> None:
+def test_signal_to_the_process_group_lets_running_requests_finish(number: signal.Signals) -> None:
     port = free_port()
     with started("serve", "--port", str(port)) as server:
         ready(port)
@@ -68,7 +68,7 @@ def test_a_signal_to_the_whole_group_lets_what_is_spoken_end(number: signal.Sign
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda each: each.name)
 @pytest.mark.parametrize("after_s", [0.2, 0.4])  # imports, and the model
-def test_a_signal_during_the_start_ends_it_without_a_traceback(
+def test_signal_during_start_exits_without_a_traceback(
     tmp_path: Path, number: signal.Signals, after_s: float
 ) -> None:
     with started("say", LONG, "-o", str(tmp_path / "out.wav")) as process:

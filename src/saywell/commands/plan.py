@@ -22,7 +22,7 @@ _MAX_BYTES = 1 << 20
 
 def run(settings: Settings, machine: Path | None, *, as_json: bool) -> None:
     """Print the plan. Raises PlanError for an impossible setting."""
-    decision = decide(settings, _recorded(machine) if machine else detect())
+    decision = decide(settings, read_machine(machine) if machine else detect())
     hardware, plan = decision.hardware, decision.plan
     if as_json:
         document = {
@@ -49,7 +49,8 @@ def _as_builtins(plan: Plan) -> dict[str, Any]:
     return {**fields, "device": str(plan.device), "levels": levels}
 
 
-def _recorded(file: Path) -> Hardware:
+def read_machine(file: Path) -> Hardware:
+    """A recorded machine (JSON). Raises InvalidRequest."""
     with open_file(file, devices=True) as opened:
         data = opened.read(_MAX_BYTES + 1)
     try:
