@@ -1,4 +1,4 @@
-"""Where people run it: containers, services, other encodings, damaged installations. It works, or says what to do."""
+"""Unusual environments (containers, services, encodings, damaged packages): the program works or says what to do."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from saywell.plan.measured import Record, Store
 PROGRAM = [sys.executable, "-m", "saywell"]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
 SOURCES = f"{ROOT / 'src'}{os.pathsep}{ROOT / 'compat'}"
-NOBODY = "12345"
+UID = "12345"
 
 
 def run(*arguments: str | bytes, shell: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    """The program as a process; `shell`: redirections behind it."""
+    """Run the program in a child process. `shell`: redirections."""
     environ = {name: text for name, text in os.environ.items() if not name.startswith("SAYWELL_")}
     environ |= {"SAYWELL_CONFIG": "", "PYTHONPATH": SOURCES, **variables}
     command: list[str | bytes] = [*PROGRAM, *arguments]
@@ -39,8 +39,8 @@ def run(*arguments: str | bytes, shell: str = "", **variables: str) -> subproces
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ, errors="replace")
 
 
-def is_told(done: subprocess.CompletedProcess[str]) -> str:
-    """What a failed run said, which is no traceback and no bug."""
+def message(done: subprocess.CompletedProcess[str]) -> str:
+    """Standard error of a failed run; fails for a traceback or a bug."""
     assert "internal error" not in done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
@@ -64,7 +64,7 @@ def test_user_without_home_directory_uses_the_root(monkeypatch: pytest.MonkeyPat
 
 def test_home_of_an_unknown_user_is_rejected() -> None:
     with pytest.raises(PlanError, match="must be a path"):
-        settings.load_settings({"data_dir": "~nobody-of-this-name/x"}, environ={"SAYWELL_CONFIG": ""})
+        settings.load_settings({"data_dir": "~unknown-user/x"}, environ={"SAYWELL_CONFIG": ""})
 
 
 def test_unreadable_settings_are_logged_and_ignored(
@@ -93,45 +93,45 @@ def test_invalid_settings_file_is_rejected(tmp_path: Path) -> None:
     assert settings.load_settings(environ={"SAYWELL_CONFIG": os.devnull}).overrides() == {}
 
 
-# -- special environments, for real
+# -- mount namespaces
 
 
 def _closed(needed: Path) -> Path | None:
-    """The first directory on the way to a path that other users may not pass."""
-    ways = [needed, *needed.parents][::-1]
-    return next((way for way in ways if not way.stat().st_mode & 1), None)
+    """The topmost directory of a path that other users may not enter."""
+    directories = [needed, *needed.parents][::-1]
+    return next((directory for directory in directories if not directory.stat().st_mode & 1), None)
 
 
 class Namespace:
-    """Runs the program with mounts of its own."""
+    """Runs the program in a mount namespace."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        """A tmpfs there: `free` may be written by all, `locked` looked into by root alone."""
+        """A tmpfs with the directories `free`, writable by all, and `locked`, readable by root only."""
         self._mounts = [
             "mount --make-rprivate /", f"mount -t tmpfs -o mode=755 none {place}",
             f"mkdir -m 1777 {place}/free", f"mkdir -m 700 {place}/locked",
         ]  # fmt: skip
 
     def reachable(self) -> None:
-        """Whoever runs the program must get at its interpreter and its sources."""
+        """Make the interpreter and the sources readable for other users."""
         needed = {Path(os.path.realpath(sys.executable)).parents[1], Path(sys.prefix), ROOT}
-        closed = {each: way for each in needed if (way := _closed(each)) is not None}
-        for number, each in enumerate(closed):
-            self._mounts += [f"mkdir {self.place}/{number}", f"mount --bind {each} {self.place}/{number}"]
-        self._mounts += [f"mount -t tmpfs -o mode=755 none {way}" for way in set(closed.values())]
-        for number, each in enumerate(closed):
-            self._mounts += [f"mkdir -p {each}", f"mount --bind {self.place}/{number} {each}"]
+        closed = {path: directory for path in needed if (directory := _closed(path)) is not None}
+        for number, path in enumerate(closed):
+            self._mounts += [f"mkdir {self.place}/{number}", f"mount --bind {path} {self.place}/{number}"]
+        self._mounts += [f"mount -t tmpfs -o mode=755 none {directory}" for directory in set(closed.values())]
+        for number, path in enumerate(closed):
+            self._mounts += [f"mkdir -p {path}", f"mount --bind {self.place}/{number} {path}"]
 
     def run(self, *arguments: str, before: str = "true", uid: str = "", **variables: str) -> tuple[int, str]:
-        """Exit code and standard error. `uid`: as a user of whom the system knows nothing but the number."""
+        """Returns exit code and standard error. `uid`: run as a user without an account."""
         as_user = f"setpriv --reuid {uid} --regid {uid} --clear-groups " if uid else ""
         environ = [f"{name}={text}" for name, text in variables.items()]
         script = " && ".join([*self._mounts, before, f"cd {self.place}/free", f'exec {as_user}env -i "$@"'])
-        known = ["PATH=/usr/bin:/bin", f"PYTHONPATH={SOURCES}", "PYTHONDONTWRITEBYTECODE=1", *environ]
-        command = ["unshare", "-m", "/bin/sh", "-c", script, "sh", *known, *PROGRAM, *arguments]
+        environment = ["PATH=/usr/bin:/bin", f"PYTHONPATH={SOURCES}", "PYTHONDONTWRITEBYTECODE=1", *environ]
+        command = ["unshare", "-m", "/bin/sh", "-c", script, "sh", *environment, *PROGRAM, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        is_told(done)
+        message(done)
         return done.returncode, done.stderr
 
 
@@ -153,17 +153,17 @@ def namespace() -> Iterator[Namespace]:
 def test_user_without_account_can_speak(namespace: Namespace, home: str | None) -> None:
     namespace.reachable()
     variables = {} if home is None else {"HOME": f"{namespace.place}/locked" if home == "locked" else home}
-    code, told = namespace.run("say", "Hello.", "-o", "x.wav", uid=NOBODY, **variables)
+    code, told = namespace.run("say", "Hello.", "-o", "x.wav", uid=UID, **variables)
     assert code == 0, told
     assert ("saywell.toml, which cannot be read" in told) == (home == "locked")
-    code, told = namespace.run("tune", "--seconds", "1", uid=NOBODY, **variables)
+    code, told = namespace.run("tune", "--seconds", "1", uid=UID, **variables)
     assert (code, "SAYWELL_DATA_DIR" in told) == (1, True), told
 
 
 def test_user_without_account_can_inspect(namespace: Namespace) -> None:
     namespace.reachable()
     for command in ("plan", "doctor", "voices"):
-        code, told = namespace.run(command, uid=NOBODY)
+        code, told = namespace.run(command, uid=UID)
         assert (code, told) == (0, "")
 
 
@@ -192,13 +192,13 @@ def test_missing_proc_is_reported(namespace: Namespace, command: str) -> None:
     assert (code, "mount -t proc proc /proc" in told) == (1, True), told
 
 
-# -- what is measured
+# -- measurements
 
 
 def test_measurements_are_shown_even_if_they_cannot_be_saved(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The disk fills up in the middle: what is known by then is not lost."""
+    """The disk becomes full during the measurement."""
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -245,7 +245,7 @@ def test_closed_standard_output_is_no_error(tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, "")
     assert run("say", "Hello.", "-o", path, shell="<&- >&- 2>&-").returncode == 0
     done = run("say", "Hello.", shell=">&-")
-    assert (done.returncode, "-o hello.wav" in is_told(done)) == (2, True)
+    assert (done.returncode, "-o hello.wav" in message(done)) == (2, True)
     assert run("say", "-o", path, shell="<&-").returncode == 2
 
 
@@ -268,7 +268,7 @@ def test_characters_that_an_encoding_lacks(encoding: str, tmp_path: Path) -> Non
     told = json.loads(run("say", "Hello.", "-o", path, "--json", PYTHONIOENCODING=encoding).stdout)
     assert told["path"] == path
     done = run("say", "Hello.", "-v", "日本", "-o", path, PYTHONIOENCODING=encoding)
-    assert (done.returncode, "no such voice" in is_told(done)) == (2, True)
+    assert (done.returncode, "no such voice" in message(done)) == (2, True)
 
 
 def test_doctor_marks_differ_in_ascii() -> None:
@@ -276,7 +276,7 @@ def test_doctor_marks_differ_in_ascii() -> None:
     assert {"+", "-"} <= marks
 
 
-# -- where the sound goes
+# -- output files
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems refuse such names")
@@ -308,7 +308,7 @@ def test_writable_file_in_a_read_only_directory(namespace: Namespace) -> None:
     namespace.reachable()
     place = f"{namespace.place}/shared"
     made = f"mkdir -m 755 {place} && touch {place}/x.wav && chmod 666 {place}/x.wav"
-    code, told = namespace.run("say", "Hello.", "-o", f"{place}/x.wav", before=made, uid=NOBODY)
+    code, told = namespace.run("say", "Hello.", "-o", f"{place}/x.wav", before=made, uid=UID)
     assert code == 0, told
 
 
@@ -338,7 +338,7 @@ def test_damaged_runtime_is_reported_with_the_command(tmp_path: Path, damage: st
     for arguments in (["say", "Hello.", "-o", str(tmp_path / "x.wav")], ["serve", "--port", "0"], ["doctor"]):
         done = run(*arguments, PYTHONPATH=f"{tmp_path}{os.pathsep}{SOURCES}", COLUMNS="300")
         assert done.returncode == 1 if arguments == ["doctor"] else done.returncode == 2
-        assert "pip install --force-reinstall onnxruntime" in is_told(done) + done.stdout
+        assert "pip install --force-reinstall onnxruntime" in message(done) + done.stdout
     assert "Next: " in done.stdout
     assert "pip install --force-reinstall onnxruntime" in done.stdout.partition("Next: ")[2]
 
@@ -347,7 +347,7 @@ def test_damaged_package_is_named(tmp_path: Path) -> None:
     (tmp_path / "soxr").mkdir()
     (tmp_path / "soxr/__init__.py").write_text("raise ImportError('no such file', name='soxr')")
     done = run("say", "Hello.", "-o", "x.wav", PYTHONPATH=f"{tmp_path}{os.pathsep}{SOURCES}")
-    assert (done.returncode, "pip install --force-reinstall soxr" in is_told(done)) == (1, True)
+    assert (done.returncode, "pip install --force-reinstall soxr" in message(done)) == (1, True)
 
 
 def test_other_damaged_packages_are_tolerated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,7 +382,7 @@ if child == 0:
         length = own.say("Hello.").duration_s
     os._exit(0 if "after the fork" in told and state == "closed" and length > 0.2 else 1)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert tts.say("Hello.").duration_s > 0.2  # the child has closed nothing of ours
+assert tts.say("Hello.").duration_s > 0.2  # the child has not closed this engine
 tts.close()
 """
 

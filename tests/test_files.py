@@ -1,4 +1,4 @@
-"""What lies where a file should: a named pipe or an endless file is refused at once, a link to a file is followed."""
+"""Irregular files: named pipes and endless files are rejected at once, links to files are followed."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from saywell.models.hibari import package
 from saywell.plan.measured import model_digest
 from saywell.settings import load_settings
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are a POSIX thing")
+pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 PROGRAM = (sys.executable, "-m", "saywell")
 
 
 @contextmanager
 def soon() -> Iterator[None]:
-    """What waits for ever is told from what answers."""
+    """Fail if the code inside blocks."""
 
-    def late(*_: object) -> None:
-        raise AssertionError("it waits for ever")
+    def blocked(*_: object) -> None:
+        raise AssertionError("it blocks")
 
-    before = signal.signal(signal.SIGALRM, late)
+    before = signal.signal(signal.SIGALRM, blocked)
     signal.setitimer(signal.ITIMER_REAL, 5)
     try:
         yield
@@ -113,7 +113,7 @@ def test_command_reports_an_irregular_file(tmp_path: Path, command: tuple[str, .
     assert done.stderr.strip() == f"saywell: it is a pipe or a device, and a regular file is needed: {tmp_path / 'it'}"
 
 
-@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no names for open files here")
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs /dev/fd")
 def test_descriptor_path_is_read_to_its_end() -> None:
     reading, writing = os.pipe()
     try:

@@ -1,4 +1,4 @@
-"""Nothing of this program tells anybody that it runs: the runtime's telemetry is off before it is imported."""
+"""No telemetry: it is switched off before the runtime is imported."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def test_no_file_about_this_machine_is_left(tmp_path: Path, program: str) -> Non
     assert not (tmp_path / ".cache" / "Microsoft").exists()
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace looks at what a process asks the system for")
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_no_network_connection_is_made(tmp_path: Path) -> None:
-    told = tmp_path / "calls"
-    run(WORKER, tmp_path, "strace", "-f", "-e", "trace=connect,sendto,sendmmsg", "-o", str(told))
-    assert [line for line in told.read_text().splitlines() if "AF_INET" in line] == []
+    trace = tmp_path / "calls"
+    run(WORKER, tmp_path, "strace", "-f", "-e", "trace=connect,sendto,sendmmsg", "-o", str(trace))
+    assert [line for line in trace.read_text().splitlines() if "AF_INET" in line] == []
 
 
 def test_telemetry_setting_of_the_program_is_kept(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ except ImportError:
     print("a stand-in")
 """,
 }
-"""What OpenVINO does when it is imported, in brief."""
+"""Imitates the import of OpenVINO."""
 
 
 @pytest.fixture

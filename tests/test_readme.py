@@ -1,4 +1,4 @@
-"""What the README and the Makefile promise, done as written."""
+"""The examples of the README and the Makefile, run as written."""
 
 from __future__ import annotations
 

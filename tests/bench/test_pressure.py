@@ -1,4 +1,4 @@
-"""The bench that makes pressure for real: the memory is eaten, the hogs die, the figures say what happened."""
+"""The pressure benchmark: hogs fill memory and CPUs and are stopped, and the figures are right."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def test_memory_hog_fills_the_group_to_the_target(limit: MemoryLimit) -> None:
         seen = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 80 <= int(seen.stdout) <= 92
     assert limit.kills() == 0
-    assert limit.own() < 20 * MIB, "given back"
+    assert limit.own() < 20 * MIB, "not released"
 
 
 def test_cpu_hogs_run_and_are_stopped() -> None:
     with pressure.hogging(2):
         children = psutil.Process().children()
-        until(lambda: sum(pressure.HOG in each.cmdline() for each in children) == 2, 20)  # once each is its own program
-        hogs = [each for each in children if pressure.HOG in each.cmdline()]
+        until(lambda: sum(pressure.HOG in child.cmdline() for child in children) == 2, 20)  # after exec
+        hogs = [child for child in children if pressure.HOG in child.cmdline()]
         until(lambda: all(sum(hog.cpu_times()[:2]) > 0.02 for hog in hogs), 20)
     assert not any(hog.is_running() for hog in hogs)
 
@@ -66,11 +66,11 @@ def test_clients_compare_their_answers() -> None:
     with serving({"adapt": False}) as server:
         speaking = pressure.Speaking(server, decide(Settings(adapt=False)), None)
         with speaking.by(2):
-            until(lambda: sum(each["event"] == "spoken" for each in list(speaking.events)) >= 3, 60)
-    spoken = [each for each in speaking.events if each["event"] == "spoken"]
-    looks = [each for each in speaking.events if each["event"] == "look"]
-    assert all((each["ok"], each["same"], each["audible"]) == (True, True, False) for each in spoken[:3])
-    assert all(each["at"] > each["began"] and each["rtf"] > 0 for each in spoken[:3])
+            until(lambda: sum(event["event"] == "spoken" for event in list(speaking.events)) >= 3, 60)
+    spoken = [event for event in speaking.events if event["event"] == "spoken"]
+    looks = [event for event in speaking.events if event["event"] == "look"]
+    assert all((event["ok"], event["same"], event["audible"]) == (True, True, False) for event in spoken[:3])
+    assert all(event["at"] > event["began"] and event["rtf"] > 0 for event in spoken[:3])
     assert 0 < looks[0]["memory"] < 100
     assert (looks[0]["level"], looks[0]["steps"]) == (0, [])
 

@@ -1,4 +1,4 @@
-"""The quality benchmark counts right, hears and judges real speech, and reports what it promises."""
+"""The quality benchmark: counting, recognition and scoring of real speech, and its report."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def transcript() -> str:
     return (CLIPS / "transcript.txt").read_text(encoding="ascii").strip()
 
 
-# Counting
+# Word errors
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_word_errors_are_the_edit_distance(asked: list[str], heard: list[str]) -
 
 
 def made(errors: int, texts: int = 100, length: int = 10) -> Score:
-    """So many errors, spread over the texts."""
+    """A score with this number of errors, spread over the texts."""
     counts = np.array([[errors // texts + (at < errors % texts), length] for at in range(texts)], dtype=np.int64)
     return Score(counts, counts)
 
@@ -118,7 +118,7 @@ def test_interval_of_a_rate_weighs_texts_by_length() -> None:
     assert low < some.wer == 30 / 180 < high
 
 
-# Listening
+# Recognition
 
 
 def test_clip_is_recognised() -> None:
@@ -212,20 +212,20 @@ def test_long_recording_with_repeated_and_missing_sentences() -> None:
     said = [*text[:3], text[2], text[3], *text[5:], first, second]
     recording = np.concatenate([recorded[each] for each in said])
     rate = clip("slt")[1]
-    assert len(recording) > 28 * rate  # longer than one piece of the recogniser's
+    assert len(recording) > 28 * rate  # longer than one piece of the recogniser
     heard = hear(recording, rate)
     assert word_error_rate(" ".join(said), heard) < 0.1
 
 
 def at_the_pause(samples: Samples, rate: int) -> tuple[Samples, Samples]:
-    """Both sentences of a clip."""
+    """The two sentences of a clip."""
     size, quarter = rate // 20, len(samples) // 4
     peaks = np.abs(samples[quarter : quarter + 2 * quarter // size * size]).reshape(-1, size).max(axis=1)
     at = quarter + int(peaks.argmin()) * size + size // 2
     return samples[:at], samples[at:]
 
 
-# The whole
+# The benchmark
 
 
 def fake(texts: Any, clips: list[Clip], **more: Any) -> Take:
@@ -273,8 +273,8 @@ def test_engine_that_cannot_be_imported_is_reported() -> None:
 
 
 @pytest.fixture
-def spoken_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Engines that need no time, and listeners that hear every word."""
+def fake_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines that take no time, and perfect recognition."""
     tone = np.sin(np.arange(RATE) * 0.2).astype(np.float32)
 
     def speak(_engine: str, job: Job, _python: str, **_: object) -> Take:
@@ -291,7 +291,7 @@ def spoken_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(takes.mos, "judge_all", lambda clips: np.full((len(clips), len(SCALES)), 3.5))
 
 
-@pytest.mark.usefixtures("spoken_by_nobody")
+@pytest.mark.usefixtures("fake_engines")
 def test_last_line_is_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert quality.main(["--sentences", "3", "--others", str(tmp_path), "--plot", str(tmp_path / "quality.png")]) == 0
     *shown, line = capsys.readouterr().out.splitlines()

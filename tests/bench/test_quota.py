@@ -1,4 +1,4 @@
-"""A real quota of CPU time is a fact of the machine."""
+"""A real quota of CPU time is detected."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from saywell.machine.cgroup import own_group
 
 PERIOD_US = 100_000
-"""What container engines take for a quota."""
+"""The period that container engines use."""
 LOOK = """
 import json, os, sys
 from pathlib import Path
@@ -27,7 +27,7 @@ print(json.dumps([found.limits.quota, found.usable_cpus]))
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """Of one and a half CPUs."""
+    """A control group with one and a half CPUs."""
     parent = own_group("cpu")
     if parent is None:
         pytest.skip("no control groups here")

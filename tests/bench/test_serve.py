@@ -1,4 +1,4 @@
-"""`benchmarks.serve`: what it asks for, how it judges, and one small run under a real limit."""
+"""`benchmarks.serve`: its requests, its verdict, and one small run in a real limit."""
 
 from __future__ import annotations
 

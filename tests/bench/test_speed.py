@@ -1,4 +1,4 @@
-"""`saywell bench`: the ceiling it knows or says it does not know, what it measures, and how rows are shown."""
+"""`saywell bench`: the ceiling or why it is unknown, the measurements, and the table."""
 
 from __future__ import annotations
 
@@ -26,14 +26,12 @@ def decision() -> Decision:
 
 
 def reading(spec: ModelSpec, size: int) -> ModelSpec:
-    """The same model, whose steps read so many bytes for a frame, on any device."""
-    ways = (replace(each, read_bytes_per_frame=size, devices=("cpu", "cuda")) for each in spec.variants)
-    return replace(spec, variants=tuple(ways))
+    """The same model on any device, reading `size` bytes per frame."""
+    variants = (replace(variant, read_bytes_per_frame=size, devices=("cpu", "cuda")) for variant in spec.variants)
+    return replace(spec, variants=tuple(variants))
 
 
-def test_ceiling_is_bytes_read_over_bandwidth(
-    decision: Decision, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ceiling_is_bytes_read_over_bandwidth(decision: Decision, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "alone", lambda *_: 10.0)
     spec = replace(reading(decision.spec, 200_000_000), frame_rate=20.0)
     small = replace(decision.hardware, cpu=replace(decision.hardware.cpu, caches=()))

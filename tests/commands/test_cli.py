@@ -1,4 +1,4 @@
-"""The command line as people use it: in a terminal, in pipes, in scripts; and how it fails."""
+"""The command line in a terminal, in pipes and in scripts, and its errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ POSIX = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def isolated_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("SAYWELL_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SAYWELL_CONFIG", "")
@@ -77,14 +77,14 @@ def test_format_wins_over_the_extension(tmp_path: Path) -> None:
 def test_json_describes_the_result(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     done = run("say", "Hello there.", "-o", str(path), "--json", "--seed", "7")
-    told = json.loads(done.stdout)
-    assert told["path"] == str(path)
-    assert told["seed"] == 7
-    assert told["finish_reason"] == "stop"
-    assert told["duration_s"] == pytest.approx(sf.info(path).duration, abs=0.001)
-    assert 0 < told["ttfa_s"] <= told["total_s"]
-    assert told["rtf"] == pytest.approx(told["total_s"] / told["duration_s"], rel=0.01)
-    assert (told["model"], told["plan"]["executor"], told["plan"]["device"]) == ("hibari", "onnx", "cpu")
+    result = json.loads(done.stdout)
+    assert result["path"] == str(path)
+    assert result["seed"] == 7
+    assert result["finish_reason"] == "stop"
+    assert result["duration_s"] == pytest.approx(sf.info(path).duration, abs=0.001)
+    assert 0 < result["ttfa_s"] <= result["total_s"]
+    assert result["rtf"] == pytest.approx(result["total_s"] / result["duration_s"], rel=0.01)
+    assert (result["model"], result["plan"]["executor"], result["plan"]["device"]) == ("hibari", "onnx", "cpu")
 
 
 def test_text_from_a_file_and_from_standard_input(tmp_path: Path) -> None:
@@ -100,10 +100,10 @@ def test_text_from_a_file_and_from_standard_input(tmp_path: Path) -> None:
 
 def test_streamed_file_holds_the_same_samples(tmp_path: Path) -> None:
     text = "This is the first sentence of a small story. And this is another one, which follows it."
-    whole, grown = tmp_path / "whole.wav", tmp_path / "grown.wav"
+    whole, streamed = tmp_path / "whole.wav", tmp_path / "streamed.wav"
     assert run("say", text, "-o", str(whole)).exit_code == 0
-    assert run("say", text, "-o", str(grown), "--stream").exit_code == 0
-    header = grown.read_bytes()
+    assert run("say", text, "-o", str(streamed), "--stream").exit_code == 0
+    header = streamed.read_bytes()
     assert header[4:8] == b"\xff\xff\xff\xff"
     assert header[header.index(b"data") + 8 :] == whole.read_bytes()[whole.read_bytes().index(b"data") + 8 :]
 
@@ -120,7 +120,7 @@ def test_speed_and_voice_reach_the_engine(tmp_path: Path) -> None:
     assert run("say", "Hello there, how are you?", "-o", str(slow), "-s", "0.5").exit_code == 0
     assert run("say", "Hello there, how are you?", "-o", str(fast), "-s", "2").exit_code == 0
     assert sf.info(slow).duration > 2 * sf.info(fast).duration
-    assert run("say", "Hello.", "-v", "nobody", "-o", str(slow)).exit_code == 2
+    assert run("say", "Hello.", "-v", "unknown", "-o", str(slow)).exit_code == 2
 
 
 def test_text_longer_than_the_limit_of_a_server(tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_verbose_shows_machine_plan_and_figures_in_80_columns(tmp_path: Path) ->
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
 
 
-@pytest.mark.parametrize(("options", "told"), [([], False), (["--verbose"], True)])
-def test_degradation_is_reported_with_verbose(tmp_path: Path, options: list[str], told: bool) -> None:
+@pytest.mark.parametrize(("options", "reported"), [([], False), (["--verbose"], True)])
+def test_degradation_is_reported_with_verbose(tmp_path: Path, options: list[str], reported: bool) -> None:
     pressed = (
         "from saywell import cli; from saywell.machine.monitor import Resources\n"
         "from saywell.engine.pressure.watch import PressureMonitor; start = PressureMonitor.start\n"
@@ -156,7 +156,7 @@ def test_degradation_is_reported_with_verbose(tmp_path: Path, options: list[str]
     command = [sys.executable, "-c", pressed, "say", "Hello.", *options, "-o", str(tmp_path / "x.wav")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert ("the engine has given up: threads (it is too hot)" in done.stderr) is told
+    assert ("the engine has given up: threads (it is too hot)" in done.stderr) is reported
 
 
 # -- failing
@@ -377,7 +377,7 @@ def test_named_pipe_receives_the_complete_file(tmp_path: Path) -> None:
 def test_rejected_request_leaves_the_existing_file(tmp_path: Path) -> None:
     path = tmp_path / "x.mp3"
     path.write_bytes(b"precious")
-    done = run("say", "Hello.", "--voice", "nobody", "--stream", "-o", str(path))
+    done = run("say", "Hello.", "--voice", "unknown", "--stream", "-o", str(path))
     assert done.exit_code == 2
     assert path.read_bytes() == b"precious"
 
@@ -413,7 +413,7 @@ def test_redirected_file_has_the_length_in_its_header(tmp_path: Path) -> None:
 
 
 def at_a_terminal(arguments: list[str], path: str) -> tuple[int, str]:
-    """Run with a pseudo-terminal for all three streams."""
+    """Run with a pseudo-terminal as all three standard streams."""
     import pty
 
     leader, follower = pty.openpty()
@@ -481,7 +481,7 @@ def test_terminal_without_a_player_or_a_text() -> None:
 
 
 class FakeSound:
-    """The part of sounddevice that is used."""
+    """A stand-in for the sounddevice module."""
 
     class PortAudioError(Exception):
         pass
@@ -520,7 +520,7 @@ def test_sounddevice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def only_fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def fake_players(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(play, "has_sounddevice", lambda: False)
     monkeypatch.setattr(play.sys, "platform", "linux")
     monkeypatch.setenv("PATH", f"{tmp_path}:{tools(tmp_path)}")
@@ -529,30 +529,30 @@ def only_fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @POSIX
 @pytest.mark.parametrize("name", ["paplay", "aplay", "ffplay"])
-def test_piped_players(only_fakes: Path, name: str) -> None:
-    fake_player(only_fakes, name, f"cat > {only_fakes}/heard")
+def test_piped_players(fake_players: Path, name: str) -> None:
+    fake_player(fake_players, name, f"cat > {fake_players}/heard")
     player = play.open_player()
     for _ in range(3):
         player.write(np.full(1000, 0.5, np.float32), 16000)
     player.close()
-    assert np.array_equal(np.fromfile(only_fakes / "heard", "<i2"), np.full(3000, 16384))
+    assert np.array_equal(np.fromfile(fake_players / "heard", "<i2"), np.full(3000, 16384))
 
 
 @POSIX
 @pytest.mark.parametrize("name", ["pw-play", "afplay"])
-def test_players_of_files(only_fakes: Path, name: str) -> None:
-    fake_player(only_fakes, name, f'cp "$1" {only_fakes}/heard.wav')
+def test_players_of_files(fake_players: Path, name: str) -> None:
+    fake_player(fake_players, name, f'cp "$1" {fake_players}/heard.wav')
     player = play.open_player()
     player.write(np.full(1000, 0.5, np.float32), 16000)
     player.write(np.full(1000, 0.5, np.float32), 16000)
     player.close()
-    assert sf.info(only_fakes / "heard.wav").frames == 2000
+    assert sf.info(fake_players / "heard.wav").frames == 2000
 
 
 @POSIX
 @pytest.mark.parametrize("name", ["aplay", "pw-play"])
-def test_failing_player_says_why(only_fakes: Path, name: str) -> None:
-    fake_player(only_fakes, name, "cat > /dev/null; echo 'no sound card' >&2; exit 1")
+def test_failing_player_says_why(fake_players: Path, name: str) -> None:
+    fake_player(fake_players, name, "cat > /dev/null; echo 'no sound card' >&2; exit 1")
     player = play.open_player()
     player.write(np.zeros(10, np.float32), 16000)
     with pytest.raises(Unavailable, match=r"no sound card.*-o hello\.wav"):
@@ -560,16 +560,16 @@ def test_failing_player_says_why(only_fakes: Path, name: str) -> None:
 
 
 @POSIX
-def test_player_that_exits_early(only_fakes: Path) -> None:
-    fake_player(only_fakes, "aplay", "echo 'gone' >&2; exit 3")
+def test_player_that_exits_early(fake_players: Path) -> None:
+    fake_player(fake_players, "aplay", "echo 'gone' >&2; exit 3")
     player = play.open_player()
     with pytest.raises(Unavailable, match="gone"):
         player.write(np.zeros(10_000_000, np.float32), 16000)
 
 
 @POSIX
-def test_aborted_player_is_stopped(only_fakes: Path) -> None:
-    fake_player(only_fakes, "aplay", "exec sleep 60")
+def test_aborted_player_is_stopped(fake_players: Path) -> None:
+    fake_player(fake_players, "aplay", "exec sleep 60")
     player = play.open_player()
     player.write(np.zeros(10, np.float32), 16000)
     started = time.monotonic()
@@ -610,15 +610,15 @@ def test_plan_as_a_table_and_as_json() -> None:
     assert max(len(line) for line in shown.splitlines()) <= 80
     for field in ("executor", "max_batch_size", "memory_budget", "hang_s", "adds little to"):
         assert field in " ".join(shown.split())
-    told = json.loads(run("plan", "--json", "--set", "max_batch_size=1").stdout)
-    assert (told["plan"]["max_batch_size"], told["plan"]["device"]) == (1, "cpu")
+    document = json.loads(run("plan", "--json", "--set", "max_batch_size=1").stdout)
+    assert (document["plan"]["max_batch_size"], document["plan"]["device"]) == (1, "cpu")
     assert {
         "field": "max_batch_size",
         "value": "1",
         "why": "asked for by the command line",
         "source": "setting",
-    } in told["plan"]["reasons"]
-    assert Hardware.from_json(json.dumps(told["hardware"])).fingerprint() == told["fingerprint"]
+    } in document["plan"]["reasons"]
+    assert Hardware.from_json(json.dumps(document["hardware"])).fingerprint() == document["fingerprint"]
 
 
 @pytest.mark.parametrize("file", sorted(MACHINES.glob("*.json")), ids=lambda file: file.stem)
@@ -638,19 +638,19 @@ def test_plan_rejects_another_file(tmp_path: Path) -> None:
 
 
 def test_voices() -> None:
-    told = json.loads(run("voices", "--json").stdout)
-    assert told["model"] == "hibari"
-    assert told["voices"][0]["sample_rate"] >= 16000
+    document = json.loads(run("voices", "--json").stdout)
+    assert document["model"] == "hibari"
+    assert document["voices"][0]["sample_rate"] >= 16000
     shown = run("voices").stdout
-    assert told["voices"][0]["id"] in shown
+    assert document["voices"][0]["id"] in shown
     assert "(default)" in shown
     assert "espeak:de" in run("voices", "--model", "espeak").stdout
 
 
 def test_voice_implies_its_model(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
-    told = json.loads(run("say", "Guten Tag.", "-v", "espeak:de", "-l", "de", "-o", str(path), "--json").stdout)
-    assert (told["model"], told["voice"]) == ("espeak", "espeak:de")
+    result = json.loads(run("say", "Guten Tag.", "-v", "espeak:de", "-l", "de", "-o", str(path), "--json").stdout)
+    assert (result["model"], result["voice"]) == ("espeak", "espeak:de")
 
 
 def test_doctor() -> None:
@@ -666,9 +666,9 @@ def test_doctor() -> None:
 
 def test_doctor_without_voices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "installed", lambda: False)
-    there = doctor_command.util.find_spec
+    find_spec = doctor_command.util.find_spec
     absent = {"av", "sounddevice"}
-    monkeypatch.setattr(doctor_command.util, "find_spec", lambda name: None if name in absent else there(name))
+    monkeypatch.setattr(doctor_command.util, "find_spec", lambda name: None if name in absent else find_spec(name))
     assert run("doctor").exit_code == 0
     monkeypatch.setattr(package, "find", lambda _: None)
     done = run("doctor")
@@ -685,10 +685,10 @@ def test_doctor_shows_overrides_but_no_keys(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_serve_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    handed: list[Settings] = []
+    received: list[Settings] = []
 
     def serve(settings: Settings) -> int:
-        handed.append(settings)
+        received.append(settings)
         return 7
 
     server = type("App", (), {"run": staticmethod(serve)})
@@ -698,7 +698,7 @@ def test_serve_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
         "--cors-origin", "https://a.example", "--log-level", "warning", "--log-json", "--set", "drain_s=2.5",
     )  # fmt: skip
     assert done.exit_code == 7, done.output
-    overrides = handed[0].overrides()
+    overrides = received[0].overrides()
     assert overrides["api_keys"] == ("first-key", "second-key")
     assert (overrides["port"], overrides["drain_s"], overrides["log_json"]) == (0, 2.5, True)
     assert "allow_public" not in overrides
@@ -712,7 +712,7 @@ def test_the_installed_program() -> None:
     assert done.stdout == f"saywell {__version__}\n"
 
 
-# -- text that arrives
+# -- arriving text
 
 
 def piped(*arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
@@ -724,18 +724,18 @@ WORDS = "The first sentence is spoken early, I hope. The naïve café — the se
 
 
 def test_text_is_spoken_while_it_arrives(tmp_path: Path) -> None:
-    """The first sound is there before the last words are written, and all of it is what the whole text gives."""
+    """Audio starts before the text is complete, and equals that of the complete text."""
     assert run("say", WORDS, "-o", str(tmp_path / "whole.pcm")).exit_code == 0
     data, early = WORDS.encode(), 60
     with piped("-o", "-", "--format", "pcm") as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        for at in range(early):  # a byte at a time, in the middle of a character, too
-            process.stdin.write(data[at : at + 1])
+        for index in range(early):  # byte by byte, also within a character
+            process.stdin.write(data[index : index + 1])
         heard = process.stdout.read(4096)
         assert len(heard) > 1000
-        for at in range(early, len(data)):
-            process.stdin.write(data[at : at + 1])
+        for index in range(early, len(data)):
+            process.stdin.write(data[index : index + 1])
         process.stdin.close()
         while piece := process.stdout.read(1 << 16):
             heard += piece
@@ -777,14 +777,14 @@ def test_invalid_arriving_text_is_rejected(tmp_path: Path, data: bytes, why: str
     with piped("-o", str(path), *limit) as process:
         assert process.stdin is not None
         assert process.stderr is not None
-        for at in range(0, len(data), 16):
-            process.stdin.write(data[at : at + 16])
+        for start in range(0, len(data), 16):
+            process.stdin.write(data[start : start + 16])
             time.sleep(0.01)
         process.stdin.close()
         assert process.wait(20) == 2
-        told = process.stderr.read(1 << 16).decode()
-    assert why in told
-    assert told.count("\n") == 1
+        errors = process.stderr.read(1 << 16).decode()
+    assert why in errors
+    assert errors.count("\n") == 1
     assert not path.exists()
 
 
@@ -799,7 +799,7 @@ def test_waiting_for_text_can_be_interrupted(tmp_path: Path, number: signal.Sign
         until = time.monotonic() + 20
         while not path.exists() and time.monotonic() < until:
             time.sleep(0.05)
-        time.sleep(0.5)  # by now there is nothing more to say
+        time.sleep(0.5)  # until the text so far has been spoken
         process.send_signal(number)
         assert process.wait(10) == 128 + number
         assert process.stderr.read(1 << 16) == b""
