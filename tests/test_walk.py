@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from machines import machine
 from saywell import cli
+from saywell.audio.decode import decode as decode_audio
 from saywell.engine import launch
 from saywell.engine.worker.messages import Load, pack
 from saywell.errors import Unavailable
@@ -217,7 +218,9 @@ class Walk:
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_every_option_of_a_command(command: str, place: Place) -> None:
+def test_every_option_of_a_command(command: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each decoding starts a sandbox, and most runs decode the same file.
+    monkeypatch.setattr("saywell.models.dual_ar.offline.decode_audio", cache(decode_audio), raising=False)
     walk, usual = Walk(), place.usual(command)
     arguments = [part for part in COMMANDS[command] if not part.option]
     for part in COMMANDS[command]:
