@@ -6,16 +6,13 @@ import hashlib
 import io
 import subprocess
 import zipfile
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from paths import ROOT
+from script import load_script
 
-SCRIPT = ROOT / "scripts" / "meter"
 CONTENT = b"weights"
 FILES = {"one/made.bin": (hashlib.sha256(CONTENT).hexdigest(), ("a/part1", "b/part2"))}
 
@@ -23,13 +20,7 @@ FILES = {"one/made.bin": (hashlib.sha256(CONTENT).hexdigest(), ("a/part1", "b/pa
 @pytest.fixture
 def meter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     monkeypatch.setenv("METER", str(tmp_path))
-    monkeypatch.setattr("sys.dont_write_bytecode", True)
-    spec = spec_from_loader("meter", SourceFileLoader("meter", str(SCRIPT)))
-    assert spec
-    assert spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("meter", monkeypatch)
 
 
 @pytest.fixture
