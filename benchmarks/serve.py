@@ -49,15 +49,15 @@ def main(args: list[str]) -> int:
     options = _options(args)
     console, here = Console(width=120), report.machine()
     console.print(report.about(here))
-    found: dict[str, Rows] = {}
+    results: dict[str, Rows] = {}
     with tempfile.TemporaryDirectory(prefix="saywell-bench-") as folder:
         overrides = {"data_dir": folder, "max_queue": 64, **spoken_overrides(options, Path(folder))}
         for name in options.names or MEASURES:
-            found[name] = MEASURES[name](overrides, options)
-            report.show(console, found[name], name)
-    met = {name: GOALS[name](rows) for name, rows in found.items() if name in GOALS}
+            results[name] = MEASURES[name](overrides, options)
+            report.show(console, results[name], name)
+    met = {name: GOALS[name](rows) for name, rows in results.items() if name in GOALS}
     report.show(console, [{"goal": name, "met": good} for name, good in met.items()])
-    print(json.dumps({"bench": "serve", "machine": here, **found, "met": met}))
+    print(json.dumps({"bench": "serve", "machine": here, **results, "met": met}))
     return 0 if all(met.values()) else 1
 
 

@@ -22,7 +22,7 @@ from saywell.commands import tune
 from saywell.errors import PlanError, StorageFailure
 from saywell.machine import detect, devices
 from saywell.models.base import find_spec
-from saywell.plan.measured import Record, Store
+from saywell.plan.measured import Record, Store, Trial
 
 PROGRAM = [sys.executable, "-m", "saywell"]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
@@ -154,43 +154,43 @@ def namespace() -> Iterator[Namespace]:
 def test_user_without_account_can_speak(namespace: Namespace, home: str | None) -> None:
     namespace.reachable()
     variables = {} if home is None else {"HOME": f"{namespace.place}/locked" if home == "locked" else home}
-    code, told = namespace.run("say", "Hello.", "-o", "x.wav", uid=UID, **variables)
-    assert code == 0, told
-    assert ("saywell.toml, which cannot be read" in told) == (home == "locked")
-    code, told = namespace.run("tune", "--seconds", "1", uid=UID, **variables)
-    assert (code, "SAYWELL_DATA_DIR" in told) == (1, True), told
+    code, errors = namespace.run("say", "Hello.", "-o", "x.wav", uid=UID, **variables)
+    assert code == 0, errors
+    assert ("saywell.toml, which cannot be read" in errors) == (home == "locked")
+    code, errors = namespace.run("tune", "--seconds", "1", uid=UID, **variables)
+    assert (code, "SAYWELL_DATA_DIR" in errors) == (1, True), errors
 
 
 def test_user_without_account_can_inspect(namespace: Namespace) -> None:
     namespace.reachable()
     for command in ("plan", "doctor", "voices"):
-        code, told = namespace.run(command, uid=UID)
-        assert (code, told) == (0, "")
+        code, errors = namespace.run(command, uid=UID)
+        assert (code, errors) == (0, "")
 
 
 def test_read_only_root(namespace: Namespace) -> None:
     sealed = "mount -o remount,bind,ro /"
     for arguments in (["say", "Hello.", "-o", "x.wav"], ["plan"], ["doctor"]):
-        code, told = namespace.run(*arguments, before=sealed, HOME=str(Path.home()))
-        assert code == 0, told
-    code, told = namespace.run("tune", "--seconds", "1", before=sealed, HOME=str(Path.home()))
-    assert (code, "SAYWELL_DATA_DIR" in told) == (1, True), told
+        code, errors = namespace.run(*arguments, before=sealed, HOME=str(Path.home()))
+        assert code == 0, errors
+    code, errors = namespace.run("tune", "--seconds", "1", before=sealed, HOME=str(Path.home()))
+    assert (code, "SAYWELL_DATA_DIR" in errors) == (1, True), errors
 
 
 def test_full_disk(namespace: Namespace) -> None:
     disk = f"{namespace.place}/full"
     full = f"mkdir {disk} && mount -t tmpfs -o size=64k none {disk}"
-    code, told = namespace.run("say", "Hello there, all of you.", "-o", f"{disk}/x.wav", before=full)
-    assert (code, "No space left" in told) == (1, True), told
-    code, told = namespace.run("tune", "--seconds", "1", before=full, SAYWELL_DATA_DIR=disk)
-    assert (code, "No space left" in told) == (1, True), told
-    assert "SAYWELL_DATA_DIR" in told
+    code, errors = namespace.run("say", "Hello there, all of you.", "-o", f"{disk}/x.wav", before=full)
+    assert (code, "No space left" in errors) == (1, True), errors
+    code, errors = namespace.run("tune", "--seconds", "1", before=full, SAYWELL_DATA_DIR=disk)
+    assert (code, "No space left" in errors) == (1, True), errors
+    assert "SAYWELL_DATA_DIR" in errors
 
 
 @pytest.mark.parametrize("command", ["plan", "doctor"])
 def test_missing_proc_is_reported(namespace: Namespace, command: str) -> None:
-    code, told = namespace.run(command, before="mount -t tmpfs none /proc")
-    assert (code, "mount -t proc proc /proc" in told) == (1, True), told
+    code, errors = namespace.run(command, before="mount -t tmpfs none /proc")
+    assert (code, "mount -t proc proc /proc" in errors) == (1, True), errors
 
 
 # -- measurements
@@ -205,8 +205,12 @@ def test_measurements_are_shown_even_if_they_cannot_be_saved(
         raise OSError(28, "No space left on device")
 
     class QuickSearch(tune.Search):
+        """Measures nothing and keeps the rules' plan."""
+
         def run(self, seconds: float) -> tune.Result:
-            return replace(super().run(seconds), verdict="rules")
+            result = super().run(0)
+            trial = Trial(values={}, rtf=(0.1,), first_s=(0.1,))
+            return replace(result, verdict="rules", trials={result.best: trial})
 
     monkeypatch.setattr(tune, "Search", QuickSearch)
     hardware, spec = detect(), find_spec("hibari")
@@ -222,7 +226,7 @@ def test_measurements_are_shown_even_if_they_cannot_be_saved(
     with pytest.raises(StorageFailure, match="No space left"):
         tune.run(
             settings.Settings(data_dir=tmp_path, model="espeak"),
-            tune.Wanted(seconds=2, as_json=True),
+            tune.Wanted(as_json=True),
         )
     assert json.loads(capsys.readouterr().out)["model"] == "espeak"
 
@@ -271,8 +275,8 @@ def test_characters_that_an_encoding_lacks(encoding: str, tmp_path: Path) -> Non
     for arguments in (["doctor"], ["say", "Hello.", "-o", path, "--verbose"]):
         done = run(*arguments, PYTHONIOENCODING=encoding)
         assert done.returncode == 0, done.stderr
-    told = json.loads(run("say", "Hello.", "-o", path, "--json", PYTHONIOENCODING=encoding).stdout)
-    assert told["path"] == path
+    result = json.loads(run("say", "Hello.", "-o", path, "--json", PYTHONIOENCODING=encoding).stdout)
+    assert result["path"] == path
     done = run("say", "Hello.", "-v", "日本", "-o", path, PYTHONIOENCODING=encoding)
     assert (done.returncode, "no such voice" in message(done)) == (2, True)
 
@@ -314,8 +318,8 @@ def test_writable_file_in_a_read_only_directory(namespace: Namespace) -> None:
     namespace.reachable()
     place = f"{namespace.place}/shared"
     made = f"mkdir -m 755 {place} && touch {place}/x.wav && chmod 666 {place}/x.wav"
-    code, told = namespace.run("say", "Hello.", "-o", f"{place}/x.wav", before=made, uid=UID)
-    assert code == 0, told
+    code, errors = namespace.run("say", "Hello.", "-o", f"{place}/x.wav", before=made, uid=UID)
+    assert code == 0, errors
 
 
 # -- a damaged installation
@@ -377,16 +381,16 @@ tts = saywell.open(worker=sys.argv[1] == "worker")
 child = os.fork()
 if child == 0:
     began = time.monotonic()
-    told = ""
+    message = ""
     try:
         tts.say("Hello.")
     except EngineClosed as error:
-        told = error.message
+        message = error.message
     state = tts.engine.health().state
     tts.close()
     with saywell.open() as own:
         length = own.say("Hello.").duration_s
-    os._exit(0 if "after the fork" in told and state == "closed" and length > 0.2 else 1)
+    os._exit(0 if "after the fork" in message and state == "closed" and length > 0.2 else 1)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 assert tts.say("Hello.").duration_s > 0.2  # the child has not closed this engine
 tts.close()

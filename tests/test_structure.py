@@ -171,13 +171,13 @@ def test_no_file_names_a_local_path() -> None:
     if listed.returncode:
         pytest.skip("not a git checkout")
     paths = [ROOT / file for file in listed.stdout.split("\0") if file and Path(file).suffix in TEXT]
-    found = {
+    matches = {
         f"{name(path)}: {match[0]}"
         for path in paths
         if path.is_file() and path != Path(__file__)
         for match in PLACES.finditer(path.read_text(encoding="utf-8"))
     }
-    assert found == set()
+    assert matches == set()
 
 
 def test_checks_detect_violations(tmp_path: Path) -> None:

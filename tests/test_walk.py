@@ -53,14 +53,14 @@ class Part:
 
 
 def _parts(command: Callable[..., Any]) -> list[Part]:
-    found = []
+    parts = []
     for hint in get_type_hints(command, include_extras=True).values():
-        told = next((each for each in getattr(hint, "__metadata__", ()) if hasattr(each, "param_decls")), None)
-        if told is not None:
+        option = next((each for each in getattr(hint, "__metadata__", ()) if hasattr(each, "param_decls")), None)
+        if option is not None:
             kind = next((kind for kind in (bool, int, float) if kind.__name__ in str(hint.__origin__)), str)
             # In an annotation typer keeps the first name of an option where a default value stands otherwise.
-            found.append(Part(told.default if isinstance(told, typer.models.OptionInfo) else "", kind))
-    return found
+            parts.append(Part(option.default if isinstance(option, typer.models.OptionInfo) else "", kind))
+    return parts
 
 
 COMMANDS = {
@@ -121,9 +121,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Pla
     (root / "locked.wav").touch(mode=0)
     (root / "link").symlink_to(root / "link")
     with _patient_pipe(root / "pipe"):
-        found = _devices(root)
-        yield Place(root, model, found)
-        changed = [device for device in found if not Path(device).is_char_device()]
+        devices = _devices(root)
+        yield Place(root, model, devices)
+        changed = [device for device in devices if not Path(device).is_char_device()]
     assert changed == [], "a device was replaced by a file"
 
 
@@ -200,15 +200,15 @@ class Walk:
         self.wrong: list[str] = []
         self.runs = 0
 
-    def step(self, *arguments: str, env: dict[str, str] | None = None, told: str = "") -> int:
+    def step(self, *arguments: str, env: dict[str, str] | None = None, label: str = "") -> int:
         done = CliRunner().invoke(cli.app, list(arguments), input=b"", env=env)
         bug = "internal error" in done.stderr or "Traceback" in done.output
         crash = done.exception is not None and not isinstance(done.exception, SystemExit)
         silent = done.exit_code != 0 and not done.stderr.strip() and not done.stdout.strip()
         if bug or crash or silent or done.exit_code not in CODES:
-            said = done.stderr.strip().splitlines()[-1:] or [repr(done.exception)]
+            message = done.stderr.strip().splitlines()[-1:] or [repr(done.exception)]
             shown = " ".join(each if len(each) < 60 else f"{each[:50]}…" for each in map(ascii, arguments))
-            self.wrong.append(f"{shown} {told}: {done.exit_code}, {ascii(said[0])[:240]}")
+            self.wrong.append(f"{shown} {label}: {done.exit_code}, {ascii(message[0])[:240]}")
         self.runs += 1
         return done.exit_code
 
@@ -284,7 +284,7 @@ def test_every_setting_as_text(source: str, place: Place) -> None:
     walk = Walk()
     for name, word in _one_by_one(place):
         if source == "environment":
-            walk.step("plan", "--json", env={f"SAYWELL_{name.upper()}": word}, told=f"{name}={ascii(word)[:60]}")
+            walk.step("plan", "--json", env={f"SAYWELL_{name.upper()}": word}, label=f"{name}={ascii(word)[:60]}")
             continue
         given = ["--set", f"{name}={word}"]
         if walk.step("plan", "--json", *given) == 0:
@@ -304,12 +304,12 @@ def test_every_setting_in_a_file(place: Place, tmp_path: Path) -> None:
     for name in field_names():
         for text in (*words, *others, "1979-05-27", r'"a\u0000b"', "''", "", "'", "[nan]", "[-1]"):
             file.write_text(f"{name} = {text}\n", encoding="utf-8")
-            walk.step("plan", "--json", env={"SAYWELL_CONFIG": str(file)}, told=f"{name} = {text[:60]}")
+            walk.step("plan", "--json", env={"SAYWELL_CONFIG": str(file)}, label=f"{name} = {text[:60]}")
     for data in (b"\xff", b"\0", b"[", b"a.b = 1", b"x = 1", b"threads = 1\nthreads = 2", b"[threads]\nx=1"):
         file.write_bytes(data)
-        walk.step("plan", "--json", env={"SAYWELL_CONFIG": str(file)}, told=repr(data))
+        walk.step("plan", "--json", env={"SAYWELL_CONFIG": str(file)}, label=repr(data))
     for word in [*WORDS, *place.words]:
-        walk.step("plan", "--json", env={"SAYWELL_CONFIG": word}, told=ascii(word)[:60])
+        walk.step("plan", "--json", env={"SAYWELL_CONFIG": word}, label=ascii(word)[:60])
     walk.over()
 
 

@@ -134,16 +134,16 @@ def run_of(name: str, *latencies: float | None, chars: tuple[int, ...] = (100, 3
 
 def test_the_spread_is_around_each_length():
     run = run_of("baseline", 1.0, 3.0, 1.2, 3.4)
-    found = figures(run)
-    assert found["latency_s"] == pytest.approx(2.15)
-    assert found["spread_s"] == pytest.approx((2 * (0.1**2 + 0.2**2) / 4) ** 0.5, abs=1e-4)
+    result = figures(run)
+    assert result["latency_s"] == pytest.approx(2.15)
+    assert result["spread_s"] == pytest.approx((2 * (0.1**2 + 0.2**2) / 4) ** 0.5, abs=1e-4)
     assert by_length(run) == {100: 1.1, 300: 3.2}
-    assert (found["success"], found["rtf"]) == (1.0, 0.215)
+    assert (result["success"], result["rtf"]) == (1.0, 0.215)
 
 
 def test_failures_are_counted_by_kind():
-    found = figures(run_of("baseline", None, 3.0, None, None))
-    assert (found["success"], found["failures"]) == (0.25, {"killed": 3})
+    result = figures(run_of("baseline", None, 3.0, None, None))
+    assert (result["success"], result["failures"]) == (0.25, {"killed": 3})
     nothing = figures(run_of("baseline", None))
     assert (nothing["success"], nothing["latency_s"], nothing["spread_s"]) == (0.0, None, None)
 
@@ -197,11 +197,11 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     out = tmp_path / "a.png"
     done = CliRunner().invoke(cli.app, ["bench", "--ablation", "--limit", "300", "--json", "--plot", str(out)])
     assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert (found["limit_mb"], found["lengths"], found["model"]) == (300, [100, 300, 500, 800, 1000], "hibari")
-    assert [row["variant"] for row in found["rows"]] == [variant.name for variant in VARIANTS]
-    assert len(found["verdicts"]) == 3
-    assert found["runs"][0]["rows"][0] == {"chars": 100, "error": "killed"}
+    result = json.loads(done.stdout)
+    assert (result["limit_mb"], result["lengths"], result["model"]) == (300, [100, 300, 500, 800, 1000], "hibari")
+    assert [row["variant"] for row in result["rows"]] == [variant.name for variant in VARIANTS]
+    assert len(result["verdicts"]) == 3
+    assert result["runs"][0]["rows"][0] == {"chars": 100, "error": "killed"}
     assert "+ CPU affinity: succeeds" in done.stderr
     assert out.read_bytes().startswith(b"\x89PNG")
     monkeypatch.setattr(ablation, "measure", lambda *_: RUNS[::-1])

@@ -107,11 +107,11 @@ def runs(**fields: object) -> dict:
 
 
 def test_goals_met() -> None:
-    found = runs()
-    rows = [{"engine": name, **pressure.figures(run["events"], CPU)} for name, run in found.items()]
+    measured = runs()
+    rows = [{"engine": name, **pressure.figures(run["events"], CPU)} for name, run in measured.items()]
     assert (rows[0]["down_s"], rows[0]["back_s"], rows[0]["gave_up"]) == (1.5, 8.0, ["chunks", "slots"])
     assert (rows[0]["rtf_calm"], rows[0]["rtf_pressed"], rows[0]["requests"], rows[0]["failed"]) == (0.1, 0.2, 10, 0)
-    assert all(met for _, met in pressure.goals(found))
+    assert all(met for _, met in pressure.goals(measured))
     assert pressure.won_back(rows) == 3.0
     assert pressure.won_back(rows[:1]) is None
 

@@ -93,8 +93,8 @@ def test_limit_is_one_point() -> None:
 def test_verdict_on_few_texts_is_uncertain() -> None:
     counts = np.array([[0, 10]] * 19 + [[1, 10]], dtype=np.int64)
     clean = np.array([[0, 10]] * 20, dtype=np.int64)
-    found = verdict(Score(counts, counts), Score(clean, clean), "fp32")
-    assert (found.passed, found.certain) == (True, False)
+    judged = verdict(Score(counts, counts), Score(clean, clean), "fp32")
+    assert (judged.passed, judged.certain) == (True, False)
 
 
 # Intervals
@@ -184,15 +184,15 @@ def test_the_first_audible_sample() -> None:
 
 def heard_as(texts: list[str], errors: float = 0.0) -> str:
     """The words, some of them misheard, evenly spread."""
-    said = [word for text in texts for word in words(text)]
-    return " ".join("thing" if at * errors % 1 < errors else word for at, word in enumerate(said))
+    spoken = [word for text in texts for word in words(text)]
+    return " ".join("thing" if at * errors % 1 < errors else word for at, word in enumerate(spoken))
 
 
 @pytest.mark.parametrize("errors", [0.0, 0.2, 0.35])
 def test_complete_text(errors: float) -> None:
-    found = align(sentences(), heard_as(list(sentences()), errors))
-    assert (found.skipped, found.repeated) == ((), ())
-    assert found.matched == pytest.approx(1 - errors, abs=0.05)
+    alignment = align(sentences(), heard_as(list(sentences()), errors))
+    assert (alignment.skipped, alignment.repeated) == ((), ())
+    assert alignment.matched == pytest.approx(1 - errors, abs=0.05)
 
 
 @pytest.mark.parametrize("errors", [0.0, 0.2])
@@ -209,12 +209,12 @@ def test_long_recording_with_repeated_and_missing_sentences() -> None:
     first, second = halves = transcript().replace(". ", ".|").split("|")
     recorded = dict(zip(halves, at_the_pause(*clip("slt")), strict=True))
     text = [first, second, first, second, second, first, second, first, first, second]
-    said = [*text[:3], text[2], text[3], *text[5:], first, second]
-    recording = np.concatenate([recorded[each] for each in said])
+    spoken = [*text[:3], text[2], text[3], *text[5:], first, second]
+    recording = np.concatenate([recorded[each] for each in spoken])
     rate = clip("slt")[1]
     assert len(recording) > 28 * rate  # longer than one piece of the recogniser
     heard = hear(recording, rate)
-    assert word_error_rate(" ".join(said), heard) < 0.1
+    assert word_error_rate(" ".join(spoken), heard) < 0.1
 
 
 def at_the_pause(samples: Samples, rate: int) -> tuple[Samples, Samples]:
@@ -254,11 +254,11 @@ def test_damaged_voice_is_detected() -> None:
 
 def test_child_process_is_measured() -> None:
     job = Job(texts=sentences()[:2], out="", settings={"adapt": False}, voice=default_voice())
-    found = take("saywell", job, sys.executable, own_packages=False)
-    assert [len(samples) / rate > 1 for samples, rate in found.clips] == [True, True]
-    assert all(0 < first < 2 for first in found.first_audible_s if first is not None)
-    assert 20e6 < found.memory_bytes < 2e9
-    assert set(found.packages) >= {"saywell", "numpy"}
+    recorded = take("saywell", job, sys.executable, own_packages=False)
+    assert [len(samples) / rate > 1 for samples, rate in recorded.clips] == [True, True]
+    assert all(0 < first < 2 for first in recorded.first_audible_s if first is not None)
+    assert 20e6 < recorded.memory_bytes < 2e9
+    assert set(recorded.packages) >= {"saywell", "numpy"}
 
 
 def default_voice() -> str:

@@ -20,8 +20,8 @@ import json, os, sys
 from pathlib import Path
 from saywell.machine import detect
 Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
-found = detect()
-print(json.dumps([found.limits.quota, found.usable_cpus]))
+hardware = detect()
+print(json.dumps([hardware.limits.quota, hardware.usable_cpus]))
 """
 
 

@@ -13,15 +13,15 @@ from benchmarks.mixture import FORMATS, LONGEST, Mixture, asks
 
 def test_mixture_is_reproducible_and_complete() -> None:
     requests = Mixture(requests=200, clients=8, frames=40)
-    found = list(asks(requests))
-    assert found == list(asks(requests))
-    spoken = [ask for ask in found if not ask.refused]
+    sent = list(asks(requests))
+    assert sent == list(asks(requests))
+    spoken = [ask for ask in sent if not ask.refused]
     assert {ask.body["response_format"] for ask in spoken} == set(FORMATS)
     assert all(ask.body["max_frames"] == 40 for ask in spoken)
     lengths = [len(ask.body["input"]) for ask in spoken]
     assert min(lengths) < 20
     assert LONGEST * 0.8 < max(lengths) <= LONGEST
-    kinds = Counter("refused" if ask.refused else "left" if ask.leaves else "whole" for ask in found)
+    kinds = Counter("refused" if ask.refused else "left" if ask.leaves else "whole" for ask in sent)
     assert min(kinds.values()) >= 5
     assert kinds["whole"] > 150
     assert any(ask.body.get("stream_format") == "sse" for ask in spoken)

@@ -35,10 +35,10 @@ def test_ceiling_is_bytes_read_over_bandwidth(decision: Decision, monkeypatch: p
     monkeypatch.setattr(speed, "alone", lambda *_: 10.0)
     spec = replace(reading(decision.spec, 200_000_000), frame_rate=20.0)
     small = replace(decision.hardware, cpu=replace(decision.hardware.cpu, caches=()))
-    found = speed.ceiling(replace(decision, spec=spec, hardware=small))
-    assert isinstance(found, speed.Ceiling)
-    assert (found.gb_per_s, found.rtf) == (10.0, 0.4)
-    assert "4.0 GB of weights" in found.why
+    top = speed.ceiling(replace(decision, spec=spec, hardware=small))
+    assert isinstance(top, speed.Ceiling)
+    assert (top.gb_per_s, top.rtf) == (10.0, 0.4)
+    assert "4.0 GB of weights" in top.why
 
 
 def test_unknown_ceiling_is_explained(decision: Decision) -> None:
@@ -60,15 +60,15 @@ def test_a_run(tmp_path: Path) -> None:
     words = ["--streams", "1", "--streams", "2", "--length", "40", "--repeats", "2", "--json", "--plot", str(out)]
     done = CliRunner().invoke(cli.app, ["bench", *words])
     assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert "No ceiling is known for hibari" in found["ceiling"]
+    result = json.loads(done.stdout)
+    assert "No ceiling is known for hibari" in result["ceiling"]
     assert "No ceiling is known" in done.stderr
     assert done.stderr.index("No ceiling") < done.stderr.index("streams"), "the ceiling comes first"
-    one, two = found["rows"]
+    one, two = result["rows"]
     assert (one["streams"], two["streams"], one["chars"]) == (1, 2, 40)
-    assert all(0 < row["rtf"] <= 2 * row["rtf_of_each"] for row in found["rows"])
-    assert all(0 < row["first_ms"] <= row["first_ms_worst"] and row["memory_mb"] > 20 for row in found["rows"])
-    assert found["machine"]["load"]
+    assert all(0 < row["rtf"] <= 2 * row["rtf_of_each"] for row in result["rows"])
+    assert all(0 < row["first_ms"] <= row["first_ms_worst"] and row["memory_mb"] > 20 for row in result["rows"])
+    assert result["machine"]["load"]
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
