@@ -1,4 +1,4 @@
-"""Requests, and waiting for a condition."""
+"""Requests, and waiting for what they lead to."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def ask(text: str = "Good morning to you all.", seed: int = 1, **fields: object)
     return Request(text=text, sampling=SamplingParams(seed=seed), **fields)
 
 
-def until(condition: Callable[[], object], seconds: float = 5.0) -> float:
-    """Wait until the condition holds; returns the seconds it took."""
+def until(true: Callable[[], object], seconds: float = 5.0) -> float:
+    """Wait for it; how long it took."""
     began = time.monotonic()
-    while not condition():
+    while not true():
         assert time.monotonic() - began < seconds, "it did not happen in time"
         time.sleep(0.002)
     return time.monotonic() - began

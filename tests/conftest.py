@@ -65,7 +65,7 @@ def named(finch: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def one_torch_thread() -> Iterator[None]:
-    """Tiny matrices are fastest with one thread."""
+    """For tiny matrices, which are fastest alone."""
     import torch
 
     before = torch.get_num_threads()

@@ -22,7 +22,8 @@ from saywell.commands import tune
 from saywell.errors import PlanError, StorageFailure
 from saywell.machine import detect, devices
 from saywell.models.base import find_spec
-from saywell.plan.measured import Record, Store, Trial
+from saywell.plan.measured import Record, Store
+from saywell.tune.search import Trial
 
 PROGRAM = [sys.executable, "-m", "saywell"]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")

@@ -99,7 +99,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A converted model."""
+    """A converted one."""
     fixture = pytest.importorskip("saywell.models.dual_ar.convert.fixture", reason="needs torch")
     from conversion import convert_here
 

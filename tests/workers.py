@@ -1,4 +1,4 @@
-"""Worker processes."""
+"""Worker processes as the system sees them."""
 
 from __future__ import annotations
 

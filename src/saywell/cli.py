@@ -349,11 +349,11 @@ def pull(
 
 @app.command()
 def fixture(
-    directory: Annotated[Path, typer.Argument(help="Target directory.")],
+    directory: Annotated[Path, typer.Argument(help="Where to write it.")],
     size: Annotated[str, typer.Option("--size", help="tiny or full.")] = "tiny",
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of the weights.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Another one gives other weights.")] = 0,
 ) -> None:
-    """Write a random checkpoint in the published layout, for tests and benchmarks. Needs torch."""
+    """Write a random checkpoint in the published layout, for tests and for measuring. Needs torch."""
     with _guard():
         from saywell.commands.models import fixture as run
 

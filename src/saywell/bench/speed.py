@@ -95,10 +95,10 @@ def check(decision: Decision, streams: Sequence[int], lengths: Sequence[int]) ->
 def measure(
     decision: Decision, top: Ceiling | str, streams: Sequence[int], lengths: Sequence[int], repeats: int
 ) -> list[dict[str, Any]]:
-    """A row for each number of streams and length of text, with its share of the ceiling if one is known."""
-    with start(decision, worker=True) as tts:
-        _concurrent(tts, 1, min(lengths), seed=0)  # warm-up
-        rows = [_row(tts, count, chars, repeats) for count in streams for chars in lengths]
+    """A row for each number of streams and length of text, beside the ceiling if one is known."""
+    with start(decision, worker=True) as speaker:
+        _together(speaker, 1, min(lengths), 0)  # the first of all pays for what is made once
+        rows = [_row(speaker, count, chars, repeats) for count in streams for chars in lengths]
     if isinstance(top, Ceiling):
         rows = [{**row, "of_ceiling": round(top.rtf / row["streams"] / row["rtf"], 3)} for row in rows]
     return rows
@@ -108,7 +108,7 @@ def _row(tts: TTS, streams: int, chars: int, repeats: int) -> dict[str, Any]:
     assert isinstance(tts.engine, EngineClient)
     with Peak(tts.engine.pid) as peak:
         began = time.perf_counter()
-        summaries = [one for turn in range(repeats) for one in _concurrent(tts, streams, chars, seed=1000 * (1 + turn))]
+        summaries = [one for turn in range(repeats) for one in _together(tts, streams, chars, 1 + turn)]
         seconds = time.perf_counter() - began
     first_ms = [1000 * one.first_audio_s for one in summaries]
     return {
@@ -122,10 +122,10 @@ def _row(tts: TTS, streams: int, chars: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def _concurrent(tts: TTS, streams: int, chars: int, seed: int) -> list[Summary]:
+def _together(tts: TTS, streams: int, chars: int, turn: int) -> list[Summary]:
     """`streams` requests at once, each with a text of `chars` characters."""
     with ThreadPoolExecutor(streams) as pool:
-        futures = [pool.submit(tts.say, text_of(chars), seed=seed + number) for number in range(streams)]
+        futures = [pool.submit(tts.say, text_of(chars), seed=1000 * turn + number) for number in range(streams)]
         return [future.result().summary for future in futures]
 
 

@@ -20,7 +20,7 @@ from saywell.engine.launch import decide
 from saywell.errors import PlanError, SaywellError
 from saywell.machine import Hardware, detect
 from saywell.machine.monitor import Resources, resources
-from saywell.models.base import DEFAULT_MODEL, FAMILY_OF, find_spec, load_family
+from saywell.models.base import DEFAULT_MODEL
 from saywell.plan.memory import estimate, mb
 from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT, listen
 from saywell.settings import Settings, default_data_dir, default_file
@@ -63,7 +63,7 @@ def run(settings: Settings, *, as_json: bool) -> int:
 
 def report(settings: Settings, hardware: Hardware, now: Resources) -> Iterator[Finding]:
     """All findings, in the order they are printed."""
-    yield from _models()
+    yield from _speech()
     yield from _damaged(hardware)
     yield from _plan(settings, hardware, now)
     yield from _machine(hardware, now)
@@ -92,15 +92,22 @@ def _print(findings: list[Finding]) -> None:
     show.console().print(table)
 
 
-def _models() -> Iterator[Finding]:
-    for model, family in FAMILY_OF.items():
-        name, missing = f"Model {model}", load_family(family).missing()
-        if missing:
-            explanation, _, command = missing.rpartition(": ")
-            yield Finding("problem" if model == DEFAULT_MODEL else "missing", name, explanation, "install it", command)
-        else:
-            voice = find_spec(model).default_voice
-            yield Finding("ok", name, "installed", "to hear it", f'saywell say -v {voice} "Hello there."')
+def _speech() -> Iterator[Finding]:
+    from saywell.models.espeak import binding
+    from saywell.models.hibari import package
+
+    wrong, found = package.problem(), f"the first voice, of the package hibari-tts {package.VERSION}"
+    if wrong:
+        yield Finding("problem", "heart", wrong, "the first voice", f"{sys.executable} -m {package.INSTALL}")
+    else:
+        yield Finding("ok", "heart", found, "to hear it", HELLO)
+    if binding.installed():
+        yield Finding(
+            "ok", "eSpeak NG", "about a hundred languages", "to hear one", "saywell say -v espeak:de 'Guten Tag.'"
+        )
+    else:
+        advice = "other languages than English (GPL)"
+        yield Finding("missing", "eSpeak NG", "not installed", advice, "pip install 'saywell[espeak]'")
 
 
 def _damaged(hardware: Hardware) -> Iterator[Finding]:
@@ -168,30 +175,22 @@ def _gpu(hardware: Hardware) -> Finding:
 def _packages(hardware: Hardware) -> Iterator[Finding]:
     player = play.find()
     if player:
-        yield Finding("ok", "Player", player, "to hear it", HELLO)
+        yield Finding("ok", "Player", player, "to hear it at once", HELLO)
     else:
-        yield Finding("missing", "Player", "none", "to play speech aloud", "pip install 'saywell[play]'")
-    openvino_helps = "exact-int8" not in hardware.traits or "fast-bf16" in hardware.traits
+        yield Finding("missing", "Player", "none", "to hear it at once", "pip install 'saywell[play]'")
+    gains = "exact-int8" not in hardware.traits or "fast-bf16" in hardware.traits
     for name, package, advice, command in (
         ("AAC", "av", "for .aac files", "pip install 'saywell[aac]'"),
         ("ONNX Runtime", "onnxruntime", "every neural voice needs it", "pip install onnxruntime"),
-        (
-            "OpenVINO",
-            "openvino",
-            "DualAR models decode faster with it here",
-            "pip install 'saywell[openvino]'",
-        ),
+        ("OpenVINO", "openvino", "DualAR models decode faster here with it", "pip install 'saywell[openvino]'"),
         ("PyTorch", "torch", "only to convert published checkpoints", "pip install 'saywell[convert]'"),
     ):
-        if package in hardware.damaged or (package == "openvino" and not openvino_helps):
+        if package in hardware.damaged or (package == "openvino" and not gains):
             continue
         runtime = hardware.runtimes.get(package)
-        if runtime is not None:
-            yield Finding("ok", name, f"{runtime.version} for {', '.join(runtime.devices)}")
-        elif util.find_spec(package) is not None:
-            yield Finding("ok", name, "installed")
-        else:
-            yield Finding("missing", name, "not installed", advice, command)
+        there = util.find_spec(package) is not None
+        found = f"{runtime.version} for {', '.join(runtime.devices)}" if runtime else ("installed" if there else "no")
+        yield Finding("ok", name, found) if there else Finding("missing", name, found, advice, command)
 
 
 def _environment(settings: Settings) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""`saywell convert`, `pull`, `fixture`, `encode`, `decode`: commands on checkpoints and codes in files."""
+"""`saywell convert`, `pull`, `fixture`, `encode`, `decode`: checkpoints and codes from file to file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from saywell.errors import InvalidRequest, MissingDependency, StorageFailure
 from saywell.machine import detect
 from saywell.models.base import find_spec
 from saywell.models.first_use import place_of
-from saywell.models.installed import PULLED
 from saywell.settings import Settings, default_data_dir
 
 Progress = Callable[[str, int, int], None]
@@ -23,7 +22,7 @@ Progress = Callable[[str, int, int], None]
 def convert(
     directory: Path, out: Path | None, precisions: list[str], sentences: int | None, settings: Settings
 ) -> None:
-    """Convert a published checkpoint for the engine. `out`: None installs it under the checkpoint's name."""
+    """A published checkpoint → what an engine maps at start. `out`: None installs it under the checkpoint's name."""
     from saywell.models.dual_ar.convert.calibrate import TEXTS
     from saywell.models.dual_ar.convert.convert import PRECISIONS, SENTENCES
     from saywell.models.dual_ar.convert.convert import convert as run
@@ -34,29 +33,28 @@ def convert(
     unknown = [name for name in precisions if name not in PRECISIONS]
     if unknown:
         raise InvalidRequest(f"no precision {unknown[0]!r}; there is {', '.join(PRECISIONS)}", param="precision")
-    target = out or place_of(directory, settings.data_dir or default_data_dir())
+    place = out or place_of(directory, settings.data_dir or default_data_dir())
     with _bars() as progress:
-        run(directory, target, progress=progress, precisions=precisions or PRECISIONS, sentences=sentences)
+        run(directory, place, progress=progress, precisions=precisions or PRECISIONS, sentences=sentences)
     for precision in precisions or PRECISIONS:
-        _report_layers(target, precision)
-    _say(f"{target} is ready: saywell say --model {out or target.name} …")
+        _tell_layers(place, precision)
+    _say(f"{place} is ready: saywell say --model {out or place.name} …")
 
 
-def _report_layers(model: Path, precision: str) -> None:
-    """Print which layers were kept at a higher precision, and the largest error of the others."""
+def _tell_layers(model: Path, precision: str) -> None:
+    """Which layers of a precision were kept above it, and how near the others came."""
     from saywell.models.dual_ar.onnx.ar_files import layers_file
 
-    file = model / layers_file(precision)
-    if not file.is_file():  # fp32 has none
+    report = model / layers_file(precision)
+    if not report.is_file():  # fp32 has none
         return
-    report = json.loads(file.read_bytes())
-    errors, kept = report["errors"], report["kept"]
-    worst = max((name for name in errors if name not in kept), key=errors.__getitem__, default=None)
-    others = f"; largest error of the others: {errors[worst]:.3f} ({worst})" if worst else ""
-    bound = report["bound"]
-    _say(f"{precision}: {len(kept)} of {len(errors)} layers stay above it, for an error over {bound}{others}")
-    for name, precision_kept in kept.items():
-        _say(f"  {name}: {errors[name]:.3f}, kept as {precision_kept}")
+    found = json.loads(report.read_bytes())
+    errors, kept = found["errors"], found["kept"]
+    below = max((name for name in errors if name not in kept), key=errors.__getitem__, default=None)
+    worst = f"; largest error of the others: {errors[below]:.3f} ({below})" if below else ""
+    _say(f"{precision}: {len(kept)} of {len(errors)} layers stay above it, for an error over {found['bound']}{worst}")
+    for name, fmt in kept.items():
+        _say(f"  {name}: {errors[name]:.3f}, kept as {fmt}")
 
 
 def pull(name: str, directory: Path | None, settings: Settings, *, accept_license: bool, revision: str | None) -> None:
@@ -66,7 +64,7 @@ def pull(name: str, directory: Path | None, settings: Settings, *, accept_licens
 
     chosen = source(name)
     _say(f"{name}: {chosen.url}, {chosen.licence}. {chosen.terms}")
-    target = directory or (settings.data_dir or default_data_dir()) / PULLED
+    target = directory or (settings.data_dir or default_data_dir()) / "checkpoints"
     try:
         with _bars() as progress:
             path = run(
@@ -79,24 +77,24 @@ def pull(name: str, directory: Path | None, settings: Settings, *, accept_licens
 
 
 def fixture(directory: Path, size: str, seed: int) -> None:
-    """Write a random checkpoint in the published layout."""
+    """A random checkpoint in the published layout."""
     if size not in ("tiny", "full"):
         raise InvalidRequest(f"--size takes tiny or full, not {size!r}", param="size")
     try:
-        module: Any = import_module("saywell.models.dual_ar.convert.fixture")  # by name: needs torch
+        made: Any = import_module("saywell.models.dual_ar.convert.fixture")  # by name: needs torch
     except ModuleNotFoundError as error:
         raise MissingDependency(f"a fixture needs {error.name}: pip install 'saywell[torch]'") from error
-    module.write(directory, size, seed)
-    _say(f"{directory} holds a random {size} checkpoint: it makes noise, as fast as the published one makes speech")
+    made.write(directory, size, seed)
+    _say(f"{directory} holds a random {size} checkpoint: it says nothing, but it runs like the real one")
 
 
 def encode(audio: Path, model: Path, out: Path) -> None:
-    """Encode an audio file into codes."""
+    """Audio file → codes."""
     _say(f"{_offline(model).encode(audio, model, out, threads=detect().usable_cores)}")
 
 
 def decode(codes: Path, model: Path, out: Path) -> None:
-    """Decode codes into an audio file."""
+    """Codes → audio file."""
     _say(f"{_offline(model).decode(codes, model, out, threads=detect().usable_cores)}")
 
 
