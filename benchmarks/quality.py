@@ -107,9 +107,9 @@ def _setup(args: list[str]) -> tuple[Setup, Path | None]:
     parser.add_argument("--skip-long", action="store_true", help="skip the ten minutes in one request")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="plot words, sound and speed into a PNG file")
     options = parser.parse_args(args)
-    built_in = [name for name in (DEFAULT_MODEL, "espeak") if name in FAMILY_OF]
+    comes_with = [name for name in (DEFAULT_MODEL, "espeak") if name in FAMILY_OF]
     setup = Setup(
-        models=(*built_in, *(str(Path(directory).absolute()) for directory in options.model)),
+        models=(*comes_with, *(str(Path(directory).absolute()) for directory in options.model)),
         voices=tuple(options.voice),
         like=tuple(path.absolute() for path in options.like),
         precisions=tuple(options.precision),

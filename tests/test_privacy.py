@@ -80,7 +80,7 @@ def test_openvino_is_imported_without_its_telemetry(tmp_path: Path, fake: str) -
     assert run(program, tmp_path, PYTHONPATH=fake).stdout == "a stand-in\nFalse\n"
 
 
-def test_openvino_imported_first_is_silenced_with_one_warning(tmp_path: Path, fake: str) -> None:
+def test_openvino_that_came_first_sends_no_more_and_one_warning_says_so(tmp_path: Path, fake: str) -> None:
     program = "import openvino, saywell.runtimes.openvino; print(openvino.Telemetry().consent)"
     ran = run(program, tmp_path, PYTHONPATH=fake)
     assert ran.stdout == "told its maker\nFalse\n"

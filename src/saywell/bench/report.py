@@ -19,13 +19,13 @@ Row = Mapping[str, Any]
 
 
 def machine(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
-    """The hardware, the versions of `packages`, and the current load averages."""
-    hardware = detect()
+    """The hardware, what computes on it, and the load averages at this moment."""
+    found = detect()
     return {
-        "cpu": hardware.cpu.model,
-        "cpus": hardware.usable_cpus,
-        "features": list(hardware.cpu.features),
-        "memory_gb": round(hardware.usable_memory / 2**30, 1),
+        "cpu": found.cpu.model,
+        "cpus": found.usable_cpus,
+        "features": list(found.cpu.features),
+        "memory_gb": round(found.usable_memory / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in packages},
