@@ -1,26 +1,27 @@
 # make demo      install, speak a sentence into hello.wav, show the plan and the figures
-# make test      install what tests need; lint, types, tests
+# make test      install test requirements; lint, types, tests
 # make test-slow full-size checkpoints, soak, browser
-# make test-lowest  the lowest versions of all dependencies, with each Python from 3.10 to 3.13 found here
-# make meter     word errors, sound, speed and memory of every voice beside other engines; a plot into out/
+# make test-lowest  the lowest versions of all dependencies, with each installed Python from 3.10 to 3.13
+# make meter     word errors, sound, speed and memory of every voice, compared with other engines; a plot in out/
+# make coverage  the tests under coverage, with the size of the code and the time of the tests
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
-# Processes that share the tests; 0 runs them all in one.
+# Processes that run the tests; 0 runs them all in one.
 TEST_WORKERS ?= 2
-# What the benchmarks listen with and compare with.
+# Weights and engines for the benchmarks.
 export METER ?= $(abspath $(VENV))/meter
 SENTENCE := Hello! This is Saywell, speaking from your own machine. It found out what the machine is, and made a plan.
 
-.PHONY: demo test test-slow test-lowest meter lint format clean
+.PHONY: demo test test-slow test-lowest coverage meter lint format clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/saywell say "$(SENTENCE)" --output hello.wav --verbose
-	@echo "It lies in hello.wav. Next:"
+	@echo "Written to hello.wav. Next:"
 	@echo "  $(BIN)/saywell say \"Your own words.\" -o words.mp3"
-	@echo "  $(BIN)/saywell serve      # for any client of OpenAI's, at http://127.0.0.1:8000/v1"
-	@echo "  $(BIN)/saywell doctor     # what this machine has, and what would help"
+	@echo "  $(BIN)/saywell serve      # an OpenAI-compatible API at http://127.0.0.1:8000/v1"
+	@echo "  $(BIN)/saywell doctor     # what is installed, what is missing, what to do"
 
 test: $(VENV)/.ready-test $(METER)/.ready-listen lint
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
@@ -28,6 +29,9 @@ test: $(VENV)/.ready-test $(METER)/.ready-listen lint
 test-slow: $(VENV)/.ready-test $(METER)/.ready-listen
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=default $(PYTEST_ARGS)
+
+coverage: $(VENV)/.ready-test $(METER)/.ready-listen
+	@$(BIN)/python scripts/count --coverage
 
 test-lowest:
 	@$(PYTHON) scripts/lowest
@@ -46,7 +50,7 @@ format: $(VENV)/.ready-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# On a Debian whose Python comes without venv, that is installed too; else nothing outside this directory is touched.
+# On Debian without python3-venv, that package is installed; otherwise nothing outside this directory is changed.
 $(BIN)/python:
 	@PYTHON=$(PYTHON) sh scripts/system-packages
 	@$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""What recordings say, by Whisper base (faster-whisper, int8, one thread unless told otherwise). English."""
+"""Speech recognition of English by Whisper base (faster-whisper, int8, by default one thread)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Clip = tuple[Samples, int]
 """Mono samples and their rate in Hz."""
 _BEAM = 5
 _SHORTEST_S, _SEARCH_S = 20.0, 8.0
-"""A piece of a long recording ends at the quietest place in the `_SEARCH_S` seconds after `_SHORTEST_S`: Whisper reads
-30 s at a time, and its own way through longer recordings may leave sentences out."""
+"""Long recordings are cut at the quietest moment of the `_SEARCH_S` seconds after `_SHORTEST_S`: Whisper reads 30 s at
+a time, and its own segmentation of longer recordings can lose sentences."""
 _QUIET = RATE // 20
-_BESIDE = np.zeros(RATE * 2 // 5, np.float32)
-"""Silence put before and behind each piece: Whisper may stop in the middle of speech that begins at once."""
+_PADDING = np.zeros(RATE * 2 // 5, np.float32)
+"""Silence around each piece: Whisper can stop early if speech begins immediately."""
 
 
 def hear(samples: Samples, rate: int, threads: int = 1) -> str:
@@ -36,20 +36,20 @@ def hear(samples: Samples, rate: int, threads: int = 1) -> str:
 
 
 def hear_all(clips: Sequence[Clip], threads: int = 1) -> list[str]:
-    """`hear` for each clip."""
+    """The transcript of each clip."""
     return [hear(*clip, threads) for clip in clips]
 
 
 def hear_words(samples: Samples, rate: int) -> list[tuple[str, float, float]]:
-    """Each word in lower case with its start and end in seconds; a number's words share its times."""
-    found = []
+    """Each word in lower case with its start and end in seconds; all words of a number share its times."""
+    timed = []
     for begins, piece in _pieces(samples, rate):
-        heard = [word for segment in _segments(piece, 1, word_timestamps=True) for word in segment.words or ()]
-        ends, before = begins + len(piece) / RATE, begins - len(_BESIDE) / RATE
-        for word in heard:
-            span = max(begins, before + word.start), min(ends, before + word.end)
-            found += [(said, *span) for said in words(word.word)]
-    return found
+        recognised = [word for segment in _segments(piece, 1, word_timestamps=True) for word in segment.words or ()]
+        ends, offset = begins + len(piece) / RATE, begins - len(_PADDING) / RATE
+        for word in recognised:
+            span = max(begins, offset + word.start), min(ends, offset + word.end)
+            timed += [(spoken, *span) for spoken in words(word.word)]
+    return timed
 
 
 def _transcribe(piece: Samples, threads: int) -> str:
@@ -57,15 +57,15 @@ def _transcribe(piece: Samples, threads: int) -> str:
 
 
 def _segments(piece: Samples, threads: int, **times: bool) -> Iterable[Segment]:
-    heard = np.concatenate((_BESIDE, piece, _BESIDE))
+    padded = np.concatenate((_PADDING, piece, _PADDING))
     segments: Iterable[Segment] = _whisper(threads).transcribe(
-        heard, language="en", beam_size=_BEAM, temperature=0.0, condition_on_previous_text=False, **times
+        padded, language="en", beam_size=_BEAM, temperature=0.0, condition_on_previous_text=False, **times
     )[0]
     return segments
 
 
 def _pieces(samples: Samples, rate: int) -> Iterator[tuple[float, Samples]]:
-    """Start in seconds and samples at RATE; together the whole recording."""
+    """The recording in pieces: start in seconds, and samples at RATE."""
     samples, begins = resample(samples, rate, RATE), 0
     shortest, search = round(_SHORTEST_S * RATE), round(_SEARCH_S * RATE)
     while len(samples) > shortest + search:

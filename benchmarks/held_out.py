@@ -1,4 +1,4 @@
-"""The sentences every benchmark speaks, and the words of a text as a listener counts them."""
+"""The held-out sentences that benchmarks speak, and the normalised words of a text."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _NUMBER = re.compile(
 
 
 def words(text: str) -> list[str]:
-    """Spoken words in lower case. Digits and the same number in words are equal, with or without "and"."""
+    """The words of the spoken form, in lower case. "And" within numbers is left out."""
     plain = unicodedata.normalize("NFKD", normalise(text).lower())
     return _without_and(_WORD.findall("".join(letter for letter in plain if not unicodedata.combining(letter))))
 
 
 @cache
 def sentences() -> tuple[str, ...]:
-    """Plain English sentences; read in order, ten minutes of speech."""
+    """Plain English sentences; in order, they are ten minutes of speech."""
     return tuple(line for line in _TEXT.read_text(encoding="utf-8").splitlines() if line)
 
 
-def _without_and(said: list[str]) -> list[str]:
+def _without_and(spoken: list[str]) -> list[str]:
     """British "one hundred and twenty" as American "one hundred twenty"."""
     return [
         word
-        for word, before, after in zip(said, ["", *said], [*said[1:], ""], strict=False)
+        for word, before, after in zip(spoken, ["", *spoken], [*spoken[1:], ""], strict=False)
         if not (word == "and" and before in _SCALES and _NUMBER.fullmatch(after))
     ]

@@ -1,12 +1,12 @@
-"""The server under load that other servers give way to: `python -m benchmarks.load [NAME …]`, a table and a JSON line.
+"""The server under difficult loads: `python -m benchmarks.load [NAME …]`; prints tables and a JSON line.
 
-    first      a short request's first byte, alone and beside 8 texts of 5 000 characters
-    listeners  newcomers beside 24 listeners at the pace of speech
-    trickle    newcomers beside 24 readers of one byte a second
-    idle       /livez beside 1 300 idle connections, with 1 024 descriptors
+    first      first byte of a short request, alone and with 8 concurrent texts of 5 000 characters
+    listeners  new short requests with 24 concurrent clients that read at the pace of speech
+    trickle    new short requests with 24 concurrent clients that read one byte a second
+    idle       /livez with 1 300 idle connections and 1 024 file descriptors
     killed     complete answers while the engine's worker is killed every 5 s for a minute
 
-Each starts a server of its own on a free port. Latencies depend on the machine and on what else it does: compare within
+Each measurement starts its own server on a free port. Latencies depend on the machine and its load: compare them within
 a run.
 """
 
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ WITHIN_S = 3.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one request. Seconds from the moment it was sent; None: it did not come."""
+    """The outcome of one request. Seconds from sending it; None: nothing was received."""
 
     status: int
     first_s: float | None
@@ -53,13 +53,13 @@ class Answer:
 
 
 class Server:
-    """`saywell serve` in a process, its log in a file."""
+    """`saywell serve` in a child process, its log in a file."""
 
     def __init__(self, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
         self.port, self.process, self.log = port, process, log
 
     async def open(self, receive: int | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """`receive`: bytes the kernel may hold for us."""
+        """`receive`: size of the socket's receive buffer."""
         sock = socket.socket()
         if receive:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
@@ -68,12 +68,12 @@ class Server:
         return await asyncio.open_connection(sock=sock, limit=1 << 16)
 
     async def ask(
-        self, text: str, path: str = SPEECH, *, pace: float | None = None, patience_s: float = 180.0
+        self, text: str, path: str = SPEECH, *, pace: float | None = None, timeout_s: float = 180.0
     ) -> Answer:
-        """Ask for PCM and read it: at once, or `pace` times as fast as it is spoken."""
+        """Request PCM and read it as fast as possible, or at `pace` times the speed of speech."""
         began = time.monotonic()
         try:
-            return await asyncio.wait_for(self._ask(text, path, pace, began), patience_s)
+            return await asyncio.wait_for(self._ask(text, path, pace, began), timeout_s)
         except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError):
             return Answer(0, None, time.monotonic() - began, b"", complete=False)
 
@@ -97,7 +97,7 @@ class Server:
             writer.close()
 
     async def livez(self) -> float:
-        """Seconds until the answer; 20: there was none."""
+        """Seconds until the answer; 20 if there was none."""
         began = time.monotonic()
         with contextlib.suppress(OSError, asyncio.TimeoutError, asyncio.IncompleteReadError):
             reader, writer = await asyncio.wait_for(self.open(), 20)
@@ -132,15 +132,18 @@ def request(text: str, path: str) -> bytes:
 
 @contextlib.contextmanager
 def serving(command: list[str], descriptors: int | None = None, **env: str) -> Iterator[Server]:
-    """`descriptors`: the soft and the hard limit of the server."""
+    """`descriptors`: limit of the server's file descriptors."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = int(sock.getsockname()[1])
     limit = ["prlimit", f"--nofile={descriptors}:{descriptors}"] if descriptors else []
     with tempfile.TemporaryDirectory() as place:
         log = Path(place) / "log"
-        with log.open("wb") as told:
+        with log.open("wb") as output:
             process = subprocess.Popen(
-                [*limit, *command, "serve", "--port", str(port)], stdout=told, stderr=told, env={**os.environ, **env}
+                [*limit, *command, "serve", "--port", str(port)],
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **env},
             )
         try:
             asyncio.run(_ready(port))
@@ -161,31 +164,31 @@ async def _ready(port: int) -> None:
             if b" 200 " in answer[:20]:
                 return
         await asyncio.sleep(0.1)
-    raise TimeoutError("the server does not get ready")
+    raise TimeoutError("the server was not ready after 60 s")
 
 
-# -- what is measured
+# -- measurements
 
 
 async def first(server: Server) -> dict[str, Any]:
     async def firsts(count: int) -> list[float]:
-        found = []
+        seconds = []
         for _ in range(count):
-            answer = await server.ask(SHORT, patience_s=30)
-            found.append(answer.first_s if answer.first_s is not None else 30.0)
+            answer = await server.ask(SHORT, timeout_s=30)
+            seconds.append(answer.first_s if answer.first_s is not None else 30.0)
             await asyncio.sleep(0.3)
-        return found
+        return seconds
 
     await server.ask(SHORT)
     alone = await firsts(9)
     long = [asyncio.create_task(server.ask(LONG)) for _ in range(8)]
     await asyncio.sleep(4)
-    beside = await firsts(15)
+    loaded = await firsts(15)
     for task in long:
         task.cancel()
-    one, many = statistics.median(alone), statistics.median(beside)
+    one, many = statistics.median(alone), statistics.median(loaded)
     return {
-        "alone_s": round(one, 3), "beside_s": round(many, 3), "beside_max_s": round(max(beside), 3),
+        "alone_s": round(one, 3), "loaded_s": round(many, 3), "loaded_max_s": round(max(loaded), 3),
         "ratio": round(many / one, 2),
     }  # fmt: skip
 
@@ -193,11 +196,11 @@ async def first(server: Server) -> dict[str, Any]:
 async def listeners(server: Server) -> dict[str, Any]:
     held = [asyncio.create_task(server.ask(LONG[:4500], pace=1.0)) for _ in range(24)]
     await asyncio.sleep(8)
-    found = await _newcomers(server)
+    figures = await _newcomers(server)
     running = sum(not task.done() for task in held)
     for task in held:
         task.cancel()
-    return {**found, "listeners_left": running}
+    return {**figures, "listeners_left": running}
 
 
 async def trickle(server: Server) -> dict[str, Any]:
@@ -210,18 +213,18 @@ async def trickle(server: Server) -> dict[str, Any]:
 
     held = [asyncio.create_task(read()) for _ in range(24)]
     await asyncio.sleep(8)
-    found = await _newcomers(server)
+    figures = await _newcomers(server)
     for task in held:
         task.cancel()
-    return found
+    return figures
 
 
 async def _newcomers(server: Server, count: int = 40) -> dict[str, Any]:
-    """Forty short requests, one a second, whatever has become of those before."""
+    """Short requests, one a second, without waiting for earlier ones."""
 
     async def one(after_s: float) -> Answer:
         await asyncio.sleep(after_s)
-        return await server.ask(SHORT, patience_s=20)
+        return await server.ask(SHORT, timeout_s=20)
 
     answers = await asyncio.gather(*(one(n) for n in range(count)))
     times = sorted(answer.first_s if answer.first_s is not None else 20.0 for answer in answers)
@@ -261,7 +264,7 @@ async def killed(server: Server) -> dict[str, Any]:
     async def client(turn: int) -> None:
         while time.monotonic() < over:
             what = texts[turn % len(texts)]
-            answers.append((what, await server.ask(*what, patience_s=130)))
+            answers.append((what, await server.ask(*what, timeout_s=130)))
             turn += 1
 
     async def kill() -> int:
@@ -276,8 +279,8 @@ async def killed(server: Server) -> dict[str, Any]:
     *_, kills = await asyncio.gather(*(client(n) for n in range(8)), kill())
 
     def share(good: Callable[[tuple[str, str], Answer], bool], paths: tuple[str, ...]) -> str:
-        asked = [each for each in answers if each[0][1] in paths]
-        return f"{sum(good(*each) for each in asked)}/{len(asked)}"
+        chosen = [pair for pair in answers if pair[0][1] in paths]
+        return f"{sum(good(*pair) for pair in chosen)}/{len(chosen)}"
 
     def whole(what: tuple[str, str], answer: Answer) -> bool:
         return answer.status == 200 and answer.complete and answer.body == golden[what]
@@ -287,11 +290,11 @@ async def killed(server: Server) -> dict[str, Any]:
         "kills": kills,
         "whole_answers_equal": share(whole, ("/v1/tts",)),
         "streams_equal": share(whole, (SPEECH,)),
-        "complete_but_other": cut,
+        "complete_but_different": cut,
     }
 
 
-MEASURES: dict[str, tuple[Callable[[Server], Awaitable[dict[str, Any]]], int | None]] = {
+MEASURES: dict[str, tuple[Callable[[Server], Coroutine[Any, Any, dict[str, Any]]], int | None]] = {
     "first": (first, None),
     "listeners": (listeners, None),
     "trickle": (trickle, None),
@@ -303,25 +306,21 @@ MEASURES: dict[str, tuple[Callable[[Server], Awaitable[dict[str, Any]]], int | N
 def main() -> int:
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("names", nargs="*", choices=[[], *MEASURES], metavar="NAME", help=", ".join(MEASURES))
-    options.add_argument("--python", default=sys.executable, help="the interpreter whose saywell is measured")
+    options.add_argument("--python", default=sys.executable, help="Python whose saywell is measured")
     options.add_argument("--path", default="", help="PYTHONPATH of the server")
     chosen = options.parse_args()
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     console, here = Console(stderr=True), report.machine()
     console.print(report.about(here))
     for name in chosen.names or MEASURES:
         measure, descriptors = MEASURES[name]
         path = {"PYTHONPATH": chosen.path} if chosen.path else {}
         with console.status(name), serving([chosen.python, "-m", "saywell"], descriptors, **path) as server:
-            found[name] = {**asyncio.run(_run(measure, server)), "load": report.load()[0]}
-    for name, figures in found.items():
+            results[name] = {**asyncio.run(measure(server)), "load": report.load()[0]}
+    for name, figures in results.items():
         report.show(console, [figures], name)
-    print(json.dumps({"bench": "load", "machine": here, **found}))
+    print(json.dumps({"bench": "load", "machine": here, **results}))
     return 0
-
-
-async def _run(measure: Callable[[Server], Awaitable[dict[str, Any]]], server: Server) -> dict[str, Any]:
-    return await measure(server)
 
 
 if __name__ == "__main__":

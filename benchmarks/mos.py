@@ -1,4 +1,4 @@
-"""How good recordings sound, by DNSMOS: P.835 (speech, background, overall) and P.808, each from 1 to 5."""
+"""Sound quality by DNSMOS: P.835 (speech, background, overall) and P.808, each from 1 to 5."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from saywell.types import Samples
 
 SCALES = ("sig", "bak", "ovrl", "p808")
 WORST = 1.0
-"""For a recording without samples."""
+"""Score of a recording without samples."""
 
 Opinions = npt.NDArray[np.float64]
 """[recordings, SCALES]."""
 
 
 def judge(samples: Samples, rate: int) -> dict[str, float]:
-    """One recording, by scale. DNSMOS repeats one that is shorter than 9 s."""
+    """Scores of one recording, by scale. DNSMOS loops recordings shorter than 9 s."""
     from speechmos import dnsmos
 
     if not len(samples):
         return dict.fromkeys(SCALES, WORST)
-    found = dnsmos.run(np.clip(resample(samples, rate, RATE), -1.0, 1.0), sr=RATE)
-    return {scale: float(found[f"{scale}_mos"]) for scale in SCALES}
+    scores = dnsmos.run(np.clip(resample(samples, rate, RATE), -1.0, 1.0), sr=RATE)
+    return {scale: float(scores[f"{scale}_mos"]) for scale in SCALES}
 
 
 def judge_all(clips: Sequence[Clip]) -> Opinions:
-    """Every recording on every scale."""
+    """Scores of all recordings, [recordings, SCALES]."""
     return np.array([list(judge(*clip).values()) for clip in clips]).reshape(-1, len(SCALES))

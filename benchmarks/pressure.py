@@ -1,9 +1,8 @@
-"""The service under pressure made for real: memory eaten in its own control group, and hogs on its CPUs.
+"""The service under real pressure: another process fills the memory of its control group, or others use its CPUs.
 
-The same texts are spoken again and again while another process takes memory, then while others take the CPUs. Measured:
-how soon the engine gives something up, how soon it is as planned again once the pressure is gone, whether a request
-failed or sounded different, what its steps win back against an engine that keeps to its plan, and what watching costs.
-Seconds, and times of the monotonic clock.
+The same texts are spoken repeatedly under memory pressure, then under CPU pressure. Measured: time to the first
+degradation and to full recovery, failed or different answers, speed compared with an engine that keeps its plan, and
+the cost of monitoring. All times are seconds of the monotonic clock.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from rich.console import Console
 
 from benchmarks.random_voice import spoken_overrides
 from saywell.bench import plot, report
-from saywell.bench.limits import MemoryLimit, caged, enter
+from saywell.bench.limits import MemoryLimit, enter, limited
 from saywell.bench.plot import Panel, Series
 from saywell.bench.service import SPEECH, Server, serving
 from saywell.engine.launch import Decision, decide
@@ -49,23 +48,23 @@ TEXTS = (
 )
 KINDS = ("memory", "cpu")
 DOWN_S, BACK_S, WATCH_PERCENT = 2.0, 30.0, 1.0
-"""Goals: first step down, as planned again, and what watching takes of one CPU."""
+"""Goals: time to the first degradation, time to recovery, and CPU use of the monitor."""
 REASON = {"memory": "of memory is in use", "cpu": "other programs take"}
-"""In the reason of a step taken for this pressure and not for what else was going on."""
+"""Part of the reason of a degradation that this pressure caused."""
 HOG = "while True: pass"
 PIECE = 4 << 20
 SLACK = 1.0
-"""Per cent above what is asked from where the hog gives back what it took while the engine had let something go."""
+"""Percent above the target from which the hog releases memory again."""
 _SETTLED_S = 4.0
-"""After the last step, or the beginning of the pressure, what is spoken tells what it is like from then on."""
-_EVERY_S, _REFUSED_S, _WATCH_S = 0.05, 0.25, 10.0
-_DRAWS = 40
-"""Seeds tried for a text, where random weights end most of them too early."""
+"""Delay after the last degradation, or the start of the pressure, before requests count as under pressure."""
+_SAMPLE_S, _RETRY_S, _MONITOR_S = 0.05, 0.25, 10.0
+_SEEDS = 40
+"""Seeds tried for a text, because random weights end most of them too early."""
 Event = dict[str, Any]
 
 
 def main(args: list[str]) -> int:
-    """Run it. 1 if a goal is missed."""
+    """Exit code 1 if a goal is missed."""
     options = _options(args)
     if options.plot:
         plot.check(options.plot)
@@ -77,7 +76,7 @@ def main(args: list[str]) -> int:
     report.show(console, [{"goal": text, "met": good} for text, good in goals(runs)])
     report.show(console, rows, runs["adapts"]["limit"])
     if (gain := won_back(rows)) is not None:
-        console.print(f"Beside the hogs speech is made {gain:g} times as fast as by an engine that keeps to its plan.")
+        console.print(f"Under CPU pressure it is {gain:g} times as fast as an engine that keeps its plan.")
     if options.plot:
         plot.draw([panel(name, run) for name, run in runs.items()], options.plot)
     met = all(good for _, good in goals(runs))
@@ -90,14 +89,16 @@ def _options(args: list[str]) -> argparse.Namespace:
     parser.add_argument("--model", help="a model or the directory of a converted one (default: the default model)")
     parser.add_argument("--only", choices=KINDS, action="append", help="may repeat (default: all)")
     parser.add_argument("--limit", type=int, default=800, metavar="MB", help="of memory (default 800)")
-    parser.add_argument("--full", type=float, default=90.0, metavar="%", help="how full memory is made (default 90)")
-    parser.add_argument("--hogs", type=int, help="programs that take a CPU each (default: one a CPU)")
+    parser.add_argument("--full", type=float, default=90.0, metavar="%", help="how full memory is (default 90)")
+    parser.add_argument("--hogs", type=int, help="number of busy processes (default: one per CPU)")
     parser.add_argument("--calm", type=float, default=6.0, metavar="S", help="before each pressure (default 6)")
-    parser.add_argument("--hold", type=float, default=14.0, metavar="S", help="how long each lasts (default 14)")
-    parser.add_argument("--readers", type=int, default=2, help="asking at once (default 2)")
-    parser.add_argument("--frames", type=int, help="of each sentence, for random weights that never end by themselves")
+    parser.add_argument("--hold", type=float, default=14.0, metavar="S", help="duration of each pressure (default 14)")
+    parser.add_argument("--readers", type=int, default=2, help="concurrent clients (default 2)")
+    parser.add_argument("--frames", type=int, help="frames per sentence, for random weights, which never stop")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; may repeat")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="a PNG of memory, steps and speech over time")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="plot memory, levels and speed over time into a PNG file"
+    )
     options = parser.parse_args(args)
     if not 50 < options.full < 95 or options.readers < 1:
         raise InvalidRequest("--full is between 50 and 95, --readers at least 1", param="full")
@@ -106,7 +107,7 @@ def _options(args: list[str]) -> argparse.Namespace:
 
 
 def measure(overrides: Mapping[str, Any], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """An engine that adapts under every pressure, then one that keeps to its plan under the hogs."""
+    """An engine that adapts, under every pressure, and one that keeps its plan, under CPU pressure."""
     kinds = options.only or list(KINDS)
     runs = {"adapts": _run(options, {**overrides, "adapt": True}, kinds)}
     if "cpu" in kinds:
@@ -115,28 +116,28 @@ def measure(overrides: Mapping[str, Any], options: argparse.Namespace) -> dict[s
 
 
 def _run(options: argparse.Namespace, overrides: dict[str, Any], kinds: list[str]) -> dict[str, Any]:
-    """One service from start to end under these pressures, one after the other."""
+    """One service under these pressures, one after the other."""
     decision = decide(load_settings(overrides))
     cost = watched(decision)
-    with caged(options.limit * MIB, "pressure") as cage, serving(overrides, cage) as server:
+    with limited(options.limit * MIB, "pressure") as limit, serving(overrides, limit) as server:
         speaking = Speaking(server, decision, options.frames)
         with speaking.by(options.readers):
-            found = [_press(speaking, kind, cage, options, adapts=overrides["adapt"]) for kind in kinds]
-        return {"limit": cage.about, "watch_percent": cost, "kills": cage.kills(), "pressures": found,
+            pressures = [_press(speaking, kind, limit, options, adapts=overrides["adapt"]) for kind in kinds]
+        return {"limit": limit.about, "watch_percent": cost, "kills": limit.kills(), "pressures": pressures,
                 "events": speaking.events}  # fmt: skip
 
 
 def _press(
-    speaking: Speaking, kind: str, cage: MemoryLimit, options: argparse.Namespace, *, adapts: bool
+    speaking: Speaking, kind: str, limit: MemoryLimit, options: argparse.Namespace, *, adapts: bool
 ) -> dict[str, Any]:
-    """A calm, a pressure, and the time until the engine is as planned again."""
+    """A calm, a pressure, and a wait for recovery."""
     calm_at = time.monotonic()
     time.sleep(options.calm)
-    with eating(cage, options.full) if kind == "memory" else hogging(options.hogs) as since:
+    with eating(limit, options.full) if kind == "memory" else hogging(options.hogs) as since:
         time.sleep(options.hold)
     released = time.monotonic()
     while adapts and speaking.level and time.monotonic() < released + 2 * BACK_S:
-        time.sleep(_EVERY_S)
+        time.sleep(_SAMPLE_S)
     time.sleep(1.0)
     return {"kind": kind, "calm_at": calm_at, "since": since, "released": released, "until": time.monotonic()}
 
@@ -145,21 +146,21 @@ def _press(
 
 
 class Speaking:
-    """Readers that ask for the same texts in turn and compare what they hear with the first time; a watcher."""
+    """Clients that repeat texts and compare each answer with the first one, and a thread that polls /health."""
 
     def __init__(self, server: Server, decision: Decision, frames: int | None) -> None:
         self.events: list[Event] = []
-        """spoken: began, at, ok, …; look: at, memory in per cent, and where on the ladder: level, steps, reason."""
+        """spoken: began, at, ok, …; look: at, memory in percent, and the degradation: level, steps, reason."""
         self.level = 0
         self._server, self._frames, self._rate = server, frames, decision.spec.sample_rate
         self._audible = {level.name for level in decision.plan.levels if level.audible}
         self._steps: set[str] = set()
-        self._over = threading.Event()
+        self._stop = threading.Event()
         self._seeds, self._heard = zip(*map(self._first, TEXTS), strict=True)
 
     @contextmanager
     def by(self, readers: int) -> Iterator[None]:
-        """As long as it is entered, so many ask."""
+        """Run `readers` clients and the poller inside the context."""
         threads = [threading.Thread(target=self._read, args=(n,)) for n in range(readers)]
         threads.append(threading.Thread(target=self._watch))
         for thread in threads:
@@ -167,29 +168,29 @@ class Speaking:
         try:
             yield
         finally:
-            self._over.set()
+            self._stop.set()
             for thread in threads:
                 thread.join()
 
     def _first(self, text: str) -> tuple[int, str]:
-        """A seed whose speech is whole, and how it sounds; the first that is tried, but for random weights."""
-        for seed in range(_DRAWS):
-            found = self._say(text, seed)
-            if found["ok"]:
-                return seed, found["sound"]
-        raise BadAudio(f"none of {_DRAWS} seeds gave whole speech")
+        """The first seed that succeeds, and the digest of its audio."""
+        for seed in range(_SEEDS):
+            event = self._say(text, seed)
+            if event["ok"]:
+                return seed, event["sound"]
+        raise BadAudio(f"no seed of {_SEEDS} gave complete speech")
 
     def _read(self, first: int) -> None:
         number = first
-        while not self._over.is_set():
-            at = number % len(TEXTS)
-            before = set(self._steps)
-            found = self._say(TEXTS[at], self._seeds[at])
-            audible = bool(self._audible & (before | self._steps))
-            self.events.append({"event": "spoken", **found, "same": found.pop("sound", "") == self._heard[at],
+        while not self._stop.is_set():
+            index = number % len(TEXTS)
+            steps_before = set(self._steps)
+            event = self._say(TEXTS[index], self._seeds[index])
+            audible = bool(self._audible & (steps_before | self._steps))
+            self.events.append({"event": "spoken", **event, "same": event.pop("sound", "") == self._heard[index],
                                 "audible": audible})  # fmt: skip
-            if not found["ok"]:
-                time.sleep(_REFUSED_S)  # who was refused comes back, but not at once
+            if not event["ok"]:
+                time.sleep(_RETRY_S)  # a refused client waits before it retries
             number += 1
 
     def _say(self, text: str, seed: int) -> Event:
@@ -213,8 +214,8 @@ class Speaking:
                 "rtf": (at - began) / audio_s}  # fmt: skip
 
     def _watch(self) -> None:
-        """What /health says of the memory and of the ladder."""
-        while not self._over.wait(_EVERY_S):
+        """Poll memory and degradation from /health."""
+        while not self._stop.wait(_SAMPLE_S):
             health = self._server.get("/health")
             pressure = health["engine"]["pressure"]
             self.level, self._steps = pressure["level"], set(pressure["steps"])
@@ -223,14 +224,14 @@ class Speaking:
 
 
 def watched(decision: Decision) -> float:
-    """Percent of one CPU that an engine's watch takes: one like the worker's, in a thread of its own, by its clock."""
+    """CPU time of a pressure monitor like the worker's, in percent of one CPU."""
     monitor = Monitor()
     never = Timing(confirm=1e9, down=1e9, up=1e9)
     watch = PressureMonitor(decision.plan, lambda _: None, look=monitor.look, timing=never)
     watch.start()
     clock = time.pthread_getcpuclockid(watch.thread_id)
     began, spent = time.monotonic(), time.clock_gettime(clock)
-    time.sleep(_WATCH_S)
+    time.sleep(_MONITOR_S)
     percent = 100 * (time.clock_gettime(clock) - spent) / (time.monotonic() - began)
     watch.stop()
     monitor.close()
@@ -241,16 +242,16 @@ def watched(decision: Decision) -> float:
 
 
 @contextmanager
-def eating(cage: MemoryLimit, full: float) -> Iterator[float]:
-    """Another process in the same group takes memory until it is as full as asked. When that began."""
-    arguments = [cage.kind, str(cage.bytes), str(cage.group or ""), str(full)]
+def eating(limit: MemoryLimit, full: float) -> Iterator[float]:
+    """Run a process that fills the group's memory to `full` percent. Yields the time when it began."""
+    arguments = [limit.kind, str(limit.bytes), str(limit.group or ""), str(full)]
     command = [sys.executable, "-m", "benchmarks.pressure", "eat", *arguments]
     hog = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert hog.stdout is not None
         line = hog.stdout.readline()
         if not line:
-            raise ModelFailure("the process that eats memory has died; give --limit more")
+            raise ModelFailure("the process that fills the memory has died; use a larger --limit")
         yield float(line)
     finally:
         hog.kill()
@@ -258,7 +259,7 @@ def eating(cage: MemoryLimit, full: float) -> Iterator[float]:
 
 
 def eat(kind: str, size: str, group: str, full: str) -> None:
-    """In the child: take memory until it is as full as asked, and keep it so, both ways, until killed."""
+    """In the child: keep memory `full` percent full, by allocating and releasing, until killed."""
     enter(MemoryLimit(kind=kind, bytes=int(size), group=Path(group) if group else None))
     print(time.monotonic(), flush=True)
     held: list[mmap.mmap] = []
@@ -271,12 +272,12 @@ def eat(kind: str, size: str, group: str, full: str) -> None:
         elif held and used > float(full) + SLACK:
             held.pop().close()
         else:
-            time.sleep(_EVERY_S)
+            time.sleep(_SAMPLE_S)
 
 
 @contextmanager
 def hogging(count: int) -> Iterator[float]:
-    """So many programs that each take all of a CPU they are given."""
+    """Run busy loops in `count` processes. Yields the time when they were started."""
     with ExitStack() as stack:
         since = time.monotonic()
         for _ in range(count):
@@ -290,7 +291,7 @@ def hogging(count: int) -> Iterator[float]:
 
 
 def figures(events: list[Event], pressure: Event) -> dict[str, Any]:
-    """Of one pressure on one engine. RTF and first sound are medians over whole requests."""
+    """Figures of one pressure on one engine. RTF and first audio are medians over requests."""
     there = [each for each in events if pressure["calm_at"] <= each["at"] <= pressure["until"]]
     looks, spoken = ([each for each in there if each["event"] == kind] for kind in ("look", "spoken"))
     since, released, reason = _begins(looks, pressure), pressure["released"], REASON[pressure["kind"]]
@@ -320,7 +321,7 @@ def figures(events: list[Event], pressure: Event) -> dict[str, Any]:
 
 
 def _begins(looks: list[Event], pressure: Event) -> float:
-    """When it pressed: hogs at once, memory when it was first seen fuller than the engine allows."""
+    """When the pressure began: CPU at once, memory when it was first fuller than the engine allows."""
     full = (each["at"] for each in looks if each["at"] >= pressure["since"] and each["memory"] > Thresholds().memory)
     return float(pressure["since"] if pressure["kind"] == "cpu" else next(full, pressure["since"]))
 
@@ -330,24 +331,24 @@ def _median(rows: list[Event], name: str) -> float | None:
 
 
 def goals(runs: Mapping[str, dict[str, Any]]) -> list[tuple[str, bool]]:
-    """What it must do, with the figures, and whether it did."""
-    run, told = runs["adapts"], list[tuple[str, bool]]()
+    """The goals with the measured figures, and whether they are met."""
+    run, lines = runs["adapts"], list[tuple[str, bool]]()
     for row in (figures(run["events"], each) for each in run["pressures"]):
         kind = row["kind"]
-        for name, goal, what in (("down_s", DOWN_S, "first step down"), ("back_s", BACK_S, "as planned again")):
+        for name, goal, what in (("down_s", DOWN_S, "first degradation"), ("back_s", BACK_S, "recovery")):
             took = "never" if row[name] is None else f"after {row[name]:.1f} s"
-            told.append((f"{kind}: {what} {took} (goal {goal:g} s)", row[name] is not None and row[name] <= goal))
-        told.append((f"{kind}: {row['failed']} of {row['requests']} requests failed (goal 0)", not row["failed"]))
-        told.append((f"{kind}: {row['changed']} sounded different though no step taken may be heard (goal 0)",
+            lines.append((f"{kind}: {what} {took} (goal {goal:g} s)", row[name] is not None and row[name] <= goal))
+        lines.append((f"{kind}: {row['failed']} of {row['requests']} requests failed (goal 0)", not row["failed"]))
+        lines.append((f"{kind}: {row['changed']} sounded different though no active level is audible (goal 0)",
                      not row["changed"]))  # fmt: skip
     cost = run["watch_percent"]
-    told.append((f"watching takes {cost:.2f} % of one CPU (goal {WATCH_PERCENT:g} %)", cost < WATCH_PERCENT))
-    told.append((f"{run['kills']} processes killed for memory (goal 0)", not run["kills"]))
-    return told
+    lines.append((f"monitoring takes {cost:.2f} % of one CPU (goal {WATCH_PERCENT:g} %)", cost < WATCH_PERCENT))
+    lines.append((f"{run['kills']} processes killed for memory (goal 0)", not run["kills"]))
+    return lines
 
 
 def won_back(rows: list[dict[str, Any]]) -> float | None:
-    """How many times as fast speech is made beside the hogs as by an engine that keeps to its plan."""
+    """Speed under CPU pressure, relative to an engine that keeps its plan."""
     pressed = {row["engine"]: row["rtf_pressed"] for row in rows if row["kind"] == "cpu"}
     ours, planned = pressed.get("adapts"), pressed.get("as planned")
     return float(round(planned / ours, 2)) if ours and planned else None

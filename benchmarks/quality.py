@@ -1,8 +1,8 @@
-"""How well each voice speaks at each precision, beside other engines: word errors, sound, speed, memory.
+"""Quality of each voice at each precision, compared with other engines: word errors, sound, speed, memory.
 
-Every engine speaks the same held-out sentences, one after the other, in a process of its own. Whisper base listens, and
-DNSMOS judges the sound. Intervals are 95 %, by resampling sentences. Saywell's own voices must also sound the same to
-the bit streamed or whole, batched or alone, and speak ten minutes without skipping or repeating a sentence.
+Every engine speaks the same held-out sentences one after the other in its own process. Words are recognised by Whisper
+base, sound is scored by DNSMOS, intervals are 95 % by bootstrap over sentences. Saywell's own voices must also be
+bit-identical streamed or whole, batched or alone, and speak ten minutes without skipping or repeating a sentence.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from saywell.settings import load_settings
 
 EXACT = "fp32"
 OTHERS = {"hibari-tts": ("heart", "as shipped"), "kokoro": ("af_heart", "int8"), "piper": ("joe", "fp32")}
-"""Engine → voice and precision of what `scripts/meter others` installs."""
+"""Voice and precision of the engines that `scripts/meter others` installs."""
 GATE = "hibari-tts"
-"""The engine whose word error rate the default model must reach."""
+"""The engine whose word error rate the default model must match."""
 _LIKE = "like "
-"""Before the name of a recording that a cloning model speaks like."""
+"""Prefix of the name of a recording that is cloned."""
 _SAME = 4
-"""Sentences compared to the bit."""
+"""Sentences that are compared bit by bit."""
 _AT_ONCE = 8
 
 
@@ -52,20 +52,20 @@ class Setup:
     """What is measured."""
 
     models: tuple[str, ...] = (DEFAULT_MODEL,)
-    """Names of models that come with the program, directories of converted ones."""
+    """Names of built-in models, directories of converted ones."""
     voices: tuple[str, ...] = ()
-    """Empty: each model's default."""
+    """Empty: the default voice of each model."""
     like: tuple[Path, ...] = ()
-    """Recordings for cloning models to speak like, each beside its `transcript.txt`."""
+    """Recordings to clone, each with a `transcript.txt` in its directory."""
     precisions: tuple[str, ...] = ()
-    """Besides fp32; empty: all a model has."""
+    """In addition to fp32; empty: all of the model."""
     others: Path | None = None
-    """The folder `scripts/meter` filled; None: other engines are not measured."""
+    """Folder of `scripts/meter`'s downloads; None: other engines are not measured."""
     sentences: int = 40
     long: bool = True
-    """Also ten minutes in one request, by each model at its default precision."""
+    """Also speak ten minutes in one request, with each model at its default precision."""
     threads: int = 1
-    """Of each engine."""
+    """Threads of each engine."""
     hearing_threads: int = 1
 
     @property
@@ -74,7 +74,7 @@ class Setup:
 
 
 def main(args: list[str]) -> int:
-    """Run it. 1 if `good` says no."""
+    """Exit code 1 if `good` is false."""
     setup, file = _setup(args)
     if file:
         plot.check(file)
@@ -95,7 +95,7 @@ def main(args: list[str]) -> int:
 def _setup(args: list[str]) -> tuple[Setup, Path | None]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("--model", action="append", default=[], help="directory of a converted model; may repeat")
-    parser.add_argument("--voice", action="append", default=[], help="in place of default voices; may repeat")
+    parser.add_argument("--voice", action="append", default=[], help="instead of default voices; may repeat")
     parser.add_argument("--like", type=Path, action="append", default=[], help="recording to clone; may repeat")
     parser.add_argument("--precision", action="append", default=[], help="only this one and fp32; may repeat")
     parser.add_argument(
@@ -104,12 +104,12 @@ def _setup(args: list[str]) -> tuple[Setup, Path | None]:
     parser.add_argument("--sentences", type=int, default=40, help=f"default 40, at most {len(sentences())}")
     parser.add_argument("--threads", type=int, default=1, help="of each engine (default 1)")
     parser.add_argument("--hearing-threads", type=int, default=1, help="of Whisper (default 1)")
-    parser.add_argument("--skip-long", action="store_true", help="without the ten minutes in one request")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="a PNG of words, sound and speed")
+    parser.add_argument("--skip-long", action="store_true", help="skip the ten minutes in one request")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="plot words, sound and speed into a PNG file")
     options = parser.parse_args(args)
     comes_with = [name for name in (DEFAULT_MODEL, "espeak") if name in built_in()]
     setup = Setup(
-        models=(*comes_with, *(str(Path(each).absolute()) for each in options.model)),
+        models=(*comes_with, *(str(Path(directory).absolute()) for directory in options.model)),
         voices=tuple(options.voice),
         like=tuple(path.absolute() for path in options.like),
         precisions=tuple(options.precision),
@@ -123,7 +123,7 @@ def _setup(args: list[str]) -> tuple[Setup, Path | None]:
 
 
 def good(rows: Sequence[dict[str, Any]]) -> bool:
-    """Whether every gate is passed: words of what is used by default, equal sound, and no sentence lost."""
+    """Whether all requirements are met: word errors at the default precision, equal samples, no sentence lost."""
     return all(
         row["streamed"] is not False
         and row["batched"] is not False
@@ -134,7 +134,7 @@ def good(rows: Sequence[dict[str, Any]]) -> bool:
 
 
 def measure(setup: Setup) -> Iterator[dict[str, Any]]:
-    """A row for each engine, voice and precision as it becomes ready: other engines first, as references."""
+    """Yields a row per engine, voice and precision; other engines come first, as references."""
     references: dict[str, Take] = {}
     for name, (voice, precision) in OTHERS.items() if setup.others else ():
         references[name] = _other(setup, name)
@@ -146,20 +146,20 @@ def measure(setup: Setup) -> Iterator[dict[str, Any]]:
             print(f"{model}: not measured, {error.message}", file=sys.stderr)
 
 
-def _row(found: Take, references: dict[str, Take], speaker: Print | None = None, **more: Any) -> dict[str, Any]:
+def _row(recorded: Take, references: dict[str, Take], speaker: Print | None = None, **more: Any) -> dict[str, Any]:
     checks = {"default": False, "gates": [], "streamed": None, "batched": None, "long": None}
-    return {**figures(found, references, speaker), **checks, **more}
+    return {**figures(recorded, references, speaker), **checks, **more}
 
 
 def _other(setup: Setup, name: str) -> Take:
     folder = setup.others or weights.folder()
     job = Job(texts=setup.texts, out="", weights=str(folder), threads=setup.threads)
-    found = take(name, job, str(weights.others_python(folder)), own_packages=True)
-    return replace(found, hearing_threads=setup.hearing_threads)
+    recorded = take(name, job, str(weights.others_python(folder)), own_packages=True)
+    return replace(recorded, hearing_threads=setup.hearing_threads)
 
 
 def _model(setup: Setup, model: str, others: dict[str, Take]) -> Iterator[dict[str, Any]]:
-    """Rows of one model, full precision first, if it has that."""
+    """Rows of one model, full precision first."""
     settings = {
         "model": model,
         "threads": setup.threads,
@@ -169,27 +169,27 @@ def _model(setup: Setup, model: str, others: dict[str, Take]) -> Iterator[dict[s
     decision = decide(load_settings(settings))
     exact: dict[str, Take] = {}
     for precision in _precisions(setup, decision.spec.precisions):
-        mine = {**settings, "precision": precision}
+        own_settings = {**settings, "precision": precision}
         default = precision == decision.plan.precision
-        checks = _check(setup, decide(load_settings(mine)), long=setup.long and default)
+        checks = _check(setup, decide(load_settings(own_settings)), long=setup.long and default)
         for voice, check in checks.items():
-            found = _own(setup, mine, voice)
+            recorded = _own(setup, own_settings, voice)
             references = {**others, **({EXACT: exact[voice]} if voice in exact else {})}
             gates = [
                 name for name in references if default and (name == EXACT or (name, model) == (GATE, DEFAULT_MODEL))
             ]
             row = _row(
-                found, references, _speaker(setup, voice, exact.get(voice)),
+                recorded, references, _speaker(setup, voice, exact.get(voice)),
                 model=Path(model).name, voice=voice, precision=precision, default=default, gates=gates,
             )  # fmt: skip
             if precision == EXACT:
-                exact[voice] = found
-            yield {**row, **check.against(found)}
+                exact[voice] = recorded
+            yield {**row, **check.against(recorded)}
 
 
-def _precisions(setup: Setup, there: Sequence[str]) -> list[str]:
-    kept = [each for each in there if not setup.precisions or each in setup.precisions or each == EXACT]
-    return sorted(kept, key=lambda each: each != EXACT)
+def _precisions(setup: Setup, available: Sequence[str]) -> list[str]:
+    chosen = [name for name in available if not setup.precisions or name in setup.precisions or name == EXACT]
+    return sorted(chosen, key=lambda name: name != EXACT)
 
 
 def _own(setup: Setup, settings: dict[str, Any], voice: str) -> Take:
@@ -209,7 +209,7 @@ def _recording(setup: Setup, voice: str) -> Path | None:
 
 
 def _speaker(setup: Setup, voice: str, exact: Take | None) -> Print | None:
-    """Who it should sound like: the cloned recording, else the same voice at full precision, if that was measured."""
+    """Print of the intended speaker: the cloned recording, else the same voice at full precision if measured."""
     path = _recording(setup, voice)
     if path:
         samples, rate = soundfile.read(path, dtype="float32")
@@ -219,43 +219,44 @@ def _speaker(setup: Setup, voice: str, exact: Take | None) -> Print | None:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One voice's first sentences, many at once and undivided, and its ten minutes."""
+    """The first sentences of a voice, and the result of its ten minutes."""
 
-    together: list[Clip]
+    batched: list[Clip]
     whole: list[Clip]
+    """Decoded in one piece."""
     long: dict[str, Any] | None
 
-    def against(self, found: Take) -> dict[str, Any]:
-        """Whether they equal the sentences of a take: spoken alone, streamed, in another process."""
+    def against(self, recorded: Take) -> dict[str, Any]:
+        """Whether they equal a take, which was spoken alone, streamed, and in another process."""
         return {
-            "batched": same(found.clips, self.together),
-            "streamed": same(found.clips, self.whole),
+            "batched": same(recorded.clips, self.batched),
+            "streamed": same(recorded.clips, self.whole),
             "long": self.long,
         }
 
 
 def _check(setup: Setup, decision: Decision, *, long: bool) -> dict[str, Check]:
-    """By voice; ten minutes of the first one only."""
+    """By voice; the ten minutes of the first voice only."""
     with closing(start(decision)) as tts:
         voices = _voices(setup, tts)
-        together = {voice: _say(setup, tts, setup.texts[:_AT_ONCE], voice, _AT_ONCE) for voice in voices}
+        batched = {voice: _say(setup, tts, setup.texts[:_AT_ONCE], voice, _AT_ONCE) for voice in voices}
         minutes = {voices[0]: _long(setup, tts, voices[0])} if long else {}
     frames = decision.plan.max_frames
     plan = replace(decision.plan, first_frames=frames, chunk_frames=frames)
     with closing(start(replace(decision, plan=plan))) as tts:
         whole = {voice: _say(setup, tts, setup.texts[:_SAME], voice) for voice in voices}
-    return {voice: Check(together[voice], whole[voice], minutes.get(voice)) for voice in voices}
+    return {voice: Check(batched[voice], whole[voice], minutes.get(voice)) for voice in voices}
 
 
 def _voices(setup: Setup, tts: TTS) -> list[str]:
-    """Those asked for that the model has, else its default, and like each recording if it clones."""
-    there = [voice.id for voice in tts.voices()]
-    named = [voice for voice in there if voice in setup.voices] or there[:1]
-    return [*named, *(_LIKE + path.stem for path in setup.like if tts.spec.clones)]
+    """The chosen voices that the model has, else its default, and the recordings if it clones."""
+    available = [voice.id for voice in tts.voices()]
+    chosen = [voice for voice in available if voice in setup.voices] or available[:1]
+    return [*chosen, *(_LIKE + path.stem for path in setup.like if tts.spec.clones)]
 
 
 def _say(setup: Setup, tts: TTS, texts: Sequence[str], voice: str, at_once: int = 1) -> list[Clip]:
-    """A clip for each text, with the seeds of `speakers`; one that failed has no samples."""
+    """A clip for each text, with the seeds of `speakers`; a failed text has a clip without samples."""
     path = _recording(setup, voice)
     fields: dict[str, Any] = {"reference": reference(str(path))} if path else {"voice": voice}
 
@@ -271,14 +272,14 @@ def _say(setup: Setup, tts: TTS, texts: Sequence[str], voice: str, at_once: int 
 
 
 def _long(setup: Setup, tts: TTS, voice: str) -> dict[str, Any]:
-    """All sentences in one request: which were skipped or repeated, positions from 0."""
+    """All sentences in one request: the indices of skipped and repeated sentences."""
     samples, rate = _say(setup, tts, [" ".join(sentences())], voice)[0]
-    found = align(sentences(), hear(samples, rate, setup.hearing_threads))
-    return {"seconds": round(len(samples) / rate, 1), **asdict(found)}
+    alignment = align(sentences(), hear(samples, rate, setup.hearing_threads))
+    return {"seconds": round(len(samples) / rate, 1), **asdict(alignment)}
 
 
 def same(clips: Sequence[Clip], first: Sequence[Clip]) -> bool:
-    """Whether the first clips equal `first` to the bit."""
+    """Whether `clips` begin with clips bit-identical to `first`."""
     return all(np.array_equal(one, other) for (one, _), (other, _) in zip(clips, first, strict=False))
 
 

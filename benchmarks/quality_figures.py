@@ -1,4 +1,4 @@
-"""One row of the quality benchmark: the figures of a take, and how it compares with others on the same sentences."""
+"""One row of the quality benchmark: the figures of a take, and its differences to others on the same sentences."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from benchmarks.word_errors import verdict
 
 
 def figures(take: Take, references: Mapping[str, Take], speaker: Print | None = None) -> dict[str, Any]:
-    """As JSON carries them: rates as fractions, MOS from 1 to 5, times in the unit the name ends with.
+    """Rates as fractions, MOS from 1 to 5, times in the unit of the name's suffix; JSON-serialisable.
 
-    `references`: name → the take to compare with. `speaker`: print of the voice this one should be.
+    `references`: name → take to compare with. `speaker`: print of the intended voice.
     """
     audible = [seconds for seconds in take.first_audible_s if seconds is not None]
     return {
@@ -40,27 +40,27 @@ def figures(take: Take, references: Mapping[str, Take], speaker: Print | None = 
 
 
 def compared(take: Take, other: Take, name: str) -> dict[str, Any]:
-    """Differences on the same texts, `take` minus `other`, with their intervals, and the gate's verdict."""
+    """`take` minus `other` on the same texts, with intervals, and the verdict on word errors."""
     difference = take.opinions - other.opinions
-    found: dict[str, Any] = {"verdict": asdict(verdict(take.score, other.score, name))}
+    result: dict[str, Any] = {"verdict": asdict(verdict(take.score, other.score, name))}
     for scale, values in zip(SCALES, difference.T, strict=True):
-        found[scale] = round(float(values.mean()), 3)
-        found[f"{scale}_interval"] = _rounded(intervals.mean(values))
-    return found
+        result[scale] = round(float(values.mean()), 3)
+        result[f"{scale}_interval"] = _rounded(intervals.mean(values))
+    return result
 
 
 def _opinions(take: Take) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for scale, values in zip(SCALES, take.opinions.T, strict=True):
-        found[scale] = round(float(values.mean()), 3)
-        found[f"{scale}_interval"] = _rounded(intervals.mean(values))
-    return found
+        result[scale] = round(float(values.mean()), 3)
+        result[f"{scale}_interval"] = _rounded(intervals.mean(values))
+    return result
 
 
 def _speed(take: Take) -> dict[str, Any]:
-    """Real-time factor: seconds of synthesis for each second of audio, over all sentences that have audio."""
+    """Real-time factor: seconds of synthesis per second of audio, over all sentences with audio."""
     times = [(total, len(samples) / rate) for total, (samples, rate) in zip(take.total_s, take.clips, strict=True)]
-    spent, audio = np.array([each for each in times if each[1]]).reshape(-1, 2).T
+    spent, audio = np.array([pair for pair in times if pair[1]]).reshape(-1, 2).T
     if not len(audio):
         return {"rtf": None, "rtf_interval": None}
     return {"rtf": round(float(spent.sum() / audio.sum()), 4), "rtf_interval": _rounded(intervals.ratio(spent, audio))}
@@ -68,7 +68,7 @@ def _speed(take: Take) -> dict[str, Any]:
 
 def _likeness(take: Take, speaker: Print) -> float | None:
     """Mean similarity of the sentences' prints to the speaker's."""
-    return round(statistics.mean(similarity(each, speaker) for each in take.prints), 3) if take.prints else None
+    return round(statistics.mean(similarity(one, speaker) for one in take.prints), 3) if take.prints else None
 
 
 def _rounded(interval: intervals.Interval) -> list[float]:

@@ -1,4 +1,4 @@
-"""How the quality benchmark is shown: a line for each row, the tables, and what to draw."""
+"""Output of the quality benchmark: a line per row, tables, and plots."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from saywell.bench import report
 from saywell.bench.plot import Panel, Series
 
 PACKAGES = ("saywell", "numpy", "onnxruntime", "faster-whisper", "ctranslate2", "speechmos")
-_NAMED = 3
+_SHOWN_NUMBERS = 3
 
 
 def show_line(console: Console, row: dict[str, Any]) -> None:
-    """One row as soon as it is known."""
+    """One row, as soon as it has been measured."""
     failed = f", {len(row['failed'])} sentences failed: {row['failed'][0]}" if row["failed"] else ""
     console.print(f"{label(row)}: WER {row['wer']:.1%}, P.808 {row['p808']:.2f}{failed}", highlight=False)
 
 
 def show(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    """The figures, the differences on the same sentences, and what became of the long text."""
+    """The figures, the differences on the same sentences, and the result of the long text."""
     spoken = f"{rows[0]['sentences']} sentences, {rows[0]['words']} words" if rows else "nothing measured"
     report.show(console, [_figures(row) for row in rows], f"{spoken}; * default precision")
     if differences := _differences(rows):
@@ -36,14 +36,14 @@ def label(row: dict[str, Any]) -> str:
 
 
 def panels(rows: Sequence[dict[str, Any]]) -> list[Panel]:
-    """Word errors, sound and speed with their intervals, ours beside the others: what to draw."""
+    """Plots of word errors, sound and speed with intervals, for our voices and other engines."""
     shown = (("wer", "Word error rate, % (lower is better)", 100.0), ("p808", "Sound, DNSMOS P.808, 1 to 5", 1.0),
              ("rtf", "Real-time factor (lower is better)", 1.0))  # fmt: skip
     ours = [row for row in rows if "saywell" in row["packages"]]
     groups = {"ours": ours, "others": [row for row in rows if row not in ours]}
-    there = {group: some for group, some in groups.items() if some}
+    present = {group: members for group, members in groups.items() if members}
     return [
-        Panel(title=title, log=name == "rtf", series=[_series(*each, name, unit) for each in there.items()])
+        Panel(title=title, log=name == "rtf", series=[_series(*each, name, unit) for each in present.items()])
         for name, title, unit in shown
     ]
 
@@ -93,30 +93,30 @@ def _differences(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         {
             "": label(row),
             "minus": name,
-            "WER, points": f"{100 * found['verdict']['added']:+.1f} "
-            f"({_interval(found['verdict']['interval'], '{:+.1f}', 100)})",
-            **{scale: f"{found[scale]:+.2f} ({_interval(found[f'{scale}_interval'], '{:+.2f}')})"
+            "WER, points": f"{100 * compared['verdict']['added']:+.1f} "
+            f"({_interval(compared['verdict']['interval'], '{:+.1f}', 100)})",
+            **{scale: f"{compared[scale]:+.2f} ({_interval(compared[f'{scale}_interval'], '{:+.2f}')})"
                for scale in ("p808", "ovrl")},
-            "gate": _gate(found["verdict"]) if name in row["gates"] else "",
+            "gate": _gate(compared["verdict"]) if name in row["gates"] else "",
         }
         for row in rows
-        for name, found in row["against"].items()
+        for name, compared in row["against"].items()
     ]  # fmt: skip
 
 
-def _gate(judged: dict[str, Any]) -> str:
-    return ("passed" if judged["passed"] else "FAILED") + ("" if judged["certain"] else ", uncertain")
+def _gate(verdict: dict[str, Any]) -> str:
+    return ("passed" if verdict["passed"] else "FAILED") + ("" if verdict["certain"] else ", uncertain")
 
 
 def _long(row: dict[str, Any]) -> str:
-    found = row["long"]
+    result = row["long"]
     lost = ", ".join(
-        f"{len(found[kind])} {kind}{_which(found[kind])}" for kind in ("skipped", "repeated") if found[kind]
+        f"{len(result[kind])} {kind}{_which(result[kind])}" for kind in ("skipped", "repeated") if result[kind]
     )
-    minutes = found["seconds"] / 60
-    return f"{label(row)}: {minutes:.1f} minutes, {found['matched']:.1%} of the words; {lost or 'no sentence lost'}"
+    minutes = result["seconds"] / 60
+    return f"{label(row)}: {minutes:.1f} minutes, {result['matched']:.1%} of the words; {lost or 'no sentence lost'}"
 
 
-def _which(places: Sequence[int]) -> str:
-    named = ", ".join(str(place + 1) for place in places[:_NAMED])
-    return f" (number {named}{', …' if len(places) > _NAMED else ''})"
+def _which(indices: Sequence[int]) -> str:
+    numbers = ", ".join(str(index + 1) for index in indices[:_SHOWN_NUMBERS])
+    return f" (number {numbers}{', …' if len(indices) > _SHOWN_NUMBERS else ''})"

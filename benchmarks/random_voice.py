@@ -1,4 +1,4 @@
-"""Random weights, which say as much of speed and memory as trained ones: a voice for them, and how often to try."""
+"""Benchmarks with random weights, which are as fast and as large as trained ones: a voice, and how often to retry."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from saywell.models.dual_ar.speakers import state_of, voice_store
 from saywell.settings import Settings, parse_pairs
 
 TRIES = 4
-"""Draws of a sentence that random weights may end too early."""
+"""Attempts at a sentence, which random weights can end too early."""
 VOICE = "bench"
 _TRANSCRIPT = "The parcel came on a wet Tuesday, and nobody in the house had any idea who had sent it."
 _VOICE_S = 10.0
 
 
 def save_voice(model: Path, data: Path) -> None:
-    """A voice of ten seconds of random codes, where the engine finds it."""
+    """Save ten seconds of random codes as a voice in the engine's data directory."""
     config = Config.read(model)
     decision = decide(Settings(model_path=model, data_dir=data))
     top = min(config.codec.book_size(book) for book in range(config.num_codebooks))
@@ -32,13 +32,13 @@ def save_voice(model: Path, data: Path) -> None:
 
 
 def spoken_overrides(options: Namespace, folder: Path) -> dict[str, Any]:
-    """Settings from `--set` and `--model`, and with `--frames`, which is for random weights, a voice in `folder`."""
-    found = parse_pairs(options.set, "the command line")
+    """Settings from `--set` and `--model`. With `--frames`, for random weights, also a voice saved in `folder`."""
+    overrides = parse_pairs(options.set, "the command line")
     if options.model:
-        found["model"] = options.model
+        overrides["model"] = options.model
     if not options.frames:
-        return found
+        return overrides
     if not options.model:
         raise InvalidRequest("--frames is for random weights: name their directory with --model", param="frames")
     save_voice(Path(options.model), folder)
-    return {**found, "data_dir": str(folder), "voice": VOICE}
+    return {**overrides, "data_dir": str(folder), "voice": VOICE}

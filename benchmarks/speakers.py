@@ -1,7 +1,7 @@
-"""One engine speaks sentences in a process of its own: `python -m benchmarks.speakers NAME < job.json`.
+"""Speaks sentences with one engine: `python -m benchmarks.speakers NAME < job.json`.
 
 Runs in the environment of the engine it measures, so it imports the standard library, NumPy and that engine only. Each
-engine is called as its package documents, with one request at a time.
+engine is called as its documentation says, with one request at a time.
 """
 
 from __future__ import annotations
@@ -19,58 +19,56 @@ import numpy as np
 import numpy.typing as npt
 
 AUDIBLE = 10 ** (-50 / 20)
-"""A block is audible if its peak is above this part of full scale."""
+"""A block is audible if its peak is above this share of full scale."""
 BLOCK_S = 0.005
 TIMEOUT_S = 3600.0
 _WARM_UP = "Ready."
 
 Samples = npt.NDArray[np.float32]
 Speak = Callable[[str, int], Iterable[tuple[Samples, int]]]
-"""Text and seed to pieces of audio with their rate in Hz, as they become ready."""
+"""Text and seed → pieces of audio with their rate in Hz, as they become ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What to speak, and how."""
-
     texts: Sequence[str]
     out: str
     """Directory for the recordings: `0000.npy`, … and `spoken.json`."""
     weights: str = ""
-    """Directory that `scripts/meter` filled."""
+    """Directory of `scripts/meter`'s downloads."""
     threads: int = 1
     settings: dict[str, Any] = field(default_factory=dict)
-    """Saywell's."""
+    """Settings of Saywell."""
     voice: str = ""
-    """Saywell's; empty if it speaks like a reference."""
+    """Voice of Saywell; empty if it clones a reference."""
     reference: str = ""
-    """Audio file for Saywell to speak like; `transcript.txt` lies beside it."""
+    """Audio file for Saywell to clone, with a `transcript.txt` in the same directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One that is ready to speak."""
+    """An engine that is ready to speak."""
 
     package: str
     speak: Speak
     failures: tuple[type[Exception], ...] = ()
-    """What `speak` raises for a sentence it cannot speak."""
+    """Exceptions that `speak` raises for a sentence it cannot speak."""
     close: Callable[[], None] = lambda: None
 
 
 def main(name: str, job: Job) -> None:
-    """Speak every text once, after a warm-up."""
+    """Speak each text once, after a warm-up."""
     engine = ENGINES[name](job)
     list(engine.speak(_WARM_UP, 0))
     spoken = [_record(engine, text, seed, Path(job.out)) for seed, text in enumerate(job.texts)]
     engine.close()
     packages = {name: version(name) for name in (engine.package, "onnxruntime", "numpy")}
-    found = {"packages": packages, "spoken": spoken}
-    Path(job.out, "spoken.json").write_text(json.dumps(found), encoding="utf-8")
+    result = {"packages": packages, "spoken": spoken}
+    Path(job.out, "spoken.json").write_text(json.dumps(result), encoding="utf-8")
 
 
 def _record(engine: Engine, text: str, seed: int, folder: Path) -> dict[str, Any]:
-    """Save the samples and return the times in seconds."""
+    """Speak one text, save its samples and return the times in seconds."""
     pieces: list[tuple[float, Samples, int]] = []
     error, began = "", time.perf_counter()
     try:
@@ -92,8 +90,8 @@ def _record(engine: Engine, text: str, seed: int, folder: Path) -> dict[str, Any
 def first_audible(pieces: Sequence[tuple[float, Samples, int]]) -> float | None:
     """Seconds until the first audible sample can be heard; None if there is none.
 
-    `pieces`: when each arrived, its samples and their rate. The sample's arrival plus the silence in the stream before
-    it: a player starts with the first sample and does not skip.
+    `pieces`: arrival time, samples and rate of each. Counts the arrival of the sample plus the silence before it in the
+    stream, because a player starts with the first sample and skips nothing.
     """
     silence_s = 0.0
     for arrived_s, samples, rate in pieces:
@@ -121,7 +119,7 @@ def _saywell(job: Job) -> Engine:
 
 
 def reference(path: str) -> Any:
-    """A Reference from an audio file and the `transcript.txt` beside it."""
+    """A Reference from an audio file and the `transcript.txt` in its directory."""
     import soundfile
 
     from saywell.types import Reference
@@ -163,7 +161,7 @@ def _piper(job: Job) -> Engine:
 
 
 def _session(model: Path, threads: int) -> Any:
-    """The session these packages make, which would take every core, with a number of threads."""
+    """The session that these packages create themselves, but with a limited number of threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,4 +1,4 @@
-"""Average spectra of voices, and how alike two of them are."""
+"""Average spectra of voices, and their similarity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BANDS = 40
 _WINDOW, _HOP, _FFT = 480, 240, 512
 """30 ms every 15 ms."""
 _FLOOR_DB = 60.0
-"""Range below the loudest band of a recording; lower bands are raised to it."""
+"""Range below the loudest band of a recording; quieter bands are raised to it."""
 _SPEECH_DB = 30.0
 """A frame more than this below the loudest frame is not speech."""
 
@@ -28,7 +28,7 @@ Print = npt.NDArray[np.float64]
 
 
 def spectrum(samples: Samples, rate: int) -> Spectrum:
-    """Mel bands of a recording in dB, cut off 60 dB below the loudest."""
+    """Mel bands of a recording in dB, limited to 60 dB below the loudest."""
     samples = resample(samples, rate, RATE).astype(np.float64)
     samples = np.pad(samples, (0, max(0, _WINDOW - len(samples))))
     frames = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[::_HOP]
@@ -38,7 +38,7 @@ def spectrum(samples: Samples, rate: int) -> Spectrum:
 
 
 def voice_print(spectra: Sequence[Spectrum]) -> Print:
-    """Mean over all speech frames of one voice's recordings."""
+    """Mean over all speech frames of recordings of one voice."""
     frames = np.concatenate(spectra)
     level = frames.mean(axis=1)
     speech = frames[level > level.max() - _SPEECH_DB]
@@ -47,12 +47,12 @@ def voice_print(spectra: Sequence[Spectrum]) -> Print:
 
 
 def similarity(one: Print, other: Print) -> float:
-    """Correlation of two prints: above .95 between halves of one recording, .6 to .93 between speakers."""
+    """Correlation of two prints: above 0.95 for halves of one recording, 0.6 to 0.93 for different speakers."""
     return float(np.corrcoef(one, other)[0, 1])
 
 
 def nearest(print_: Print, voices: Mapping[str, Print]) -> str:
-    """The voice with the closest print."""
+    """Name of the voice with the most similar print."""
     return min(voices, key=lambda name: float(((voices[name] - print_) ** 2).mean()))
 
 

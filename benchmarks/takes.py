@@ -1,4 +1,4 @@
-"""The same sentences spoken by one engine in a child process, and what a listener says about them."""
+"""Recordings of sentences by one engine in a child process, with recognition and quality scores."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from saywell.errors import EngineFailure
 from saywell.machine.process_memory import Peak
 
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_TOLD = 2000
-"""Characters of a failed child's errors that are shown."""
+_ERROR_CHARS = 2000
+"""How much of a failed child's standard error is shown."""
 
 
 @dataclass(eq=False, kw_only=True)
 class Take:
-    """Recordings of the same texts by one engine, in order. A text that failed has a clip without samples."""
+    """Recordings of texts by one engine, in order. A text that failed has a clip without samples."""
 
     texts: Sequence[str]
     clips: Sequence[Clip]
     total_s: Sequence[float]
-    """Request to last sample, for each text."""
+    """From the request to the last sample, for each text."""
     first_audible_s: Sequence[float | None]
-    """Request to the first audible sample, see `speakers.first_audible`."""
+    """From the request to the first audible sample, see `speakers.first_audible`."""
     errors: Sequence[str]
-    """Why each text failed; empty if it did not."""
+    """Why each text failed; empty for success."""
     memory_bytes: int
-    """Most held by the process and its children, see `saywell.machine.process_memory`."""
+    """Peak of the process and its children, see `saywell.machine.process_memory`."""
     packages: Mapping[str, str]
-    """Name → version of the engine's and of what computes for it."""
+    """Name → version of the engine and its runtime."""
     hearing_threads: int = 1
 
     @cached_property
@@ -55,24 +55,24 @@ class Take:
 
     @cached_property
     def prints(self) -> list[Print]:
-        """Of each recording that has samples."""
+        """Voice prints of the recordings that have samples."""
         return [voice_print([spectrum(*clip)]) for clip in self.clips if len(clip[0])]
 
     @cached_property
     def voice(self) -> Print:
-        """Of all of them together."""
+        """One voice print of all recordings."""
         return voice_print([spectrum(*clip) for clip in self.clips if len(clip[0])])
 
 
 def listen(texts: Sequence[str], clips: Sequence[Clip], threads: int = 1) -> Score:
-    """Word errors of recordings that should say these texts, as Whisper hears them."""
+    """Word errors of recordings of these texts, by Whisper."""
     return score(texts, hear_all(clips, threads))
 
 
 def take(engine: str, job: Job, python: str, *, own_packages: bool) -> Take:
-    """Let `engine` (see `speakers.ENGINES`) speak a job, whose `out` is chosen here.
+    """Speak a job with `engine` (see `speakers.ENGINES`); `job.out` is set here.
 
-    `own_packages`: `python` belongs to another environment, and PYTHONPATH is kept from it. Raises EngineFailure.
+    `own_packages`: `python` belongs to another environment, so PYTHONPATH is not passed on. Raises EngineFailure.
     """
     environ = {**os.environ, **_ONE_THREAD}
     if own_packages:
@@ -86,20 +86,20 @@ def take(engine: str, job: Job, python: str, *, own_packages: bool) -> Take:
             process.communicate(json.dumps(asdict(replace(job, out=folder))).encode())
         if process.returncode:
             errors.seek(0)
-            told = errors.read().decode(errors="replace")[-_TOLD:]
-            raise EngineFailure(f"{engine} failed with exit code {process.returncode}: {told.strip()}")
+            message = errors.read().decode(errors="replace")[-_ERROR_CHARS:]
+            raise EngineFailure(f"{engine} failed with exit code {process.returncode}: {message.strip()}")
         return _read(Path(folder), job.texts, peak.bytes)
 
 
 def _read(folder: Path, texts: Sequence[str], memory_bytes: int) -> Take:
-    found = json.loads((folder / "spoken.json").read_text(encoding="utf-8"))
-    spoken = found["spoken"]
+    result = json.loads((folder / "spoken.json").read_text(encoding="utf-8"))
+    spoken = result["spoken"]
     return Take(
         texts=texts,
-        clips=[(np.load(folder / f"{at:04}.npy"), each["rate"]) for at, each in enumerate(spoken)],
-        total_s=[each["total_s"] for each in spoken],
-        first_audible_s=[each["first_audible_s"] for each in spoken],
-        errors=[each["error"] for each in spoken],
+        clips=[(np.load(folder / f"{number:04}.npy"), one["rate"]) for number, one in enumerate(spoken)],
+        total_s=[one["total_s"] for one in spoken],
+        first_audible_s=[one["first_audible_s"] for one in spoken],
+        errors=[one["error"] for one in spoken],
         memory_bytes=memory_bytes,
-        packages=found["packages"],
+        packages=result["packages"],
     )

@@ -1,4 +1,4 @@
-"""Where `scripts/meter` puts the weights the benchmarks need."""
+"""Locations of the weights that `scripts/meter` downloads."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def folder() -> Path:
 
 def whisper() -> Path:
     """Directory of Whisper base in CTranslate2's format. Raises MissingDependency."""
-    found = folder() / "whisper"
-    if not (found / "model.bin").is_file():
-        raise MissingDependency(f"no Whisper weights in {found}: run `scripts/meter listen`")
-    return found
+    path = folder() / "whisper"
+    if not (path / "model.bin").is_file():
+        raise MissingDependency(f"no Whisper weights in {path}: run `scripts/meter listen`")
+    return path
 
 
 def others_python(folder: Path) -> Path:
-    """The interpreter whose environment has the other engines. Raises MissingDependency."""
-    found = folder / "venv" / "bin" / "python"
-    if not found.is_file():
+    """Python interpreter of the environment with the other engines. Raises MissingDependency."""
+    python = folder / "venv" / "bin" / "python"
+    if not python.is_file():
         raise MissingDependency(f"no engines to compare with in {folder}: run `scripts/meter others`")
-    return found
+    return python

@@ -1,4 +1,4 @@
-"""Word and character error rates with their confidence intervals, and the gate on them."""
+"""Word and character error rates with confidence intervals, and a limit on the word error rate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks import intervals
 from benchmarks.held_out import words
 
 LIMIT = 0.01
-"""The most word error rate that may be added to the reference's: one point."""
+"""Largest allowed increase of the word error rate over the reference: one point."""
 
 Counts = npt.NDArray[np.int64]
 """Edits and words (or characters) of each text, [texts, 2]."""
@@ -21,61 +21,60 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """Errors by text, so that two scores can be compared on the same texts."""
+    """Errors by text, so that scores on the same texts can be compared."""
 
     by_word: Counts
     by_character: Counts
 
     @property
     def wer(self) -> float:
-        """Word error rate: substituted, missing and added words over words asked for. May exceed 1."""
+        """Word error rate: substitutions, deletions and insertions over words of the text. Can exceed 1."""
         return float(_rate(self.by_word))
 
     @property
     def cer(self) -> float:
-        """Character error rate: a near miss costs less than a different word."""
+        """Character error rate: a similar word costs less than a different one."""
         return float(_rate(self.by_character))
 
     @property
     def interval(self) -> intervals.Interval:
-        """Of the word error rate."""
+        """Interval of the word error rate."""
         return intervals.ratio(self.by_word[:, 0], self.by_word[:, 1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether a candidate is good enough beside its reference."""
+    """Whether a candidate is good enough compared with its reference."""
 
     passed: bool
     certain: bool
-    """Whether the whole interval lies on the verdict's side of the limit; if not, more sentences may change it."""
+    """Whether the whole interval lies on one side of the limit; if not, more sentences may change the verdict."""
     added: float
-    """Word error rate of the candidate minus the reference's."""
+    """Word error rate of the candidate minus that of the reference."""
     interval: intervals.Interval
     reason: str
 
 
-def score(asked: Sequence[str], heard: Sequence[str]) -> Score:
-    """Errors by text; both sides are normalised the same way."""
-    pairs = [(words(text), words(said)) for text, said in zip(asked, heard, strict=True)]
+def score(texts: Sequence[str], transcripts: Sequence[str]) -> Score:
+    """Errors by text, after the same normalisation of both sides."""
+    pairs = [(words(text), words(heard)) for text, heard in zip(texts, transcripts, strict=True)]
     return Score(
         _counts([(a, b) for a, b in pairs]),
         _counts([(" ".join(a), " ".join(b)) for a, b in pairs]),
     )
 
 
-def word_error_rate(asked: str, heard: str) -> float:
-    """Of one text."""
-    return score([asked], [heard]).wer
+def word_error_rate(text: str, transcript: str) -> float:
+    return score([text], [transcript]).wer
 
 
 def verdict(candidate: Score, reference: Score, name: str) -> Verdict:
-    """The gate: at most LIMIT more than the reference, called `name` in the reason, on the same texts."""
+    """Whether the candidate has at most LIMIT more errors than the reference, called `name`, on the same texts."""
     if not np.array_equal(candidate.by_word[:, 1], reference.by_word[:, 1]):
-        raise ValueError("only scores on the same texts can be compared")
+        raise ValueError("scores can only be compared on the same texts")
     added = candidate.wer - reference.wer
-    drawn = intervals.resamples(len(reference.by_word))
-    low, high = intervals.bounds(_rate(candidate.by_word[drawn]) - _rate(reference.by_word[drawn]))
+    indices = intervals.resamples(len(reference.by_word))
+    low, high = intervals.bounds(_rate(candidate.by_word[indices]) - _rate(reference.by_word[indices]))
     passed = added <= LIMIT + 1e-9
     return Verdict(
         passed=passed,
@@ -91,6 +90,6 @@ def _counts(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Counts:
 
 
 def _rate(counts: Counts) -> intervals.Floats:
-    """Edits over length, both summed over texts: the last axis but one."""
+    """Edits over length, both summed over texts, the second last axis."""
     edits, length = counts.sum(axis=-2)[..., 0], counts.sum(axis=-2)[..., 1]
     return np.asarray(edits / np.maximum(1, length))

@@ -1,4 +1,4 @@
-"""What tests hear besides words: when each word is spoken, and pitch."""
+"""Times of words, and pitch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["pitch", "spoken_words"]
 def pitch(samples: Samples, rate: int) -> float:
     """Median Hz of the voiced 40 ms windows, by autocorrelation."""
     size, low, high = rate // 25, rate // 400, rate // 60
-    found = []
+    frequencies = []
     for start in range(0, len(samples) - size, size // 2):
         window = samples[start : start + size] - samples[start : start + size].mean()
         if np.sqrt(np.mean(window**2)) < 0.02:
@@ -21,5 +21,5 @@ def pitch(samples: Samples, rate: int) -> float:
         curve = np.correlate(window, window, "full")[size - 1 :]
         lag = low + int(np.argmax(curve[low:high]))
         if curve[lag] > 0.5 * curve[0]:
-            found.append(rate / lag)
-    return float(np.median(found))
+            frequencies.append(rate / lag)
+    return float(np.median(frequencies))

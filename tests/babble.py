@@ -1,4 +1,4 @@
-"""A stand-in for recorded speech."""
+"""Synthetic sound that resembles speech."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RATE = 16_000
 
 
 def babble(seconds: float, rate: int = RATE, seed: int = 0) -> Samples:
-    """Something like syllables: five times a second other harmonics of a changing pitch, softly begun and ended."""
+    """Syllables: five times a second, different harmonics of a changing pitch, faded in and out."""
     random, count = np.random.default_rng(seed), int(seconds * rate)
     t = np.arange(count) / rate
     syllable = (t * 5).astype(int)

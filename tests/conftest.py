@@ -18,32 +18,32 @@ from saywell.engine.engine import Engine
 from saywell.types import ModelSpec
 from tiny_ar import family as tiny_ar
 
-# The same examples each time: what a search of hours might find must not turn a release red. `make test-slow` searches.
+# The same examples in each run; `make test-slow` searches for new ones.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
 
 def pytest_configure() -> None:
-    """Started in the background of a shell, this process ignores interrupts, and so would all that tests start."""
+    """In the background of a shell, this process ignores SIGINT, and so would its children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
-    """What has been imported stays: an engine collects garbage as it closes, and looked through all of it each time."""
+    """Exclude imported modules from garbage collection, which every engine runs when it closes."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def _own_data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was measured or saved on the machine the tests run on has no part in them."""
+    """Ignore measurements and voices saved on this machine."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "data"))
 
 
 @pytest.fixture(scope="session")
 def finch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A converted checkpoint that speaks, made by the first process that asks."""
+    """A converted checkpoint that speaks, made once for all test processes."""
     pytest.importorskip("torch")
     if not FINCH.is_dir():
         pytest.skip("the weights are in the repository, not in the sdist")
@@ -59,7 +59,7 @@ def finch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def named(finch: Path, tmp_path: Path) -> Path:
-    """It lies where the documents of earlier programs have their model, seen from the test's own directory."""
+    """The model at the path that earlier programs document, relative to the test's directory."""
     return Path(shutil.copytree(finch, tmp_path / "checkpoints" / "openaudio-s1-mini", copy_function=os.link))
 
 
@@ -70,7 +70,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def tiny_engine() -> Iterator[Callable[..., Engine]]:
-    """Starts engines on the tiny autoregressive family; the model's class, its facts and the plan's can be given."""
+    """Starts engines with the tiny autoregressive family; takes the model class, its spec and fields of the plan."""
     made: list[Engine] = []
 
     def start(model: type[tiny_ar.TinyModel] = tiny_ar.TinyModel, spec: ModelSpec = TINY, **fields: object) -> Engine:

@@ -1,4 +1,4 @@
-"""A model that takes as long over a reference as a test wants."""
+"""A model whose encoding of a reference the test controls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KNOWN = replace(RECORDING, transcript="Encoded before.")
 
 
 class Encoder(tiny_ar.TinyModel):
-    """Takes as long over a reference as the test wants."""
+    """Encoding blocks until the test sets `may_end`."""
 
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
         super().__init__(spec, plan)

@@ -1,6 +1,6 @@
-"""Everything once, with nothing but the plain install: `python tests/lowest.py`, with any Python that has it.
+"""Smoke test of the plain install: `python tests/lowest.py`.
 
-Not for pytest: `scripts/lowest` runs it with the lowest versions of all dependencies, where there is no pytest.
+`scripts/lowest` runs it with the lowest versions of all dependencies, without pytest.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ COMMANDS = (
     "plan",
     "doctor",
     "voices",
+    "models",
     "tune",
     "bench",
     "pull",
@@ -35,11 +36,11 @@ TEXT = "The kettle is on, and the door is open."
 
 def saywell(*words: str, code: int = 0) -> str:
     ran = subprocess.run([sys.executable, "-m", "saywell", *words], capture_output=True, text=True, timeout=120)
-    told = ran.stdout + ran.stderr
-    assert ran.returncode == code, (words, ran.returncode, told)
-    assert "Traceback" not in told, (words, told)
-    assert "internal error" not in told, (words, told)
-    return told
+    output = ran.stdout + ran.stderr
+    assert ran.returncode == code, (words, ran.returncode, output)
+    assert "Traceback" not in output, (words, output)
+    assert "internal error" not in output, (words, output)
+    return output
 
 
 def commands(folder: Path) -> None:
@@ -59,7 +60,7 @@ def commands(folder: Path) -> None:
 
 
 class Server:
-    """`saywell serve`, and what it answers."""
+    """`saywell serve` in a child process."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -72,7 +73,7 @@ class Server:
                 self._port = int(found[1])
             if line.startswith("Ready"):
                 return
-        raise SystemExit("the server does not get ready")
+        raise SystemExit("the server did not start")
 
     def ask(self, method: str, path: str, body: str = "", kind: str = "application/json") -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
@@ -106,7 +107,7 @@ def routes(server: Server) -> None:
         status, answer = server.ask(method, path, body, kind)
         assert status == 200, (method, path, status, answer[:300])
         assert answer or path == "/cache/clear", path
-    for body, wrong in (('{"input": ""}', 422), ("{", 400), ('{"input": "x", "voice": "nobody"}', 404)):
+    for body, wrong in (('{"input": ""}', 422), ("{", 400), ('{"input": "x", "voice": "unknown"}', 404)):
         assert server.ask("POST", "/v1/audio/speech", body)[0] == wrong, body
     assert server.ask("GET", "/nowhere")[0] == 404
 

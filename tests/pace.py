@@ -1,4 +1,4 @@
-"""How the time of a function grows with its input, so that neither a busy nor a slow machine decides."""
+"""Growth of a function's time with its input, independent of the speed and load of the machine."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 _TIMES = 16
 _ROOM = 4
-"""A quadratic part would take 256 times as long for 16 times the input; this allows 64 times."""
+"""For 16 times the input, quadratic time is 256 times as long; this allows 64 times."""
 
 
 def check_linear(work: Callable[[str], object], unit: str, size: int) -> float:
-    """Refuses a `work` that is not linear in the length of texts made of `unit`; CPU seconds for `size` characters."""
+    """Assert that `work` is linear in the length of texts made of `unit`. Returns CPU seconds for `size` characters."""
     small, large = ((unit * (length // len(unit) + 1))[:length] for length in (size // _TIMES, size))
     work(small)
     short = min(_seconds(work, small) for _ in range(3))

@@ -1,4 +1,4 @@
-"""Where the repository's parts lie."""
+"""Directories of the repository."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 FINCH = ROOT / "voices" / "finch"
-"""A small checkpoint as published; in the repository, not in the sdist."""
+"""A small checkpoint in the published layout; not in the sdist."""

@@ -1,4 +1,4 @@
-"""The plan of tests, spelled out in full; other plans of tests say what differs."""
+"""A complete plan for tests; they replace single fields."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ TINY_PLAN = Plan(
     cache_bytes=16 << 20,
     thermal=True,
     data_dir=Path("cache"),
-    adapt=False,  # what else runs on the machine must not decide
+    adapt=False,  # other programs must not influence tests
 )
 
 
 def with_levels(plan: Plan, spec: ModelSpec = TINY, available: int = 8 << 30) -> Plan:
-    """A plan made by hand, with what can be given up of it. `available`: bytes for models."""
+    """`plan` with its degradation levels. `available`: bytes for models."""
     return replace(plan, levels=levels(plan, spec, lambda overrides: replace(plan, **overrides), available))

@@ -1,4 +1,4 @@
-"""`saywell serve` as a process of its own, speaking with eSpeak NG."""
+"""`saywell serve` with eSpeak NG in a child process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies where a file should: a named pipe or an endless file is refused at once, a link to a file is followed."""
+"""Irregular files: named pipes and endless files are rejected at once, links to files are followed."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from saywell.models.hibari import package
 from saywell.plan.tuning_store import model_digest
 from saywell.settings import load_settings
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are a POSIX thing")
+pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 PROGRAM = (sys.executable, "-m", "saywell")
 
 
 @contextmanager
 def soon() -> Iterator[None]:
-    """What waits for ever is told from what answers."""
+    """Fail if the code inside blocks."""
 
-    def late(*_: object) -> None:
-        raise AssertionError("it waits for ever")
+    def blocked(*_: object) -> None:
+        raise AssertionError("it blocks")
 
-    before = signal.signal(signal.SIGALRM, late)
+    before = signal.signal(signal.SIGALRM, blocked)
     signal.setitimer(signal.ITIMER_REAL, 5)
     try:
         yield
@@ -74,7 +74,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "tensors": ("model.safetensors", TensorFile),
     "package": ("hibari.onnx", hibari_file),
     "settings": ("saywell.toml", lambda path: load_settings(file=path, environ={})),
-    "machine": ("machine.json", plan_command._recorded),
+    "machine": ("machine.json", plan_command.read_machine),
     "recording": ("voice.wav", decode_file),
     "audio to encode": ("voice.wav", lambda path: offline.encode(path, path.parent, path.parent / "x.npy")),
     "codes": ("codes.npy", lambda path: offline.read_codes(path, CodecConfig())),
@@ -83,7 +83,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
 
 @pytest.mark.parametrize("make", [make_pipe, make_endless])
 @pytest.mark.parametrize("reader", READERS)
-def test_what_never_ends_is_refused_at_once(tmp_path: Path, reader: str, make: Callable[[Path], None]) -> None:
+def test_endless_file_is_rejected_at_once(tmp_path: Path, reader: str, make: Callable[[Path], None]) -> None:
     name, read = READERS[reader]
     make(tmp_path / name)
     with soon(), pytest.raises((SaywellError, Irregular)) as caught:
@@ -91,7 +91,7 @@ def test_what_never_ends_is_refused_at_once(tmp_path: Path, reader: str, make: C
     assert name in str(caught.value) or isinstance(caught.value, TooLarge)
 
 
-def test_what_only_helps_is_left_out(tmp_path: Path) -> None:
+def test_unreadable_optional_file_is_ignored(tmp_path: Path) -> None:
     make_pipe(tmp_path / "source.json")
     make_pipe(tmp_path / "saywell.json")
     with soon():
@@ -100,7 +100,7 @@ def test_what_only_helps_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [("-f",), ("hello", "--reference")])
-def test_a_command_says_it_in_a_sentence(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_command_reports_an_irregular_file(tmp_path: Path, command: tuple[str, ...]) -> None:
     make_pipe(tmp_path / "it")
     done = subprocess.run(
         [*PROGRAM, "say", *command, str(tmp_path / "it"), "-o", str(tmp_path / "x.wav")],
@@ -113,8 +113,8 @@ def test_a_command_says_it_in_a_sentence(tmp_path: Path, command: tuple[str, ...
     assert done.stderr.strip() == f"saywell: it is a pipe or a device, and a regular file is needed: {tmp_path / 'it'}"
 
 
-@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no names for open files here")
-def test_what_the_shell_has_opened_is_read_to_its_end() -> None:
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs /dev/fd")
+def test_descriptor_path_is_read_to_its_end() -> None:
     reading, writing = os.pipe()
     try:
         os.write(writing, b"Hello.")
@@ -125,13 +125,13 @@ def test_what_the_shell_has_opened_is_read_to_its_end() -> None:
         os.close(reading)
 
 
-def test_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
+def test_directory_is_reported_as_such(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         open_file(tmp_path)
     with pytest.raises(Damaged):
         read_plain(tmp_path, 10)
 
 
-def test_a_record_of_nothing_but_brackets_is_none(tmp_path: Path) -> None:
+def test_deeply_nested_record_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "source.json").write_text("[" * 100_000)
     assert read_record(tmp_path) == {}

@@ -1,4 +1,4 @@
-"""Nothing of this program tells anybody that it runs: the runtime's telemetry is off before it is imported."""
+"""No telemetry: it is switched off before the runtime is imported."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def test_no_file_about_this_machine_is_left(tmp_path: Path, program: str) -> Non
     assert not (tmp_path / ".cache" / "Microsoft").exists()
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace looks at what a process asks the system for")
-def test_no_name_is_looked_up(tmp_path: Path) -> None:
-    told = tmp_path / "calls"
-    run(WORKER, tmp_path, "strace", "-f", "-e", "trace=connect,sendto,sendmmsg", "-o", str(told))
-    assert [line for line in told.read_text().splitlines() if "AF_INET" in line] == []
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_no_network_connection_is_made(tmp_path: Path) -> None:
+    trace = tmp_path / "calls"
+    run(WORKER, tmp_path, "strace", "-f", "-e", "trace=connect,sendto,sendmmsg", "-o", str(trace))
+    assert [line for line in trace.read_text().splitlines() if "AF_INET" in line] == []
 
 
-def test_a_program_that_wants_it_has_it(tmp_path: Path) -> None:
+def test_telemetry_setting_of_the_program_is_kept(tmp_path: Path) -> None:
     program = "import saywell, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     assert run(program, tmp_path).stdout == "1\n"
     assert run(program, tmp_path, ORT_DISABLE_TELEMETRY="0").stdout == "0\n"
 
 
-def test_a_program_that_came_first_is_warned_once(tmp_path: Path) -> None:
+def test_runtime_imported_first_gives_one_warning(tmp_path: Path) -> None:
     program = "import onnxruntime, saywell; t = saywell.open(); t.say('Hi.'); t.say('Hi.')"
     assert run(program, tmp_path).stderr.count("Import saywell first") == 1
 
@@ -64,7 +64,7 @@ except ImportError:
     print("a stand-in")
 """,
 }
-"""What OpenVINO does when it is imported, in brief."""
+"""Imitates the import of OpenVINO."""
 
 
 @pytest.fixture

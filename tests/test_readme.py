@@ -1,4 +1,4 @@
-"""What the README and the Makefile promise, done as written."""
+"""The examples of the README and the Makefile, run as written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.filterwarnings("ignore:no checkpoint was named:RuntimeWarning")
-def test_the_example_of_an_older_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compatibility_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     _, example = blocks("python")
     names: dict[str, Any] = {}
@@ -51,7 +51,7 @@ def test_every_command_of_the_readme_exists() -> None:
         assert re.search(rf"^\s+{command}\s", help_text, re.MULTILINE), command
 
 
-def test_the_demo_sentence_is_understood(tmp_path: Path) -> None:
+def test_demo_sentence_is_recognised(tmp_path: Path) -> None:
     sentence = re.search(r"^SENTENCE := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert sentence
     with saywell.open() as tts:
@@ -60,7 +60,7 @@ def test_the_demo_sentence_is_understood(tmp_path: Path) -> None:
     assert {"hello", "speaking", "from", "your", "machine", "made", "plan"} <= set(heard)
 
 
-def test_public_names_are_there() -> None:
+def test_public_names_exist() -> None:
     for name in saywell.__all__:
         assert getattr(saywell, name) is not None
     assert sorted(saywell.__all__) == dir(saywell)
@@ -68,7 +68,7 @@ def test_public_names_are_there() -> None:
         _ = saywell.nothing
 
 
-def test_import_costs_nothing_heavy() -> None:
+def test_import_loads_nothing_heavy() -> None:
     script = (
         "import sys, saywell; print(sorted({'numpy', 'torch', 'onnxruntime', 'fastapi', 'typer'} & set(sys.modules)))"
     )

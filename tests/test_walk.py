@@ -1,6 +1,6 @@
-"""Every command, option and setting with values nobody should give: a sentence and a documented exit code, no bug.
+"""Every command, option and setting with invalid values: an error message and a documented exit code, no bug.
 
-The commands run in this process and are stopped where an engine would be built or a hub asked.
+The commands run in this process and are stopped where an engine would be built or a download started.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from machines import machine
 from saywell import cli
+from saywell.audio.decode import decode as decode_audio
 from saywell.engine import launch
 from saywell.engine.worker.messages import Load, pack
 from saywell.errors import Unavailable
@@ -32,13 +33,13 @@ from saywell.settings import field_names
 
 pytestmark = [pytest.mark.skipif(os.name != "posix", reason="devices and pipes of POSIX"), pytest.mark.timeout(120)]
 CODES = (0, 1, 2)
-"""Done; something is missing or failed; a user's mistake."""
+"""Success, failure, and a user's mistake."""
 STOPPED = "stopped by the test"
 WORDS = [
     "", " ", "-1", "0", "99999999999999999999999999", "9" * 5000, "1e999", "nan", "-inf", "no number", "x" * 5000,
-    "[bold]%s{}$HOME\n", "-", "--", "~nobody-of-this-name/x", "😀\u202e\u0301", "\udcff\udc80.wav", "a=b", "0-99999",
+    "[bold]%s{}$HOME\n", "-", "--", "~unknown-user/x", "😀\u202e\u0301", "\udcff\udc80.wav", "a=b", "0-99999",
 ]  # fmt: skip
-"""Of no command in particular."""
+"""Values for any option."""
 PROGRAM: Any = typer.main.get_command(cli.app)
 
 
@@ -48,18 +49,18 @@ class Part:
 
     option: str
     kind: Any
-    """bool for a flag, else what its value is made into."""
+    """bool for a flag, else the type of its value."""
 
 
 def _parts(command: Callable[..., Any]) -> list[Part]:
-    found = []
+    parts = []
     for hint in get_type_hints(command, include_extras=True).values():
-        told = next((each for each in getattr(hint, "__metadata__", ()) if hasattr(each, "param_decls")), None)
-        if told is not None:
+        option = next((each for each in getattr(hint, "__metadata__", ()) if hasattr(each, "param_decls")), None)
+        if option is not None:
             kind = next((kind for kind in (bool, int, float) if kind.__name__ in str(hint.__origin__)), str)
             # In an annotation typer keeps the first name of an option where a default value stands otherwise.
-            found.append(Part(told.default if isinstance(told, typer.models.OptionInfo) else "", kind))
-    return found
+            parts.append(Part(option.default if isinstance(option, typer.models.OptionInfo) else "", kind))
+    return parts
 
 
 COMMANDS = {
@@ -71,7 +72,7 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Place:
-    """Files and their like to stumble over, and the words that lead to them."""
+    """Irregular files, and the paths that lead to them."""
 
     root: Path
     model: Path
@@ -83,7 +84,7 @@ class Place:
         return [*(str(self.root / name) for name in names), *self.devices]
 
     def usual(self, command: str) -> list[str]:
-        """What makes a command run as it should."""
+        """Arguments with which a command succeeds."""
         audio, out = str(self.root / "good.wav"), str(self.root / "out" / "x")
         return {
             "say": ["Hello.", "-o", f"{out}.wav"],
@@ -111,7 +112,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Pla
     root = tmp_path_factory.mktemp("walk")
     for folder in ("folder", "out"):
         (root / folder).mkdir()
-    sf.write(root / "good.wav", 0.1 * np.sin(np.arange(16_000) / 9), 16_000)
+    sf.write(root / "good.wav", 0.1 * np.sin(np.arange(3_200) / 9), 16_000)
     np.save(root / "good.npy", np.ones((10, 4), np.int64))
     (root / "text.txt").write_text("a line")
     (root / "empty").write_bytes(b"")
@@ -119,15 +120,15 @@ def place(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Pla
     (root / "locked.wav").touch(mode=0)
     (root / "link").symlink_to(root / "link")
     with _patient_pipe(root / "pipe"):
-        found = _devices(root)
-        yield Place(root, model, found)
-        changed = [device for device in found if not Path(device).is_char_device()]
-    assert changed == [], "a device was taken for a file and replaced"
+        devices = _devices(root)
+        yield Place(root, model, devices)
+        changed = [device for device in devices if not Path(device).is_char_device()]
+    assert changed == [], "a device was replaced by a file"
 
 
 @contextmanager
 def _patient_pipe(path: Path) -> Iterator[None]:
-    """A pipe that keeps nobody waiting: who reads finds its end, and who writes is read."""
+    """A named pipe that blocks no one: readers find its end, and writers are read."""
     os.mkfifo(path)
     over = threading.Event()
 
@@ -147,13 +148,13 @@ def _patient_pipe(path: Path) -> Iterator[None]:
 
 
 def _devices(root: Path) -> tuple[str, ...]:
-    """Devices of our own: root could replace those of the system, and a test must not be what finds that out."""
+    """Device files of our own, because root could overwrite those of the system."""
     made = []
     for name, minor in (("null", 3), ("zero", 5), ("full", 7)):
         if os.geteuid() != 0:
             made.append(f"/dev/{name}")
             continue
-        with suppress(OSError):  # not everywhere root may
+        with suppress(OSError):  # in containers root may not
             os.mknod(root / name, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
             (root / name).read_bytes() if name == "null" else None
             made.append(str(root / name))
@@ -162,11 +163,11 @@ def _devices(root: Path) -> tuple[str, ...]:
 
 @pytest.fixture(autouse=True)
 def _stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Everything up to what takes time; a plan must be able to travel to its worker."""
+    """Stop commands before slow work; a plan must be serialisable for its worker."""
     hardware = machine("i5-1334u-8gb")
 
     def build(decision: launch.Decision, *, worker: bool) -> Any:
-        pack(Load(spec=decision.spec, plan=decision.plan, strained=""))
+        pack(Load(spec=decision.spec, plan=decision.plan, start_degraded_reason=""))
         raise Unavailable(STOPPED)
 
     def stop(*_: object, **__: object) -> Any:
@@ -179,7 +180,9 @@ def _stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for module in ("engine.launch", "commands.plan", "commands.doctor", "commands.tune", "commands.models"):
         monkeypatch.setattr(f"saywell.{module}.detect", lambda *_: hardware)
-    monkeypatch.setattr("typer.testing._get_command", lambda _: PROGRAM)  # else all commands are built at each step
+    monkeypatch.setattr(
+        "typer.testing._get_command", lambda _: PROGRAM
+    )  # otherwise all commands are built for each run
     monkeypatch.setattr("saywell.engine.launch.build", build)
     monkeypatch.setattr("saywell.server.app.build", build)
     monkeypatch.setattr("saywell.bench.ablation.serving", stop)
@@ -190,21 +193,21 @@ def _stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 class Walk:
-    """Runs commands and remembers what was wrong with how they ended."""
+    """Runs commands and records wrong endings."""
 
     def __init__(self) -> None:
         self.wrong: list[str] = []
         self.runs = 0
 
-    def step(self, *arguments: str, env: dict[str, str] | None = None, told: str = "") -> int:
+    def step(self, *arguments: str, env: dict[str, str] | None = None, label: str = "") -> int:
         done = CliRunner().invoke(cli.app, list(arguments), input=b"", env=env)
         bug = "internal error" in done.stderr or "Traceback" in done.output
         crash = done.exception is not None and not isinstance(done.exception, SystemExit)
         silent = done.exit_code != 0 and not done.stderr.strip() and not done.stdout.strip()
         if bug or crash or silent or done.exit_code not in CODES:
-            said = done.stderr.strip().splitlines()[-1:] or [repr(done.exception)]
+            message = done.stderr.strip().splitlines()[-1:] or [repr(done.exception)]
             shown = " ".join(each if len(each) < 60 else f"{each[:50]}…" for each in map(ascii, arguments))
-            self.wrong.append(f"{shown} {told}: {done.exit_code}, {ascii(said[0])[:240]}")
+            self.wrong.append(f"{shown} {label}: {done.exit_code}, {ascii(message[0])[:240]}")
         self.runs += 1
         return done.exit_code
 
@@ -214,7 +217,9 @@ class Walk:
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_every_option_of_a_command(command: str, place: Place) -> None:
+def test_every_option_of_a_command(command: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each decoding starts a sandbox, and most runs decode the same file.
+    monkeypatch.setattr("saywell.models.dual_ar.offline.decode_audio", cache(decode_audio), raising=False)
     walk, usual = Walk(), place.usual(command)
     arguments = [part for part in COMMANDS[command] if not part.option]
     for part in COMMANDS[command]:
@@ -237,7 +242,7 @@ def test_every_option_of_a_command(command: str, place: Place) -> None:
 
 @cache
 def _of_type() -> dict[str, list[str]]:
-    """Words that are wrong for one field and right in kind."""
+    """Invalid values of the right type, by setting."""
     return {
         "host": [
             "[::1]",
@@ -261,7 +266,7 @@ def _of_type() -> dict[str, list[str]]:
 
 
 PLACES = frozenset({"model", "model_path", "data_dir", "worker_python", "voice", "host"})
-"""Settings that somebody may take for a place; the words of others are few, since all are read by one rule."""
+"""Settings that may be mistaken for a path; others get few values, because one rule parses them all."""
 FEW = ["", "-1", "0", "1", "9" * 30, "1e999", "nan", "inf", "no number", "x" * 5000, "\n", "😀\u202e", "\udcff", "a=b"]
 
 
@@ -274,11 +279,11 @@ def _one_by_one(place: Place) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("source", ["--set", "environment"])
 def test_every_setting_as_text(source: str, place: Place) -> None:
-    """`plan` first; what it takes must do no harm elsewhere either."""
+    """What `plan` accepts must not break other commands."""
     walk = Walk()
     for name, word in _one_by_one(place):
         if source == "environment":
-            walk.step("plan", "--json", env={f"SAYWELL_{name.upper()}": word}, told=f"{name}={ascii(word)[:60]}")
+            walk.step("plan", "--json", env={f"SAYWELL_{name.upper()}": word}, label=f"{name}={ascii(word)[:60]}")
             continue
         given = ["--set", f"{name}={word}"]
         if walk.step("plan", "--json", *given) == 0:
@@ -298,16 +303,16 @@ def test_every_setting_in_a_file(place: Place, tmp_path: Path) -> None:
     for name in field_names():
         for text in (*words, *others, "1979-05-27", r'"a\u0000b"', "''", "", "'", "[nan]", "[-1]"):
             file.write_text(f"{name} = {text}\n", encoding="utf-8")
-            walk.step("plan", "--json", env={"SAYWELL_CONFIG": str(file)}, told=f"{name} = {text[:60]}")
+            walk.step("plan", "--json", env={"SAYWELL_CONFIG": str(file)}, label=f"{name} = {text[:60]}")
     for data in (b"\xff", b"\0", b"[", b"a.b = 1", b"x = 1", b"threads = 1\nthreads = 2", b"[threads]\nx=1"):
         file.write_bytes(data)
-        walk.step("plan", "--json", env={"SAYWELL_CONFIG": str(file)}, told=repr(data))
+        walk.step("plan", "--json", env={"SAYWELL_CONFIG": str(file)}, label=repr(data))
     for word in [*WORDS, *place.words]:
-        walk.step("plan", "--json", env={"SAYWELL_CONFIG": word}, told=ascii(word)[:60])
+        walk.step("plan", "--json", env={"SAYWELL_CONFIG": word}, label=ascii(word)[:60])
     walk.over()
 
 
-def test_the_walk_sees_what_it_looks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_walk_detects_bugs(monkeypatch: pytest.MonkeyPatch) -> None:
     walk, wrong = Walk(), lambda *_, **__: 1 / 0
     monkeypatch.setattr("saywell.commands.plan.run", wrong)
     walk.step("plan")

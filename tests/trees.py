@@ -1,4 +1,4 @@
-"""Made-up file trees of `/proc` and `/sys`."""
+"""Invented file trees of `/proc` and `/sys`."""
 
 from __future__ import annotations
 

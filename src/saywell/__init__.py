@@ -1,4 +1,4 @@
-"""Saywell: text-to-speech that finds out what the machine is and runs as fast as it allows.
+"""Saywell: text-to-speech that adapts to the machine it runs on.
 
 >>> import saywell
 >>> with saywell.open() as tts:
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 RUNTIME_CAME_FIRST = "onnxruntime" in sys.modules
-"""Whether ONNX Runtime was imported by the program before Saywell: then it is too late for the variable below."""
-# From 1.30 on the runtime tells its maker of each process, and leaves files about it, unless this is set before it is
-# imported. Here, so that it holds for every process of ours and for programs that import saywell.
+"""Whether the program imported ONNX Runtime before Saywell; the variable below then has no effect."""
+# From 1.30 on, ONNX Runtime sends telemetry about each process and writes files about it, unless this is set before
+# it is imported. Set here, it applies to all processes of ours and to programs that import saywell.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-# Loaded on first use, so that `import saywell` and `saywell --help` cost nothing.
+# Loaded on first use, so that `import saywell` and `saywell --help` are fast.
 _LAZY = {
     "open": "saywell.engine.launch",
     "Engine": "saywell.engine.engine",

@@ -1,4 +1,4 @@
-"""`python -m saywell`: the command line, where its program is not on the PATH."""
+"""`python -m saywell`: the command line, for when the program is not on the PATH."""
 
 from saywell.cli import main
 

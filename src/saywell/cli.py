@@ -1,4 +1,4 @@
-"""The command line. Only the option tables; the work is in `commands`."""
+"""The command line: options and error handling. The commands themselves are in `commands`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ import typer
 
 from saywell import __version__
 
-# Plain help: rich would double the time until it shows.
+# Plain help: importing rich would double the time --help takes.
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 state = {"debug": False, "signal": 0}
 
 BROKEN_PIPE, INTERRUPTED = 141, 130
 """128 + the signal, as shells report them."""
-_AGAIN_S = 0.02
-"""A signal that comes while modules are imported is looked at again so much later."""
+_RETRY_S = 0.02
+"""Delay after which a signal that arrives during an import is raised again."""
 
-_PLAIN, _PLAIN_SIGNS = "saywell-plain", {"✓": "+", "✗": "x", "→": ">", "×": "x", "–": "-", "—": "-", "…": "."}
-"""How a stream is told to write signs that its encoding lacks."""
+_REPLACE = "saywell-replace"
+_REPLACEMENTS = {"✓": "+", "✗": "x", "→": ">", "×": "x", "–": "-", "—": "-", "…": "."}
+"""Error handler of the standard streams: ASCII for characters that their encoding lacks."""
 
-Model = Annotated[str | None, typer.Option("--model", "-m", help="Which model speaks.")]
+Model = Annotated[str | None, typer.Option("--model", "-m", help="Name or directory of the model.")]
+Voice = Annotated[str | None, typer.Option("--voice", "-v", help="The voice; see `saywell voices`.")]
+Reference = Annotated[Path | None, typer.Option("--reference", help="A recording to clone; - is standard input.")]
+Transcript = Annotated[str, typer.Option("--transcript", help="What is said in the recording.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, e.g. threads=2. May repeat.")
 ]
@@ -38,7 +42,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal to end: as Ctrl-C by another hand, so that no half file stays behind."""
+    """SIGTERM or SIGHUP, handled like Ctrl-C so that no incomplete file is left."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -48,45 +52,45 @@ class Terminated(KeyboardInterrupt):
 def main() -> None:
     """The `saywell` program."""
     _open_streams()
-    signal.signal(signal.SIGTERM, _ended)
+    signal.signal(signal.SIGTERM, _on_signal)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _ended)
+        signal.signal(signal.SIGINT, _on_signal)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
-        signal.signal(signal.SIGHUP, _ended)
+        signal.signal(signal.SIGHUP, _on_signal)
     try:
         app(prog_name="saywell")
     except KeyboardInterrupt as error:
         sys.exit(_code_of(error))
     except SystemExit as leaving:
-        if leaving.code == INTERRUPTED and state["signal"]:  # typer makes one code of all interrupts
+        if leaving.code == INTERRUPTED and state["signal"]:  # typer exits with 130 for every KeyboardInterrupt
             leaving.code = 128 + state["signal"]
         raise
 
 
 def _open_streams() -> None:
-    """Nothing where a standard stream is closed (a service, pythonw), and plain signs where its encoding lacks one.
+    """Open /dev/null for closed standard streams (services, pythonw), and replace characters an encoding lacks.
 
-    In this order: a file opened later must not get the number of a standard stream, which children would inherit.
+    The descriptors are opened in order: no other file may get the number of a standard stream, which children inherit.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the end
-    codecs.register_error(_PLAIN, _plain)
+    codecs.register_error(_REPLACE, _replaced)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=_PLAIN)
+            stream.reconfigure(errors=_REPLACE)
 
 
-def _plain(error: UnicodeError) -> tuple[str, int]:
+def _replaced(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(_PLAIN_SIGNS.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+    return "".join(_REPLACEMENTS.get(char, "?") for char in error.object[error.start : error.end]), error.end
 
 
-def _ended(number: int, frame: FrameType | None) -> None:
+def _on_signal(number: int, frame: FrameType | None) -> None:
     if _importing(frame):
-        # Raised there, it would come out as an ImportError, or end the program in the middle of C code.
-        threading.Timer(_AGAIN_S, signal.raise_signal, (number,)).start()
+        # An exception raised inside an import becomes an ImportError, or a crash in an extension module.
+        threading.Timer(_RETRY_S, signal.raise_signal, (number,)).start()
         return
     state["signal"] = number
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
@@ -104,8 +108,8 @@ def _code_of(error: KeyboardInterrupt) -> int:
     return error.code if isinstance(error, Terminated) else INTERRUPTED
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(asked: bool) -> None:
+    if asked:
         typer.echo(f"saywell {__version__}")
         raise typer.Exit
 
@@ -116,7 +120,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes 
 
 @app.callback()
 def program(version: Version = False, debug: Debug = False) -> None:  # noqa: ARG001 - its callback acts
-    """Text-to-speech that finds out what this machine is and makes the most of it."""
+    """Text-to-speech that adapts to this machine."""
     state["debug"] = debug
 
 
@@ -128,27 +132,29 @@ def say(
         str | None,
         typer.Option("--output", "-o", help="Write to a file (.wav .mp3 .flac .opus .aac .pcm), - for stdout."),
     ] = None,
-    voice: Annotated[str | None, typer.Option("--voice", "-v", help="Which voice; see `saywell voices`.")] = None,
+    voice: Voice = None,
     model: Model = None,
     language: Annotated[str | None, typer.Option("--language", "-l", help="Language tag such as en or de.")] = None,
     speed: Annotated[float, typer.Option("--speed", "-s", help="0.25 to 4.")] = 1.0,
-    format: Annotated[str | None, typer.Option("--format", help="Output format; else by the file's name.")] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", help="Output format; by default the extension of the file.")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="The same seed gives the same audio.")] = None,
-    timeout: Annotated[float | None, typer.Option("--timeout", help="Give up after so many seconds.")] = None,
-    reference: Annotated[Path | None, typer.Option("--reference", help="Speak like it; - is standard input.")] = None,
-    transcript: Annotated[str, typer.Option("--transcript", help="What is said in the recording.")] = "",
+    timeout: Annotated[float | None, typer.Option("--timeout", help="Give up after this many seconds.")] = None,
+    reference: Reference = None,
+    transcript: Transcript = "",
     precision: Annotated[str | None, typer.Option("--precision", help="fp32, int8 or int4.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="0 (greedy) to 2.")] = None,
-    top_p: Annotated[float | None, typer.Option("--top-p", help="Above 0, to 1.")] = None,
+    top_p: Annotated[float | None, typer.Option("--top-p", help="Above 0, up to 1.")] = None,
     repetition_penalty: Annotated[float | None, typer.Option("--repetition-penalty", help="1 is none.")] = None,
-    max_frames: Annotated[int | None, typer.Option("--max-frames", help="End every sequence by then.")] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="The text as it is: one chunk, not normalised.")] = False,
+    max_frames: Annotated[int | None, typer.Option("--max-frames", help="Longest sequence, in frames.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Speak the text as one chunk, without normalising it.")] = False,
     codes_out: Annotated[Path | None, typer.Option("--codes-out", help="Write the frames' codes (.npy).")] = None,
     timestamps: Annotated[
-        Path | None, typer.Option("--timestamps", help="Write when each word and phone is heard (.json).")
+        Path | None, typer.Option("--timestamps", help="Write the times of words and phones (.json).")
     ] = None,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Speak a pipe's text as it comes; write the file as sound comes.")
+        bool, typer.Option("--stream", help="Speak text from a pipe as it arrives; write the file while speaking.")
     ] = False,
     json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the machine, the plan and the figures.")] = False,
@@ -156,7 +162,7 @@ def say(
 ) -> None:
     """Speak: aloud, into a file, or into a pipe."""
     with _guard():
-        from saywell.commands.say import Job, run
+        from saywell.commands.say import Options, run
 
         fields = {
             "voice": voice, "language": language, "speed": speed, "seed": seed, "timeout_s": timeout,
@@ -164,15 +170,12 @@ def say(
             "max_frames": max_frames, "raw": raw or None, "keep_frames": codes_out is not None or None,
             "timestamps": timestamps is not None or None,
         }  # fmt: skip
-        job = Job(
+        options = Options(
             text=text, file=file, output=output, format=format, stream=stream, json=json, verbose=verbose,
             codes_out=codes_out, timestamps=timestamps, reference=reference, transcript=transcript,
         )  # fmt: skip
-        run(
-            job,
-            _settings(set_, model=model, precision=precision),
-            {name: value for name, value in fields.items() if value is not None},
-        )
+        given = {name: value for name, value in fields.items() if value is not None}
+        run(options, _settings(set_, model=model, precision=precision), given)
 
 
 @app.command()
@@ -180,16 +183,16 @@ def serve(
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on; 127.0.0.1 by default.")] = None,
     port: Annotated[int | None, typer.Option("--port", "-p", help="Port to listen on.")] = None,
     model: Model = None,
-    voice: Annotated[str | None, typer.Option("--voice", "-v", help="Voice of requests that name none.")] = None,
+    voice: Voice = None,
     api_key: Annotated[
-        list[str] | None, typer.Option("--api-key", help="Key that opens the server; better in SAYWELL_API_KEYS.")
+        list[str] | None, typer.Option("--api-key", help="A key clients must send; better set SAYWELL_API_KEYS.")
     ] = None,
     allow_public: Annotated[
         bool | None, typer.Option("--allow-public", help="Listen on a public address without a key.")
     ] = None,
-    cors_origin: Annotated[list[str] | None, typer.Option("--cors-origin", help="Web origin that may call.")] = None,
+    cors_origin: Annotated[list[str] | None, typer.Option("--cors-origin", help="Web origin allowed to call.")] = None,
     log_level: Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")] = None,
-    log_json: Annotated[bool | None, typer.Option("--log-json", help="One JSON object a log line.")] = None,
+    log_json: Annotated[bool | None, typer.Option("--log-json", help="Log lines as JSON objects.")] = None,
     set_: Set = None,
 ) -> None:
     """Serve speech over HTTP: the OpenAI speech API and more."""
@@ -198,9 +201,9 @@ def serve(
             set_, host=host, port=port, model=model, voice=voice, allow_public=allow_public, log_level=log_level,
             log_json=log_json, api_keys=api_key or None, cors_origins=cors_origin or None,
         )  # fmt: skip
-        from importlib import import_module
+        from saywell.server.app import run
 
-        raise typer.Exit(import_module("saywell.server.app").run(settings))
+        raise typer.Exit(run(settings))
 
 
 @app.command()
@@ -210,7 +213,7 @@ def plan(
     json: Json = False,
     set_: Set = None,
 ) -> None:
-    """Show what was found, what was decided, and why."""
+    """Show this machine, the plan for it, and the reasons."""
     with _guard():
         from saywell.commands.plan import run
 
@@ -220,31 +223,29 @@ def plan(
 @app.command()
 def tune(
     model: Model = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=1, max=36_000, help="At most so long.")] = 60.0,
-    goal: Annotated[str, typer.Option("--for", help="What should be best: throughput or latency.")] = "throughput",
+    seconds: Annotated[float, typer.Option("--seconds", min=1, max=36_000, help="Time limit.")] = 60.0,
+    goal: Annotated[str, typer.Option("--for", help="What to optimise: throughput or latency.")] = "throughput",
     first_ms: Annotated[
-        float, typer.Option("--first-ms", min=1, help="Bound of the first sound, under throughput.")
+        float, typer.Option("--first-ms", min=1, help="Limit of the time to first audio, for throughput.")
     ] = 500.0,
     allow: Annotated[
-        list[str] | None, typer.Option("--allow", metavar="PRECISION", help="Try this one, too. May repeat.")
+        list[str] | None, typer.Option("--allow", metavar="PRECISION", help="Also try this precision. May repeat.")
     ] = None,
-    forget: Annotated[bool, typer.Option("--forget", help="Forget what was measured; measure nothing.")] = False,
+    forget: Annotated[bool, typer.Option("--forget", help="Delete earlier measurements; measure nothing.")] = False,
     json: Json = False,
     set_: Set = None,
 ) -> None:
-    """Try what the plan may choose on this machine, and keep what is fastest."""
+    """Time the choices of the plan on this machine, and keep the fastest."""
     with _guard():
         from saywell.commands.tune import Wanted, run
 
-        wanted = Wanted(
-            seconds=seconds, goal=goal, first_ms=first_ms, allow=allow or (), forget=forget, as_json=json
-        )  # fmt: skip
+        wanted = Wanted(seconds=seconds, goal=goal, first_ms=first_ms, allow=allow or (), forget=forget, as_json=json)
         run(_settings(set_, model=model), wanted)
 
 
 @app.command()
 def doctor(json: Json = False, set_: Set = None) -> None:
-    """Show what is here, what is missing, and what would help."""
+    """Show what is installed, what is missing, and what to do about it."""
     with _guard():
         from saywell.commands.doctor import run
 
@@ -255,13 +256,13 @@ def doctor(json: Json = False, set_: Set = None) -> None:
 def voices(
     model: Model = None,
     save: Annotated[str | None, typer.Option("--save", metavar="NAME", help="Save --reference as a voice.")] = None,
-    reference: Annotated[Path | None, typer.Option("--reference", help="A recording; - is standard input.")] = None,
-    transcript: Annotated[str, typer.Option("--transcript", help="What is said in the recording.")] = "",
-    delete: Annotated[str | None, typer.Option("--delete", metavar="NAME", help="Forget a saved voice.")] = None,
+    reference: Reference = None,
+    transcript: Transcript = "",
+    delete: Annotated[str | None, typer.Option("--delete", metavar="NAME", help="Delete a saved voice.")] = None,
     json: Json = False,
     set_: Set = None,
 ) -> None:
-    """List the voices; save a recording as one, or forget it."""
+    """List the voices; save a recording as a voice, or delete one."""
     with _guard():
         from saywell.commands import voices as command
 
@@ -275,7 +276,7 @@ def voices(
 
 @app.command()
 def models(json: Json = False, set_: Set = None) -> None:
-    """List the installed models, and which of them a server here has loaded."""
+    """List the installed models, and which of them a server on this machine has loaded."""
     with _guard():
         from saywell.commands.installed import run
 
@@ -286,45 +287,45 @@ def models(json: Json = False, set_: Set = None) -> None:
 def bench(
     model: Model = None,
     streams: Annotated[
-        list[int] | None, typer.Option("--streams", min=1, max=1024, help="So many at once. May repeat.")
+        list[int] | None, typer.Option("--streams", min=1, max=1024, help="Concurrent requests. May repeat.")
     ] = None,
     length: Annotated[
-        list[int] | None, typer.Option("--length", min=10, max=100_000, help="Characters of a text. May repeat.")
+        list[int] | None, typer.Option("--length", min=10, max=100_000, help="Characters per text. May repeat.")
     ] = None,
-    repeats: Annotated[int | None, typer.Option("--repeats", min=1, max=10_000, help="Of each.")] = None,
+    repeats: Annotated[int | None, typer.Option("--repeats", min=1, max=10_000, help="Repeats.")] = None,
     ablation: Annotated[
-        bool, typer.Option("--ablation", help="In a memory limit, with budget, affinity and estimate added in turn.")
+        bool, typer.Option("--ablation", help="In a memory limit, add budget, affinity and estimate one by one.")
     ] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", metavar="MB", min=1, max=10_000_000, help="Of an ablation; 512 MB if none.")
+        int | None,
+        typer.Option("--limit", metavar="MB", min=1, max=10_000_000, help="Limit of the ablation (default 512)."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the result into a PNG file.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Plot the result into a PNG file.")] = None,
     json: Json = False,
     set_: Set = None,
 ) -> None:
-    """Measure how fast the model speaks here: what memory allows, first sound, RTF, memory."""
+    """Measure the model on this machine: memory bandwidth ceiling, first audio, RTF, memory."""
     with _guard():
-        settings = _settings(set_, model=model)
-        from saywell.commands.bench import Wanted, run
+        from saywell.commands.bench import Options, run
 
-        wanted = Wanted(
+        options = Options(
             ablation=ablation, streams=streams or (), lengths=length or (), repeats=repeats, limit_mb=limit, plot=plot,
             as_json=json,
         )  # fmt: skip
-        raise typer.Exit(run(settings, wanted))
+        raise typer.Exit(run(_settings(set_, model=model), options))
 
 
 @app.command()
 def convert(
     directory: Annotated[Path, typer.Argument(help="A published checkpoint.")],
     out: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where it goes; left out: installed under its name.")
+        Path | None, typer.Option("--output", "-o", help="Target directory; by default the model is installed.")
     ] = None,
-    precision: Annotated[list[str] | None, typer.Option("--precision", help="Only these. May repeat.")] = None,
-    calibration: Annotated[int | None, typer.Option("--calibration", help="Sentences it reads, 4 unless set.")] = None,
+    precision: Annotated[list[str] | None, typer.Option("--precision", help="Only this precision. May repeat.")] = None,
+    calibration: Annotated[int | None, typer.Option("--calibration", help="Calibration sentences (default 4).")] = None,
     set_: Set = None,
 ) -> None:
-    """Turn a published checkpoint into what the engine maps at start. Needs torch, once."""
+    """Convert a published checkpoint for the engine. Needs torch."""
     with _guard():
         from saywell.commands.models import convert as run
 
@@ -333,13 +334,13 @@ def convert(
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="Which, e.g. s1-mini.")],
-    out: Annotated[Path | None, typer.Option("--output", "-o", help="Directory to fetch into.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the weights, e.g. s1-mini.")],
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="Directory to download into.")] = None,
     accept_license: Annotated[bool, typer.Option("--accept-license", help="You accept the weights' licence.")] = False,
-    revision: Annotated[str | None, typer.Option("--revision", help="A commit of the publisher's.")] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="A commit of the repository.")] = None,
     set_: Set = None,
 ) -> None:
-    """Fetch published weights from Hugging Face, verified; shows their licence first."""
+    """Download published weights from Hugging Face, verified; shows their licence first."""
     with _guard():
         from saywell.commands.models import pull as run
 
@@ -355,7 +356,7 @@ def encode(
     model: Codec,
     out: Annotated[Path, typer.Option("--output", "-o", help="Codes file (.npy).")],
 ) -> None:
-    """Turn audio into a model's codes."""
+    """Encode audio into a model's codes."""
     with _guard():
         from saywell.commands.models import encode as run
 
@@ -368,7 +369,7 @@ def decode(
     model: Codec,
     out: Annotated[Path, typer.Option("--output", "-o", help="Audio file.")],
 ) -> None:
-    """Turn a model's codes into audio, at the codec's own level."""
+    """Decode a model's codes into audio, at the codec's own level."""
     with _guard():
         from saywell.commands.models import decode as run
 
@@ -376,7 +377,7 @@ def decode(
 
 
 def _settings(pairs: list[str] | None, **overrides: Any) -> Any:
-    """Settings from a command's options; `pairs` are those of --set."""
+    """Settings from a command's options. `pairs`: those of --set."""
     from saywell.settings import load_settings, parse_pairs
 
     overrides.update(parse_pairs(pairs or [], "the command line"))
@@ -385,7 +386,7 @@ def _settings(pairs: list[str] | None, **overrides: Any) -> Any:
 
 @contextmanager
 def _guard() -> Iterator[None]:
-    """One clear line for an error: exit code 2 for a user's mistake, 1 for everything else."""
+    """Print errors as one line. Exit code 2 for a user's mistake, 1 for everything else."""
     from saywell.errors import SaywellError
 
     try:
@@ -396,7 +397,7 @@ def _guard() -> Iterator[None]:
     except KeyboardInterrupt as error:
         raise typer.Exit(_code_of(error)) from None
     except BrokenPipeError:
-        # Whoever read has had enough. Nothing may be flushed into the closed pipe at exit either.
+        # The reader has closed the pipe. Python must not flush into it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(BROKEN_PIPE) from None
     except SaywellError as error:
@@ -406,7 +407,7 @@ def _guard() -> Iterator[None]:
         _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         raise typer.Exit(1) from error
     except MemoryError as error:
-        _complain("memory ran out; close other programs, or raise the limit that was set for this one")
+        _complain("out of memory; close other programs, or raise the memory limit of this one")
         raise typer.Exit(1) from error
     except ImportError as error:
         package = (error.name or "").partition(".")[0]
@@ -414,7 +415,7 @@ def _guard() -> Iterator[None]:
             raise _bug(error) from error
         _complain(f"the package {package} is damaged ({_brief(error)}): pip install --force-reinstall {package}")
         raise typer.Exit(1) from error
-    except Exception as error:  # a person gets one line; --debug shows the rest
+    except Exception as error:  # one line for the user; --debug shows the traceback
         raise _bug(error) from error
 
 

@@ -1,4 +1,4 @@
-"""The ablation under a memory limit: the limit is real, every switch reaches the engine, the figures add up."""
+"""The ablation in a memory limit: the limit is enforced, every feature reaches the engine, the figures are right."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from machines import machine
 from saywell import cli
-from saywell.bench import ablation, limits, plot
+from saywell.bench import ablation, limits, plot, service
 from saywell.bench.ablation import VARIANTS, Run, Work, by_length, figures
-from saywell.bench.limits import MemoryLimit, caged
-from saywell.bench.service import serving
-from saywell.engine.launch import decide
+from saywell.bench.limits import MemoryLimit, limited
+from saywell.engine.launch import Decision, decide
 from saywell.errors import MissingDependency
 from saywell.machine import detect
 from saywell.plan.memory import MIB
+from saywell.plan.plan import Plan
 from saywell.settings import Settings
 
 EAT = """
@@ -38,70 +39,62 @@ else:
 """
 
 
-def eat(cage: MemoryLimit, pieces: int) -> subprocess.CompletedProcess[str]:
-    """A child in the cage that takes so many pieces of 8 MB."""
-    arguments = [cage.kind, str(cage.bytes), str(cage.group or ""), str(pieces)]
+def eat(limit: MemoryLimit, pieces: int) -> subprocess.CompletedProcess[str]:
+    """Run a child in the limit that allocates `pieces` of 8 MB."""
+    arguments = [limit.kind, str(limit.bytes), str(limit.group or ""), str(pieces)]
     return subprocess.run([sys.executable, "-c", EAT, *arguments], capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
-def cage():
-    with caged(96 * MIB, "test") as cage:
-        if cage.group is None:
+def limit():
+    with limited(96 * MIB, "test") as limit:
+        if limit.group is None:
             pytest.skip("no control group can be made here")
-        yield cage
+        yield limit
 
 
-@pytest.fixture
-def cage_of_400():
-    with caged(400 * MIB, "test") as cage:
-        if cage.group is None:
-            pytest.skip("no control group can be made here")
-        yield cage
-
-
-def test_the_kernel_enforces_the_limit(cage):
-    done = eat(cage, 3)
+def test_the_kernel_enforces_the_limit(limit):
+    done = eat(limit, 3)
     assert done.stdout == "ate 3\n", done.stderr
-    assert 24 * MIB < cage.peak() <= 96 * MIB
-    assert cage.kills() == 0
-    assert eat(cage, 30).returncode == -9
-    assert cage.kills() == 1
-    assert cage.peak() <= 96 * MIB
-    assert "96 MB" in cage.about
+    assert 24 * MIB < limit.peak() <= 96 * MIB
+    assert limit.kills() == 0
+    assert eat(limit, 30).returncode == -9
+    assert limit.kills() == 1
+    assert limit.peak() <= 96 * MIB
+    assert "96 MB" in limit.about
 
 
-def test_the_group_is_gone_afterwards():
-    with caged(96 * MIB, "test") as cage:
-        group = cage.group
+def test_group_is_removed_afterwards():
+    with limited(96 * MIB, "test") as limit:
+        group = limit.group
     assert group is None or not group.exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no address space")
 def test_without_groups_the_address_space_is_limited(monkeypatch):
     monkeypatch.setattr(limits, "own_group", lambda _: None)
-    with caged(2048 * MIB, "test") as cage:
-        assert (cage.kind, cage.group, cage.peak(), cage.kills()) == ("address space", None, 0, 0)
-        assert "no control group" in cage.about
-        assert eat(cage, 3).stdout == "ate 3\n"
-        assert eat(cage, 300).stdout == "no memory\n"
+    with limited(2048 * MIB, "test") as limit:
+        assert (limit.kind, limit.group, limit.peak(), limit.kills()) == ("address space", None, 0, 0)
+        assert "no control group" in limit.about
+        assert eat(limit, 3).stdout == "ate 3\n"
+        assert eat(limit, 300).stdout == "no memory\n"
 
 
-def test_where_nothing_can_be_limited_a_sentence_says_so(monkeypatch):
+def test_unsupported_system_is_reported(monkeypatch):
     monkeypatch.setattr(limits.sys, "platform", "win32")
-    with pytest.raises(MissingDependency, match="measure on Linux"), caged(96 * MIB, "test"):
+    with pytest.raises(MissingDependency, match="measure on Linux"), limited(96 * MIB, "test"):
         pass
 
 
 def test_every_switch_is_a_setting() -> None:
-    cage = MemoryLimit(kind="cgroup v1", bytes=512 * MIB, group=Path("somewhere"))
-    baseline, budget, affinity, estimate = (variant.overrides(cage, (0,)) for variant in VARIANTS)
+    limit = MemoryLimit(kind="cgroup v1", bytes=512 * MIB, group=Path("somewhere"))
+    baseline, budget, affinity, estimate = (variant.overrides(limit, (0,)) for variant in VARIANTS)
     assert baseline == {"adapt": False, "check_memory": False}
     assert budget == {"adapt": True, "check_memory": False}
     assert affinity == {**budget, "affinity": [0]}
     assert estimate == {**affinity, "check_memory": True}
-    assert VARIANTS[2].overrides(cage, ()) == budget, "where the system does not number performance cores"
-    assert VARIANTS[1].overrides(replace(cage, group=None), ())["memory_budget_mb"] == 512
+    assert VARIANTS[2].overrides(limit, ()) == budget, "where the system does not number performance cores"
+    assert VARIANTS[1].overrides(replace(limit, group=None), ())["memory_budget_mb"] == 512
 
 
 def test_threads_are_pinned_to_performance_cores() -> None:
@@ -115,14 +108,19 @@ def test_threads_are_pinned_to_performance_cores() -> None:
     assert ablation.pinning(replace(two, hardware=replace(machine, os="darwin"))) == ()
 
 
-@pytest.mark.timeout(300)
-def test_the_baseline_alone_does_not_know_its_limit(cage_of_400: MemoryLimit) -> None:
-    """What it plans with is the machine's memory."""
-    reasons = []
-    for blind in (True, False):
-        with serving({"adapt": False}, cage_of_400, blind=blind) as server:
-            reasons.append(server.get("/hardware")["plan"]["memory_budget"]["why"])
-    assert ["container" in each for each in reasons] == [False, True]
+@pytest.mark.parametrize("blind", [True, False])
+def test_only_the_baseline_ignores_its_limit(blind: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blind server plans with the machine's memory."""
+    plans: list[Plan] = []
+
+    def serve(_engine: object, decision: Decision) -> int:
+        plans.append(decision.plan)
+        return 0
+
+    monkeypatch.setattr("saywell.machine.detect", lambda: machine("container-1.5cpu-1gb-cgroup-v1"))
+    monkeypatch.setattr("saywell.server.app.serve", serve)
+    assert service.run_server({"overrides": {"adapt": False}, "limit": None, "blind": blind}) == 0
+    assert (plans[0].memory_budget < 1 << 30) is not blind
 
 
 def run_of(name: str, *latencies: float | None, chars: tuple[int, ...] = (100, 300)) -> Run:
@@ -136,16 +134,16 @@ def run_of(name: str, *latencies: float | None, chars: tuple[int, ...] = (100, 3
 
 def test_the_spread_is_around_each_length():
     run = run_of("baseline", 1.0, 3.0, 1.2, 3.4)
-    found = figures(run)
-    assert found["latency_s"] == pytest.approx(2.15)
-    assert found["spread_s"] == pytest.approx((2 * (0.1**2 + 0.2**2) / 4) ** 0.5, abs=1e-4)
+    result = figures(run)
+    assert result["latency_s"] == pytest.approx(2.15)
+    assert result["spread_s"] == pytest.approx((2 * (0.1**2 + 0.2**2) / 4) ** 0.5, abs=1e-4)
     assert by_length(run) == {100: 1.1, 300: 3.2}
-    assert (found["success"], found["rtf"]) == (1.0, 0.215)
+    assert (result["success"], result["rtf"]) == (1.0, 0.215)
 
 
 def test_failures_are_counted_by_kind():
-    found = figures(run_of("baseline", None, 3.0, None, None))
-    assert (found["success"], found["failures"]) == (0.25, {"killed": 3})
+    result = figures(run_of("baseline", None, 3.0, None, None))
+    assert (result["success"], result["failures"]) == (0.25, {"killed": 3})
     nothing = figures(run_of("baseline", None))
     assert (nothing["success"], nothing["latency_s"], nothing["spread_s"]) == (0.0, None, None)
 
@@ -158,7 +156,7 @@ RUNS = [
 ]
 
 
-def test_what_did_not_help_is_said():
+def test_verdict_says_what_did_not_help():
     budget, affinity, estimate = ablation.verdicts(RUNS)
     assert "100.0% of the time (75.0% before)" in budget
     assert "did not help" not in budget
@@ -169,7 +167,7 @@ def test_what_did_not_help_is_said():
     assert "baseline: 1 requests failed: killed" in ablation.sentences(RUNS)
 
 
-def test_a_plot_of_it_even_where_nothing_was_answered(tmp_path: Path):
+def test_plot_without_any_answers(tmp_path: Path):
     plot.draw(ablation.panels([*RUNS, run_of("nothing", None, None)]), tmp_path / "a.png", "title")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
@@ -177,20 +175,20 @@ def test_a_plot_of_it_even_where_nothing_was_answered(tmp_path: Path):
 @pytest.mark.timeout(300)
 def test_one_run_in_a_limit():
     work = Work(limit_mb=400, lengths=(20, 40), repeats=1, clients=2)
-    for run in ablation.measure(decide(Settings()), work, VARIANTS[:2]):
-        found = figures(run)
-        assert (found["requests"], found["success"], run.starts, run.refused) == (4, 1.0, 1, "")
-        if "control group" not in run.limit:
-            assert 20 < run.own_mb < run.peak_mb <= 400
+    (run,) = ablation.measure(decide(Settings()), work, VARIANTS[1:2])
+    summary = figures(run)
+    assert (summary["requests"], summary["success"], run.starts, run.refused) == (4, 1.0, 1, "")
+    if "control group" not in run.limit:
+        assert 20 < run.own_mb < run.peak_mb <= 400
 
 
 @pytest.mark.timeout(300)
-def test_a_service_that_does_not_fit_is_started_again_and_counted_as_failed(cage: MemoryLimit):
+def test_service_that_does_not_fit_is_restarted_and_counted_as_failed(limit: MemoryLimit):
     run = ablation.run(VARIANTS[0], {}, (), Work(limit_mb=48, lengths=(20,), repeats=2))
-    assert run.starts == ablation.STARTS
+    assert run.starts == ablation.MAX_FAILED_STARTS
     assert "while it loaded" in run.refused
     assert [row["error"] for row in run.rows] == ["did not start"] * 2
-    assert run.kills >= ablation.STARTS
+    assert run.kills >= ablation.MAX_FAILED_STARTS
 
 
 @pytest.mark.timeout(300)
@@ -199,11 +197,11 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     out = tmp_path / "a.png"
     done = CliRunner().invoke(cli.app, ["bench", "--ablation", "--limit", "300", "--json", "--plot", str(out)])
     assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert (found["limit_mb"], found["lengths"], found["model"]) == (300, [100, 300, 500, 800, 1000], "hibari")
-    assert [row["variant"] for row in found["rows"]] == [variant.name for variant in VARIANTS]
-    assert len(found["verdicts"]) == 3
-    assert found["runs"][0]["rows"][0] == {"chars": 100, "error": "killed"}
+    result = json.loads(done.stdout)
+    assert (result["limit_mb"], result["lengths"], result["model"]) == (300, [100, 300, 500, 800, 1000], "hibari")
+    assert [row["variant"] for row in result["rows"]] == [variant.name for variant in VARIANTS]
+    assert len(result["verdicts"]) == 3
+    assert result["runs"][0]["rows"][0] == {"chars": 100, "error": "killed"}
     assert "+ CPU affinity: succeeds" in done.stderr
     assert out.read_bytes().startswith(b"\x89PNG")
     monkeypatch.setattr(ablation, "measure", lambda *_: RUNS[::-1])

@@ -1,4 +1,4 @@
-"""The DualAR benchmark: goals and plots from made-up results; one real run, tiny."""
+"""The DualAR benchmark: goals and plots from invented results, and one real run with a tiny model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def goals(found: dict[str, Any], **more: Any) -> dict[tuple[str, str], dict[str,
     return {(row["goal"], row["precision"]): row for row in dual_ar.goals(whole)}
 
 
-def test_a_panel_for_whatever_grew(tmp_path: Path) -> None:
+def test_panel_for_each_growth(tmp_path: Path) -> None:
     row = {
         "ceiling": TOP,
         "transformers": [frame(0.7), frame(0.7, context=512), frame(0.7, batch=2)],

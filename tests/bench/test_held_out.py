@@ -1,4 +1,4 @@
-"""What counts as the same words."""
+"""Normalisation of words, and the held-out text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from benchmarks.held_out import sentences, words
 
 
-def test_a_text_of_ten_minutes() -> None:
+def test_text_is_ten_minutes_long() -> None:
     assert 1500 < sum(len(words(sentence)) for sentence in sentences()) < 1800
     assert len({tuple(words(sentence)) for sentence in sentences()}) == len(sentences())
 
@@ -30,10 +30,10 @@ def test_a_text_of_ten_minutes() -> None:
         ("James’ café", "james cafe"),
     ],
 )
-def test_writing_does_not_count(written: str, spoken: str) -> None:
+def test_spelling_of_numbers_is_ignored(written: str, spoken: str) -> None:
     assert words(written) == words(spoken)
 
 
-def test_and_counts_between_other_words() -> None:
+def test_and_outside_numbers_is_kept() -> None:
     assert words("a hundred and more") == ["a", "hundred", "and", "more"]
     assert words("one and two") == ["one", "and", "two"]

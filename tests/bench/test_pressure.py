@@ -1,4 +1,4 @@
-"""The bench that makes pressure for real: the memory is eaten, the hogs die, the figures say what happened."""
+"""The pressure benchmark: hogs fill memory and CPUs and are stopped, and the figures are right."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from asking import until
 from benchmarks import pressure
 from saywell.bench import plot
-from saywell.bench.limits import MemoryLimit, caged
+from saywell.bench.limits import MemoryLimit, limited
 from saywell.bench.service import serving
 from saywell.engine.launch import decide
 from saywell.plan.memory import MIB
@@ -36,41 +36,41 @@ print(round(100 * (1 - free / limit)))
 
 
 @pytest.fixture
-def cage():
-    with caged(128 * MIB, "test") as cage:
-        if cage.group is None:
+def limit():
+    with limited(128 * MIB, "test") as limit:
+        if limit.group is None:
             pytest.skip("no control group can be made here")
-        yield cage
+        yield limit
 
 
-def test_the_eater_fills_the_group_as_far_as_asked_and_no_further(cage: MemoryLimit) -> None:
-    with pressure.eating(cage, 80.0) as since:
+def test_memory_hog_fills_the_group_to_the_target(limit: MemoryLimit) -> None:
+    with pressure.eating(limit, 80.0) as since:
         assert 0 <= time.monotonic() - since < 30
-        command = [sys.executable, "-c", LOOK, cage.kind, str(cage.bytes), str(cage.group)]
+        command = [sys.executable, "-c", LOOK, limit.kind, str(limit.bytes), str(limit.group)]
         seen = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 80 <= int(seen.stdout) <= 92
-    assert cage.kills() == 0
-    assert cage.own() < 20 * MIB, "given back"
+    assert limit.kills() == 0
+    assert limit.own() < 20 * MIB, "not released"
 
 
-def test_hogs_take_cpus_and_are_gone_afterwards() -> None:
+def test_cpu_hogs_run_and_are_stopped() -> None:
     with pressure.hogging(2):
         children = psutil.Process().children()
-        until(lambda: sum(pressure.HOG in each.cmdline() for each in children) == 2, 20)  # once each is its own program
-        hogs = [each for each in children if pressure.HOG in each.cmdline()]
+        until(lambda: sum(pressure.HOG in child.cmdline() for child in children) == 2, 20)  # after exec
+        hogs = [child for child in children if pressure.HOG in child.cmdline()]
         until(lambda: all(sum(hog.cpu_times()[:2]) > 0.02 for hog in hogs), 20)
     assert not any(hog.is_running() for hog in hogs)
 
 
-def test_readers_compare_what_they_hear() -> None:
+def test_clients_compare_their_answers() -> None:
     with serving({"adapt": False}) as server:
         speaking = pressure.Speaking(server, decide(Settings(adapt=False)), None)
         with speaking.by(2):
-            until(lambda: sum(each["event"] == "spoken" for each in list(speaking.events)) >= 3, 60)
-    spoken = [each for each in speaking.events if each["event"] == "spoken"]
-    looks = [each for each in speaking.events if each["event"] == "look"]
-    assert all((each["ok"], each["same"], each["audible"]) == (True, True, False) for each in spoken[:3])
-    assert all(each["at"] > each["began"] and each["rtf"] > 0 for each in spoken[:3])
+            until(lambda: sum(event["event"] == "spoken" for event in list(speaking.events)) >= 3, 60)
+    spoken = [event for event in speaking.events if event["event"] == "spoken"]
+    looks = [event for event in speaking.events if event["event"] == "look"]
+    assert all((event["ok"], event["same"], event["audible"]) == (True, True, False) for event in spoken[:3])
+    assert all(event["at"] > event["began"] and event["rtf"] > 0 for event in spoken[:3])
     assert 0 < looks[0]["memory"] < 100
     assert (looks[0]["level"], looks[0]["steps"]) == (0, [])
 
@@ -107,11 +107,11 @@ def runs(**fields: object) -> dict:
 
 
 def test_goals_met() -> None:
-    found = runs()
-    rows = [{"engine": name, **pressure.figures(run["events"], CPU)} for name, run in found.items()]
+    measured = runs()
+    rows = [{"engine": name, **pressure.figures(run["events"], CPU)} for name, run in measured.items()]
     assert (rows[0]["down_s"], rows[0]["back_s"], rows[0]["gave_up"]) == (1.5, 8.0, ["chunks", "slots"])
     assert (rows[0]["rtf_calm"], rows[0]["rtf_pressed"], rows[0]["requests"], rows[0]["failed"]) == (0.1, 0.2, 10, 0)
-    assert all(met for _, met in pressure.goals(found))
+    assert all(met for _, met in pressure.goals(measured))
     assert pressure.won_back(rows) == 3.0
     assert pressure.won_back(rows[:1]) is None
 
@@ -119,15 +119,15 @@ def test_goals_met() -> None:
 @pytest.mark.parametrize(
     ("fields", "missed"),
     [
-        ({"events": [look(19.0), look(22.5, "slots"), look(40.0)]}, "first step down after 2.5 s"),
-        ({"events": [look(19.0), look(21.0, "slots"), look(66.0)]}, "as planned again never"),
-        ({"events": []}, "first step down never"),
+        ({"events": [look(19.0), look(22.5, "slots"), look(40.0)]}, "first degradation after 2.5 s"),
+        ({"events": [look(19.0), look(21.0, "slots"), look(66.0)]}, "recovery never"),
+        ({"events": []}, "first degradation never"),
         (
             {"events": [look(19.0), look(21.0, "slots"), look(40.0), spoken(25, 1.0, ok=False, error="no")]},
             "1 of 1 requests failed",
         ),
         ({"events": [look(19.0), look(21.0, "slots"), look(40.0), spoken(25, 1.0, same=False)]}, "1 sounded different"),
-        ({"watch_percent": 1.2}, "watching takes 1.20 %"),
+        ({"watch_percent": 1.2}, "monitoring takes 1.20 %"),
         ({"kills": 1}, "1 processes killed"),
     ],
 )
@@ -135,7 +135,7 @@ def test_goals_missed(fields: dict, missed: str) -> None:
     assert any(missed in text for text, met in pressure.goals(runs(**fields)) if not met)
 
 
-def test_lighter_weights_may_be_heard() -> None:
+def test_audible_level_may_change_the_sound() -> None:
     heard = [look(19.0), look(21.0, "lighter"), look(40.0), spoken(25, 1.0, same=False, audible=True)]
     assert all(met for _, met in pressure.goals(runs(events=heard)))
 

@@ -1,4 +1,4 @@
-"""The quality benchmark counts right, hears and judges real speech, and reports what it promises."""
+"""The quality benchmark: counting, recognition and scoring of real speech, and its report."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def transcript() -> str:
     return (CLIPS / "transcript.txt").read_text(encoding="ascii").strip()
 
 
-# Counting
+# Word errors
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_word_error_rate(asked: str, heard: str, rate: float) -> None:
 
 
 @given(WORDS.filter(bool), WORDS)
-def test_edits_are_the_fewest(asked: list[str], heard: list[str]) -> None:
+def test_word_errors_are_the_edit_distance(asked: list[str], heard: list[str]) -> None:
     row = list(range(len(heard) + 1))
     for i, word in enumerate(asked, 1):
         corner, row[0] = row[0], i
@@ -72,12 +72,12 @@ def test_edits_are_the_fewest(asked: list[str], heard: list[str]) -> None:
 
 
 def made(errors: int, texts: int = 100, length: int = 10) -> Score:
-    """So many errors, spread over the texts."""
+    """A score with this number of errors, spread over the texts."""
     counts = np.array([[errors // texts + (at < errors % texts), length] for at in range(texts)], dtype=np.int64)
     return Score(counts, counts)
 
 
-def test_the_gate_is_one_point() -> None:
+def test_limit_is_one_point() -> None:
     fp32 = made(50)
     assert verdict(fp32, fp32, "fp32").passed
     assert verdict(fp32, fp32, "fp32").certain
@@ -90,17 +90,17 @@ def test_the_gate_is_one_point() -> None:
         verdict(made(1, texts=3), made(1, texts=4), "fp32")
 
 
-def test_a_verdict_by_few_texts_is_uncertain() -> None:
+def test_verdict_on_few_texts_is_uncertain() -> None:
     counts = np.array([[0, 10]] * 19 + [[1, 10]], dtype=np.int64)
     clean = np.array([[0, 10]] * 20, dtype=np.int64)
-    found = verdict(Score(counts, counts), Score(clean, clean), "fp32")
-    assert (found.passed, found.certain) == (True, False)
+    judged = verdict(Score(counts, counts), Score(clean, clean), "fp32")
+    assert (judged.passed, judged.certain) == (True, False)
 
 
 # Intervals
 
 
-def test_intervals_hold_the_value_and_shrink_with_more_sentences() -> None:
+def test_intervals_contain_the_value_and_shrink_with_more_sentences() -> None:
     few, many = (RANDOM.normal(3, 1, size) for size in (20, 2000))
     widths = []
     for values in (few, many):
@@ -112,20 +112,20 @@ def test_intervals_hold_the_value_and_shrink_with_more_sentences() -> None:
     assert intervals.mean(few) == intervals.mean(few)
 
 
-def test_the_interval_of_a_rate_weighs_texts_by_their_length() -> None:
+def test_interval_of_a_rate_weighs_texts_by_length() -> None:
     some = score(["one two three four"] * 30 + ["five six"] * 30, ["one two three four"] * 30 + ["five"] * 30)
     low, high = some.interval
     assert low < some.wer == 30 / 180 < high
 
 
-# Listening
+# Recognition
 
 
-def test_a_clip_is_heard() -> None:
+def test_clip_is_recognised() -> None:
     assert word_error_rate(transcript(), hear(*clip("slt"))) == 0
 
 
-def test_words_are_heard_when_they_are_spoken() -> None:
+def test_word_times_match_the_audio() -> None:
     samples, rate = clip("slt")
     pause = np.zeros(25 * rate, np.float32)
     heard = spoken_words(np.concatenate([samples, pause, samples]), rate)
@@ -137,7 +137,7 @@ def test_words_are_heard_when_they_are_spoken() -> None:
     assert np.median(later) == pytest.approx(25 + len(samples) / rate, abs=0.05)
 
 
-def test_missing_weights_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_weights_error_names_the_script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("METER", str(tmp_path))
     with pytest.raises(MissingDependency, match="scripts/meter listen"):
         weights.whisper()
@@ -157,7 +157,7 @@ def test_speech_sounds_better_than_noise() -> None:
     assert judge(np.zeros(0, np.float32), rate) == dict.fromkeys(SCALES, WORST)
 
 
-def test_speakers_are_told_apart() -> None:
+def test_speakers_are_distinguished() -> None:
     halves = {}
     for name in ("slt", "rms", "awb", "kal16"):
         samples, rate = clip(name)
@@ -184,20 +184,20 @@ def test_the_first_audible_sample() -> None:
 
 def heard_as(texts: list[str], errors: float = 0.0) -> str:
     """The words, some of them misheard, evenly spread."""
-    said = [word for text in texts for word in words(text)]
-    return " ".join("thing" if at * errors % 1 < errors else word for at, word in enumerate(said))
+    spoken = [word for text in texts for word in words(text)]
+    return " ".join("thing" if at * errors % 1 < errors else word for at, word in enumerate(spoken))
 
 
 @pytest.mark.parametrize("errors", [0.0, 0.2, 0.35])
-def test_all_there(errors: float) -> None:
-    found = align(sentences(), heard_as(list(sentences()), errors))
-    assert (found.skipped, found.repeated) == ((), ())
-    assert found.matched == pytest.approx(1 - errors, abs=0.05)
+def test_complete_text(errors: float) -> None:
+    alignment = align(sentences(), heard_as(list(sentences()), errors))
+    assert (alignment.skipped, alignment.repeated) == ((), ())
+    assert alignment.matched == pytest.approx(1 - errors, abs=0.05)
 
 
 @pytest.mark.parametrize("errors", [0.0, 0.2])
 @pytest.mark.parametrize("at", [0, 7, 80, 159])
-def test_a_sentence_left_out_or_said_twice_is_found(at: int, errors: float) -> None:
+def test_skipped_or_repeated_sentence_is_detected(at: int, errors: float) -> None:
     text = list(sentences())
     left_out = align(text, heard_as(text[:at] + text[at + 1 :], errors))
     assert (left_out.skipped, left_out.repeated) == ((at,), ())
@@ -205,27 +205,27 @@ def test_a_sentence_left_out_or_said_twice_is_found(at: int, errors: float) -> N
     assert (twice.skipped, twice.repeated) == ((), (at,))
 
 
-def test_a_long_recording_with_a_sentence_twice_and_one_missing() -> None:
+def test_long_recording_with_repeated_and_missing_sentences() -> None:
     first, second = halves = transcript().replace(". ", ".|").split("|")
     recorded = dict(zip(halves, at_the_pause(*clip("slt")), strict=True))
     text = [first, second, first, second, second, first, second, first, first, second]
-    said = [*text[:3], text[2], text[3], *text[5:], first, second]
-    recording = np.concatenate([recorded[each] for each in said])
+    spoken = [*text[:3], text[2], text[3], *text[5:], first, second]
+    recording = np.concatenate([recorded[each] for each in spoken])
     rate = clip("slt")[1]
-    assert len(recording) > 28 * rate  # longer than one piece of the recogniser's
+    assert len(recording) > 28 * rate  # longer than one piece of the recogniser
     heard = hear(recording, rate)
-    assert word_error_rate(" ".join(said), heard) < 0.1
+    assert word_error_rate(" ".join(spoken), heard) < 0.1
 
 
 def at_the_pause(samples: Samples, rate: int) -> tuple[Samples, Samples]:
-    """Both sentences of a clip."""
+    """The two sentences of a clip."""
     size, quarter = rate // 20, len(samples) // 4
     peaks = np.abs(samples[quarter : quarter + 2 * quarter // size * size]).reshape(-1, size).max(axis=1)
     at = quarter + int(peaks.argmin()) * size + size // 2
     return samples[:at], samples[at:]
 
 
-# The whole
+# The benchmark
 
 
 def fake(texts: Any, clips: list[Clip], **more: Any) -> Take:
@@ -234,14 +234,14 @@ def fake(texts: Any, clips: list[Clip], **more: Any) -> Take:
     return Take(texts=texts, clips=clips, packages={"saywell": "0"}, memory_bytes=50_000_000, **{**known, **more})
 
 
-def test_a_sentence_that_failed_counts_in_full() -> None:
+def test_failed_sentence_counts_as_all_words_wrong() -> None:
     nothing = (np.zeros(0, np.float32), RATE)
     row = figures(fake(["one two"], [nothing], first_audible_s=[None], errors=["lost"]), {})
     assert (row["failed"], row["wer"], row["p808"], row["rtf"]) == (["lost"], 1.0, WORST, None)
     assert row["first_audible_ms"] is None
 
 
-def test_a_damaged_voice_is_noticed() -> None:
+def test_damaged_voice_is_detected() -> None:
     samples, rate = clip("slt")
     frames = samples[: len(samples) // 2560 * 2560].reshape(-1, 2, 1280)
     good, bad = (fake([transcript()], [(each, rate)]) for each in (samples, frames[:, ::-1].reshape(-1)))
@@ -252,13 +252,13 @@ def test_a_damaged_voice_is_noticed() -> None:
     assert compared["p808_interval"][1] < 0
 
 
-def test_another_process_speaks_and_is_measured() -> None:
+def test_child_process_is_measured() -> None:
     job = Job(texts=sentences()[:2], out="", settings={"adapt": False}, voice=default_voice())
-    found = take("saywell", job, sys.executable, own_packages=False)
-    assert [len(samples) / rate > 1 for samples, rate in found.clips] == [True, True]
-    assert all(0 < first < 2 for first in found.first_audible_s if first is not None)
-    assert 20e6 < found.memory_bytes < 2e9
-    assert set(found.packages) >= {"saywell", "numpy"}
+    recorded = take("saywell", job, sys.executable, own_packages=False)
+    assert [len(samples) / rate > 1 for samples, rate in recorded.clips] == [True, True]
+    assert all(0 < first < 2 for first in recorded.first_audible_s if first is not None)
+    assert 20e6 < recorded.memory_bytes < 2e9
+    assert set(recorded.packages) >= {"saywell", "numpy"}
 
 
 def default_voice() -> str:
@@ -267,14 +267,14 @@ def default_voice() -> str:
     return find_spec(None).default_voice
 
 
-def test_an_engine_that_cannot_be_imported_says_why() -> None:
+def test_engine_that_cannot_be_imported_is_reported() -> None:
     with pytest.raises(EngineFailure, match="piper failed with exit code 1"):
         take("piper", Job(texts=("A.",), out="", weights="nowhere"), sys.executable, own_packages=False)
 
 
 @pytest.fixture
-def spoken_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Engines that need no time, and listeners that hear every word."""
+def fake_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines that take no time, and perfect recognition."""
     tone = np.sin(np.arange(RATE) * 0.2).astype(np.float32)
 
     def speak(_engine: str, job: Job, _python: str, **_: object) -> Take:
@@ -291,8 +291,8 @@ def spoken_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(takes.mos, "judge_all", lambda clips: np.full((len(clips), len(SCALES)), 3.5))
 
 
-@pytest.mark.usefixtures("spoken_by_nobody")
-def test_the_last_line_is_for_programs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("fake_engines")
+def test_last_line_is_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert quality.main(["--sentences", "3", "--others", str(tmp_path), "--plot", str(tmp_path / "quality.png")]) == 0
     *shown, line = capsys.readouterr().out.splitlines()
     result = json.loads(line)
@@ -314,7 +314,7 @@ def row(**more: object) -> dict[str, object]:
     return {"streamed": True, "batched": True, "gates": [], "against": {}, "long": None, **more}
 
 
-def test_what_is_not_good() -> None:
+def test_unmet_requirements() -> None:
     failed = {"fp32": {"verdict": {"passed": False}}}
     assert quality.good([row(), row(against=failed)])
     assert not quality.good([row(), row(against=failed, gates=["fp32"])])

@@ -1,4 +1,4 @@
-"""A real quota of CPU time is a fact of the machine."""
+"""A real quota of CPU time is detected."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import pytest
 from saywell.machine.cgroup import own_group
 
 PERIOD_US = 100_000
-"""What container engines take for a quota."""
+"""The period that container engines use."""
 LOOK = """
 import json, os, sys
 from pathlib import Path
 from saywell.machine import detect
 Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
-found = detect()
-print(json.dumps([found.limits.quota, found.usable_cpus]))
+hardware = detect()
+print(json.dumps([hardware.limits.quota, hardware.usable_cpus]))
 """
 
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """Of one and a half CPUs."""
+    """A control group with one and a half CPUs."""
     parent = own_group("cpu")
     if parent is None:
         pytest.skip("no control groups here")
@@ -47,6 +47,6 @@ def group() -> Iterator[Path]:
     group.rmdir()
 
 
-def test_a_quota_is_a_fact_of_the_machine(group: Path) -> None:
+def test_cpu_quota_is_detected(group: Path) -> None:
     done = subprocess.run([sys.executable, "-c", LOOK, str(group)], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [1.5, 1]

@@ -1,4 +1,4 @@
-"""`benchmarks.serve`: what it asks for, how it judges, and one small run under a real limit."""
+"""`benchmarks.serve`: its requests, its verdict, and one small run in a real limit."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections import Counter
 
 import pytest
 
-from benchmarks import serve
+from benchmarks import mixture, serve
 from benchmarks.mixture import FORMATS, LONGEST, Mixture, asks
 
 
-def test_the_mixture_is_the_same_for_every_server_and_has_everything_in_it() -> None:
-    mixture = Mixture(requests=200, clients=8, frames=40)
-    found = list(asks(mixture))
-    assert found == list(asks(mixture))
-    spoken = [ask for ask in found if not ask.refused]
+def test_mixture_is_reproducible_and_complete() -> None:
+    requests = Mixture(requests=200, clients=8, frames=40)
+    sent = list(asks(requests))
+    assert sent == list(asks(requests))
+    spoken = [ask for ask in sent if not ask.refused]
     assert {ask.body["response_format"] for ask in spoken} == set(FORMATS)
     assert all(ask.body["max_frames"] == 40 for ask in spoken)
     lengths = [len(ask.body["input"]) for ask in spoken]
     assert min(lengths) < 20
     assert LONGEST * 0.8 < max(lengths) <= LONGEST
-    kinds = Counter("refused" if ask.refused else "left" if ask.leaves else "whole" for ask in found)
+    kinds = Counter("refused" if ask.refused else "left" if ask.leaves else "whole" for ask in sent)
     assert min(kinds.values()) >= 5
     assert kinds["whole"] > 150
     assert any(ask.body.get("stream_format") == "sse" for ask in spoken)
@@ -46,7 +46,7 @@ def test_the_verdict(change: dict[str, object], good: bool) -> None:
     assert serve.held_well([{**ROW, "limit_mb": None, "ratio": 0.1}, {**ROW, **change}]) is good
 
 
-def test_a_limit_the_plan_refuses_is_not_counted_and_not_enough() -> None:
+def test_limit_refused_by_the_plan_does_not_count() -> None:
     refused = {"limit_mb": 1024, "refused": "too little", "kills": 0}
     assert serve.held_well([refused, ROW])
     assert not serve.held_well([refused])
@@ -54,7 +54,8 @@ def test_a_limit_the_plan_refuses_is_not_counted_and_not_enough() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_run_under_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_under_a_limit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixture, "LONGEST", 300)
     serve.main(["overhead", "memory", "--limits", "512", "--requests", "6", "--clients", "2"])
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert {row["format"] for row in result["overhead"]} == {"wav", "mp3", "opus"}

@@ -1,4 +1,4 @@
-"""`saywell bench`: the ceiling it knows or says it does not know, what it measures, and how rows are shown."""
+"""`saywell bench`: the ceiling or why it is unknown, the measurements, and the table."""
 
 from __future__ import annotations
 
@@ -26,24 +26,22 @@ def decision() -> Decision:
 
 
 def reading(spec: ModelSpec, size: int) -> ModelSpec:
-    """The same model, whose steps read so many bytes for a frame, on any device."""
-    ways = (replace(each, read_bytes_per_frame=size, devices=("cpu", "cuda")) for each in spec.variants)
-    return replace(spec, variants=tuple(ways))
+    """The same model on any device, reading `size` bytes per frame."""
+    variants = (replace(variant, read_bytes_per_frame=size, devices=("cpu", "cuda")) for variant in spec.variants)
+    return replace(spec, variants=tuple(variants))
 
 
-def test_the_ceiling_is_what_must_be_read_over_how_fast_memory_is(
-    decision: Decision, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ceiling_is_bytes_read_over_bandwidth(decision: Decision, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "alone", lambda *_: 10.0)
     spec = replace(reading(decision.spec, 200_000_000), frame_rate=20.0)
     small = replace(decision.hardware, cpu=replace(decision.hardware.cpu, caches=()))
-    found = speed.ceiling(replace(decision, spec=spec, hardware=small))
-    assert isinstance(found, speed.Ceiling)
-    assert (found.gb_per_s, found.rtf) == (10.0, 0.4)
-    assert "4.0 GB of weights" in found.why
+    top = speed.ceiling(replace(decision, spec=spec, hardware=small))
+    assert isinstance(top, speed.Ceiling)
+    assert (top.gb_per_s, top.rtf) == (10.0, 0.4)
+    assert "4.0 GB of weights" in top.why
 
 
-def test_no_ceiling_is_made_up(decision: Decision) -> None:
+def test_unknown_ceiling_is_explained(decision: Decision) -> None:
     assert "is known for hibari" in str(speed.ceiling(decision))
     known = reading(decision.spec, 1000)
     assert "fits into the caches" in str(speed.ceiling(replace(decision, spec=known)))
@@ -51,7 +49,8 @@ def test_no_ceiling_is_made_up(decision: Decision) -> None:
     assert "is known for cuda" in str(speed.ceiling(gpu))
 
 
-def test_memory_is_read() -> None:
+def test_memory_bandwidth_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "_READ_BYTES", 64 << 20)
     assert 0.1 < speed.read_rate(1) < 10_000
 
 
@@ -61,20 +60,20 @@ def test_a_run(tmp_path: Path) -> None:
     words = ["--streams", "1", "--streams", "2", "--length", "40", "--repeats", "2", "--json", "--plot", str(out)]
     done = CliRunner().invoke(cli.app, ["bench", *words])
     assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert "No ceiling is known for hibari" in found["ceiling"]
+    result = json.loads(done.stdout)
+    assert "No ceiling is known for hibari" in result["ceiling"]
     assert "No ceiling is known" in done.stderr
     assert done.stderr.index("No ceiling") < done.stderr.index("streams"), "the ceiling comes first"
-    one, two = found["rows"]
+    one, two = result["rows"]
     assert (one["streams"], two["streams"], one["chars"]) == (1, 2, 40)
-    assert all(0 < row["rtf"] <= 2 * row["rtf_of_each"] for row in found["rows"])
-    assert all(0 < row["first_ms"] <= row["first_ms_worst"] and row["memory_mb"] > 20 for row in found["rows"])
-    assert found["machine"]["load"]
+    assert all(0 < row["rtf"] <= 2 * row["rtf_of_each"] for row in result["rows"])
+    assert all(0 < row["first_ms"] <= row["first_ms_worst"] and row["memory_mb"] > 20 for row in result["rows"])
+    assert result["machine"]["load"]
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("more", [[], ["--ablation"]])
-def test_without_matplotlib_a_sentence_comes_before_the_measuring(
+def test_missing_matplotlib_is_reported_before_measuring(
     more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plot.util, "find_spec", lambda _: None)
@@ -86,7 +85,7 @@ def test_without_matplotlib_a_sentence_comes_before_the_measuring(
     assert "internal error" not in done.stderr
 
 
-def test_any_rows_are_shown() -> None:
+def test_any_rows_can_be_shown() -> None:
     console = Console(record=True, width=100, file=io.StringIO())
     rows = [
         {"name": "[a]", "first_ms": 12.3456, "good": True},
@@ -100,6 +99,6 @@ def test_any_rows_are_shown() -> None:
 
 
 @pytest.mark.parametrize("chars", [10, 100, 300, 1000])
-def test_texts_have_their_length(chars: int) -> None:
+def test_texts_have_the_exact_length(chars: int) -> None:
     assert len(text_of(chars)) == chars
     assert text_of(chars).endswith(".")

@@ -1,4 +1,4 @@
-"""The command line as people use it: in a terminal, in pipes, in scripts; and how it fails."""
+"""The command line in a terminal, in pipes and in scripts, and its errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ POSIX = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def isolated_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("SAYWELL_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SAYWELL_CONFIG", "")
@@ -74,17 +74,17 @@ def test_format_wins_over_the_extension(tmp_path: Path) -> None:
     assert path.read_bytes()[:4] == b"fLaC"
 
 
-def test_json_tells_what_happened(tmp_path: Path) -> None:
+def test_json_describes_the_result(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     done = run("say", "Hello there.", "-o", str(path), "--json", "--seed", "7")
-    told = json.loads(done.stdout)
-    assert told["path"] == str(path)
-    assert told["seed"] == 7
-    assert told["finish_reason"] == "stop"
-    assert told["duration_s"] == pytest.approx(sf.info(path).duration, abs=0.001)
-    assert 0 < told["ttfa_s"] <= told["total_s"]
-    assert told["rtf"] == pytest.approx(told["total_s"] / told["duration_s"], rel=0.01)
-    assert (told["model"], told["plan"]["executor"], told["plan"]["device"]) == ("hibari", "onnx", "cpu")
+    result = json.loads(done.stdout)
+    assert result["path"] == str(path)
+    assert result["seed"] == 7
+    assert result["finish_reason"] == "stop"
+    assert result["duration_s"] == pytest.approx(sf.info(path).duration, abs=0.001)
+    assert 0 < result["ttfa_s"] <= result["total_s"]
+    assert result["rtf"] == pytest.approx(result["total_s"] / result["duration_s"], rel=0.01)
+    assert (result["model"], result["plan"]["executor"], result["plan"]["device"]) == ("hibari", "onnx", "cpu")
 
 
 def test_text_from_a_file_and_from_standard_input(tmp_path: Path) -> None:
@@ -100,15 +100,15 @@ def test_text_from_a_file_and_from_standard_input(tmp_path: Path) -> None:
 
 def test_streamed_file_holds_the_same_samples(tmp_path: Path) -> None:
     text = "This is the first sentence of a small story. And this is another one, which follows it."
-    whole, grown = tmp_path / "whole.wav", tmp_path / "grown.wav"
+    whole, streamed = tmp_path / "whole.wav", tmp_path / "streamed.wav"
     assert run("say", text, "-o", str(whole)).exit_code == 0
-    assert run("say", text, "-o", str(grown), "--stream").exit_code == 0
-    header = grown.read_bytes()
+    assert run("say", text, "-o", str(streamed), "--stream").exit_code == 0
+    header = streamed.read_bytes()
     assert header[4:8] == b"\xff\xff\xff\xff"
     assert header[header.index(b"data") + 8 :] == whole.read_bytes()[whole.read_bytes().index(b"data") + 8 :]
 
 
-def test_a_pipe_gets_wav_and_nothing_else() -> None:
+def test_pipe_receives_only_wav() -> None:
     done = run("say", "Hello.")
     assert done.exit_code == 0
     assert done.stdout_bytes[:4] == b"RIFF"
@@ -120,10 +120,10 @@ def test_speed_and_voice_reach_the_engine(tmp_path: Path) -> None:
     assert run("say", "Hello there, how are you?", "-o", str(slow), "-s", "0.5").exit_code == 0
     assert run("say", "Hello there, how are you?", "-o", str(fast), "-s", "2").exit_code == 0
     assert sf.info(slow).duration > 2 * sf.info(fast).duration
-    assert run("say", "Hello.", "-v", "nobody", "-o", str(slow)).exit_code == 2
+    assert run("say", "Hello.", "-v", "unknown", "-o", str(slow)).exit_code == 2
 
 
-def test_more_text_than_a_server_takes(tmp_path: Path) -> None:
+def test_text_longer_than_the_limit_of_a_server(tmp_path: Path) -> None:
     source = tmp_path / "long.txt"
     source.write_text("A long tale, told once more. " * 180)
     done = run("say", "--file", str(source), "-o", str(tmp_path / "long.flac"), "--json", "-s", "4")
@@ -141,8 +141,8 @@ def test_verbose_shows_machine_plan_and_figures_in_80_columns(tmp_path: Path) ->
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
 
 
-@pytest.mark.parametrize(("options", "told"), [([], False), (["--verbose"], True)])
-def test_what_the_engine_gives_up_is_told_to_who_asks(tmp_path: Path, options: list[str], told: bool) -> None:
+@pytest.mark.parametrize(("options", "reported"), [([], False), (["--verbose"], True)])
+def test_degradation_is_reported_with_verbose(tmp_path: Path, options: list[str], reported: bool) -> None:
     pressed = (
         "from saywell import cli; from saywell.machine.monitor import Resources\n"
         "from saywell.engine.pressure_monitor import PressureMonitor; start = PressureMonitor.start\n"
@@ -156,7 +156,7 @@ def test_what_the_engine_gives_up_is_told_to_who_asks(tmp_path: Path, options: l
     command = [sys.executable, "-c", pressed, "say", "Hello.", *options, "-o", str(tmp_path / "x.wav")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert ("degradation levels: threads (it is too hot)" in done.stderr) is told
+    assert ("degradation levels: threads (it is too hot)" in done.stderr) is reported
 
 
 # -- failing
@@ -213,7 +213,7 @@ def test_mistakes_give_one_line_and_exit_code_2(
         ["—"],
     ],
 )
-def test_what_is_refused_anyhow_starts_no_engine(
+def test_invalid_request_starts_no_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -241,7 +241,7 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
         (["voices", "--save", "anna", "--reference", "-"], "not an audio file we read"),
     ],
 )
-def test_options_of_a_recording_have_an_effect_or_are_refused(arguments: list[str], says: str) -> None:
+def test_unused_recording_options_are_rejected(arguments: list[str], says: str) -> None:
     output = ["-o", "x.wav"] if arguments[0] == "say" else []
     done = subprocess.run([*PROGRAM, *arguments, *output], input=b"words", capture_output=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, b"")
@@ -249,14 +249,14 @@ def test_options_of_a_recording_have_an_effect_or_are_refused(arguments: list[st
 
 
 @pytest.mark.parametrize("option", ["--file", "--reference"])
-def test_a_file_without_an_end_is_not_read_to_it(tmp_path: Path, option: str) -> None:
+def test_endless_file_is_rejected(tmp_path: Path, option: str) -> None:
     text = [] if option == "--file" else ["Hello."]
     done = run("say", *text, option, "/dev/zero", "-o", str(tmp_path / "x.wav"))
     assert done.exit_code == 2
     assert "more than" in done.stderr
 
 
-def test_too_much_text_is_called_so_wherever_it_is_cut(tmp_path: Path) -> None:
+def test_too_long_text_is_reported_even_if_cut_within_a_character(tmp_path: Path) -> None:
     done = run("say", "-o", str(tmp_path / "x.wav"), text="あ".encode() * 13_400_000)
     assert done.exit_code == 2
     assert "more than 10000000 characters" in done.stderr
@@ -269,7 +269,7 @@ def test_missing_input_file(tmp_path: Path) -> None:
     assert "none.txt" in done.stderr
 
 
-def test_a_bug_is_one_line_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bug_is_one_line_without_debug(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("saywell.commands.plan.run", lambda *_, **__: 1 / 0)
     done = run("plan")
     assert done.exit_code == 1
@@ -278,7 +278,7 @@ def test_a_bug_is_one_line_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None
     assert "Traceback" in run("--debug", "plan").stderr
 
 
-def test_a_failed_stream_leaves_no_file(tmp_path: Path) -> None:
+def test_failed_stream_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     done = run("say", "Some words. " * 300, "-o", str(path), "--stream", "--timeout", "0.001")
     assert done.exit_code == 1
@@ -286,7 +286,7 @@ def test_a_failed_stream_leaves_no_file(tmp_path: Path) -> None:
 
 
 @POSIX
-def test_interrupted_is_130_and_silent(tmp_path: Path) -> None:
+def test_interrupt_exits_silently_with_130(tmp_path: Path) -> None:
     source = tmp_path / "long.txt"
     source.write_text("A long tale, told once more. " * 20_000)
     command = [*PROGRAM, "say", "--file", str(source), "-o", str(tmp_path / "x.wav")]
@@ -303,7 +303,7 @@ def test_interrupted_is_130_and_silent(tmp_path: Path) -> None:
 
 
 @POSIX
-def test_terminated_it_leaves_no_half_file(tmp_path: Path) -> None:
+def test_termination_leaves_no_incomplete_file(tmp_path: Path) -> None:
     source, path = tmp_path / "long.txt", tmp_path / "x.mp3"
     source.write_text("A long tale, told once more. " * 20_000)
     command = [*PROGRAM, "say", "--file", str(source), "--stream", "-o", str(path)]
@@ -320,7 +320,7 @@ def test_terminated_it_leaves_no_half_file(tmp_path: Path) -> None:
 @POSIX
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 @pytest.mark.parametrize("extension", ["mp3", "opus", "flac"])
-def test_an_interrupt_inside_an_encoder_is_not_lost(tmp_path: Path, extension: str, number: str, code: int) -> None:
+def test_interrupt_inside_an_encoder_is_not_lost(tmp_path: Path, extension: str, number: str, code: int) -> None:
     path = tmp_path / f"x.{extension}"
     during = (
         "import os, signal, sys; from saywell import cli; from saywell.audio import encode;"
@@ -337,7 +337,7 @@ def test_an_interrupt_inside_an_encoder_is_not_lost(tmp_path: Path, extension: s
 
 
 @pytest.mark.parametrize("format", ["wav", "flac"])
-def test_hours_of_speech_fill_no_memory(tmp_path: Path, format: str) -> None:
+def test_hours_of_speech_use_little_memory(tmp_path: Path, format: str) -> None:
     path, minute = tmp_path / f"x.{format}", np.zeros(60 * 16_000, np.float32)
     sink = FileSink(path, format)
     tracemalloc.start()
@@ -353,7 +353,7 @@ def test_hours_of_speech_fill_no_memory(tmp_path: Path, format: str) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_sink_that_is_given_up_leaves_the_place_as_it_was(tmp_path: Path) -> None:
+def test_aborted_sink_leaves_the_existing_file(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     path.write_bytes(b"precious")
     sink = FileSink(path, "wav")
@@ -365,7 +365,7 @@ def test_a_sink_that_is_given_up_leaves_the_place_as_it_was(tmp_path: Path) -> N
 
 
 @POSIX
-def test_a_pipe_with_a_name_gets_the_complete_file(tmp_path: Path) -> None:
+def test_named_pipe_receives_the_complete_file(tmp_path: Path) -> None:
     pipe = tmp_path / "x.wav"
     os.mkfifo(pipe)
     with subprocess.Popen([*PROGRAM, "say", "Hello.", "-o", str(pipe)]) as process:
@@ -374,15 +374,15 @@ def test_a_pipe_with_a_name_gets_the_complete_file(tmp_path: Path) -> None:
     assert int.from_bytes(data[4:8], "little") == len(data) - 8
 
 
-def test_a_refused_text_leaves_the_old_file_alone(tmp_path: Path) -> None:
+def test_rejected_request_leaves_the_existing_file(tmp_path: Path) -> None:
     path = tmp_path / "x.mp3"
     path.write_bytes(b"precious")
-    done = run("say", "Hello.", "--voice", "nobody", "--stream", "-o", str(path))
+    done = run("say", "Hello.", "--voice", "unknown", "--stream", "-o", str(path))
     assert done.exit_code == 2
     assert path.read_bytes() == b"precious"
 
 
-def test_codes_of_a_voice_that_has_none(tmp_path: Path) -> None:
+def test_codes_out_is_rejected_for_a_model_without_codes(tmp_path: Path) -> None:
     done = run("say", "Hello.", "-o", str(tmp_path / "x.wav"), "--codes-out", str(tmp_path / "x.npy"))
     assert done.exit_code == 2
     assert "has no codes" in done.output
@@ -390,7 +390,7 @@ def test_codes_of_a_voice_that_has_none(tmp_path: Path) -> None:
 
 
 @POSIX
-def test_a_closed_pipe_is_silent() -> None:
+def test_closed_pipe_is_silent() -> None:
     text = "Some words to say. " * 200
     with subprocess.Popen([*PROGRAM, "say", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -401,7 +401,7 @@ def test_a_closed_pipe_is_silent() -> None:
         assert process.wait(timeout=20) == 141
 
 
-def test_redirected_into_a_file_the_header_has_its_length(tmp_path: Path) -> None:
+def test_redirected_file_has_the_length_in_its_header(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     with path.open("wb") as file:
         subprocess.run([*PROGRAM, "say", "Hello."], stdout=file, check=True)
@@ -413,7 +413,7 @@ def test_redirected_into_a_file_the_header_has_its_length(tmp_path: Path) -> Non
 
 
 def at_a_terminal(arguments: list[str], path: str) -> tuple[int, str]:
-    """Run with a pseudo-terminal for all three streams."""
+    """Run with a pseudo-terminal as all three standard streams."""
     import pty
 
     leader, follower = pty.openpty()
@@ -452,7 +452,7 @@ def fake_player(place: Path, name: str, script: str) -> None:
 
 
 @POSIX
-@pytest.mark.skipif(play._has_sounddevice(), reason="would be heard")
+@pytest.mark.skipif(play.has_sounddevice(), reason="would be heard")
 def test_played_aloud_with_a_progress_bar(tmp_path: Path) -> None:
     heard = tmp_path / "heard"
     fake_player(tmp_path, "aplay", f'echo "$@" > {tmp_path}/arguments; cat > {heard}')
@@ -464,7 +464,7 @@ def test_played_aloud_with_a_progress_bar(tmp_path: Path) -> None:
 
 
 @POSIX
-@pytest.mark.skipif(play._has_sounddevice(), reason="would be heard")
+@pytest.mark.skipif(play.has_sounddevice(), reason="would be heard")
 def test_terminal_without_a_player_or_a_text() -> None:
     code, shown = at_a_terminal(["say", "Hello."], "/nonexistent")
     assert code == 1
@@ -481,7 +481,7 @@ def test_terminal_without_a_player_or_a_text() -> None:
 
 
 class FakeSound:
-    """The part of sounddevice that is used."""
+    """A stand-in for the sounddevice module."""
 
     class PortAudioError(Exception):
         pass
@@ -506,7 +506,7 @@ class FakeSound:
 
 def test_sounddevice(monkeypatch: pytest.MonkeyPatch) -> None:
     sound = FakeSound()
-    monkeypatch.setattr(play, "_has_sounddevice", lambda: True)
+    monkeypatch.setattr(play, "has_sounddevice", lambda: True)
     monkeypatch.setattr(play, "import_module", lambda name: sound)
     player = play.open_player()
     player.write(np.ones(10, np.float32), 16000)
@@ -520,8 +520,8 @@ def test_sounddevice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def only_fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(play, "_has_sounddevice", lambda: False)
+def fake_players(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(play, "has_sounddevice", lambda: False)
     monkeypatch.setattr(play.sys, "platform", "linux")
     monkeypatch.setenv("PATH", f"{tmp_path}:{tools(tmp_path)}")
     return tmp_path
@@ -529,30 +529,30 @@ def only_fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @POSIX
 @pytest.mark.parametrize("name", ["paplay", "aplay", "ffplay"])
-def test_piped_players(only_fakes: Path, name: str) -> None:
-    fake_player(only_fakes, name, f"cat > {only_fakes}/heard")
+def test_piped_players(fake_players: Path, name: str) -> None:
+    fake_player(fake_players, name, f"cat > {fake_players}/heard")
     player = play.open_player()
     for _ in range(3):
         player.write(np.full(1000, 0.5, np.float32), 16000)
     player.close()
-    assert np.array_equal(np.fromfile(only_fakes / "heard", "<i2"), np.full(3000, 16384))
+    assert np.array_equal(np.fromfile(fake_players / "heard", "<i2"), np.full(3000, 16384))
 
 
 @POSIX
 @pytest.mark.parametrize("name", ["pw-play", "afplay"])
-def test_players_that_want_a_file(only_fakes: Path, name: str) -> None:
-    fake_player(only_fakes, name, f'cp "$1" {only_fakes}/heard.wav')
+def test_players_of_files(fake_players: Path, name: str) -> None:
+    fake_player(fake_players, name, f'cp "$1" {fake_players}/heard.wav')
     player = play.open_player()
     player.write(np.full(1000, 0.5, np.float32), 16000)
     player.write(np.full(1000, 0.5, np.float32), 16000)
     player.close()
-    assert sf.info(only_fakes / "heard.wav").frames == 2000
+    assert sf.info(fake_players / "heard.wav").frames == 2000
 
 
 @POSIX
 @pytest.mark.parametrize("name", ["aplay", "pw-play"])
-def test_a_player_that_fails_says_why(only_fakes: Path, name: str) -> None:
-    fake_player(only_fakes, name, "cat > /dev/null; echo 'no sound card' >&2; exit 1")
+def test_failing_player_says_why(fake_players: Path, name: str) -> None:
+    fake_player(fake_players, name, "cat > /dev/null; echo 'no sound card' >&2; exit 1")
     player = play.open_player()
     player.write(np.zeros(10, np.float32), 16000)
     with pytest.raises(Unavailable, match=r"no sound card.*-o hello\.wav"):
@@ -560,16 +560,16 @@ def test_a_player_that_fails_says_why(only_fakes: Path, name: str) -> None:
 
 
 @POSIX
-def test_a_player_that_dies_halfway(only_fakes: Path) -> None:
-    fake_player(only_fakes, "aplay", "echo 'gone' >&2; exit 3")
+def test_player_that_exits_early(fake_players: Path) -> None:
+    fake_player(fake_players, "aplay", "echo 'gone' >&2; exit 3")
     player = play.open_player()
     with pytest.raises(Unavailable, match="gone"):
         player.write(np.zeros(10_000_000, np.float32), 16000)
 
 
 @POSIX
-def test_an_aborted_player_is_stopped(only_fakes: Path) -> None:
-    fake_player(only_fakes, "aplay", "exec sleep 60")
+def test_aborted_player_is_stopped(fake_players: Path) -> None:
+    fake_player(fake_players, "aplay", "exec sleep 60")
     player = play.open_player()
     player.write(np.zeros(10, np.float32), 16000)
     started = time.monotonic()
@@ -577,8 +577,8 @@ def test_an_aborted_player_is_stopped(only_fakes: Path) -> None:
     assert time.monotonic() - started < 5
 
 
-def test_no_player_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(play, "_has_sounddevice", lambda: False)
+def test_without_a_player_the_error_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(play, "has_sounddevice", lambda: False)
     monkeypatch.setattr(play.shutil, "which", lambda name: None)
     monkeypatch.setattr(play.sys, "platform", "linux")
     with pytest.raises(MissingDependency, match=r"saywell\[play\].*-o hello.wav"):
@@ -610,15 +610,15 @@ def test_plan_as_a_table_and_as_json() -> None:
     assert max(len(line) for line in shown.splitlines()) <= 80
     for field in ("executor", "max_batch_size", "memory_budget", "hang_s", "add little to"):
         assert field in " ".join(shown.split())
-    told = json.loads(run("plan", "--json", "--set", "max_batch_size=1").stdout)
-    assert (told["plan"]["max_batch_size"], told["plan"]["device"]) == (1, "cpu")
+    document = json.loads(run("plan", "--json", "--set", "max_batch_size=1").stdout)
+    assert (document["plan"]["max_batch_size"], document["plan"]["device"]) == (1, "cpu")
     assert {
         "field": "max_batch_size",
         "value": "1",
         "why": "asked for by the command line",
         "source": "setting",
-    } in told["plan"]["reasons"]
-    assert Hardware.from_json(json.dumps(told["hardware"])).fingerprint() == told["fingerprint"]
+    } in document["plan"]["reasons"]
+    assert Hardware.from_json(json.dumps(document["hardware"])).fingerprint() == document["fingerprint"]
 
 
 @pytest.mark.parametrize("file", sorted(MACHINES.glob("*.json")), ids=lambda file: file.stem)
@@ -629,7 +629,7 @@ def test_plan_for_a_recorded_machine(file: Path) -> None:
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
 
 
-def test_plan_for_something_else(tmp_path: Path) -> None:
+def test_plan_rejects_another_file(tmp_path: Path) -> None:
     file = tmp_path / "x.json"
     file.write_text('{"os": "linux"}')
     done = run("plan", "--machine", str(file))
@@ -638,48 +638,37 @@ def test_plan_for_something_else(tmp_path: Path) -> None:
 
 
 def test_voices() -> None:
-    told = json.loads(run("voices", "--json").stdout)
-    assert told["model"] == "hibari"
-    assert told["voices"][0]["sample_rate"] >= 16000
+    document = json.loads(run("voices", "--json").stdout)
+    assert document["model"] == "hibari"
+    assert document["voices"][0]["sample_rate"] >= 16000
     shown = run("voices").stdout
-    assert told["voices"][0]["id"] in shown
+    assert document["voices"][0]["id"] in shown
     assert "(default)" in shown
     assert "espeak:de" in run("voices", "--model", "espeak").stdout
 
 
-def test_a_voice_that_only_the_system_has_brings_its_model(tmp_path: Path) -> None:
+def test_voice_implies_its_model(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
-    told = json.loads(run("say", "Guten Tag.", "-v", "espeak:de", "-l", "de", "-o", str(path), "--json").stdout)
-    assert (told["model"], told["voice"]) == ("espeak", "espeak:de")
+    result = json.loads(run("say", "Guten Tag.", "-v", "espeak:de", "-l", "de", "-o", str(path), "--json").stdout)
+    assert (result["model"], result["voice"]) == ("espeak", "espeak:de")
 
 
 def test_doctor() -> None:
     done = run("doctor")
     assert done.exit_code == 0
-    for word in (
-        "hibari",
-        "eSpeak NG",
-        "Memory",
-        "GPU",
-        "Temperature",
-        "Player",
-        "AAC",
-        "PyTorch",
-        "Settings",
-        "Cache",
-    ):
+    for word in ("hibari", "espeak", "Memory", "GPU", "Temperature", "Player", "AAC", "PyTorch", "Settings", "Cache"):
         assert word in done.stdout
     assert "Next: saywell" in done.stdout
-    told = json.loads(run("doctor", "--json").stdout)
-    assert all(finding["state"] == "ok" or finding["advice"] for finding in told["findings"])
-    assert told["next"].startswith("saywell ")
+    report = json.loads(run("doctor", "--json").stdout)
+    assert all(finding["state"] == "ok" or finding["advice"] for finding in report["findings"])
+    assert report["next"].startswith("saywell ")
 
 
-def test_doctor_without_any_voice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_without_voices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binding, "installed", lambda: False)
-    there = doctor_command.util.find_spec
+    find_spec = doctor_command.util.find_spec
     absent = {"av", "sounddevice"}
-    monkeypatch.setattr(doctor_command.util, "find_spec", lambda name: None if name in absent else there(name))
+    monkeypatch.setattr(doctor_command.util, "find_spec", lambda name: None if name in absent else find_spec(name))
     assert run("doctor").exit_code == 0
     monkeypatch.setattr(package, "find", lambda _: None)
     done = run("doctor")
@@ -688,18 +677,18 @@ def test_doctor_without_any_voice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hibari-tts==0.2.1" in done.stdout
 
 
-def test_doctor_shows_wishes_but_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_shows_overrides_but_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAYWELL_API_KEYS", "very-secret-key")
     shown = run("doctor").stdout
     assert "api_keys by SAYWELL_API_KEYS" in " ".join(shown.split())
     assert "very-secret-key" not in shown
 
 
-def test_serve_hands_its_options_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    handed: list[Settings] = []
+def test_serve_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[Settings] = []
 
     def serve(settings: Settings) -> int:
-        handed.append(settings)
+        received.append(settings)
         return 7
 
     server = type("App", (), {"run": staticmethod(serve)})
@@ -709,7 +698,7 @@ def test_serve_hands_its_options_over(monkeypatch: pytest.MonkeyPatch) -> None:
         "--cors-origin", "https://a.example", "--log-level", "warning", "--log-json", "--set", "drain_s=2.5",
     )  # fmt: skip
     assert done.exit_code == 7, done.output
-    overrides = handed[0].overrides()
+    overrides = received[0].overrides()
     assert overrides["api_keys"] == ("first-key", "second-key")
     assert (overrides["port"], overrides["drain_s"], overrides["log_json"]) == (0, 2.5, True)
     assert "allow_public" not in overrides
@@ -723,7 +712,7 @@ def test_the_installed_program() -> None:
     assert done.stdout == f"saywell {__version__}\n"
 
 
-# -- text that arrives
+# -- arriving text
 
 
 def piped(*arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
@@ -734,19 +723,19 @@ def piped(*arguments: str, output: int = subprocess.PIPE) -> subprocess.Popen[by
 WORDS = "The first sentence is spoken early, I hope. The naïve café — the second — is longer. And a third comes last."
 
 
-def test_text_is_spoken_while_it_comes(tmp_path: Path) -> None:
-    """The first sound is there before the last words are written, and all of it is what the whole text gives."""
+def test_text_is_spoken_while_it_arrives(tmp_path: Path) -> None:
+    """Audio starts before the text is complete, and equals that of the complete text."""
     assert run("say", WORDS, "-o", str(tmp_path / "whole.pcm")).exit_code == 0
     data, early = WORDS.encode(), 60
     with piped("-o", "-", "--format", "pcm") as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        for at in range(early):  # a byte at a time, in the middle of a character, too
-            process.stdin.write(data[at : at + 1])
+        for index in range(early):  # byte by byte, also within a character
+            process.stdin.write(data[index : index + 1])
         heard = process.stdout.read(4096)
         assert len(heard) > 1000
-        for at in range(early, len(data)):
-            process.stdin.write(data[at : at + 1])
+        for index in range(early, len(data)):
+            process.stdin.write(data[index : index + 1])
         process.stdin.close()
         while piece := process.stdout.read(1 << 16):
             heard += piece
@@ -754,7 +743,7 @@ def test_text_is_spoken_while_it_comes(tmp_path: Path) -> None:
     assert heard == (tmp_path / "whole.pcm").read_bytes()
 
 
-def test_text_that_comes_grows_a_file(tmp_path: Path) -> None:
+def test_file_grows_while_text_arrives(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     with piped("-", "-o", str(path)) as process:
         assert process.stdin is not None
@@ -782,26 +771,26 @@ def test_text_that_comes_grows_a_file(tmp_path: Path) -> None:
     ],
     ids=lambda value: value[-12:] if isinstance(value, bytes) else "",
 )
-def test_text_that_comes_and_cannot_be_spoken_is_refused(tmp_path: Path, data: bytes, why: str) -> None:
+def test_invalid_arriving_text_is_rejected(tmp_path: Path, data: bytes, why: str) -> None:
     path = tmp_path / "x.wav"
     limit = ["--set", "max_text_chars=40"] if "limit" in why else []
     with piped("-o", str(path), *limit) as process:
         assert process.stdin is not None
         assert process.stderr is not None
-        for at in range(0, len(data), 16):
-            process.stdin.write(data[at : at + 16])
+        for start in range(0, len(data), 16):
+            process.stdin.write(data[start : start + 16])
             time.sleep(0.01)
         process.stdin.close()
         assert process.wait(20) == 2
-        told = process.stderr.read(1 << 16).decode()
-    assert why in told
-    assert told.count("\n") == 1
+        errors = process.stderr.read(1 << 16).decode()
+    assert why in errors
+    assert errors.count("\n") == 1
     assert not path.exists()
 
 
 @POSIX
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_who_waits_for_text_can_be_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+def test_waiting_for_text_can_be_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     path = tmp_path / "x.wav"
     with piped("-o", str(path)) as process:
         assert process.stdin is not None
@@ -810,17 +799,17 @@ def test_who_waits_for_text_can_be_interrupted(tmp_path: Path, number: signal.Si
         until = time.monotonic() + 20
         while not path.exists() and time.monotonic() < until:
             time.sleep(0.05)
-        time.sleep(0.5)  # by now there is nothing more to say
+        time.sleep(0.5)  # until the text so far has been spoken
         process.send_signal(number)
         assert process.wait(10) == 128 + number
         assert process.stderr.read(1 << 16) == b""
     assert not path.exists()
 
 
-def test_a_text_that_stops_coming_is_given_up(tmp_path: Path) -> None:
-    with piped("-o", str(tmp_path / "x.wav"), "--timeout", "3") as process:
+def test_text_that_stops_arriving_times_out(tmp_path: Path) -> None:
+    with piped("-o", str(tmp_path / "x.wav"), "--timeout", "1") as process:
         assert process.stdin is not None
         assert process.stderr is not None
         process.stdin.write(b"Something was said. And then")
         assert process.wait(30) == 1
-        assert b"no text came for 3 s" in process.stderr.read(1 << 16)
+        assert b"no text came for 1 s" in process.stderr.read(1 << 16)

@@ -1,1 +1,1 @@
-"""How fast this machine speaks, for `saywell bench`; harness, report and plot for the benchmarks beside `src`, too."""
+"""Measurements for `saywell bench`, with the harness, tables and plots that `benchmarks/` uses, too."""

@@ -1,7 +1,7 @@
-"""What keeps a service standing under a memory limit: baseline, + memory budget, + CPU affinity, + pre-estimation.
+"""What keeps a service running in a memory limit: baseline, + memory budget, + CPU affinity, + pre-estimation.
 
-Each is the same service with one more thing switched on, in a memory limit of its own that the kernel enforces. Where
-it is killed it is started again, as a service manager would, and what it was asked counts as failed.
+Each variant is the same service with one more feature switched on, in its own memory limit enforced by the kernel. A
+service that is killed is restarted, as a service manager would do, and its open requests count as failed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from saywell.bench.limits import MemoryLimit, OwnPeak, caged
+from saywell.bench.limits import MemoryLimit, OwnPeak, limited
 from saywell.bench.plot import Panel, Series
 from saywell.bench.service import Server, serving, text_of
 from saywell.engine.launch import Decision
@@ -23,33 +23,33 @@ from saywell.errors import EngineFailure
 from saywell.plan.memory import MIB
 
 LENGTHS = (100, 300, 500, 800, 1000)
-STARTS = 3
-"""Times a service may fail to start, beside once for each text, before the rest of its texts count as failed."""
+MAX_FAILED_STARTS = 3
+"""Starts allowed in addition to one per request, before the remaining requests count as failed."""
 
-_SERVERS_OWN = frozenset({"api_keys", "hub_token", "host", "port"})
-"""Settings that say nothing about speech: keys have no place on a command line, which others can read."""
+_NOT_PASSED_ON = frozenset({"api_keys", "hub_token", "host", "port"})
+"""Settings without influence on speech; secrets must not appear on a command line, which other users can read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """What is switched on."""
+    """Features that are switched on."""
 
     name: str
     budget: bool = False
-    """The plan knows the limit, keeps to a budget within it, and the engine gives up work when memory presses."""
+    """The plan knows the limit and keeps a budget within it, and the engine degrades under memory pressure."""
     affinity: bool = False
     """Threads are pinned to cores."""
     estimate: bool = False
-    """A text whose estimate does not fit is refused before it starts."""
+    """A text whose estimated memory does not fit is refused before it starts."""
 
-    def overrides(self, cage: MemoryLimit, pinned: Sequence[int]) -> dict[str, Any]:
-        """As settings."""
-        found: dict[str, Any] = {"adapt": self.budget, "check_memory": self.estimate}
-        if self.affinity and pinned:
-            found["affinity"] = list(pinned)
-        if self.budget and cage.group is None:  # the facts do not show a limit of the address space
-            found["memory_budget_mb"] = cage.bytes // MIB
-        return found
+    def overrides(self, limit: MemoryLimit, cpus: Sequence[int]) -> dict[str, Any]:
+        """As settings. `cpus`: what to pin to."""
+        settings: dict[str, Any] = {"adapt": self.budget, "check_memory": self.estimate}
+        if self.affinity and cpus:
+            settings["affinity"] = list(cpus)
+        if self.budget and limit.group is None:  # the machine's facts do not show an address space limit
+            settings["memory_budget_mb"] = limit.bytes // MIB
+        return settings
 
 
 VARIANTS = (
@@ -62,7 +62,7 @@ VARIANTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What each variant is asked for."""
+    """The requests sent to each variant."""
 
     limit_mb: int = 512
     lengths: Sequence[int] = LENGTHS
@@ -71,97 +71,92 @@ class Work:
 
     @property
     def texts(self) -> list[tuple[int, int]]:
-        """Characters and seed of each, a length after the other."""
+        """Characters and repeat number of each text."""
         return [(chars, repeat) for repeat in range(self.repeats) for chars in self.lengths]
 
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """What became of one variant."""
+    """The outcome of one variant."""
 
     variant: str
     limit: str
-    """What limits it, in a sentence."""
+    """Description of the memory limit."""
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """Of each request: chars and the fields of Answer."""
+    """For each request: `chars`, and the fields of Answer."""
     steps: list[str] = field(default_factory=list)
-    """Steps down the ladder that were seen."""
+    """Degradation levels that were seen."""
     refused: str = ""
-    """Why it did not start the last time."""
+    """Why the last start failed."""
     starts: int = 0
     kills: int = 0
     peak_mb: float = 0.0
-    """With the pages of files it read."""
+    """Including the page cache."""
     own_mb: float = 0.0
-    """What was its processes' alone."""
+    """Anonymous memory of its processes."""
 
 
 def pinning(decision: Decision) -> tuple[int, ...]:
-    """One logical CPU a performance core, as many as the plan has threads; none where the system does not number them,
-    or pins nothing."""
+    """One logical CPU per performance core, as many as the plan has threads; empty where pinning is not possible."""
     threads, hardware = decision.plan.threads, decision.hardware
     allowed = set(hardware.limits.cpus)
-    fast = [cpu for cpu in hardware.cpu.performance_cpus if not allowed or cpu in allowed]
-    return tuple(fast[:threads]) if len(fast) >= threads and hardware.os != "darwin" else ()
+    cpus = [cpu for cpu in hardware.cpu.performance_cpus if not allowed or cpu in allowed]
+    return tuple(cpus[:threads]) if len(cpus) >= threads and hardware.os != "darwin" else ()
 
 
 def measure(decision: Decision, work: Work, variants: Sequence[Variant] = VARIANTS) -> list[Run]:
-    """Every variant, one after the other. Raises EngineFailure for what fails even without a limit."""
-    pinned = pinning(decision)
-    overrides = {name: value for name, value in decision.settings.overrides().items() if name not in _SERVERS_OWN}
-    with serving(overrides) as server:  # without a limit: whether it works at all, and the files are read once before
+    """Run the variants one after the other. Raises EngineFailure if the service fails even without a limit."""
+    cpus = pinning(decision)
+    overrides = {name: value for name, value in decision.settings.overrides().items() if name not in _NOT_PASSED_ON}
+    with serving(overrides) as server:  # also fills the page cache
         server.speak(text_of(min(work.lengths)))
-    return [run(variant, overrides, pinned, work) for variant in variants]
+    return [run(variant, overrides, cpus, work) for variant in variants]
 
 
-def run(variant: Variant, overrides: Mapping[str, Any], pinned: Sequence[int], work: Work) -> Run:
+def run(variant: Variant, overrides: Mapping[str, Any], cpus: Sequence[int], work: Work) -> Run:
     """All texts of one variant in one limit."""
-    left = work.texts
-    with caged(work.limit_mb * MIB, "ablation") as cage:
-        found = Run(variant=variant.name, limit=cage.about)
-        mine = {**overrides, **variant.overrides(cage, pinned)}
-        with OwnPeak(cage) as own:
-            while left and found.starts < STARTS + len(found.rows):
-                found.starts += 1
+    remaining = work.texts
+    with limited(work.limit_mb * MIB, "ablation") as limit:
+        outcome = Run(variant=variant.name, limit=limit.about)
+        settings = {**overrides, **variant.overrides(limit, cpus)}
+        with OwnPeak(limit) as own:
+            while remaining and outcome.starts < MAX_FAILED_STARTS + len(outcome.rows):
+                outcome.starts += 1
                 try:
-                    with serving(mine, cage, blind=not variant.budget) as server:
-                        _ask(server, left, found, work.clients)
+                    with serving(settings, limit, blind=not variant.budget) as server:
+                        _send(server, remaining, outcome, work.clients)
                 except EngineFailure as error:
-                    found.refused = error.message
-        found.rows += [failed(chars, "did not start") for chars, _ in left for _ in range(work.clients)]
-        found.kills, found.peak_mb, found.own_mb = cage.kills(), _mb(cage.peak()), _mb(own.bytes)
-    return found
+                    outcome.refused = error.message
+        outcome.rows += [failed(chars, "did not start") for chars, _ in remaining for _ in range(work.clients)]
+        outcome.kills = limit.kills()
+        outcome.peak_mb, outcome.own_mb = round(limit.peak() / MIB, 1), round(own.bytes / MIB, 1)
+    return outcome
 
 
-def _ask(server: Server, left: list[tuple[int, int]], found: Run, clients: int) -> None:
-    """Takes from `left` what was answered, or what ended the server."""
+def _send(server: Server, remaining: list[tuple[int, int]], outcome: Run, clients: int) -> None:
+    """Send texts, removing them from `remaining`, until all are done or the server has died."""
     with ThreadPoolExecutor(clients) as pool:
-        while left:
-            chars, repeat = left.pop(0)
-            asked = [pool.submit(_one, server, chars, 100 * repeat + client) for client in range(clients)]
-            answers = [each.result() for each in asked]
-            found.rows += answers
+        while remaining:
+            chars, repeat = remaining.pop(0)
+            futures = [pool.submit(_request, server, chars, 100 * repeat + client) for client in range(clients)]
+            outcome.rows += [future.result() for future in futures]
             try:
                 steps = server.get("/health")["engine"]["pressure"]["steps"]
             except (OSError, http.client.HTTPException):
-                return  # it is gone; another one is started
-            found.steps += [step for step in steps if step not in found.steps]
+                return
+            outcome.steps += [step for step in steps if step not in outcome.steps]
 
 
-def _one(server: Server, chars: int, seed: int) -> dict[str, Any]:
+def _request(server: Server, chars: int, seed: int) -> dict[str, Any]:
     try:
         return {"chars": chars, **asdict(server.speak(text_of(chars), seed=seed))}
-    except (OSError, http.client.HTTPException, ValueError):  # cut off, perhaps in the middle of an event
+    except (OSError, http.client.HTTPException, ValueError):  # ValueError: cut off in the middle of an event
         return failed(chars, "killed")
 
 
 def failed(chars: int, why: str) -> dict[str, Any]:
-    """A row of a request that got no answer."""
+    """The row of a request without an answer."""
     return {"chars": chars, "error": why}
-
-
-def _mb(size: int) -> float:
-    return round(size / MIB, 1)
 
 
 # -- figures
@@ -170,19 +165,19 @@ SHOWN = ("variant", "requests", "success", "latency_s", "spread_s", "own_mb", "p
 
 
 def figures(run: Run) -> dict[str, Any]:
-    """Of one variant. The spread is around the mean of each length, which texts of other lengths say nothing about."""
-    good = [row for row in run.rows if not row["error"]]
+    """Summary of one variant. The spread is measured around the mean of each length, not over all lengths."""
+    answered = [row for row in run.rows if not row["error"]]
     means = by_length(run)
-    off = [row["total_s"] - means[row["chars"]] for row in good]
-    audio = sum(row["audio_s"] for row in good)
+    deviations = [row["total_s"] - means[row["chars"]] for row in answered]
+    audio_s = sum(row["audio_s"] for row in answered)
     return {
         "variant": run.variant,
         "requests": len(run.rows),
-        "success": round(len(good) / len(run.rows), 4) if run.rows else 0.0,
-        "latency_s": round(statistics.fmean(row["total_s"] for row in good), 4) if good else None,
-        "spread_s": round(statistics.fmean(each * each for each in off) ** 0.5, 4) if good else None,
-        "first_s": round(statistics.median(row["first_s"] for row in good), 4) if good else None,
-        "rtf": round(sum(row["total_s"] for row in good) / audio, 4) if good else None,
+        "success": round(len(answered) / len(run.rows), 4) if run.rows else 0.0,
+        "latency_s": round(statistics.fmean(row["total_s"] for row in answered), 4) if answered else None,
+        "spread_s": round(statistics.fmean(each * each for each in deviations) ** 0.5, 4) if answered else None,
+        "first_s": round(statistics.median(row["first_s"] for row in answered), 4) if answered else None,
+        "rtf": round(sum(row["total_s"] for row in answered) / audio_s, 4) if answered else None,
         "own_mb": run.own_mb,
         "peak_mb": run.peak_mb,
         "killed": run.kills,
@@ -191,16 +186,16 @@ def figures(run: Run) -> dict[str, Any]:
 
 
 def by_length(run: Run) -> dict[int, float]:
-    """Mean seconds to the last sound of what was answered, by characters."""
-    times: defaultdict[int, list[float]] = defaultdict(list)
+    """Mean seconds to the last sample of answered requests, by length of text."""
+    seconds: defaultdict[int, list[float]] = defaultdict(list)
     for row in run.rows:
         if not row["error"]:
-            times[row["chars"]].append(row["total_s"])
-    return {chars: round(statistics.fmean(each), 4) for chars, each in sorted(times.items())}
+            seconds[row["chars"]].append(row["total_s"])
+    return {chars: round(statistics.fmean(values), 4) for chars, values in sorted(seconds.items())}
 
 
 def verdicts(runs: Sequence[Run]) -> list[str]:
-    """One sentence for each thing switched on, against what was there before it."""
+    """One sentence per variant, compared with the one before it."""
     return [_verdict(before, after) for before, after in pairwise(map(figures, runs))]
 
 
@@ -208,13 +203,14 @@ def _verdict(before: dict[str, Any], after: dict[str, Any]) -> str:
     parts = [f"succeeds {after['success']:.1%} of the time ({before['success']:.1%} before)"]
     if before["latency_s"] and after["latency_s"]:
         parts.append(f"latency {_ratio(before, after, 'latency_s')}, its spread {_ratio(before, after, 'spread_s')}")
-    gained = after["success"] > before["success"]
-    faster = bool(before["latency_s"] and after["latency_s"]) and _clearly(before, after)
-    return f"{after['variant']}: {', '.join(parts)}" + ("" if gained or faster else "; it did not help here")
+    helped = after["success"] > before["success"] or _faster(before, after)
+    return f"{after['variant']}: {', '.join(parts)}" + ("" if helped else "; it did not help here")
 
 
-def _clearly(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """Whether the mean fell by more than the spread of a mean explains."""
+def _faster(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether the mean latency fell by more than two standard errors."""
+    if not (before["latency_s"] and after["latency_s"]):
+        return False
     n = max(1, round(min(before["requests"] * before["success"], after["requests"] * after["success"])))
     doubt = 2 * max(before["spread_s"], after["spread_s"]) / n**0.5
     return bool(before["latency_s"] - after["latency_s"] > doubt)
@@ -225,38 +221,38 @@ def _ratio(before: dict[str, Any], after: dict[str, Any], name: str) -> str:
 
 
 def met(runs: Sequence[Run]) -> bool:
-    """The last variant answers at least as often as the first."""
+    """Whether the last variant answers at least as often as the first."""
     return bool(figures(runs[-1])["success"] >= figures(runs[0])["success"])
 
 
 def sentences(runs: Sequence[Run]) -> list[str]:
-    """What the table does not say."""
-    told = [f"Limited by {runs[0].limit}. own mb: what was its processes' alone; peak mb: with the files they read."]
+    """The limit, failures, degradation and verdicts, which the table does not show."""
+    lines = [f"Limited by {runs[0].limit}. own mb: memory of its processes; peak mb: including the files they read."]
     for run in runs:
-        lost = Counter(row["error"] for row in run.rows if row["error"])
-        told += [f"{run.variant}: {count} requests failed: {why}" for why, count in lost.items()]
-    told += [f"{run.variant}: {run.refused}" for run in runs if run.refused]
-    told += [f"{run.variant}: under pressure it gave up {', '.join(run.steps)}" for run in runs if run.steps]
-    return told + verdicts(runs)
+        failures = figures(run)["failures"]
+        lines += [f"{run.variant}: {count} requests failed: {why}" for why, count in failures.items()]
+    lines += [f"{run.variant}: {run.refused}" for run in runs if run.refused]
+    lines += [f"{run.variant}: under pressure it gave up {', '.join(run.steps)}" for run in runs if run.steps]
+    return lines + verdicts(runs)
 
 
 def panels(runs: Sequence[Run]) -> list[Panel]:
-    """Success, memory, latency by length, and its spread: what to draw."""
+    """Plots of success, latency by length, memory and spread."""
     rows = [figures(run) for run in runs]
-    names = [row["variant"] for row in rows]
-    latency = [
-        Series(name=run.variant, x=[str(chars) for chars in by_length(run)], y=list(by_length(run).values()),
-               mark="bars") for run in runs
-    ]  # fmt: skip
-    success = Series(name="answered", x=names, y=[100 * row["success"] for row in rows], mark="bars")
-    memory = [Series(name=name.replace("_mb", ""), x=names, y=[row[name] for row in rows], mark="bars")
-              for name in ("own_mb", "peak_mb")]  # fmt: skip
-    known = [row for row in rows if row["spread_s"] is not None]
-    spread = Series(name="spread", x=[row["variant"] for row in known], y=[row["spread_s"] for row in known],
-                    mark="bars")  # fmt: skip
+
+    def bars(label: str, name: str, unit: float = 1.0) -> Series:
+        known = [row for row in rows if row[name] is not None]
+        return Series(name=label, x=[row["variant"] for row in known], y=[unit * row[name] for row in known],
+                      mark="bars")  # fmt: skip
+
+    latency = []
+    for run in runs:
+        means = by_length(run)
+        latency.append(Series(name=run.variant, x=[str(chars) for chars in means], y=list(means.values()), mark="bars"))
     return [
-        Panel(title="Answered", y="%", series=[success]),
-        Panel(title="Latency of what was answered", x="characters", y="seconds to the last sound", series=latency),
-        Panel(title="Memory at most", y="MB", series=memory),
-        Panel(title="Spread of the latency around each length's mean", y="seconds", series=[spread]),
-    ]
+        Panel(title="Answered", y="%", series=[bars("answered", "success", 100)]),
+        Panel(title="Latency of answered requests", x="characters", y="seconds to the last sample", series=latency),
+        Panel(title="Peak memory", y="MB", series=[bars("own", "own_mb"), bars("peak", "peak_mb")]),
+        Panel(title="Spread of the latency around each length's mean", y="seconds",
+              series=[bars("spread", "spread_s")]),
+    ]  # fmt: skip

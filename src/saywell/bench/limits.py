@@ -1,4 +1,4 @@
-"""A memory limit the kernel enforces on a child process: a control group of its own, or its address space."""
+"""A memory limit on a child process, enforced by the kernel: a control group, or a limit of the address space."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 from saywell.errors import MissingDependency
 from saywell.machine.cgroup import own_group, read_int, read_text
 
-_EVERY_S = 0.1
-_GONE_S = 5.0
-"""How long a group may take to lose its last process."""
+_SAMPLE_S = 0.1
+_EXIT_S = 5.0
+"""How long the processes of a group may take to exit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryLimit:
-    """Where a child locks itself in (`enter`), and what the kernel says about it."""
+    """A limit that a child applies to itself (`enter`), and the kernel's figures about it: 0 where it has none."""
 
     kind: str
     """cgroup v1, cgroup v2 or address space."""
@@ -31,7 +31,7 @@ class MemoryLimit:
 
     @property
     def about(self) -> str:
-        """One plain sentence."""
+        """One sentence."""
         if self.group is not None:
             return f"a {self.kind} memory limit of {self.bytes >> 20} MB: everything its processes and their files hold"
         return (
@@ -40,115 +40,113 @@ class MemoryLimit:
         )
 
     def peak(self) -> int:
-        """Most bytes the group ever held, pages of files included; 0: not told."""
+        """Peak bytes of the group, including the page cache."""
         if self.group is None:
             return 0
         return read_int(self.group / "memory.max_usage_in_bytes") or read_int(self.group / "memory.peak") or 0
 
     def own(self) -> int:
-        """Bytes its processes hold now that are theirs alone, without pages of files; 0: not told."""
-        if self.group is None:
-            return 0
-        stat = dict(line.split(" ", 1) for line in read_text(self.group / "memory.stat").splitlines() if " " in line)
-        return int(stat.get("total_rss") or stat.get("anon") or "0")
+        """Anonymous memory of the group's processes now, in bytes."""
+        figures = self._figures("memory.stat")
+        return int(figures.get("total_rss") or figures.get("anon") or 0)
 
     def kills(self) -> int:
-        """Processes the kernel has killed for memory."""
-        if self.group is None:
-            return 0
-        text = read_text(self.group / "memory.oom_control") or read_text(self.group / "memory.events")
-        fields = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
-        return int(fields.get("oom_kill", "0"))
+        """Processes killed by the kernel for exceeding the limit."""
+        figures = self._figures("memory.oom_control") or self._figures("memory.events")
+        return int(figures.get("oom_kill", 0))
+
+    def _figures(self, file: str) -> dict[str, str]:
+        lines = read_text(self.group / file).splitlines() if self.group is not None else []
+        return dict(line.split(" ", 1) for line in lines if " " in line)
 
 
-def enter(cage: MemoryLimit) -> None:
-    """For the child, first of all: lock this process and all it starts in."""
-    if cage.group is not None:
-        (cage.group / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+def enter(limit: MemoryLimit) -> None:
+    """Apply the limit to this process and all its future children."""
+    if limit.group is not None:
+        (limit.group / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
         return
     import resource
 
-    resource.setrlimit(resource.RLIMIT_AS, (cage.bytes, cage.bytes))
+    resource.setrlimit(resource.RLIMIT_AS, (limit.bytes, limit.bytes))
 
 
 class OwnPeak:
-    """While it is entered: the most bytes of `MemoryLimit.own`, looked at ten times a second."""
+    """Context manager: the peak of `MemoryLimit.own`, sampled ten times a second, in `bytes`."""
 
-    def __init__(self, cage: MemoryLimit) -> None:
+    def __init__(self, limit: MemoryLimit) -> None:
         self.bytes = 0
-        self._cage = cage
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._limit = limit
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> OwnPeak:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stop.set()
         self._thread.join()
 
-    def _look(self) -> None:
-        while not self._over.wait(_EVERY_S):
-            self.bytes = max(self.bytes, self._cage.own())
+    def _sample(self) -> None:
+        while not self._stop.wait(_SAMPLE_S):
+            self.bytes = max(self.bytes, self._limit.own())
 
 
 def check() -> None:
-    """Raises MissingDependency where nothing can be limited."""
+    """Raises MissingDependency on Windows, which has no such limits."""
     if sys.platform == "win32":
         raise MissingDependency("Windows has neither control groups nor address space limits; measure on Linux")
 
 
 @contextmanager
-def caged(size: int, name: str) -> Iterator[MemoryLimit]:
-    """A group of `size` bytes as long as it is entered; without the right to make one, the address space is limited.
+def limited(size: int, name: str) -> Iterator[MemoryLimit]:
+    """A control group of `size` bytes, removed at the end; an address space limit if no group can be made.
 
     Raises MissingDependency on Windows.
     """
     check()
-    cage = _group(size, name)
-    if cage is None or cage.group is None:
-        yield MemoryLimit(kind="address space", bytes=size)
-        return
+    group, kind = _make_group(size, name)
     try:
-        yield cage
+        yield MemoryLimit(kind=kind, bytes=size, group=group)
     finally:
-        _remove(cage.group)
+        if group is not None:
+            _remove(group)
 
 
-def _group(size: int, name: str) -> MemoryLimit | None:
+def _make_group(size: int, name: str) -> tuple[Path | None, str]:
+    """The group's directory and its kind."""
     parent = own_group("memory")
     if parent is None:
-        return None
+        return None, "address space"
     group = parent / f"saywell-bench-{name}-{os.getpid()}"
     try:
         group.mkdir()
         for kind, file in (("cgroup v1", "memory.limit_in_bytes"), ("cgroup v2", "memory.max")):
             if (group / file).exists():
                 (group / file).write_text(str(size), encoding="ascii")
-                _no_swap(group, size)
-                return MemoryLimit(kind=kind, bytes=size, group=group)
-        group.rmdir()  # version 2 without the memory controller for groups below this one
+                _forbid_swap(group, size)
+                return group, kind
+        group.rmdir()  # cgroup v2 without the memory controller
     except OSError:
         with suppress(OSError):
             group.rmdir()
-    return None
+    return None, "address space"
 
 
-def _no_swap(group: Path, size: int) -> None:
-    """What does not fit must not go to the disk instead. Many kernels have no such file, and machines no swap."""
+def _forbid_swap(group: Path, size: int) -> None:
+    """Where the kernel has the files for it."""
     for file, limit in (("memory.memsw.limit_in_bytes", size), ("memory.swap.max", 0)):
         if (group / file).exists():
             (group / file).write_text(str(limit), encoding="ascii")
 
 
 def _remove(group: Path) -> None:
-    """Give back the files' pages it was charged for, so that the next group pays for its own, and remove it."""
-    until = time.monotonic() + _GONE_S
+    """Drop the page cache charged to the group, so that the next group is charged for its own, and remove the group."""
+    until = time.monotonic() + _EXIT_S
     while read_text(group / "cgroup.procs") and time.monotonic() < until:
         time.sleep(0.02)
     for file, text in (("memory.force_empty", "0"), ("memory.reclaim", str(1 << 40))):
         if (group / file).exists():
-            with suppress(OSError):  # it says so when less could be reclaimed than was asked for
+            with suppress(OSError):  # raised if less than all could be reclaimed
                 (group / file).write_text(text, encoding="ascii")
     group.rmdir()

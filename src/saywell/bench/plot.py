@@ -1,4 +1,4 @@
-"""One way to draw what benchmarks find: panels of series in a PNG file. Needs matplotlib; `check` says so in time."""
+"""Plots of benchmarks: panels of series in a PNG file. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -16,79 +16,76 @@ if TYPE_CHECKING:
 
 COLOURS = ("#2f6f9f", "#e08e45", "#5b8c5a", "#9aa5b1", "#8a4f7d", "#a05a2c")
 _BARS = 0.8
-"""Of the room for a value on the x axis, what its bars take together."""
-
+"""Share of an x position that its bars fill together."""
 _LONG = 6
-"""Characters of a word that has room without leaning."""
+"""Length of a label from which labels are rotated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Values over places: numbers, or words, which stand in a row."""
+    """Values over numbers, or over labels, which are placed side by side."""
 
     name: str
     x: Sequence[Any]
     y: Sequence[float]
     mark: Literal["line", "dots", "bars", "step"] = "line"
     interval: Sequence[tuple[float, float]] = ()
-    """Low and high of each value."""
+    """Low and high bound of each value."""
     under: Sequence[float] = ()
-    """What each bar stands on."""
+    """Bottom of each bar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One pair of axes."""
-
     title: str
     series: Sequence[Series]
     x: str = ""
     y: str = ""
     levels: Mapping[str, float] = field(default_factory=dict)
-    """Dotted lines across, such as ceilings."""
+    """Dotted horizontal lines, such as ceilings."""
     spans: Sequence[tuple[str, float, float]] = ()
-    """Shaded from one x to another."""
+    """Shaded ranges of x."""
     log: bool = False
     """A logarithmic y axis."""
 
 
 def check(file: Path) -> None:
-    """Before anything is measured. Raises InvalidRequest for a place that cannot be written, and MissingDependency."""
+    """Before measuring. Raises InvalidRequest if `file` cannot be written, and MissingDependency without matplotlib."""
     check_place(file, "--plot")
     if util.find_spec("matplotlib") is None:
         raise MissingDependency("a plot needs matplotlib, which is not installed: pip install 'saywell[bench]'")
 
 
 def draw(panels: Sequence[Panel], file: Path, title: str = "") -> None:
-    """Two panels beside each other, row under row."""
+    """Draw the panels in rows of two."""
     from matplotlib.figure import Figure
 
-    wide = min(2, len(panels))
-    high = -(-len(panels) // wide)
-    figure = Figure(figsize=(5.5 * wide, 3.6 * high), layout="constrained")
-    axes = figure.subplots(high, wide, squeeze=False).ravel()
-    for place, panel in zip(axes, panels, strict=False):
-        _panel(place, panel)
-    for place in axes[len(panels) :]:
-        place.set_axis_off()
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5.5 * columns, 3.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for each, panel in zip(axes, panels, strict=False):
+        _panel(each, panel)
+    for unused in axes[len(panels) :]:
+        unused.set_axis_off()
     figure.suptitle(title, fontsize=11)
     figure.savefig(file, dpi=110, format="png")
 
 
 def _panel(axes: Axes, panel: Panel) -> None:
-    words = list(dict.fromkeys(x for each in panel.series for x in each.x if isinstance(x, str)))
-    bars = [each for each in panel.series if each.mark == "bars" and not each.under]
-    for index, each in enumerate(panel.series):
-        colour = COLOURS[index % len(COLOURS)]
-        places = [words.index(x) if isinstance(x, str) else x for x in each.x]
-        _series(axes, each, places, colour, bars.index(each) if each in bars else 0, max(1, len(bars)))
+    labels = list(dict.fromkeys(x for series in panel.series for x in series.x if isinstance(x, str)))
+    side_by_side = [series for series in panel.series if series.mark == "bars" and not series.under]
+    for number, series in enumerate(panel.series):
+        positions = [labels.index(x) if isinstance(x, str) else x for x in series.x]
+        index = side_by_side.index(series) if series in side_by_side else 0
+        _series(axes, series, positions, COLOURS[number % len(COLOURS)], index, max(1, len(side_by_side)))
     for number, (name, value) in enumerate(panel.levels.items()):
         axes.axhline(value, color=COLOURS[number % len(COLOURS)], linestyle=":", label=name)
     for number, (name, begin, end) in enumerate(panel.spans):
         axes.axvspan(begin, end, color=COLOURS[number % len(COLOURS)], alpha=0.2, label=name)
-    if words:
-        axes.set_xticks(range(len(words)), words, fontsize=8)
-        axes.tick_params("x", rotation=25 if max(map(len, words)) > _LONG else 0)
+    if labels:
+        axes.set_xticks(range(len(labels)), labels, fontsize=8)
+        axes.tick_params("x", rotation=25 if max(map(len, labels)) > _LONG else 0)
     if panel.log:
         axes.set_yscale("log")
     else:
@@ -98,15 +95,16 @@ def _panel(axes: Axes, panel: Panel) -> None:
         axes.legend(fontsize=7)
 
 
-def _series(axes: Axes, each: Series, places: Sequence[float], colour: str, index: int, count: int) -> None:
-    """`index` of `count`: where its bars stand beside those of others."""
+def _series(axes: Axes, series: Series, positions: Sequence[float], colour: str, index: int, count: int) -> None:
+    """`index` of `count`: which of the bars at each position are this series'."""
     width = _BARS / count
-    if each.mark == "bars":
-        places = [place + (index - (count - 1) / 2) * width for place in places]
-        axes.bar(places, each.y, width, bottom=each.under or None, color=colour, label=each.name)
-    elif each.mark == "step":
-        axes.step(places, each.y, where="post", color=colour, label=each.name)
+    if series.mark == "bars":
+        positions = [position + (index - (count - 1) / 2) * width for position in positions]
+        axes.bar(positions, series.y, width, bottom=series.under or None, color=colour, label=series.name)
+    elif series.mark == "step":
+        axes.step(positions, series.y, where="post", color=colour, label=series.name)
     else:
-        axes.plot(places, each.y, "o" if each.mark == "dots" else "o-", color=colour, markersize=4, label=each.name)
-    for place, bounds in zip(places, each.interval, strict=False):
-        axes.plot((place, place), bounds, color=colour, linewidth=3, alpha=0.35)
+        marker = "o" if series.mark == "dots" else "o-"
+        axes.plot(positions, series.y, marker, color=colour, markersize=4, label=series.name)
+    for position, bounds in zip(positions, series.interval, strict=False):
+        axes.plot((position, position), bounds, color=colour, linewidth=3, alpha=0.35)

@@ -1,12 +1,10 @@
-"""How any benchmark is shown: the machine and its load, a table of whatever rows there are, JSON."""
+"""How a benchmark is shown: the machine and its load, and tables of rows."""
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -40,7 +38,7 @@ def machine(packages: Sequence[str] = ()) -> dict[str, Any]:
 
 def load() -> list[float]:
     """Load averages over 1, 5 and 15 minutes."""
-    return [round(each, 2) for each in psutil.getloadavg()]
+    return [round(average, 2) for average in psutil.getloadavg()]
 
 
 def _version(package: str) -> str | None:
@@ -56,19 +54,18 @@ def about(here: Row) -> str:
 
 
 def show(console: Console, rows: Sequence[Row], title: str = "", columns: Sequence[str] = ()) -> None:
-    """Print a table of rows: these columns, or all that any row has. `_` in a name is shown as a space."""
+    """Print a table of `columns`, by default all that any row has. `_` in a name is shown as a space."""
     names = list(columns or dict.fromkeys(name for row in rows for name in row))
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in names:
-        words = any(isinstance(row.get(name), str) for row in rows)
-        table.add_column(name.replace("_", " "), justify="left" if words else "right", no_wrap=not words)
+        is_text = any(isinstance(row.get(name), str) for row in rows)
+        table.add_column(name.replace("_", " "), justify="left" if is_text else "right", no_wrap=not is_text)
     for row in rows:
-        table.add_row(*(Text(cell(row.get(name))) for name in names))
+        table.add_row(*(Text(_cell(row.get(name))) for name in names))
     console.print(table)
 
 
-def cell(value: Any) -> str:
-    """A value as people read it."""
+def _cell(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -76,10 +73,5 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{cell(each)} {name}" for name, each in value.items())
-    return ", ".join(map(cell, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def write(result: Row, file: Path) -> None:
-    """The whole result as JSON."""
-    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        return ", ".join(f"{_cell(count)} {name}" for name, count in value.items())
+    return ", ".join(map(_cell, value)) if isinstance(value, list | tuple) else str(value)

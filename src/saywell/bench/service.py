@@ -1,4 +1,4 @@
-"""The service as it is used: `saywell serve` in a process of its own, on a free port, in a memory limit if wanted."""
+"""`saywell serve` in a child process on a free port, optionally in a memory limit, and a client for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlencode
 
 from saywell.bench.limits import MemoryLimit, enter
 from saywell.errors import EngineFailure, SaywellError
@@ -30,101 +29,93 @@ SENTENCES = (
     "He told the story slowly as if each word were a stone to be put down.",
     "In the market they sold apples and rope and a great many old lanterns.",
 )
-"""Of one length, each one chunk: neither longer than a first chunk nor with a clause to cut it at."""
+"""Of nearly the same length, each one chunk: shorter than a first chunk, and without a clause to cut it at."""
 SPEECH = "/v1/audio/speech"
-_PATIENCE_S = 300.0
+TIMEOUT_S = 300.0
 
 
 def text_of(chars: int) -> str:
-    """Ordinary sentences, exactly so many characters."""
-    whole = " ".join(SENTENCES * (1 + chars // len(SENTENCES[0])))
-    return whole[: chars - 1] + "."
+    """Plain sentences of exactly `chars` characters."""
+    text = " ".join(SENTENCES * (1 + chars // len(SENTENCES[0])))
+    return text[: chars - 1] + "."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One streamed request as its client saw it. Seconds from the moment it was sent."""
+    """One streamed request as measured by its client, in seconds from sending it."""
 
     error: str
-    """The code of its failure; empty: it was spoken to the end."""
+    """Error code; empty for success."""
     first_s: float
     """Until the first byte."""
     total_s: float
     engine_first_s: float = 0.0
-    """What the engine says it took to the first sound."""
+    """Time to first audio as reported by the engine."""
     audio_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """One that is ready."""
+    """A server that is ready."""
 
     port: int
     pid: int
-    model: str
 
     def speak(self, text: str, format: str = "pcm", **fields: Any) -> Answer:
-        """Raises OSError and HTTPException where the server is gone."""
+        """Raises OSError or HTTPException if the server has died."""
         with closing(Client(self.port)) as client:
             return client.speak(text, format, **fields)
 
+    def json(self, method: str, path: str, body: str = "", headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The JSON that a route returns."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)) as connection:
+            connection.request(method, path, body, dict(headers or {}))
+            document: dict[str, Any] = json.loads(connection.getresponse().read())
+            return document
+
     def get(self, path: str) -> dict[str, Any]:
-        """What it says about itself."""
-        return self._json("GET", path)
-
-    def estimate_mb(self) -> int:
-        """MiB the server says its engine holds at most."""
-        form = urlencode({"text": text_of(100)})
-        found = self._json("POST", "/estimate-memory", form, {"Content-Type": "application/x-www-form-urlencoded"})
-        return int(found["estimate"]["busy_mb"])
-
-    def _json(self, *request: Any) -> dict[str, Any]:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PATIENCE_S)) as connection:
-            connection.request(*request)
-            found: dict[str, Any] = json.loads(connection.getresponse().read())
-            return found
+        return self.json("GET", path)
 
 
 class Client:
     """One keep-alive connection."""
 
     def __init__(self, port: int) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE_S)
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
 
     def speak(self, text: str, format: str = "pcm", **fields: Any) -> Answer:
         body = json.dumps({"input": text, "response_format": format, "stream_format": "sse", **fields})
         began = time.perf_counter()
         self.connection.request("POST", SPEECH, body, {"Content-Type": "application/json"})
-        answer = self.connection.getresponse()
-        first = answer.read(1)
+        response = self.connection.getresponse()
+        data = response.read(1)
         first_s = time.perf_counter() - began
-        rest = answer.read()
+        data += response.read()
         total_s = time.perf_counter() - began
-        last = json.loads((first + rest).decode().strip().split("\n\n")[-1].removeprefix("data: "))
-        if answer.status != 200 or last.get("type") != "speech.audio.done":
+        last = json.loads(data.decode().strip().split("\n\n")[-1].removeprefix("data: "))
+        if response.status != 200 or last.get("type") != "speech.audio.done":
             return Answer(error=str(last["error"]["code"]), first_s=first_s, total_s=total_s)
         timing = last["timing"]
         return Answer(error="", first_s=first_s, total_s=total_s, engine_first_s=timing["first_audio_s"],
                       audio_s=timing["audio_s"])  # fmt: skip
-
-    def health(self) -> float:
-        """Seconds one look at /health takes."""
-        began = time.perf_counter()
-        self.connection.request("GET", "/health")
-        self.connection.getresponse().read()
-        return time.perf_counter() - began
 
     def close(self) -> None:
         self.connection.close()
 
 
 @contextmanager
-def serving(overrides: Mapping[str, Any], cage: MemoryLimit | None = None, *, blind: bool = False) -> Iterator[Server]:
-    """A server with these settings. `cage`: limits it. `blind`: it plans with the machine's memory, as a program does
-    that does not read its container's limit. Raises EngineFailure with what it says if it does not get ready."""
-    locked = None if cage is None else {**asdict(cage), "group": str(cage.group) if cage.group else None}
-    told = {"overrides": {"log_level": "warning", **overrides, "port": 0}, "cage": locked, "blind": blind}
-    command = [sys.executable, "-m", "saywell.bench.service", json.dumps(told, default=str)]
+def serving(overrides: Mapping[str, Any], limit: MemoryLimit | None = None, *, blind: bool = False) -> Iterator[Server]:
+    """A server with these settings, in `limit` if given.
+
+    `blind`: its plan uses the machine's memory, as a program does that ignores its container's limit.
+    Raises EngineFailure with the server's message if it does not start.
+    """
+    job = {
+        "overrides": {"log_level": "warning", **overrides, "port": 0},
+        "limit": asdict(limit) if limit else None,
+        "blind": blind,
+    }
+    command = [sys.executable, "-m", "saywell.bench.service", json.dumps(job, default=str)]
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
@@ -136,7 +127,7 @@ def serving(overrides: Mapping[str, Any], cage: MemoryLimit | None = None, *, bl
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
-                process.kill()  # its worker sees the end of its pipe and leaves
+                process.kill()  # its worker exits at the end of its pipe
 
 
 def _ready(process: subprocess.Popen[str], errors: IO[str]) -> Server:
@@ -144,29 +135,29 @@ def _ready(process: subprocess.Popen[str], errors: IO[str]) -> Server:
     port = ""
     for line in process.stdout:
         port = port or "".join(re.findall(r"http://127\.0\.0\.1:(\d+)", line)[:1])
-        if ready := re.match(r"Ready: (\S+)", line):
-            return Server(port=int(port), pid=process.pid, model=ready[1])
+        if line.startswith("Ready: "):
+            return Server(port=int(port), pid=process.pid)
     process.wait()
     errors.seek(0)
-    said = errors.read().strip().splitlines()[-1:]
-    raise EngineFailure(said[0] if said else f"the server was ended by signal {-process.returncode} while it loaded")
+    last = errors.read().strip().rpartition("\n")[2]
+    raise EngineFailure(last or f"the server was killed by signal {-process.returncode} while it loaded")
 
 
-def _serve(told: dict[str, Any]) -> int:
-    """In the child: lock in first, then decide, load, serve."""
-    if (cage := told["cage"]) is not None:
-        enter(MemoryLimit(**{**cage, "group": Path(cage["group"]) if cage["group"] else None}))
+def run_server(job: dict[str, Any]) -> int:
+    """In the child: apply the limit before anything is loaded, then serve."""
+    if (limit := job["limit"]) is not None:
+        enter(MemoryLimit(**{**limit, "group": Path(limit["group"]) if limit["group"] else None}))
     from saywell.engine.launch import build, decide
     from saywell.machine import detect
     from saywell.server.app import serve
     from saywell.settings import load_settings
 
     hardware = detect()
-    if told["blind"]:
+    if job["blind"]:
         hardware = replace(hardware, limits=replace(hardware.limits, memory=None))
     try:
-        # What the environment or a file says about keys and addresses is for another server.
-        settings = replace(load_settings(told["overrides"]), host=None, api_keys=None, each_key=None)
+        # Keys and addresses in the environment or a settings file are meant for another server.
+        settings = replace(load_settings(job["overrides"]), host=None, api_keys=None, each_key=None)
         decision = decide(settings, hardware)
         return serve(build(decision, worker=True), decision)
     except SaywellError as error:
@@ -175,4 +166,4 @@ def _serve(told: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_serve(json.loads(sys.argv[1])))
+    sys.exit(run_server(json.loads(sys.argv[1])))

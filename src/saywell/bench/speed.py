@@ -1,4 +1,4 @@
-"""How fast the model in use speaks here: what memory allows first, then first sound, RTF and memory by streams."""
+"""Speed of the model in use: the ceiling set by memory bandwidth, then first audio, RTF and memory by streams."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from saywell.plan.memory import variant_of
 from saywell.types import Summary
 
 LENGTHS = (300,)
-_READ = 1 << 30
-"""Bytes read to find out how fast memory is; less where there is less."""
+_READ_BYTES = 1 << 30
+"""Bytes read to measure memory bandwidth; less on a machine with little memory."""
 
 
 def alone(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -34,7 +34,7 @@ def alone(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def best(work: Callable[[], object], repeats: int = 2) -> float:
-    """Seconds of the fastest of `repeats` runs after a first one."""
+    """Seconds of the fastest of `repeats` runs, after a warm-up run."""
     work()
     seconds = []
     for _ in range(repeats):
@@ -45,8 +45,8 @@ def best(work: Callable[[], object], repeats: int = 2) -> float:
 
 
 def read_rate(threads: int) -> float:
-    """GB/s at which memory far larger than any cache is read."""
-    size = min(_READ, psutil.virtual_memory().available // 4)
+    """Read bandwidth of memory in GB/s, from an array far larger than the caches."""
+    size = min(_READ_BYTES, psutil.virtual_memory().available // 4)
     parts = np.array_split(np.ones(size // 4, np.float32), threads)
     with ThreadPoolExecutor(threads) as pool:
         return size / 1e9 / best(lambda: list(pool.map(np.sum, parts)), repeats=5)
@@ -54,31 +54,30 @@ def read_rate(threads: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceiling:
-    """The least seconds of work for a second of audio that memory allows, one stream; many share what is read."""
+    """The best RTF of one stream that memory bandwidth allows. Streams in a batch share the reads."""
 
     gb_per_s: float
     rtf: float
     why: str
-    """In a sentence."""
 
 
 def ceiling(decision: Decision) -> Ceiling | str:
-    """Measured now; or why none is known."""
+    """The measured ceiling, or the reason why none is known."""
     plan, spec = decision.plan, decision.spec
     size = variant_of(plan, spec).read_bytes_per_frame
     if not size:
-        return f"No ceiling is known for {spec.name}: nobody has counted what its steps must read and multiply."
+        return f"No ceiling is known for {spec.name}: the bytes that its steps read have not been counted."
     if plan.device.kind != "cpu":
-        return f"No ceiling is known for {plan.device}: only this machine's own memory is measured."
-    cached = max((each.size * each.count for each in decision.hardware.cpu.caches), default=0)
-    if size < cached:
+        return f"No ceiling is known for {plan.device}: only the memory of the CPU is measured."
+    cache_bytes = max((cache.size * cache.count for cache in decision.hardware.cpu.caches), default=0)
+    if size < cache_bytes:
         return f"No ceiling is known: what a frame reads of {spec.name} ({size / 1e6:.1f} MB) fits into the caches."
     rate = float(alone(read_rate, plan.threads))
     rtf = size * spec.frame_rate / rate / 1e9
     why = (
-        f"Ceiling: {size * spec.frame_rate / 1e9:.1f} GB of weights to read for a second of audio, at {rate:.1f} GB/s "
-        f"(measured with {plan.threads} threads): RTF {rtf:.3f} at the least for one stream, its share for each of "
-        "several. What decoding multiplies comes on top and is not in it."
+        f"Ceiling: {size * spec.frame_rate / 1e9:.1f} GB of weights read per second of audio, at {rate:.1f} GB/s "
+        f"(measured with {plan.threads} threads): RTF at least {rtf:.3f} for one stream; concurrent streams share it. "
+        "The arithmetic of decoding is not included."
     )
     return Ceiling(gb_per_s=round(rate, 2), rtf=round(rtf, 4), why=why)
 
@@ -86,9 +85,9 @@ def ceiling(decision: Decision) -> Ceiling | str:
 def check(decision: Decision, streams: Sequence[int], lengths: Sequence[int]) -> None:
     """Raises InvalidRequest for what the plan would refuse, before anything is loaded."""
     plan = decision.plan
-    if max(streams) > plan.max_batch_size + plan.max_queue:
-        most = plan.max_batch_size + plan.max_queue
-        raise InvalidRequest(f"this plan lets in {most} requests at once; ask for no more --streams", param="streams")
+    limit = plan.max_batch_size + plan.max_queue
+    if max(streams) > limit:
+        raise InvalidRequest(f"this plan admits {limit} requests at once; use fewer --streams", param="streams")
     if max(lengths) > plan.max_text_chars:
         raise InvalidRequest(f"this plan takes texts of {plan.max_text_chars} characters at most", param="length")
 
@@ -108,43 +107,47 @@ def measure(
     return rows
 
 
-def _row(speaker: TTS, streams: int, chars: int, repeats: int) -> dict[str, Any]:
-    assert isinstance(speaker.engine, EngineClient)
-    with Peak(speaker.engine.pid) as peak:
+def _row(tts: TTS, streams: int, chars: int, repeats: int) -> dict[str, Any]:
+    assert isinstance(tts.engine, EngineClient)
+    with Peak(tts.engine.pid) as peak:
         began = time.perf_counter()
-        found = [each for turn in range(repeats) for each in _together(speaker, streams, chars, 1 + turn)]
-        took = time.perf_counter() - began
-    firsts = [1000 * each.first_audio_s for each in found]
+        summaries = [one for turn in range(repeats) for one in _together(tts, streams, chars, 1 + turn)]
+        seconds = time.perf_counter() - began
+    first_ms = [1000 * one.first_audio_s for one in summaries]
     return {
         "streams": streams,
         "chars": chars,
-        "first_ms": round(statistics.median(firsts), 1),
-        "first_ms_worst": round(max(firsts), 1),
-        "rtf": round(took / sum(each.audio_s for each in found), 4),
-        "rtf_of_each": round(statistics.median(each.total_s / each.audio_s for each in found), 4),
+        "first_ms": round(statistics.median(first_ms), 1),
+        "first_ms_worst": round(max(first_ms), 1),
+        "rtf": round(seconds / sum(one.audio_s for one in summaries), 4),
+        "rtf_of_each": round(statistics.median(one.total_s / one.audio_s for one in summaries), 4),
         "memory_mb": round(peak.bytes / 1e6),
     }
 
 
-def _together(speaker: TTS, streams: int, chars: int, turn: int) -> list[Summary]:
-    """So many clients ask for a text of that length at once."""
+def _together(tts: TTS, streams: int, chars: int, turn: int) -> list[Summary]:
+    """`streams` requests at once, each with a text of `chars` characters."""
     with ThreadPoolExecutor(streams) as pool:
-        asked = [pool.submit(speaker.say, text_of(chars), seed=1000 * turn + each) for each in range(streams)]
-        return [each.result().summary for each in asked]
+        futures = [pool.submit(tts.say, text_of(chars), seed=1000 * turn + number) for number in range(streams)]
+        return [future.result().summary for future in futures]
 
 
 def panels(rows: Sequence[dict[str, Any]]) -> list[Panel]:
-    """RTF and first sound over streams, a series for each length of text: what to draw."""
+    """RTF and first audio over streams, a series for each length of text."""
+    lengths = dict.fromkeys(row["chars"] for row in rows)
 
-    def over(name: str) -> list[Series]:
-        lengths = dict.fromkeys(row["chars"] for row in rows)
-        by = {chars: [row for row in rows if row["chars"] == chars] for chars in lengths}
+    def series(name: str) -> list[Series]:
         return [
-            Series(name=f"{chars} characters", x=[str(row["streams"]) for row in some], y=[row[name] for row in some],
-                   mark="bars") for chars, some in by.items()
-        ]  # fmt: skip
+            Series(
+                name=f"{chars} characters",
+                x=[str(row["streams"]) for row in rows if row["chars"] == chars],
+                y=[row[name] for row in rows if row["chars"] == chars],
+                mark="bars",
+            )
+            for chars in lengths
+        ]
 
     return [
-        Panel(title="Work per second of audio", x="streams", y="RTF (lower is better)", series=over("rtf")),
-        Panel(title="First sound", x="streams", y="ms", series=over("first_ms")),
+        Panel(title="Work per second of audio", x="streams", y="RTF (lower is better)", series=series("rtf")),
+        Panel(title="First audio", x="streams", y="ms", series=series("first_ms")),
     ]

@@ -1,4 +1,4 @@
-"""`saywell doctor`: what is here, what is missing, and for each of it what to type next."""
+"""`saywell doctor`: what is installed, what is missing, and the command to run for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from importlib import util
 from pathlib import Path
 from typing import Literal
 
-from rich.table import Table
 from rich.text import Text
 
 from saywell import __version__
@@ -27,73 +26,71 @@ from saywell.runtimes import runtimes
 from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT, listen
 from saywell.settings import Settings, default_data_dir, default_file
 
-GIB = 1 << 30
 MARK = {"ok": ("✓", "green"), "missing": ("–", "yellow"), "problem": ("✗", "red")}
 HELLO = 'saywell say "Hello there."'
-ROOM = 8 * GIB
-"""Disk space that pulling and converting S1-mini takes."""
-BUSY = 25.0
-"""Percent of the CPUs that other programs may take before measurements mean little."""
+CONVERSION_BYTES = 8 << 30
+"""Disk space for downloading and converting S1-mini."""
+BUSY_PERCENT = 25.0
+"""CPU use by other programs from which measurements are unreliable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report. `missing` is optional, `problem` keeps something from working."""
+    """One line of the report. `missing`: optional; `problem`: the program cannot speak."""
 
     state: Literal["ok", "missing", "problem"]
     name: str
     found: str
     advice: str = ""
-    """What would help, in words."""
     command: str = ""
-    """What to type for it; empty where no command does it."""
+    """The command that follows the advice; empty if there is none."""
 
 
 def run(settings: Settings, *, as_json: bool) -> int:
-    """Print the report. Exit code 0: it can speak."""
+    """Print the report. Exit code 0 if the program can speak, else 1."""
     hardware, now = detect(), resources()
-    findings = [
-        *_speech(),
-        *_damaged(hardware),
-        *_decision(settings, hardware, now),
-        *_machine(hardware, now),
-        *_packages(hardware),
-        *_places(settings),
-    ]
-    following = _next(findings)
+    findings = list(report(settings, hardware, now))
+    following = next_command(findings)
     if as_json:
-        report = {"version": __version__, "hardware": hardware, "findings": findings, "next": following}
-        print(show.as_json(report))  # noqa: T201
+        document = {"version": __version__, "hardware": hardware, "findings": findings, "next": following}
+        print(show.as_json(document))  # noqa: T201
     else:
         console = show.console()
         console.print(show.hardware_panel(hardware))
-        console.print(_table(findings))
+        _print(findings)
         console.print(Text.assemble("Next: ", (following, "bold cyan")))
     return 1 if any(finding.state == "problem" for finding in findings) else 0
 
 
-def _next(findings: list[Finding]) -> str:
-    """The one thing to type now: what solves a problem, else what measures this machine, else a first sentence."""
+def report(settings: Settings, hardware: Hardware, now: Resources) -> Iterator[Finding]:
+    """All findings, in the order they are printed."""
+    yield from _speech()
+    yield from _damaged(hardware)
+    yield from _plan(settings, hardware, now)
+    yield from _machine(hardware, now)
+    yield from _packages(hardware)
+    yield from _environment(settings)
+
+
+def next_command(findings: list[Finding]) -> str:
+    """The command to run next: for the first problem, else to measure this machine, else to speak a sentence."""
     for finding in findings:
         if finding.state == "problem":
             return finding.command or finding.advice
-    untuned = [finding.command for finding in findings if finding.name == "Measured" and finding.state != "ok"]
-    return untuned[0] if untuned else HELLO
+    unmeasured = [finding.command for finding in findings if finding.name == "Measured" and finding.state != "ok"]
+    return unmeasured[0] if unmeasured else HELLO
 
 
-def _table(findings: list[Finding]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+def _print(findings: list[Finding]) -> None:
+    table = show.table("", "", "", gap=1, header=False)
     for finding in findings:
         mark, colour = MARK[finding.state]
-        about = Text(finding.found)
-        help_ = ": ".join(part for part in (finding.advice, finding.command) if part)
-        if help_:
-            about.append(f"\n→ {help_}", style="cyan")
-        table.add_row(Text(mark, style=colour), finding.name, about)
-    return table
+        description = Text(finding.found)
+        way_out = ": ".join(part for part in (finding.advice, finding.command) if part)
+        if way_out:
+            description.append(f"\n→ {way_out}", style="cyan")
+        table.add_row(Text(mark, style=colour), Text(finding.name, style="bold"), description)
+    show.console().print(table)
 
 
 def _speech() -> Iterator[Finding]:
@@ -109,61 +106,58 @@ def _speech() -> Iterator[Finding]:
 def _damaged(hardware: Hardware) -> Iterator[Finding]:
     for package, why in hardware.damaged.items():
         command = f"{sys.executable} -m pip install --force-reinstall {package}"
-        yield Finding("problem", package, f"damaged: {why}", "pip must write it anew", command)
+        yield Finding("problem", package, f"damaged: {why}", "reinstall it", command)
 
 
-def _decision(settings: Settings, hardware: Hardware, now: Resources) -> Iterator[Finding]:
-    """What would be loaded, whether it fits, and whether it rests on measurements."""
+def _plan(settings: Settings, hardware: Hardware, now: Resources) -> Iterator[Finding]:
+    """The plan, whether it fits into memory, and whether it rests on measurements."""
     try:
         decision = decide(settings, hardware)
     except SaywellError as error:
         yield Finding("problem", "Plan", error.message, "see what can be chosen here", "saywell plan")
         return
     plan, spec = decision.plan, decision.spec
-    threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
-    how = f"{spec.name}: {plan.device}, {plan.executor}, {plan.precision}, {threads}"
-    yield Finding("ok", "Plan", how, "with every reason", f"saywell plan{_model(settings)}")
-    whole = estimate(plan, spec, plan.first_chunk_chars).total
-    said = f"{mb(now.memory_available)} free of {mb(now.memory_limit)}"
-    said += " (the container's limit)" if hardware.usable_memory < hardware.memory else ""
-    if whole > now.memory_available:
-        advice = f"{spec.name} takes {mb(whole)}; close other programs, raise the container's limit or take less"
-        smaller = f"saywell say --model {DEFAULT_MODEL} …" if spec.name != DEFAULT_MODEL else ""
-        yield Finding("problem", "Memory", said, advice, smaller)
-    else:
-        yield Finding("ok", "Memory", f"{said}; {spec.name} takes {mb(whole)}")
-    if decision.record is None:
-        advice = "plans rest on rules until the choices are timed here, which takes a minute"
-        yield Finding("missing", "Measured", "not yet", advice, f"saywell tune{_model(settings)}")
-    else:
-        kept = decision.record
-        yield Finding("ok", "Measured", f"{len(kept.trials)} plans on {kept.when[:10]}, for {kept.goal}")
-
-
-def _model(settings: Settings) -> str:
     chosen = settings.model_path or settings.model
-    return f" --model {shlex.quote(str(chosen))}" if chosen else ""
+    option = f" --model {shlex.quote(str(chosen))}" if chosen else ""
+    threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
+    summary = f"{spec.name}: {plan.device}, {plan.executor}, {plan.precision}, {threads}"
+    yield Finding("ok", "Plan", summary, "with every reason", f"saywell plan{option}")
+    needed = estimate(plan, spec, plan.first_chunk_chars).total
+    free = f"{mb(now.memory_available)} free of {mb(now.memory_limit)}"
+    free += " (the container's limit)" if hardware.usable_memory < hardware.memory else ""
+    if needed > now.memory_available:
+        advice = f"{spec.name} needs {mb(needed)}; close other programs, raise the container's limit or use less"
+        smaller = f"saywell say --model {DEFAULT_MODEL} …" if spec.name != DEFAULT_MODEL else ""
+        yield Finding("problem", "Memory", free, advice, smaller)
+    else:
+        yield Finding("ok", "Memory", f"{free}; {spec.name} needs {mb(needed)}")
+    if decision.record is None:
+        advice = "plans use rules until the choices have been timed on this machine, which takes a minute"
+        yield Finding("missing", "Measured", "not yet", advice, f"saywell tune{option}")
+    else:
+        record = decision.record
+        yield Finding("ok", "Measured", f"{len(record.trials)} plans on {record.when[:10]}, for {record.goal}")
 
 
 def _machine(hardware: Hardware, now: Resources) -> Iterator[Finding]:
     if hardware.limits.quota is not None and hardware.limits.quota < 2:
-        few = f"{hardware.limits.quota:g} CPUs"
-        yield Finding("missing", "CPU time", few, "give the container two CPUs", "docker run --cpus 2 …")
+        quota = f"{hardware.limits.quota:g} CPUs"
+        yield Finding("missing", "CPU time", quota, "give the container two CPUs", "docker run --cpus 2 …")
     others = now.cpu_percent - now.cpu_own_percent
-    if others > BUSY:
+    if others > BUSY_PERCENT:
         yield Finding("missing", "Load", f"other programs take {others:.0f} % of the CPUs", "measure when it is quiet")
     yield _gpu(hardware)
-    heat = ", ".join(f"{name} {value:.0f} °C" for name, value in now.temperatures.items())
-    if heat:
-        yield Finding("ok", "Temperature", heat)
+    temperatures = ", ".join(f"{name} {value:.0f} °C" for name, value in now.temperatures.items())
+    if temperatures:
+        yield Finding("ok", "Temperature", temperatures)
     else:
-        yield Finding("missing", "Temperature", now.temperature_note, "not needed; nothing can be said about heat")
+        yield Finding("missing", "Temperature", now.temperature_note, "optional; heat is not taken into account")
 
 
 def _gpu(hardware: Hardware) -> Finding:
     if not hardware.gpus:
         note = "Metal, which no model here uses yet" if hardware.mps else hardware.gpu_note or "none"
-        return Finding("missing", "GPU", note, "not needed: the voices here use the CPU")
+        return Finding("missing", "GPU", note, "optional: every model runs on the CPU")
     names = ", ".join(gpu.name for gpu in hardware.gpus)
     if not any("cuda" in runtime.devices for runtime in hardware.runtimes.values()):
         package = next(runtime.package for runtime in runtimes() if "cuda" in runtime.devices)
@@ -191,44 +185,42 @@ def _package(name: str, package: str, purpose: str, install: str, version: str =
     return Finding("missing", name, "no", purpose, install)
 
 
-def _places(settings: Settings) -> Iterator[Finding]:
+def _environment(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "Python", f"{sys.version.split()[0]} in {sys.prefix}")
     file = default_file()
-    yield Finding("ok", "Settings", f"{file} ({_seen(file)})")
-    overrides = {name: settings.origin(name) for name in settings.overrides()}
-    if overrides:
-        yield Finding("ok", "Settings", ", ".join(f"{name} by {origin}" for name, origin in overrides.items()))
-    place = settings.data_dir or default_data_dir()
-    nearest = next(path for path in (place, *place.parents) if os.path.lexists(path))
-    if nearest.is_dir() and os.access(nearest, os.W_OK):
-        yield _disk(place, nearest)
-    else:
-        advice = "it speaks without; to keep measurements and voices name another place"
-        yield Finding("missing", "Cache", f"{place} cannot be written", advice, "export SAYWELL_DATA_DIR=…")
-    yield _door(settings)
+    yield Finding("ok", "Settings", f"{file} ({_state(file)})")
+    origins = [f"{name} by {settings.origin(name)}" for name in settings.overrides()]
+    if origins:
+        yield Finding("ok", "Settings", ", ".join(origins))
+    yield _data_dir(settings.data_dir or default_data_dir())
+    yield _server(settings)
 
 
-def _seen(file: Path) -> str:
+def _state(file: Path) -> str:
     try:
-        return "read" if file.is_file() else "not there, not needed"
+        return "read" if file.is_file() else "does not exist, optional"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 
 
-def _disk(place: Path, nearest: Path) -> Finding:
-    free = shutil.disk_usage(nearest).free
-    if free < ROOM:
-        advice = f"pulling and converting S1-mini takes {mb(ROOM)}; name a place that has it"
-        return Finding("missing", "Cache", f"{place}, {mb(free)} free", advice, "export SAYWELL_DATA_DIR=…")
-    return Finding("ok", "Cache", f"{place}, {mb(free)} free")
+def _data_dir(path: Path) -> Finding:
+    existing = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        advice = "speech works without it; to keep measurements and voices, choose another directory"
+        return Finding("missing", "Cache", f"{path} cannot be written", advice, "export SAYWELL_DATA_DIR=…")
+    free = shutil.disk_usage(existing).free
+    if free < CONVERSION_BYTES:
+        advice = f"downloading and converting S1-mini takes {mb(CONVERSION_BYTES)}; choose a directory on a larger disk"
+        return Finding("missing", "Cache", f"{path}, {mb(free)} free", advice, "export SAYWELL_DATA_DIR=…")
+    return Finding("ok", "Cache", f"{path}, {mb(free)} free")
 
 
-def _door(settings: Settings) -> Finding:
+def _server(settings: Settings) -> Finding:
     """Whether the server could listen now."""
     host, port = settings.host or DEFAULT_HOST, DEFAULT_PORT if settings.port is None else settings.port
     try:
         listen(host, port).close()
     except PlanError as error:
-        another = port + 1 if port < 65_535 else DEFAULT_PORT
-        return Finding("missing", "Server", error.message, "take another port", f"saywell serve --port {another}")
-    return Finding("ok", "Server", f"{host}:{port} is free", "to serve it", "saywell serve")
+        other = port + 1 if port < 65_535 else DEFAULT_PORT
+        return Finding("missing", "Server", error.message, "use another port", f"saywell serve --port {other}")
+    return Finding("ok", "Server", f"{host}:{port} is free", "to serve speech", "saywell serve")

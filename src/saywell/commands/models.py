@@ -40,22 +40,22 @@ def convert(
 
 
 def pull(name: str, directory: Path | None, settings: Settings, *, accept_license: bool, revision: str | None) -> None:
-    """Fetch a published checkpoint."""
+    """Download a published checkpoint."""
     from saywell.hub.sources import source
     from saywell.hub.weights import pull as run
 
     chosen = source(name)
     _say(f"{name}: {chosen.url}, {chosen.licence}. {chosen.terms}")
-    place = directory or (settings.data_dir or default_data_dir()) / "checkpoints"
+    target = directory or (settings.data_dir or default_data_dir()) / "checkpoints"
     try:
         with _bars() as progress:
-            found = run(
-                name, place, accept_licence=accept_license, revision=revision, token=settings.hub_token,
+            path = run(
+                name, target, accept_licence=accept_license, revision=revision, token=settings.hub_token,
                 progress=progress,
             )  # fmt: skip
     except OSError as error:
-        raise StorageFailure(f"{place} cannot take it: {error.strerror}; name another directory with -o") from error
-    _say(f"{found} is complete. Next: {chosen.next.format(path=found, name=name)}")
+        raise StorageFailure(f"cannot write to {target}: {error.strerror}; name another directory with -o") from error
+    _say(f"{path} is complete. Next: {chosen.next.format(path=path, name=name)}")
 
 
 def encode(audio: Path, model: Path, out: Path) -> None:
@@ -78,7 +78,7 @@ def _say(message: str) -> None:
 
 @contextmanager
 def _bars() -> Iterator[Progress]:
-    """A bar for each step that reports, on standard error."""
+    """A progress bar on standard error for each step that reports."""
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
@@ -87,7 +87,7 @@ def _bars() -> Iterator[Progress]:
         tasks: dict[str, Any] = {}
 
         def progress(step: str, done: int, total: int) -> None:
-            kind = step.split()[0] if step.startswith("verify ") else step  # many, short: one bar for all of them
+            kind = step.split()[0] if step.startswith("verify ") else step  # one bar for many short steps
             if kind not in tasks:
                 tasks[kind] = bars.add_task(step, total=total)
             bars.update(tasks[kind], description=step, completed=done, total=total)

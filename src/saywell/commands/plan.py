@@ -1,4 +1,4 @@
-"""`saywell plan`: the decision with its reasons, for this machine or a recorded one."""
+"""`saywell plan`: the plan with its reasons, for this machine or a recorded one."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ from saywell.plan.plan import Plan, changed
 from saywell.settings import Settings
 
 _MAX_BYTES = 1 << 20
-"""Of a recorded machine."""
+"""Limit for the file of a recorded machine."""
 
 
 def run(settings: Settings, machine: Path | None, *, as_json: bool) -> None:
     """Print the plan. Raises PlanError for an impossible setting."""
-    decision = decide(settings, _recorded(machine) if machine else detect())
+    decision = decide(settings, read_machine(machine) if machine else detect())
     hardware, plan = decision.hardware, decision.plan
     if as_json:
-        facts = {
+        document = {
             "fingerprint": hardware.fingerprint(),
             "cpu_tier": hardware.cpu_tier,
             "hardware": hardware,
-            "plan": _told(plan),
+            "plan": _as_builtins(plan),
         }
-        print(show.as_json(facts))  # noqa: T201
+        print(show.as_json(document))  # noqa: T201
         return
     console = show.console()
     console.print(show.hardware_panel(hardware))
     console.print(show.plan_panel(plan, full=True))
 
 
-def _told(plan: Plan) -> dict[str, Any]:
-    """Every field, the device as settings name it; of the levels what each changes."""
-    found: dict[str, Any] = msgspec.to_builtins(replace(plan, levels=()), enc_hook=str)
+def _as_builtins(plan: Plan) -> dict[str, Any]:
+    """Every field of the plan; of each degradation level only the fields that it changes."""
+    fields: dict[str, Any] = msgspec.to_builtins(replace(plan, levels=()), enc_hook=str)
     levels = [
         {"name": level.name, "against": level.against, "frees": level.frees, "audible": level.audible,
          "changes": changed(plan, level.plan)}
         for level in plan.levels
     ]  # fmt: skip
-    return {**found, "device": str(plan.device), "levels": levels}
+    return {**fields, "device": str(plan.device), "levels": levels}
 
 
-def _recorded(file: Path) -> Hardware:
+def read_machine(file: Path) -> Hardware:
+    """A recorded machine (JSON). Raises InvalidRequest."""
     with open_file(file, devices=True) as opened:
         data = opened.read(_MAX_BYTES + 1)
     try:

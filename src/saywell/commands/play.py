@@ -1,4 +1,4 @@
-"""Sound to the loudspeaker: the sounddevice package where it is installed, else a player of the system."""
+"""Playing sound: with the sounddevice package if it is installed, otherwise with a program of the system."""
 
 from __future__ import annotations
 
@@ -6,62 +6,50 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module, util
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-
-from saywell.audio.encode import save, to_int16
+from saywell.audio.encode import to_int16
+from saywell.commands.sinks import FileSink, Sink
 from saywell.errors import MissingDependency, Unavailable
 from saywell.types import Samples
 
 WAY_OUT = "write a file instead: -o hello.wav"
-Command = Callable[[int], list[str]]
-"""Sample rate → arguments of a program that plays signed 16-bit mono from its standard input."""
-
-PIPED: dict[str, Command] = {
-    "paplay": lambda rate: ["--raw", "--format=s16le", "--channels=1", f"--rate={rate}"],
-    "aplay": lambda rate: ["-q", "-t", "raw", "-f", "S16_LE", "-c", "1", "-r", str(rate), "-"],
-    "ffplay": lambda rate: ["-nodisp", "-autoexit", "-loglevel", "error", "-f", "s16le", "-ar", str(rate), "-i", "-"],
+PIPED = {
+    "paplay": "--raw --format=s16le --channels=1 --rate={rate}",
+    "aplay": "-q -t raw -f S16_LE -c 1 -r {rate} -",
+    "ffplay": "-nodisp -autoexit -loglevel error -f s16le -ar {rate} -i -",
 }
-WHOLE = ("pw-play", "afplay")
-"""Programs that want a finished file."""
-
-
-class Player(Protocol):
-    """Somewhere sound is heard. `write` blocks while the device is busy; `close` waits until all has been heard."""
-
-    def write(self, samples: Samples, sample_rate: int) -> None: ...
-
-    def close(self) -> None: ...
-
-    def abort(self) -> None: ...
+"""Programs that play signed 16-bit mono from standard input, with their arguments."""
+WINSOUND = "winsound"
+FROM_FILE = ("pw-play", "afplay")
+"""Programs that play a finished file."""
 
 
 def find() -> str:
-    """The best player here, by name; empty when there is none."""
-    if _has_sounddevice():
+    """Name of the preferred player on this machine; empty if there is none."""
+    if has_sounddevice():
         return "sounddevice"
-    programs = [name for name in (*PIPED, *WHOLE) if shutil.which(name)]
-    return programs[0] if programs else ("winsound" if sys.platform == "win32" else "")
+    programs = [name for name in (*PIPED, *FROM_FILE) if shutil.which(name)]
+    return programs[0] if programs else (WINSOUND if sys.platform == "win32" else "")
 
 
-def open_player() -> Player:
-    """Raises MissingDependency naming the way out."""
+def open_player() -> Sink:
+    """A sink that plays; `close` waits until everything has been heard. Raises MissingDependency."""
     name = find()
     if not name:
         raise MissingDependency(
-            f"nothing here can play sound: pip install 'saywell[play]', install alsa-utils or ffmpeg, or {WAY_OUT}"
+            f"no program here can play sound: pip install 'saywell[play]', install alsa-utils or ffmpeg, or {WAY_OUT}"
         )
     if name == "sounddevice":
         return _Device()
-    return _Piped(name) if name in PIPED else _Whole(name)
+    return _Piped(name) if name in PIPED else _FromFile(name)
 
 
-def _has_sounddevice() -> bool:
-    """The package may be there without the PortAudio library it wraps."""
+def has_sounddevice() -> bool:
+    """Whether the package is installed and finds the PortAudio library it wraps."""
     if util.find_spec("sounddevice") is None:
         return False
     try:
@@ -99,85 +87,76 @@ class _Device:
 
 
 class _Piped:
-    """A program that plays what comes through its standard input."""
+    """A program that plays its standard input."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._process: subprocess.Popen[bytes] | None = None
-        self._said = ""
 
     def write(self, samples: Samples, sample_rate: int) -> None:
         if self._process is None:
-            command = [self._name, *PIPED[self._name](sample_rate)]
+            command = [self._name, *PIPED[self._name].format(rate=sample_rate).split()]
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in _end; a pipe could fill up
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=self._errors, bufsize=0)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=self._errors)
+        assert self._process.stdin is not None
         try:
-            _write_all(self._process, to_int16(samples).tobytes())
+            self._process.stdin.write(to_int16(samples).tobytes())
+            self._process.stdin.flush()
         except BrokenPipeError as error:
-            self._end()
-            raise self._failed() from error
+            raise _failure(self._name, self._end()[1]) from error
 
     def close(self) -> None:
-        if self._process is not None and self._end() != 0:
-            raise self._failed()
+        code, complaint = self._end()
+        if code != 0:
+            raise _failure(self._name, complaint)
 
     def abort(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._end()
 
-    def _end(self) -> int:
-        """Let it play to the end, and keep the last thing it complained about. Returns its exit code."""
+    def _end(self) -> tuple[int, bytes]:
+        """Let it play to the end. Returns its exit code and what it wrote to standard error."""
         if self._process is None:
-            return 0
+            return 0, b""
         process, self._process = self._process, None
-        if process.stdin is not None:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):
             process.stdin.close()
         code = process.wait()
         with self._errors as errors:
             errors.seek(0)
-            self._said = "".join(errors.read().decode(errors="replace").strip().splitlines()[-1:])
-        return code
-
-    def _failed(self) -> Unavailable:
-        return Unavailable(f"{self._name} cannot play ({self._said or 'it ended early'}); {WAY_OUT}")
+            return code, errors.read()
 
 
-class _Whole:
+class _FromFile:
     """A program, or Windows itself, that plays a finished file."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._pieces: list[Samples] = []
-        self._rate = 0
-
-    def write(self, samples: Samples, sample_rate: int) -> None:
-        self._pieces.append(samples)
-        self._rate = sample_rate
+        self._folder = tempfile.TemporaryDirectory()
+        self._file = Path(self._folder.name, "speech.wav")
+        self._sink = FileSink(self._file, "wav")
+        self.write = self._sink.write
 
     def close(self) -> None:
-        if not self._pieces:
-            return
-        with tempfile.TemporaryDirectory() as place:
-            file = save(Path(place) / "speech.wav", np.concatenate(self._pieces), self._rate)
-            self._play(file)
+        with self._folder:
+            self._sink.close()
+            if not self._file.exists():
+                return
+            if self._name == WINSOUND:
+                sound: Any = import_module(WINSOUND)
+                sound.PlaySound(str(self._file), sound.SND_FILENAME)
+                return
+            done = subprocess.run([self._name, str(self._file)], capture_output=True, check=False)
+            if done.returncode != 0:
+                raise _failure(self._name, done.stderr)
 
     def abort(self) -> None:
-        self._pieces.clear()
-
-    def _play(self, file: Path) -> None:
-        if self._name == "winsound":
-            sound: Any = import_module("winsound")
-            sound.PlaySound(str(file), sound.SND_FILENAME)
-            return
-        done = subprocess.run([self._name, str(file)], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            said = done.stderr.strip().splitlines()
-            raise Unavailable(f"{self._name} cannot play ({said[-1] if said else done.returncode}); {WAY_OUT}")
+        self._sink.abort()
+        self._folder.cleanup()
 
 
-def _write_all(process: subprocess.Popen[bytes], data: bytes) -> None:
-    """Unbuffered, so that what is written is on its way; a pipe takes it in pieces."""
-    rest = memoryview(data)
-    while rest and process.stdin is not None:
-        rest = rest[process.stdin.write(rest) :]
+def _failure(program: str, complaint: bytes) -> Unavailable:
+    last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
+    return Unavailable(f"{program} cannot play ({last or 'it ended early'}); {WAY_OUT}")

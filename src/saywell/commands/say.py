@@ -1,4 +1,4 @@
-"""`saywell say`: text from anywhere, speech to a file, a pipe or the loudspeaker."""
+"""`saywell say`: text from an argument, a file or standard input; speech to a file, a pipe or a player."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
 from saywell.audio.decode import decode_file
 from saywell.audio.encode import FORMATS, format_of
 from saywell.commands import play, show
-from saywell.commands.sinks import FileSink, Sink, StreamingFileSink, StreamSink, WithCodes, check_place
+from saywell.commands.sinks import FileSink, Sink, StreamSink, WithCodes, check_place
 from saywell.engine import launch
 from saywell.engine.admission import check_request
 from saywell.engine.performance import Performance, performance
@@ -33,21 +33,22 @@ if TYPE_CHECKING:
     from saywell.engine.stream import Stream
     from saywell.types import Summary, Timestamp
 
-LONG = 300
-"""Characters from which a progress bar is worth showing."""
+PROGRESS_CHARS = 300
+"""Length of a text from which a progress bar is shown."""
+SERVER_CHARS = 5000
+"""Length of a text from which the plan's own limit, made for servers, is raised."""
 MAX_CHARS = 10_000_000
-MOST_BYTES = 4 * MAX_CHARS
-"""Of as many characters in UTF-8."""
+MAX_BYTES = 4 * MAX_CHARS
+"""Of a text of MAX_CHARS in UTF-8."""
+PIPE_BYTES = 1 << 16
+TIMEOUT_S = 86_400.0
+"""Nothing else waits for this engine, so a request has a day unless --timeout or the settings say otherwise."""
 _STDIN = "standard input"
-_PIPE_BYTES = 1 << 16
-"""Read from a pipe at once, if there are as many."""
-PATIENT_S = 86_400.0
-"""Nobody else waits for the engine of a command, so it has all day unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What the options of `say` ask for."""
+class Options:
+    """The options of `say` that are no fields of a request."""
 
     text: str | None
     file: Path | None
@@ -56,74 +57,77 @@ class Job:
     stream: bool
     json: bool
     verbose: bool
-    codes_out: Path | None = None
-    timestamps: Path | None = None
-    reference: Path | None = None
-    transcript: str = ""
+    codes_out: Path | None
+    timestamps: Path | None
+    reference: Path | None
+    transcript: str
+
+    @property
+    def text_from_stdin(self) -> bool:
+        return str(self.file) == "-" or (self.file is None and self.text in (None, "-"))
 
 
-def run(job: Job, settings: Settings, fields: dict[str, Any]) -> None:
+def run(options: Options, settings: Settings, fields: dict[str, Any]) -> None:
     """Speak. `fields`: those of a request. Raises SaywellError and OSError."""
-    _check_reference(job)
-    text = _text(job)
-    if job.reference is not None:
-        fields["reference"] = read_reference(job.reference, job.transcript)
-    sink, where = _sink(job)
-    for option, beside in (("--timestamps", job.timestamps), ("--codes-out", job.codes_out)):
-        if beside is not None:
-            check_place(beside, option)
-    if job.codes_out is not None:
-        sink = WithCodes(sink, job.codes_out)
-    screen = show.console(stderr=job.json or where == "-")
+    _check_reference(options)
+    text = _text(options)
+    if options.reference is not None:
+        fields["reference"] = read_reference(options.reference, options.transcript)
+    sink, target = _sink(options)
+    for option, path in (("--timestamps", options.timestamps), ("--codes-out", options.codes_out)):
+        if path is not None:
+            check_place(path, option)
+    if options.codes_out is not None:
+        sink = WithCodes(sink, options.codes_out)
     if "voice" in fields:
-        settings = replace(settings, voice=fields["voice"])  # it also decides about a model that is not named
-    decision = launch.decide(_patient(settings, text))
-    request = _request(job, decision, text, fields)
-    with _steps_told(job.verbose), launch.start(decision) as speaker:
-        if job.verbose:
-            screen.print(show.hardware_panel(speaker.hardware))
-            screen.print(show.plan_panel(speaker.plan, full=False))
-        before = process_memory()
-        stream = speaker.stream(request) if text is not None else launch.feed(speaker.engine, request, _arriving())
+        settings = replace(settings, voice=fields["voice"])  # a voice can imply the model
+    decision = launch.decide(_with_text_limit(settings, text))
+    request = _request(options, decision, text, fields)
+    screen = show.console(stderr=options.json or target == "-")
+    with _pressure_logged(options.verbose), launch.start(decision) as tts:
+        if options.verbose:
+            screen.print(show.hardware_panel(tts.hardware))
+            screen.print(show.plan_panel(tts.plan, full=False))
+        memory_before = process_memory()
+        stream = tts.stream(request) if text is not None else launch.feed(tts.engine, request, _arriving_text())
         summary, words = _speak(stream, sink)
-        if job.timestamps is not None:
-            _write_timestamps(job.timestamps, words, summary)
-        voice = request.voice or speaker.spec.default_voice
-        if job.json:
-            print(_json(speaker, summary, _report(summary, before), where, voice))  # noqa: T201
-        elif job.verbose:
-            screen.print(show.result_panel(summary, _report(summary, before), _told(where), voice))
-        elif where not in ("-", "") and sys.stderr.isatty():
-            note = f"{where}: {summary.audio_s:.1f} s, first audio after {1000 * summary.first_audio_s:.0f} ms"
+        report = performance(summary, memory_before, process_memory(), resources())
+        if options.timestamps is not None:
+            _write_timestamps(options.timestamps, words, summary)
+        voice = request.voice or tts.spec.default_voice
+        if options.json:
+            print(_json(tts, summary, report, target, voice))  # noqa: T201
+        elif options.verbose:
+            screen.print(show.result_panel(summary, report, _target_name(target), voice))
+        elif target not in ("-", "") and sys.stderr.isatty():
+            note = f"{target}: {summary.audio_s:.1f} s, first audio after {1000 * summary.first_audio_s:.0f} ms"
             print(f"{note}, RTF {summary.rtf:.3f}", file=sys.stderr)  # noqa: T201
 
 
-def _request(job: Job, decision: launch.Decision, text: str | None, fields: dict[str, Any]) -> Request:
-    """What the options ask for. `text`: None if it arrives. Raises what can be said against it before any load."""
-    timeout_s = decision.settings.timeout_s or PATIENT_S
+def _request(options: Options, decision: launch.Decision, text: str | None, fields: dict[str, Any]) -> Request:
+    """The validated request, before anything is loaded. `text`: None if it arrives on standard input."""
+    timeout_s = decision.settings.timeout_s or TIMEOUT_S
     request = launch.make_request(text or "", decision.settings, **{"timeout_s": timeout_s, **fields})
-    if job.codes_out is not None and decision.spec.kind == "single-shot":
+    if options.codes_out is not None and decision.spec.kind == "single-shot":
         raise InvalidRequest(f"{decision.spec.name} has no codes to write; leave --codes-out out", param="codes_out")
     check_request(request, decision.spec, decision.plan, more=text is None)
     return request
 
 
 def _speak(stream: Stream, sink: Sink) -> tuple[Summary, list[Timestamp]]:
-    """Carry every chunk to the sink while the progress bar follows the text."""
+    """Write every chunk to the sink and show progress through the text."""
     words: list[Timestamp] = []
-    with ExitStack() as stack:
-        stack.callback(stream.close)
-        advance = stack.enter_context(_progress(len(stream.request.text)))
+    with closing(stream), _progress(len(stream.request.text)) as advance:
         try:
-            said = 0
+            spoken_chars = 0
             for chunk in stream:
                 sink.write(chunk.samples, chunk.sample_rate)
                 if isinstance(sink, WithCodes):
                     sink.frames.extend(chunk.frames)
-                said += len(chunk.text)
+                spoken_chars += len(chunk.text)
                 words += chunk.timestamps
                 if chunk.final:
-                    advance(said)
+                    advance(spoken_chars)
             sink.close()
         except BaseException:
             sink.abort()
@@ -134,123 +138,120 @@ def _speak(stream: Stream, sink: Sink) -> tuple[Summary, list[Timestamp]]:
 
 
 def _write_timestamps(path: Path, words: list[Timestamp], summary: Summary) -> None:
-    told = {"duration": round(summary.audio_s, 4), "words": [word.json() for word in words]}
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1))
+    document = {"duration": round(summary.audio_s, 4), "words": [word.json() for word in words]}
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1))
 
 
-def _patient(settings: Settings, text: str | None) -> Settings:
-    """What the server needs to protect itself from many is in the way of a single one."""
-    overrides: dict[str, Any] = {}
+def _with_text_limit(settings: Settings, text: str | None) -> Settings:
+    """Settings that admit this text: the limit of a server protects other clients, and there are none."""
     chars = MAX_CHARS if text is None else len(text)
-    if settings.max_text_chars is None and chars > 5000:
-        overrides["max_text_chars"] = chars
-    origins = {**settings.origins, **{name: settings.origins.get(name, "the say command") for name in overrides}}
-    return replace(settings, **overrides, origins=origins)
+    if settings.max_text_chars is not None or chars <= SERVER_CHARS:
+        return settings
+    origins = {**settings.origins, "max_text_chars": "the say command"}
+    return replace(settings, max_text_chars=chars, origins=origins)
 
 
 # -- the text
 
 
-def _text(job: Job) -> str | None:
-    """None: it is to be spoken while it arrives on standard input."""
-    if job.text not in (None, "-") and job.file is not None:
+def _text(options: Options) -> str | None:
+    """None: the text is to be spoken while it arrives on standard input."""
+    if options.text not in (None, "-") and options.file is not None:
         raise InvalidRequest("give the text or --file, not both", param="text")
-    if job.file is not None and str(job.file) != "-":
-        with open_file(job.file, devices=True) as file:
-            return _decoded(file.read(MOST_BYTES + 1), str(job.file))
-    if job.text not in (None, "-"):
-        return str(job.text)
-    if job.text is None and job.file is None and sys.stdin.isatty():
+    if not options.text_from_stdin:
+        if options.file is None:
+            return str(options.text)
+        with open_file(options.file, devices=True) as file:
+            return _decoded(file.read(MAX_BYTES + 1), str(options.file))
+    if options.text is None and options.file is None and sys.stdin.isatty():
         raise InvalidRequest('nothing to say: saywell say "Hello there.", or pipe a text in, or --file', param="text")
-    return None if job.stream else _decoded(sys.stdin.buffer.read(MOST_BYTES + 1), _STDIN)
+    return None if options.stream else _decoded(sys.stdin.buffer.read(MAX_BYTES + 1), _STDIN)
 
 
-def _arriving() -> Iterator[str]:
-    """The text on standard input, as it comes. Raises InvalidText.
+def _arriving_text() -> Iterator[str]:
+    """The text on standard input, as it arrives. Raises InvalidText.
 
-    By its descriptor: a thread left waiting in Python's buffered reader breaks the end of the program.
+    Reads the file descriptor: a thread that waits in Python's buffered reader crashes the interpreter at exit.
     """
-    decoder, read, data = codecs.getincrementaldecoder("utf-8-sig")(), 0, b"-"
+    decoder, read_bytes, data = codecs.getincrementaldecoder("utf-8-sig")(), 0, b"-"
     while data:
-        data = os.read(sys.stdin.fileno(), _PIPE_BYTES)
-        begins = read - len(decoder.getstate()[0])
+        data = os.read(sys.stdin.fileno(), PIPE_BYTES)
+        start = read_bytes - len(decoder.getstate()[0])
         try:
             text = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
-            raise _not_utf8(_STDIN, begins + error.start) from error
-        read += len(data)
+            raise _not_utf8(_STDIN, start + error.start) from error
+        read_bytes += len(data)
         yield text
 
 
-def _not_utf8(origin: str, at: int) -> InvalidText:
-    return InvalidText(f"{origin} is not UTF-8 text (byte {at}); convert it first", param="text")
+def _not_utf8(origin: str, offset: int) -> InvalidText:
+    return InvalidText(f"{origin} is not UTF-8 text (byte {offset}); convert it first", param="text")
 
 
 def _decoded(data: bytes, origin: str) -> str:
-    """The text of at most MOST_BYTES, and one more where there is more: that may be half a character."""
+    """Text from up to MAX_BYTES + 1 bytes; the last byte only shows that there are too many."""
     try:
-        text = data.decode("utf-8-sig") if len(data) <= MOST_BYTES else ""
+        text = data.decode("utf-8-sig") if len(data) <= MAX_BYTES else ""
     except UnicodeDecodeError as error:
         raise _not_utf8(origin, error.start) from error
-    if len(data) > MOST_BYTES or len(text) > MAX_CHARS:
+    if len(data) > MAX_BYTES or len(text) > MAX_CHARS:
         raise TooLarge(f"{origin} has more than {MAX_CHARS} characters; split it", param="text")
     return text
 
 
-def _check_reference(job: Job) -> None:
-    if job.transcript and job.reference is None:
+def _check_reference(options: Options) -> None:
+    if options.transcript and options.reference is None:
         message = "--transcript is what is said in a recording; add --reference FILE"
         raise InvalidRequest(message, param="transcript")
-    if str(job.reference) == "-" and (str(job.file) == "-" or (job.file is None and job.text in (None, "-"))):
+    if str(options.reference) == "-" and options.text_from_stdin:
         message = "standard input cannot be both the recording and the text; give the text as an argument or by --file"
         raise InvalidRequest(message, param="reference")
 
 
 def read_reference(path: Path, transcript: str) -> Reference:
-    """A recording to speak like, opened where a hostile file can do no harm; `-` is standard input."""
+    """A recording to clone, decoded in the sandbox; `-` is standard input."""
     samples, rate = decode_file(sys.stdin.buffer if str(path) == "-" else path)
     return Reference(pcm=samples.tobytes(), sample_rate=rate, transcript=transcript)
 
 
-# -- where the sound goes
+# -- the output
 
 
-def _sink(job: Job) -> tuple[Sink, str]:
-    """The sink and its name: a path, `-` for standard output, empty for the loudspeaker. Checked before any work."""
-    piped = not sys.stdout.isatty() and not job.json
-    if job.output == "-" or (job.output is None and piped):
-        return _standard_output(job), "-"
-    if job.output is None:
+def _sink(options: Options) -> tuple[Sink, str]:
+    """The sink and its target: a path, `-` for standard output, empty for a player. Checked before any work."""
+    piped = not sys.stdout.isatty() and not options.json
+    if options.output == "-" or (options.output is None and piped):
+        return _standard_output(options), "-"
+    if options.output is None:
         return play.open_player(), ""
-    path = _expanded(job.output)
+    path = _expanded(options.output)
     check_place(path, "-o")
-    format = _format(job.format or format_of(path))
-    return (StreamingFileSink(path, format) if job.stream else FileSink(path, format)), str(path)
+    format = _format(options.format or format_of(path))
+    return (StreamSink if options.stream else FileSink)(path, format), str(path)
 
 
 def _expanded(output: str) -> Path:
-    """`~` meant as home; as it is where there is no such home."""
+    """With `~` replaced, unless that home directory does not exist."""
     try:
         return Path(output).expanduser()
     except RuntimeError:
         return Path(output)
 
 
-def _standard_output(job: Job) -> Sink:
-    format = _format(job.format or "wav")
+def _standard_output(options: Options) -> Sink:
+    format = _format(options.format or "wav")
     if sys.__stdout__ is None:
         raise InvalidRequest("standard output is closed; add -o hello.wav", param="output")
-    if job.json:
+    if options.json:
         raise InvalidRequest("--json and the sound cannot share standard output; add -o FILE", param="json")
     if sys.stdout.isatty():
         raise InvalidRequest("sound bytes would garble the terminal; add -o hello.wav or pipe them on", param="output")
-    if _is_file(sys.stdout) and not job.stream:
-        return FileSink(sys.stdout.buffer, format)  # a file can have a header with the right length
-    return StreamSink(sys.stdout.buffer, format)
+    seekable = _is_regular_file(sys.stdout) and not options.stream  # so its header can have the right length
+    return (FileSink if seekable else StreamSink)(sys.stdout.buffer, format)
 
 
-def _is_file(stream: TextIO) -> bool:
-    """Redirected into a file rather than a pipe. What has no descriptor is no file."""
+def _is_regular_file(stream: TextIO) -> bool:
     try:
         return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
     except (OSError, ValueError):
@@ -267,25 +268,21 @@ def _format(name: str) -> str:
 
 
 @contextmanager
-def _steps_told(verbose: bool) -> Iterator[None]:
-    """What the engine gives up on a busy machine is news for who asked for it, and in the way of everybody else."""
+def _pressure_logged(verbose: bool) -> Iterator[None]:
+    """Without --verbose, silence what the engine logs about adapting to a busy machine."""
     log = logging.getLogger("saywell.engine.pressure_monitor")
-    before = log.level
-    log.setLevel(before if verbose else logging.ERROR)
+    level = log.level
+    log.setLevel(level if verbose else logging.ERROR)
     try:
         yield
     finally:
-        log.setLevel(before)
-
-
-class Advance(Protocol):
-    def __call__(self, characters: int, /) -> None: ...
+        log.setLevel(level)
 
 
 @contextmanager
-def _progress(characters: int) -> Iterator[Advance]:
-    """A bar on standard error, for long texts on a terminal."""
-    if characters < LONG or not sys.stderr.isatty():
+def _progress(characters: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, for long texts on a terminal. Yields a function that sets it."""
+    if characters < PROGRESS_CHARS or not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -296,19 +293,15 @@ def _progress(characters: int) -> Iterator[Advance]:
         yield lambda characters: bar.update(task, completed=characters)
 
 
-def _told(where: str) -> str:
-    return {"": "played", "-": "standard output"}.get(where, str(Path(where).absolute()))
+def _target_name(target: str) -> str:
+    return {"": "played", "-": "standard output"}.get(target, str(Path(target).absolute()))
 
 
-def _report(summary: Summary, before: int) -> Performance:
-    """`before`: resident bytes before it was spoken."""
-    return performance(summary, before, process_memory(), resources())
-
-
-def _json(speaker: TTS, summary: Summary, report: Performance, where: str, voice: str) -> str:
-    plan = speaker.plan
-    told = {
-        "path": where or None,
+def _json(tts: TTS, summary: Summary, report: Performance, target: str, voice: str) -> str:
+    plan = tts.plan
+    chosen = ("executor", "precision", "threads", "max_batch_size", "chunk_chars")
+    document = {
+        "path": target or None,
         "model": plan.model,
         "voice": voice,
         "finish_reason": summary.finish_reason,
@@ -318,12 +311,6 @@ def _json(speaker: TTS, summary: Summary, report: Performance, where: str, voice
         "rtf": round(summary.rtf, 6),
         "seed": summary.seed,
         "performance": report.json(),
-        "plan": {
-            "device": str(plan.device),
-            **{
-                name: getattr(plan, name)
-                for name in ("executor", "precision", "threads", "max_batch_size", "chunk_chars")
-            },
-        },
+        "plan": {"device": str(plan.device), **{name: getattr(plan, name) for name in chosen}},
     }
-    return show.as_json(told, indent=None)
+    return show.as_json(document, indent=None)

@@ -1,4 +1,4 @@
-"""How facts, plans and figures look on a terminal."""
+"""Facts, plans and figures on a terminal."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ QUIET = {
 
 
 class _Screen(Console):
-    """Leaves it to the command line what a closed pipe means."""
+    """Raises BrokenPipeError for a closed pipe, which the command line handles; rich would exit."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -55,23 +55,34 @@ def console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
 
 
 def as_json(value: Any, indent: int | None = 2) -> str:
-    """JSON of anything the program describes itself with, in ASCII: any stream takes it, whatever a file is called."""
+    """JSON in ASCII, so that an output stream of any encoding takes it."""
     separators = (",", ":") if indent is None else None
     return json.dumps(msgspec.to_builtins(value, enc_hook=str), indent=indent, separators=separators)
 
 
+def table(*columns: str, gap: int = 2, header: bool = True) -> Table:
+    """A borderless table: the first column bold, the last one wrapped, those between on one line."""
+    made = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), show_header=header)
+    for number, name in enumerate(columns):
+        last = number == len(columns) - 1
+        made.add_column(name, style="bold" if number == 0 else "", no_wrap=not last, overflow="fold")
+    return made
+
+
+def _panel(lines: list[tuple[str, str]], title: str, colour: str) -> Panel:
+    grid = table("", "", header=False)
+    for name, text in lines:
+        grid.add_row(name, Text(text))
+    return Panel(grid, title=title, title_align="left", border_style=colour)
+
+
 def hardware_panel(hardware: Hardware) -> RenderableType:
     """The machine in a few lines."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, text in hardware_lines(hardware):
-        grid.add_row(name, Text(text))
-    return Panel(grid, title="Hardware", title_align="left", border_style="cyan")
+    return _panel(hardware_lines(hardware), "Hardware", "cyan")
 
 
 def hardware_lines(hardware: Hardware) -> list[tuple[str, str]]:
-    """(what, words) for people."""
+    """Name and description of each fact."""
     cpu = hardware.cpu
     kinds = f" ({cpu.performance} performance, {cpu.efficiency} efficiency)" if cpu.efficiency else ""
     lines = [
@@ -79,7 +90,10 @@ def hardware_lines(hardware: Hardware) -> list[tuple[str, str]]:
         ("Processor", f"{cpu.model} [{hardware.cpu_tier}]"),
         ("Cores", f"{cpu.physical} physical{kinds}, {cpu.logical} logical, {hardware.usable_cpus} usable"),
         ("Instructions", ", ".join(cpu.features) or "none that matter here"),
-        ("Caches", ", ".join(f"{item.count} × {mb_small(item.size)} {item.name}" for item in cpu.caches) or "not told"),
+        (
+            "Caches",
+            ", ".join(f"{item.count} × {cache_size(item.size)} {item.name}" for item in cpu.caches) or "unknown",
+        ),
         ("Memory", mb(hardware.memory)),
     ]
     if hardware.product:
@@ -93,30 +107,30 @@ def hardware_lines(hardware: Hardware) -> list[tuple[str, str]]:
     return lines
 
 
-def mb_small(size: int) -> str:
-    """Cache sizes: 48 KB, 2 MB."""
+def cache_size(size: int) -> str:
+    """For example 48 KB or 2 MB."""
     return f"{size >> 10} KB" if size < 1 << 20 else f"{size / (1 << 20):g} MB"
 
 
 def plan_panel(plan: Plan, *, full: bool) -> RenderableType:
     """The decision as a table with reasons."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=full)
-    table.add_column("Field", style="bold", no_wrap=True)
-    table.add_column("Value", style="cyan", overflow="fold", max_width=20)
-    table.add_column("Why")
+    rows = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=full)
+    rows.add_column("Field", style="bold", no_wrap=True)
+    rows.add_column("Value", style="cyan", overflow="fold", max_width=20)
+    rows.add_column("Why")
     for reason in plan.reasons:
         if full or reason.field not in QUIET:
             why = Text(reason.why)
             if reason.source != "rule":
                 why.append(f"  [{reason.source}]", style=SOURCE_STYLE[reason.source])
-            table.add_row(reason.field, Text(reason.value), why)
-    return Panel(table, title=f"Plan for {plan.model}", title_align="left", border_style="cyan")
+            rows.add_row(reason.field, Text(reason.value), why)
+    return Panel(rows, title=f"Plan for {plan.model}", title_align="left", border_style="cyan")
 
 
 def result_panel(summary: Summary, report: Performance, where: str, voice: str) -> RenderableType:
-    """What came out and what it cost."""
+    """The result of `saywell say`: speed, length and memory."""
     speed = f"{1 / summary.rtf:.0f} times faster than speech" if 0 < summary.rtf < 1 else "slower than speech"
-    rows = [
+    lines = [
         ("First audio", f"{1000 * summary.first_audio_s:.0f} ms after the request (TTFA)"),
         ("RTF", f"{summary.rtf:.3f} seconds of work per second of audio: {speed}"),
         ("Audio", f"{summary.audio_s:.2f} s spoken by {voice} in {summary.total_s:.2f} s"),
@@ -124,12 +138,7 @@ def result_panel(summary: Summary, report: Performance, where: str, voice: str) 
         ("GPU", "none in use" if report.gpu_util is None else f"{report.gpu_util:.0f} % of its time"),
         ("File", where),
     ]
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, text in rows:
-        grid.add_row(name, Text(text))
-    return Panel(grid, title="Result", title_align="left", border_style="green")
+    return _panel(lines, "Result", "green")
 
 
 def _container(hardware: Hardware) -> str:

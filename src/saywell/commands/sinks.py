@@ -1,4 +1,4 @@
-"""Where the sound of `saywell say` goes: files, pipes, and a model's codes beside them."""
+"""Where `saywell say` writes sound: files and pipes, and optionally a model's codes next to them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from saywell.types import Samples
 
 
 class Sink(Protocol):
-    """Where samples go. `close` completes; `abort` leaves nothing half done where that is possible."""
+    """Takes samples. `close` completes the output; `abort` removes an incomplete one where that is possible."""
 
     def write(self, samples: Samples, sample_rate: int) -> None: ...
 
@@ -33,68 +33,68 @@ class Sink(Protocol):
 
 
 def check_place(path: Path, option: str) -> None:
-    """Raise InvalidRequest for a place that cannot be written: better now than after an hour of speech."""
-    place = Path(os.path.realpath(path))  # where a link leads
+    """Raises InvalidRequest if `path` cannot be written, before any speech is made for it."""
+    target = Path(os.path.realpath(path))
     problem = ""
-    if place.is_dir():
+    if target.is_dir():
         problem = "is a directory"
-    elif place.is_symlink():
+    elif target.is_symlink():
         problem = "is a link that leads nowhere"
-    elif not place.parent.is_dir():
+    elif not target.parent.is_dir():
         problem = "lies in a directory that does not exist"
-    elif not os.access(place if place.exists() else place.parent, os.W_OK):
+    elif not os.access(target if target.exists() else target.parent, os.W_OK):
         problem = "cannot be written to"
     if problem:
         raise InvalidRequest(f"{path} {problem}; choose another place for {option}", param="output")
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for an encoder: raised inside its callbacks it would be lost, and what it was writing with it."""
+def _signals_delayed() -> Iterator[None]:
+    """Delay signals while an encoder runs: an exception raised inside its C callbacks would be lost."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread is interrupted
+        yield  # signal handlers run in the main thread only
         return
-    ends = [signal.SIGINT, signal.SIGTERM]
+    numbers = [signal.SIGINT, signal.SIGTERM]
     if sys.platform != "win32":
-        ends.append(signal.SIGHUP)
-    handlers = {int(number): signal.getsignal(number) for number in ends}
-    before = {number: handler for number, handler in handlers.items() if callable(handler)}
-    came: list[int] = []
-    for number in before:
-        signal.signal(number, lambda number, _: came.append(number))
+        numbers.append(signal.SIGHUP)
+    handlers = {int(number): signal.getsignal(number) for number in numbers}
+    handlers_before = {number: handler for number, handler in handlers.items() if callable(handler)}
+    received: list[int] = []
+    for number in handlers_before:
+        signal.signal(number, lambda number, _: received.append(number))
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers_before.items():
             signal.signal(number, handler)
-    for number in came[:1]:
-        before[number](number, None)
+    for number in received[:1]:
+        handlers_before[number](number, None)
 
 
 def _replaceable(path: Path) -> bool:
-    """Whether another file can take this one's place: not that of a pipe, nor in a directory that takes no new one."""
+    """Whether the file can be replaced by another one: it is no pipe or device, and its directory is writable."""
     return (path.is_file() or not path.exists()) and os.access(Path(os.path.realpath(path)).parent, os.W_OK)
 
 
 class FileSink:
-    """A complete file at the end, its header with the right length. It grows on disk: hours of sound fill no memory."""
+    """Writes a complete file, its header with the right length. The data is kept on disk, not in memory."""
 
     def __init__(self, target: Path | BinaryIO, format: str) -> None:
         self._target, self._format = target, format
         self._replaces = isinstance(target, Path) and _replaceable(target)
-        self._place = ExitStack()
+        self._open_files = ExitStack()
         self._file: BinaryIO | None = None
         self._encoder: Encoder | None = None
 
     def write(self, samples: Samples, sample_rate: int) -> None:
-        with _uninterrupted():
+        with _signals_delayed():
             self._encoder = self._encoder or Encoder(self._format, sample_rate, patched=True)
             data = self._encoder.feed(samples)
-        self._file = self._file or self._place.enter_context(self._grown())
+        self._file = self._file or self._open_files.enter_context(self._temporary())
         self._file.write(data)
 
-    def _grown(self) -> AbstractContextManager[BinaryIO]:
-        """What can be changed at the end: beside its place, or without a name if that is a stream or a device."""
+    def _temporary(self) -> AbstractContextManager[BinaryIO]:
+        """A seekable file: next to the target and renamed at the end, or nameless if the target is a stream."""
         if isinstance(self._target, Path) and self._replaces:
             return replacing(self._target)
         return tempfile.TemporaryFile()
@@ -102,15 +102,15 @@ class FileSink:
     def close(self) -> None:
         if self._encoder is None or self._file is None:
             return
-        with _uninterrupted():
+        with _signals_delayed():
             data = self._encoder.finish()
         self._file.write(data)
-        for at, piece in self._encoder.patches():
-            self._file.seek(at)
-            self._file.write(piece)
+        for position, patch in self._encoder.patches():
+            self._file.seek(position)
+            self._file.write(patch)
         if not self._replaces:
             self._copy(self._file)
-        self._place.close()
+        self._open_files.close()
 
     def _copy(self, file: BinaryIO) -> None:
         file.seek(0)
@@ -120,67 +120,52 @@ class FileSink:
             target.flush()
 
     def abort(self) -> None:
-        """Leave the place as somebody who was interrupted in it: what has grown is removed."""
-        with suppress(OSError):  # what is still buffered need not fit on a full disk
-            self._place.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        with suppress(OSError):  # on a full disk, buffered data cannot be written
+            self._open_files.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
 
 
 class StreamSink:
-    """Bytes as they come."""
+    """Writes data as it is encoded. A file is created at the first samples and removed by `abort`."""
 
-    def __init__(self, target: BinaryIO, format: str) -> None:
-        self._target, self._format = target, format
+    def __init__(self, target: Path | BinaryIO, format: str) -> None:
+        self._path = target if isinstance(target, Path) else None
+        self._file = None if isinstance(target, Path) else target
+        self._format = format
         self._encoder: Encoder | None = None
 
     def write(self, samples: Samples, sample_rate: int) -> None:
-        with _uninterrupted():
+        with _signals_delayed():
+            if self._file is None and self._path is not None:
+                self._file = self._path.open("wb")
             self._encoder = self._encoder or Encoder(self._format, sample_rate)
             data = self._encoder.feed(samples)
-        self._target.write(data)
-        self._target.flush()
+        self._put(data)
+
+    def _put(self, data: bytes) -> None:
+        if self._file is not None:
+            self._file.write(data)
+            self._file.flush()
 
     def close(self) -> None:
         if self._encoder is not None:
-            with _uninterrupted():
+            with _signals_delayed():
                 data = self._encoder.finish()
-            self._target.write(data)
-        self._target.flush()
-
-    def abort(self) -> None:
-        """What has been written stays: a reader may already have it."""
-
-
-class StreamingFileSink:
-    """A file that grows from the first sound on, not before; one that cannot be completed is removed."""
-
-    def __init__(self, path: Path, format: str) -> None:
-        self._path, self._format = path, format
-        self._piece: StreamSink | None = None
-        self._file: BinaryIO | None = None
-
-    def write(self, samples: Samples, sample_rate: int) -> None:
-        if self._piece is None:
-            with _uninterrupted():  # a file that is there must be known to be
-                self._file = self._path.open("wb")
-            self._piece = StreamSink(self._file, self._format)
-        self._piece.write(samples, sample_rate)
-
-    def close(self) -> None:
-        if self._piece is not None and self._file is not None:
-            self._piece.close()
+            self._put(data)
+        if self._path is not None and self._file is not None:
             self._file.close()
 
     def abort(self) -> None:
-        if self._file is None:
+        """Remove the file. What went into a stream may already have been read."""
+        if self._path is None or self._file is None:
             return
-        with suppress(OSError):  # what is still buffered need not fit on a full disk
+        with suppress(OSError):  # on a full disk, buffered data cannot be written
             self._file.close()
         if self._path.is_file():  # not a device
             self._path.unlink()
 
 
 class WithCodes:
-    """Another sink, and beside it the frames' codes: int64 [1 + num_codebooks, T], the token row first."""
+    """Another sink, plus a file of the frames' codes: int64 [1 + num_codebooks, frames], the token row first."""
 
     def __init__(self, sink: Sink, path: Path) -> None:
         self._sink, self._path = sink, path

@@ -1,10 +1,8 @@
-"""`saywell voices`: who can speak; recordings saved as voices by name."""
+"""`saywell voices`: list voices; save recordings as voices, and delete them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-from rich.table import Table
 
 from saywell.commands import show
 from saywell.commands.say import read_reference
@@ -18,16 +16,16 @@ from saywell.voices.store import VoiceStore
 
 
 def save(settings: Settings, name: str | None, recording: Path | None, transcript: str) -> None:
-    """Encode a recording once and keep it as the voice `name`. Raises AlreadyExists, and what the sandbox refuses."""
+    """Encode a recording and save it as the voice `name`. Raises InvalidRequest and AlreadyExists."""
     if name is None or recording is None:
-        raise InvalidRequest("a voice is made of a recording: --save NAME --reference FILE", param="reference")
+        raise InvalidRequest("to save a voice, give both: --save NAME --reference FILE", param="reference")
     reference = read_reference(recording, transcript)
     store = _store(settings)
     store.save(name, store.encode(reference))
 
 
 def delete(settings: Settings, name: str) -> None:
-    """Forget a saved voice. Raises UnknownVoice."""
+    """Delete a saved voice. Raises UnknownVoice."""
     _store(settings).delete(name)
 
 
@@ -38,27 +36,24 @@ def _store(settings: Settings) -> VoiceStore:
 
 def run(settings: Settings, *, as_json: bool) -> None:
     """Print the voices of a model, the default first."""
-    with launch.open(settings=settings) as speaker:
-        voices, model, family = speaker.voices(), speaker.spec.name, speaker.spec.family
+    with launch.open(settings=settings) as tts:
+        voices, model, family = tts.voices(), tts.spec.name, tts.spec.family
     aliases = openai_voices(voices)
     if as_json:
         print(show.as_json({"model": model, "voices": voices, "openai": aliases}))  # noqa: T201
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("Voice", style="bold", no_wrap=True)
-    table.add_column("Language", no_wrap=True)
-    table.add_column("Who")
+    table = show.table("Voice", "Language", "Description")
     for index, voice in enumerate(voices):
-        who = ", ".join(part for part in (voice.name, voice.description) if part)
-        table.add_row(voice.id, voice.language, f"{who} (default)" if index == 0 else who)
+        description = ", ".join(part for part in (voice.name, voice.description) if part)
+        table.add_row(voice.id, voice.language, f"{description} (default)" if index == 0 else description)
     console = show.console()
     console.print(table)
     if aliases:
-        console.print("\nNames of OpenAI's voices, as its clients send them:")
-    for meant in dict.fromkeys(aliases.values()):
-        names = ", ".join(name for name, voice in aliases.items() if voice == meant)
-        console.print(f"  {names} → {meant}", markup=False)
-    there = {voice.id for voice in voices}
-    more = [name for name, source in SOURCES.items() if source.family == family and name not in there]
-    if more:
-        console.print(f"\nMore voices: saywell pull NAME ({', '.join(more)})", markup=False)
+        console.print("\nOpenAI's voice names are mapped to:")
+    for target in dict.fromkeys(aliases.values()):
+        names = ", ".join(name for name, voice in aliases.items() if voice == target)
+        console.print(f"  {names} → {target}", markup=False)
+    known = {voice.id for voice in voices}
+    available = [name for name, source in SOURCES.items() if source.family == family and name not in known]
+    if available:
+        console.print(f"\nMore voices: saywell pull NAME ({', '.join(available)})", markup=False)
