@@ -80,6 +80,9 @@ LETTER = r"[^\W\d_⁰-⁹¹²³¼-¾⅐-⅞]"
 """One letter; `\\w` has raised digits and fractions too."""
 _WORD = re.compile(rf"{LETTER}+(?:['’]{LETTER}+)*")
 
+_PROSE = re.compile(r"(?:(?!(?:vs|et|w|c|ca)\b)[a-z']{1,30},? (?=[A-Za-z]))+")
+"""Words in small letters before other words: no rule reads them otherwise, so none is tried."""
+
 
 class Grammar:
     """An ordered list of rules. `off`: names of rules left out."""
@@ -102,6 +105,8 @@ class Grammar:
 
     def _reading(self, scan: Scan, at: int) -> Reading:
         text = scan.text
+        if (prose := _PROSE.match(text, at)) and text[at - 1 : at] in ("", " ", '"', "(", "'"):
+            return Reading(at, prose.end(), prose[0], "word")
         for rule in self._for(text[at]):
             if match := rule.pattern.match(text, at):
                 spoken = rule.say(match, scan)
