@@ -9,16 +9,16 @@ from saywell.text.english import amounts, dates, figures, signs, web, words
 from saywell.text.english.grammar import Grammar, Reading, Rule, Scan
 
 _ORDER = """
-    mail-address web-address bare-address long-digits
+    mail-address web-address bare-address path windows-path emoticon long-digits
     iso-date numeric-date day-and-month year-and-month phone-number code-number verse numbered-book version
     months month-first month-and-year short-month weekdays weekday
     numbering circa doctor-or-drive apartment saint-or-street street title senior-or-sister title-before-name
     abbreviation versus with-or-without initial initialism world-war roman-numeral sharp and-or
-    time-range clock hour day-first duration plural-number feet-and-inches
+    time-range time-to-noon clock hour day-first duration plural-number feet-and-inches coordinates
     money money-after currency-code currency-code-before cents years inches measure scaled dimensions times-as
-    scientific ordinal-number mixed-number vulgar-fraction rating slash-fraction ratio number-range lone-year european-number letters-and-digits number
+    scientific ordinal-number mixed-number vulgar-fraction rating slash-fraction fifty-fifty ratio number-range lone-year european-number decimal-comma letters-and-digits number
     footnote-mark power plus-plus number-sign hashtag about heart comparison less-than greater-than
-    arithmetic range-dash minus spaced-hyphen dash dot slash line-of-equals named-sign
+    option arithmetic range-dash minus spaced-hyphen dash dot slash equals-signs named-sign
 """
 
 

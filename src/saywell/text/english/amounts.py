@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from re import Match
 
-from saywell.text.english.context import attributive, is_noun, word_after, word_before
+from saywell.text.english.context import attributive, is_noun, starts_sentence, word_after, word_before
 from saywell.text.english.grammar import Rules, Scan
 from saywell.text.english.units import (
     AREAS, CODES, CURRENCIES, LETTERS, NEVER_SPACED, SCALES, TIMES, UNITS, plural, unit_name,
@@ -160,13 +160,15 @@ def duration(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     return (" ".join(parts), at) if len(parts) > 1 or (parts and left) else None
 
 
-@rule("9.-−–", rf"(?<![\w.,/]){MINUS}(?P<number>{AMOUNT})(?:(?P<own>\s?(?:%|(?:{_UNIT})(?!\w))?)(?P<dash>{_DASH})(?P<to>[-−]?{AMOUNT}))?"
+@rule("9.-−–", rf"(?<![\w.,]){MINUS}(?P<number>{AMOUNT})(?:(?P<own>\s?(?:%|(?:{_UNIT})(?!\w))?)(?P<dash>{_DASH})(?P<to>[-−]?{AMOUNT}))?"
       rf"(?P<gap>-?|\s)(?P<unit>{_UNIT})(?![\w²³]|'\w|\.\w)(?:/(?P<per>{_PER})(?!\w))?")  # fmt: skip
 def measure(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     """A number, or a range, with its unit: 5 km, 10-20%, 9.81 m/s², 5 kg/m³."""
     unit, gap, text = match["unit"], match["gap"], match.string
     name = unit_name(unit)
     if name is None or (gap == " " and not _unit_after_space(match, unit)):
+        return None
+    if text[match.start() - 1 : match.start()] == "/" and not (len(scan.readings) > 1 and scan.readings[-2].rule == "measure"):
         return None
     if unit == "K" or (unit in ("m", "t", "T") and gap != " " and not match["to"] and _is_scale(match, unit)):
         return None
@@ -197,7 +199,7 @@ def _unit_after_space(match: Match[str], unit: str) -> bool:
     """A letter after a space is a unit unless a name stands before the number or a word after it."""
     if unit in NEVER_SPACED or unit in ("in.",):
         return unit == "in." and bool(re.match(r"\s?(?:[a-z,;)]|\Z)", match.string[match.end() : match.end() + 2]))
-    if len(unit) > 1:
+    if len(unit) > 1 or not unit.isascii() or not unit.isalpha():
         return True
     if unit not in LETTERS:
         return False
@@ -228,10 +230,20 @@ def scaled(match: Match[str], scan: Scan) -> str | None:
     return f"{number_words(number)}{_scale(scale)}" if sure else None
 
 
-@rule("9", r"(?<![\w.,])(\d{1,2})['′]\s?(\d{1,2})(?:\"|''|″)(?!\w)")
+@rule("9", r"(?<![\w.,])(?:(\d{1,2})['′]\s?(\d{1,2})(?:\"|''|″)(?!\w)|([3-7])['′](\d{1,2})(?![\w'′])|(\d{1,2})\s?ft\.?,?\s(\d{1,2})\s?in\b\.?)")
 def feet_and_inches(match: Match[str], scan: Scan) -> str:
-    """6'2\""""
-    return f"{cardinal(match[1])} {'foot' if match[1] == '1' else 'feet'} {cardinal(match[2])}"
+    """6'2\", 6'2, 6 ft 2 in"""
+    feet, inches = (match[at] or match[at + 2] or match[at + 4] for at in (1, 2))
+    tail = (" inch" if inches == "1" else " inches") if match[5] else ""
+    stop = "." if match[0].endswith(".") and starts_sentence(match.string, match.end()) else ""
+    return f"{cardinal(feet)} {'foot' if feet == '1' else 'feet'} {cardinal(inches)}{tail}{stop}"
+
+
+@rule("9", r"(?<![\w.,])(\d{1,3})°\s?(\d{1,2})['′](?:\s?(\d{1,2}(?:\.\d{1,3})?)(?:\"|″|''))?")
+def coordinates(match: Match[str], scan: Scan) -> str:
+    """51° 30' 26\""""
+    parts = [f"{cardinal(match[1])} degrees", f"{number_words(match[2])} minutes"]
+    return " ".join(parts + ([f"{number_words(match[3])} seconds"] if match[3] else []))
 
 
 @rule("9", rf"{LEFT}(?P<number>{NUMBER})[- ]?(?:\"|″)(?=[ ](?P<noun>[a-z]{{3,}}))")
@@ -247,7 +259,7 @@ def dimensions(match: Match[str], scan: Scan) -> str:
     return f"{number_words(match['number'])} by "
 
 
-@rule("9", rf"{LEFT}(?P<number>{NUMBER})[x×](?!\w)")
+@rule("9", rf"{LEFT}(?P<number>{NUMBER})[xX×](?!\w)")
 def times_as(match: Match[str], scan: Scan) -> str | None:
     """A factor: 3x faster. In an equation the x is a variable."""
     if re.match(r"\s?[-+=<>≤≥^*/]", match.string[match.end() : match.end() + 2]):

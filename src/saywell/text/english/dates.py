@@ -236,9 +236,16 @@ def time_range(match: Match[str], scan: Scan) -> str | None:
     return f"{_hour_and_minute(int(match[1]), match[2], meridiem=match[2] is None)} to " if int(match[1]) <= 24 else None
 
 
+@rule("9", r"(?<![\w.:,$€£-])(\d{1,2})(?::([0-5]\d))?\s?[–-]\s?(?=(?:noon|midnight|late|close)\b)")
+def time_to_noon(match: Match[str], scan: Scan) -> str:
+    """8–noon"""
+    return f"{_hour_and_minute(int(match[1]), match[2], meridiem=True)} to "
+
+
 def _time(match: Match[str]) -> tuple[str, int]:
     found = match.groupdict()
-    spoken = _hour_and_minute(int(found["hour"]), found["minute"], bool(found["half"]))
+    named = word_after(match.string, match.end()) in ("noon", "midnight")
+    spoken = _hour_and_minute(int(found["hour"]), found["minute"], bool(found["half"]) or named)
     if (found.get("second") or "00") != "00":
         spoken += f" and {cardinal(str(int(found['second'])))} seconds"
     if found["half"]:

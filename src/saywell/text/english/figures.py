@@ -40,7 +40,7 @@ _STATES = (
     "AL AK AZ CA CO DC DE FL GA IA ID IL KS KY LA MA MD MI MN MS MT MO NC ND NE NH NV NY PA RI SC SD TN TX UT VA WA "
     "WI WV WY PR US"
 )
-_CALLED = re.compile(r"\b(?:call|dial|call(?:ed|ing)|dial(?:l?ed|l?ing)|phone|ring)\s\Z", re.IGNORECASE)
+_CALLED = re.compile(r"\b(?:call|dial|call(?:ed|ing)|dial(?:l?ed|l?ing)|phone|ring)\s(?:\d{3}\s(?:or|and)\s)?\Z", re.IGNORECASE)
 _CODED = re.compile(
     r"\b(?:PIN|OTP|ZIP|CVV|CVC|passcode|pass(?:word|phrase)|postcode|postal|code|number|reference|ref|order|invoice|ticket|"
     r"account|tracking|confirmation|serial|extension|ext)\b\.?(?:\s(?:code|number|no\.?|id))?\s?(?:is|was|:|#|=|of)?:?\s?#?\Z",
@@ -49,22 +49,22 @@ _CODED = re.compile(
 _SURE_CODE = re.compile(r"(?i:\b(?:otp|zip|cvv|cvc|passcode|postcode|(?:zip|postal) code)\b)|\bPIN\b")
 
 
-@rule("9", r"(?<![\w.,/$€£-])\d{3,15}(?:-\d{4})?(?![\w]|[.,-]\d)")
+@rule("9", r"(?<![\w.,/$€£-])(?:\d{3}[ -]\d{3}(?![ -]\d)|\d{3,15}(?:-\d{4})?)(?![\w]|[.,-]\d)")
 def code_number(match: Match[str], scan: Scan) -> str | None:
     """PINs, one-time codes, postal codes, order numbers and emergency calls, digit by digit."""
     number, text = match[0], match.string
     before = text[max(0, match.start() - 40) : match.start()]
     if _CALLED.search(before) and (len(number) == 3 or len(number) > 6):
         return digits(number)
-    if re.search(rf"\b(?:{_STATES.replace(' ', '|')})\s\Z", before) and re.fullmatch(r"\d{5}(?:-\d{4})?", number):
+    if re.search(rf"(?:\b(?:{_STATES.replace(' ', '|')})|\b[A-Z]\.[A-Z]\.)\s\Z", before) and re.fullmatch(r"\d{5}(?:-\d{4})?", number):
         return ", ".join(map(digits, number.split("-")))
     found = _CODED.search(before)
     if found and len(number) >= 4 and (len(number) >= 6 or _SURE_CODE.search(found[0])):
-        return ", ".join(map(digits, number.split("-")))
+        return ", ".join(map(digits, re.split("[ -]", number)))
     return None
 
 
-_VERSION = r"(?<![\w.,])(?:[vV](?:er(?:sion)?)?\.?\s?(?P<one>\d{1,4}(?:\.\d{1,4})?)|[vV]?(?P<many>\d{1,4}(?:\.\d{1,4}){2,6}))(?![\w]|\.\d)"
+_VERSION = r"(?<![\w.,])(?:[vV](?:er(?:sion)?)?\.?\s?(?P<one>\d{1,4}(?:\.\d{1,4})?)|[vV]?(?P<many>\d{1,4}(?:\.\d{1,4}){2,6}))(?![\w]|\.\d)(?P<suffix>-(?=[a-z]))?"
 
 
 @rule("9a", _VERSION)
@@ -72,10 +72,17 @@ def version(match: Match[str], scan: Scan) -> str:
     """Versions and network addresses: v2.0, 1.2.3, 192.168.0.1"""
     lead = "version " if match[0][0] in "vV" else ""
     parts = (match["one"] or match["many"]).split(".")
+    grouped = all(len(part) == 3 for part in parts[1:]) and len(parts[0]) < 4
+    if not lead and grouped and (len(parts) != 4 or max(map(int, parts)) > 255):
+        return cardinal("".join(parts))
+    return lead + _spoken_parts(parts) + (" " if match["suffix"] else "")
+
+
+def _spoken_parts(parts: list[str]) -> str:
     if len(parts) == 4 or any(len(part) > 2 for part in parts):
         joint = " dot " if len(parts) == 4 else " point "
-        return lead + joint.join(digits(part) if len(part) > 1 else cardinal(part) for part in parts)
-    return lead + " point ".join(map(cardinal, parts))
+        return joint.join(digits(part) if len(part) > 1 else cardinal(part) for part in parts)
+    return " point ".join(map(cardinal, parts))
 
 
 _BOOKS = (
@@ -114,9 +121,11 @@ def ordinal_number(match: Match[str], scan: Scan) -> str:
 
 
 @rule("9", r"(?<![\w.,/])(\d{1,6})\s(\d{1,3})[/⁄](\d{1,3})(?![\w/]|[.,]\d)")
-def mixed_number(match: Match[str], scan: Scan) -> str:
-    """2 1/2"""
-    return f"{cardinal(match[1])} and {_a_part(fraction(match[2], match[3]))}"
+def mixed_number(match: Match[str], scan: Scan) -> tuple[str, int]:
+    """2 1/2 cups"""
+    unit, end = _unit_next(match.string, match.end())
+    part = _a_part(fraction(match[2], match[3]))
+    return f"{cardinal(match[1])} and {part}{' ' + plural(unit) if unit else ''}", end
 
 
 @rule("9¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", r"(?<![\w.,])(?:(\d{1,6})\s?)?([¼-¾⅐-⅞])(?!\d)")
@@ -126,6 +135,11 @@ def vulgar_fraction(match: Match[str], scan: Scan) -> tuple[str, int]:
     if match[1]:
         unit, end = _unit_next(match.string, match.end())
         return f"{cardinal(match[1])} and {_a_part(part)}{' ' + plural(unit) if unit else ''}", end
+    return _part_of_unit(part, match)
+
+
+def _part_of_unit(part: str, match: Match[str]) -> tuple[str, int]:
+    """`½ km` → one half of a kilometre."""
     unit, end = _unit_next(match.string, match.end())
     tail = f" of {'an' if unit[:1] in 'aeio' or unit == 'hour' else 'a'} {unit}" if unit else ""
     return part + tail, end
@@ -150,14 +164,19 @@ def rating(match: Match[str], scan: Scan) -> str:
 
 
 @rule("9", r"(?<![\w.,/])(\d{1,6})/(\d{1,6})(?:(?:th|rd)s)?(?![\w/]|[.,]\d)")
-def slash_fraction(match: Match[str], scan: Scan) -> str:
+def slash_fraction(match: Match[str], scan: Scan) -> str | tuple[str, int]:
     """3/4 of it, 22/7, rated 9/10, 24/7"""
     if match[0] in _SPECIAL:
         return _SPECIAL[match[0]]
     above, below, text = match[1], match[2], match.string
     rated = word_before(text, match.start()).lower() in _RATED and below in ("5", "10", "100", "20")
     mark = below in ("10", "100") and above != "1" and text[match.end() : match.end() + 4] != " of "
-    return f"{cardinal(above)} out of {cardinal(below)}" if mark or rated else fraction(above, below)
+    if mark or rated:
+        return f"{cardinal(above)} out of {cardinal(below)}"
+    inch = re.match(r"[- ]?(?:\"|″|in\b|inch\b)", text[match.end() : match.end() + 5])
+    if inch and int(above) < int(below):
+        return f"{fraction(above, below).removesuffix('s')} inch", match.end() + inch.end()
+    return _part_of_unit(fraction(above, below), match)
 
 
 _RATED = word_set("rated rating score scored scores got gave give gives solid reviews review")
@@ -165,6 +184,19 @@ _RATED = word_set("rated rating score scored scores got gave give gives solid re
 
 def _a_part(spoken: str) -> str:
     return {"one half": "a half", "one quarter": "a quarter"}.get(spoken, spoken)
+
+
+@rule("9", r"(?<![\w.,-])50-50(?![\w-]|[.,]\d)")
+def fifty_fifty(match: Match[str], scan: Scan) -> str:
+    """50-50"""
+    return "fifty fifty"
+
+
+@rule("9", r"(?<![\w.,])(\d{1,3}),(\d{1,2})(?![\w.,%/-]*\d)")
+def decimal_comma(match: Match[str], scan: Scan) -> str | None:
+    """A decimal comma without a unit: 3,14; after a plural it is a list: rows 1,2"""
+    before = word_before(match.string, match.start())
+    return None if before.endswith("s") and before.lower() not in ("is", "was", "costs", "equals") else number_words(match[0])
 
 
 @rule("9", r"(?<![\w.,:])(\d{1,4}):(\d{1,4})(?![\w:]|[.,]\d)")
@@ -187,8 +219,8 @@ _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 def power(match: Match[str], scan: Scan) -> str:
     """x², 10^-3; after a word it is the mark of a footnote"""
     exponent = (match["caret"] or match["braced"] or match["letter"] or match["spaced"] or (match["raised"] or "").translate(_RAISED)).replace("−", "-")
-    before = match.string[max(0, match.start() - 2) : match.start()]
-    if match["raised"] and before.isalpha() and len(before) == 2:
+    word = re.search(r"[A-Za-z]+\Z", match.string[max(0, match.start() - 12) : match.start()])
+    if match["raised"] and word and (len(word[0]) > 3 or (len(word[0]) == 3 and word[0] not in UNITS)):
         return ""
     if exponent in ("2", "3"):
         return " squared" if exponent == "2" else " cubed"

@@ -150,7 +150,10 @@ def range_dash(match: Match[str], scan: Scan) -> str | None:
 
 @rule("—–- ", r"\s?(?:—|--|–)\s?")
 def dash(match: Match[str], scan: Scan) -> str | None:
-    """A dash between clauses; between words without spaces an en dash is a hyphen."""
+    """A dash between clauses; an en dash without spaces is a hyphen between words: Paris–Dakar, Q1–Q3"""
+    text, start, end = match.string, match.start(), match.end()
+    if match[0] == "–" and text[start - 1 : start].isalnum() and text[end : end + 1].isalnum():
+        return " to " if scan.readings and scan.readings[-1].rule == "letters-and-digits" else "-"
     return " — "
 
 
@@ -179,9 +182,26 @@ def slash(match: Match[str], scan: Scan) -> str:
 
 
 @rule("=", r"={2,}")
-def line_of_equals(match: Match[str], scan: Scan) -> str:
-    """A rule of equals signs: not spoken."""
+def equals_signs(match: Match[str], scan: Scan) -> str:
+    """x == 3; a rule of equals signs is not spoken"""
+    operand = re.match(r"\s?\S", match.string[match.end() : match.end() + 2])
+    return " equals " if len(match[0]) == 2 and operand and match.string[: match.start()].strip() else " "
+
+
+@rule(":;=8", r"(?:(?<=\s)|(?<=^))[:;=8][-^']?[)(DPpOo3\]|](?=\s|$|[.!?])")
+def emoticon(match: Match[str], scan: Scan) -> str:
+    """:-) is not spoken"""
     return " "
+
+
+@rule("-", r"(?:(?<=\s)|(?<=^)|(?<=`))--?[a-zA-Z][a-z]*(?:-[a-z]+)*(?=$|[\s=`,.)])")
+def option(match: Match[str], scan: Scan) -> str | None:
+    """Options of commands: --help, -g"""
+    text, start = match.string, match.start()
+    if match[0].startswith("--"):
+        earlier = re.search(r"(?:^|`|\b(?:run|use|using|pass|with|flag|option|add|try|the|install|set|and|or) )\Z", text[max(0, start - 9) : start])
+        return f"dash dash {match[0][2:].replace('-', ' ')}" if earlier or start == 0 else None
+    return f"dash {match[0][1:]}" if len(match[0]) == 2 else None
 
 
 @rule("".join(NAMES), "[" + re.escape("".join(NAMES)) + "]")

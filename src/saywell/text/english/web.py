@@ -15,7 +15,7 @@ _PIECE = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
 _NAMES = {
     ".": "dot", "/": "slash", ":": "colon", "-": "dash", "_": "underscore", "?": "question mark", "=": "equals",
     "&": "and", "#": "hash", "%": "percent", "+": "plus", "~": "tilde", "@": "at", ",": "comma", ";": "semicolon",
-    "*": "star", "!": "exclamation mark", "$": "dollar",
+    "*": "star", "\\": "backslash", "!": "exclamation mark", "$": "dollar",
 }  # fmt: skip
 
 
@@ -48,6 +48,19 @@ def bare_address(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     while end > match.end(1) + len(bare) and match.string[end - 1] != "/":
         end -= 1
     return spell(name + bare), max(end, match.end(1) + len(bare))
+
+
+@rule("/~.", r"(?:(?<=\s)|(?<=^)|(?<=[(`\"']))(?:~|\.{1,2})?/(?:[\w.+-]{1,64}/){0,12}[\w.+-]{1,64}/?")
+def path(match: Match[str], scan: Scan) -> tuple[str, int] | None:
+    """/usr/local/bin, ./run.sh"""
+    bare = match[0].rstrip(".")
+    return (spell(bare), match.start() + len(bare)) if re.search(r"[A-Za-z]", bare) else None
+
+
+@rule("a", r"\b[A-Z]:\\(?:[\w.+-]{1,64}\\){0,12}[\w.+-]{0,64}")
+def windows_path(match: Match[str], scan: Scan) -> str:
+    """C:\\Users\\Bob"""
+    return spell(match[0])
 
 
 def spell(address: str) -> str:

@@ -65,11 +65,23 @@ def numbering(match: Match[str], scan: Scan) -> str | None:
     """What stands before a number: No. 5, vol. II. After a number `sec.` is a unit; `no. 3 reasons` is an answer."""
     short, text, end = match["short"].lower(), match.string, match.end()
     if short in _WORDS_TOO and text[end : end + 1].isdigit():
-        before = word_before(text, match.start())
-        named = short == "no." and match["short"][0] == "N" and before and before.lower() not in STARTERS
-        if not named and not continues_reference(text, end):
+        before = word_before(text, match.start()).lower()
+        named = short == "no." and (before in _COUNTED_THINGS or (match["short"][0] == "N" and before and before not in STARTERS))
+        if not named and not continues_reference(text, end) and not (match["short"][0] == "N" and _is_single(text, end)):
             return None
     return f"{_BEFORE_NUMBER[short]} "
+
+
+_COUNTED_THINGS = word_set(
+    "order room flight invoice ticket case item part model platform gate bus line track question house lot box account serial "
+    "file reference document batch article patent licence license chapter opus symphony sonata street highway"
+)
+
+
+def _is_single(text: str, at: int) -> bool:
+    """True if a number is followed by a singular: `No. 1 hit`, but `No. 3 people`."""
+    found = re.match(r"\d{1,4}\s([a-z]+)", text[at : at + 24])
+    return found is not None and not found[1].endswith("s") and found[1] not in ("people", "men", "women", "children")
 
 
 @rule("a", r"(?<![\w.])ca?\.\s?(?=\d)", re.IGNORECASE)
@@ -149,7 +161,7 @@ def abbreviation(match: Match[str], scan: Scan) -> str | None:
     text, end = match.string, match.end()
     if short in ("max.", "min.", "sq.", "temp.", "est.") and starts_sentence(text, end):
         return None
-    stays = short not in _MID_SENTENCE and (starts_sentence(text, end) or re.match(r"\s[A-Z]", text[end : end + 2]) is not None)
+    stays = short not in _MID_SENTENCE and (starts_sentence(text, end) or (short == "etc." and re.match(r"\s[A-Z]", text[end : end + 2]) is not None))
     return _ALWAYS[short] + ("." if stays else "")
 
 
