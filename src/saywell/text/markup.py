@@ -25,9 +25,9 @@ _INLINE = word_set(
     "a abbr acronym audio b base bdi bdo big button canvas cite code col colgroup data datalist del details dfn em embed "
     "emphasis font i iframe img input ins kbd label lang link lexicon mark meta meter noscript object output param phoneme "
     "picture prosody q rp rt ruby samp say-as small source span strike strong sub sup svg td textarea th time tt u "
-    "var video wbr w break token mstts amazon:effect doctype"
+    "var video wbr w script style template break token mstts amazon:effect doctype"
 )
-_TAG = re.compile(r"<(?P<close>/)?(?P<name>!?[A-Za-z][A-Za-z0-9:-]{0,24})(?P<attributes>(?:\s[^<>]{0,1000})?)\s?/?>")
+_TAG = re.compile(r"<(?P<close>/)?(?P<name>!?[A-Za-z][A-Za-z0-9:-]{0,24})(?P<attributes>(?:\s{1,8}(?:[A-Za-z_:@][\w:.-]{0,60}\s?=\s?(?:\"[^\"<>]{0,1000}\"|'[^'<>]{0,1000}'|[^\s\"'<>=]{1,300})|checked|disabled|hidden|async|defer|controls|open|required|readonly|selected|loop|muted|autoplay)){0,20})\s{0,4}/?>")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _COMMENT = re.compile(r"<!--")
 _HIDDEN = re.compile(r"<(script|style|head|template)\b[^<>]{0,500}>", re.IGNORECASE)
@@ -65,6 +65,7 @@ _COMMANDS = {
 }  # fmt: skip
 """LaTeX commands → what is read; any other (`\\alpha`) is read as its name."""
 _FRACTION = re.compile(r"\\[dt]?frac\s?\{([^{}]{1,80})\}\s?\{([^{}]{1,80})\}")
+_SUM = re.compile(r"\\(sum|prod|int)\s?_(?:\{([^{}]{1,40})\}|(\w))\s?(?:\^(?:\{([^{}]{1,40})\}|(\w)))?")
 _ROOT = re.compile(r"\\sqrt\s?\{([^{}]{1,80})\}")
 _COMMAND = re.compile(r"\\([A-Za-z]{1,20})\s?")
 _SUBSCRIPT = re.compile(r"(?<=[A-Za-z0-9)])_(?:\{([^{}]{1,20})\}|(\w))")
@@ -87,6 +88,8 @@ _SHORT_LINE = 48
 
 def detect(text: str) -> Literal["plain", "markdown", "html"]:
     """Which markup a text has."""
+    if _COMMENT.search(text):
+        return "html" if not _has_markdown(text) else "markdown"
     for tag in _TAG.finditer(text):
         if _known(tag["name"]):
             return "html" if not _has_markdown(text) else "markdown"
@@ -233,10 +236,17 @@ def _formulas(text: str) -> Iterator[Edit]:
             yield found.start(), found.end(), plain_math(formula)
 
 
+def _sum(found: Match[str]) -> str:
+    name = {"sum": "sum", "prod": "product", "int": "integral"}[found[1]]
+    to = f" to {found[4] or found[5]}" if found[4] or found[5] else ""
+    return f" {name} from {found[2] or found[3]}{to} of "
+
+
 def plain_math(formula: str) -> str:
     """A LaTeX formula with signs that the grammar reads."""
     for _ in range(3):
         formula = _ROOT.sub(r"√\1", _FRACTION.sub(r" \1 over \2 ", formula))
+    formula = _SUM.sub(_sum, formula)
     formula = _EXPONENT.sub(r"^(\1)", formula)
     formula = _SUBSCRIPT.sub(lambda found: f" sub {found[1] or found[2]}", formula)
     formula = _COMMAND.sub(lambda found: _COMMANDS.get(found[1], f" {found[1]} "), formula)

@@ -65,6 +65,11 @@ def decimal(text: str) -> str:
     return sign + spoken
 
 
+def plural_words(words: str) -> str:
+    """forty-seven → forty-sevens, twenty → twenties, six → sixes."""
+    return f"{words[:-1]}ies" if words.endswith("y") else f"{words}{'es' if words.endswith('x') else 's'}"
+
+
 def is_one(text: str) -> bool:
     """True if what is counted stays singular."""
     return text.lstrip("+-") == "1"

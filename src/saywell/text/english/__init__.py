@@ -12,9 +12,9 @@ _ORDER = """
     mail-address web-address bare-address path windows-path emoticon long-digits
     iso-date numeric-date day-and-month year-and-month phone-number code-number verse numbered-book version
     months month-first month-and-year short-month weekdays weekday
-    numbering circa doctor-or-drive apartment saint-or-street street title senior-or-sister title-before-name
+    numbering circa doctor-or-drive apartment saint-or-street street title senior-or-sister junior versus-in-law before-or-after-number rate-unit title-before-name
     abbreviation versus with-or-without initial initialism world-war roman-numeral sharp and-or
-    time-range time-to-noon clock hour day-first duration plural-number feet-and-inches coordinates
+    time-range time-to-noon clock hour day-first duration plural-number short-year season feet-and-inches coordinates
     money money-after currency-code currency-code-before cents years inches measure scaled dimensions times-as
     scientific ordinal-number mixed-number vulgar-fraction rating slash-fraction fifty-fifty ratio number-range lone-year european-number decimal-comma letters-and-digits number
     footnote-mark power plus-plus number-sign hashtag about heart comparison less-than greater-than

@@ -153,6 +153,8 @@ def duration(match: Match[str], scan: Scan) -> tuple[str, int] | None:
         last = rank
         parts.append(f"{number_words(found[1])} {name if is_one(found[1]) else plural(name)}")
         at = found.end()
+    if re.fullmatch(r"(?:1[3-9]|2[0-4])h[0-5]\d(?!\d)", text[match.start() : match.start() + 5]) and len(parts) == 1:
+        return f"{cardinal(text[match.start() : match.start() + 2])} {cardinal(text[match.end() : match.end() + 2].lstrip('0') or '0')}", match.end() + 2
     short = re.match(r"([0-5]\d)(?![\d.,:\w])", text[at : at + 3]) if parts and text[at - 1] == "h" else None
     if short:
         return f"{' '.join(parts)} {cardinal(short[1].lstrip('0') or '0')}", at + 2
@@ -175,6 +177,7 @@ def measure(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     if match["own"] and match["own"].strip() and unit_name(match["own"].strip()) is None:
         return None
     end = match.end()
+    stop = "." if unit == "in." and starts_sentence(text, end) else ""
     if unit.isalpha() and re.match(r"\.(?=\s[a-z])", text[end : end + 3]):
         end += 1
     hyphened = gap == "-"
@@ -188,7 +191,7 @@ def measure(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     tail = ""
     if not per:
         tail, end = _per(text, end)
-    return f"{sign}{words} {name if single else plural(name)}{per}{tail}", end
+    return f"{sign}{words} {name if single else plural(name)}{per}{tail}{stop}", end
 
 
 def _signed(written: str) -> str:
@@ -198,7 +201,7 @@ def _signed(written: str) -> str:
 def _unit_after_space(match: Match[str], unit: str) -> bool:
     """A letter after a space is a unit unless a name stands before the number or a word after it."""
     if unit in NEVER_SPACED or unit in ("in.",):
-        return unit == "in." and bool(re.match(r"\s?(?:[a-z,;)]|\Z)", match.string[match.end() : match.end() + 2]))
+        return unit == "in."
     if len(unit) > 1 or not unit.isascii() or not unit.isalpha():
         return True
     if unit not in LETTERS:
@@ -226,7 +229,7 @@ def scaled(match: Match[str], scan: Scan) -> str | None:
         sure = not match["gap"] and scale in "kKmMB"
     else:
         counted = is_noun(after) and after[0].islower() and (after.endswith("s") or after in ("people", "men", "women"))
-        sure = not match["gap"] and (scale == "k" or (scale in "MKB" and counted) or (scale == "K" and len(number) > 2))
+        sure = not match["gap"] and (scale == "k" or (scale == "m" and _is_scale(match, "m")) or (scale in "MKB" and counted) or (scale == "K" and len(number) > 2))
     return f"{number_words(number)}{_scale(scale)}" if sure else None
 
 
@@ -255,11 +258,12 @@ def inches(match: Match[str], scan: Scan) -> str | None:
 
 @rule("9", rf"{LEFT}(?P<number>{NUMBER})\s?x\s?(?={NUMBER})")
 def dimensions(match: Match[str], scan: Scan) -> str:
-    """1920x1080, 4x4"""
-    return f"{number_words(match['number'])} by "
+    """1920x1080, 4x4; 3 x 4 = 12"""
+    product = re.match(r"[\d.,]+\s?=", match.string[match.end() : match.end() + 16])
+    return f"{number_words(match['number'])} {'times' if product else 'by'} "
 
 
-@rule("9", rf"{LEFT}(?P<number>{NUMBER})[xX×](?!\w)")
+@rule("9", rf"{LEFT}(?P<number>{NUMBER})(?:[xX×]|\sx(?=\s(?:faster|slower|more|less|better|bigger|larger|as)\b))(?!\w)")
 def times_as(match: Match[str], scan: Scan) -> str | None:
     """A factor: 3x faster. In an equation the x is a variable."""
     if re.match(r"\s?[-+=<>≤≥^*/]", match.string[match.end() : match.end() + 2]):

@@ -17,8 +17,13 @@ FUNCTION = word_set(
     """
 )
 """Words that cannot be the noun an amount belongs to."""
+NUMBER_WORDS = word_set("two three four five six seven eight nine ten eleven twelve")
+_REFERENCE_AFTER = word_set(
+    "of in on at to and or for is are was were by from with that which has had shows says states gives does can will must may no vol"
+)
+"""Words that follow a reference: `fig. 3 shows`."""
 _DETERMINER = re.compile(
-    r"(?<![\w'])(?:a|an|the|this|that|every|each|another|any|no|our|my|his|her|its|their|your|per)\s+\Z", re.IGNORECASE
+    r"(?<![\w'])(?:a|an|the|this|that|every|each|another|any|no|our|my|his|her|its|their|your|per|two|three|four|five|six|ten)\s+\Z", re.IGNORECASE
 )
 _WORD_AFTER = re.compile(r"[ \t]+([A-Za-z][A-Za-z'’]*)")
 _WORD_BEFORE = re.compile(r"([A-Za-z][A-Za-z'’]*)([^\w]{1,4})\Z")
@@ -63,7 +68,9 @@ def starts_sentence(text: str, at: int) -> bool:
     quoted = rest.lstrip()[:1] in "\"“'‘(["
     bare = bare.lstrip("\"“'‘([")
     if bare[:1].isdigit():
-        return not continues_reference(text, at + len(rest) - len(rest.lstrip()))
+        number = re.match(r"[\d.,:/–-]*[\d%]", bare)
+        after = word_after(bare, number.end()) if number else ""
+        return after[:1].islower()
     if not bare[:1].isupper():
         return False
     word = re.match(r"[A-Za-z']+", bare)
@@ -81,4 +88,4 @@ def continues_reference(text: str, at: int) -> bool:
     if text[end : end + 1] == ":" and re.search(r"\d:\s*\S+\s*\Z", text[max(0, at - 16) : at]):
         return False
     after = word_after(text, end)
-    return not after or not after[0].islower() or after.lower() in FUNCTION
+    return not after or not after[0].islower() or after.lower() in _REFERENCE_AFTER

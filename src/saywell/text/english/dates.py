@@ -6,10 +6,10 @@ import re
 from re import Match
 
 from saywell.text.breaks import word_set
-from saywell.text.english.context import starts_sentence, word_after, word_before
+from saywell.text.english.context import NUMBER_WORDS, continues_reference, starts_sentence, word_after, word_before
 from saywell.text.english.grammar import Rules, Scan
 from saywell.text.english.units import unit_name
-from saywell.text.numbers import cardinal, decade, ordinal, year
+from saywell.text.numbers import cardinal, decade, ordinal, plural_words, year
 
 rule = Rules()
 
@@ -92,8 +92,10 @@ _AFTER_DATE = word_set("at and or to in is was for by from on with until this ne
 
 
 @rule("a", rf"\b{_MONTH}\s{_DAY}{_TO_DAY}\b(?![:.,]\d|\s?%|/){_YEAR}")
-def month_first(match: Match[str], scan: Scan) -> str:
-    """Nov 21, 2026; Jan. 5-7"""
+def month_first(match: Match[str], scan: Scan) -> str | None:
+    """Nov 21, 2026; Jan. 5-7; but `in Jan. 5 people` is the end of a sentence"""
+    if "." in match["month"] and not match["year"] and not continues_reference(match.string, match.start("day")):
+        return None
     return f"{_month(match)} {_days(match)}{_tail(match)}"
 
 
@@ -112,7 +114,8 @@ def months(match: Match[str], scan: Scan) -> str:
 @rule("a", r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.(?=\s[a-z\d]|,|$)")
 def short_month(match: Match[str], scan: Scan) -> str:
     """A month's abbreviation alone: in Sept. we"""
-    return _MONTH_OF[match[1].lower()]
+    stop = "." if match.string[match.end() : match.end() + 1] == " " and starts_sentence(match.string, match.end()) else ""
+    return _MONTH_OF[match[1].lower()] + stop
 
 
 @rule("a", rf"\b({_SHORT_DAY})\s?[-–]\s?({_SHORT_DAY})\b")
@@ -153,6 +156,10 @@ def plural_number(match: Match[str], scan: Scan) -> str | None:
     earlier = scan.previous(match.start())
     if re.search(r"(?<![^\W_])[A-Z]{1,4}-\Z", text[max(0, match.start() - 6) : match.start()]):
         return _plural(number)
+    if before in NUMBER_WORDS and len(number) < 3:
+        return _plural(number)
+    if before in ("a", "an"):
+        return None
     if len(number) == 4:
         return decade(number) if number.endswith("0") else None
     if len(number) == 3:
@@ -166,6 +173,22 @@ def plural_number(match: Match[str], scan: Scan) -> str | None:
     return None
 
 
+@rule("'", r"(?<![\w'])'(?P<year>\d\d)(?![\w'\"])")
+def short_year(match: Match[str], scan: Scan) -> str:
+    """the class of '98, back in '09"""
+    number = match["year"]
+    return f"oh {cardinal(number[1])}" if number[0] == "0" else cardinal(number)
+
+
+@rule("9", r"(?<![\w.,/-])(?P<a>(?:19|20)\d\d)/(?P<b>(?:19|20)?\d\d)(?![\w/-]|[.,]\d)")
+def season(match: Match[str], scan: Scan) -> str | None:
+    """Two years in a row: 1998/99, 2021/2022"""
+    first, second = match["a"], match["b"]
+    if int(second[-2:]) != (int(first[-2:]) + 1) % 100:
+        return None
+    return f"{year(first)} {cardinal(second) if len(second) == 2 else year(second)}"
+
+
 _AFTER_SECONDS = word_set("later ago and remaining left before after each per the for in on at of to is was are were")
 
 
@@ -174,10 +197,9 @@ def _plural(number: str) -> str:
     if number.endswith("00"):
         return f"{cardinal(number[:-2])} hundreds"
     if len(number) < 3:
-        words = cardinal(number)
-        return f"{words[:-1]}ies" if words.endswith("y") else f"{words}{'es' if words.endswith('x') else 's'}"
+        return plural_words(cardinal(number))
     words = f"{cardinal(number[0])} {cardinal(number[1:])}" if number[1] != "0" else cardinal(number)
-    return f"{words[:-1]}ies" if words.endswith("y") else f"{words}{'es' if words.endswith('x') else 's'}"
+    return plural_words(words)
 
 
 @rule("9", r"(?<![\w.,$€£¥#-])(?P<a>1[1-9]\d\d|20\d\d)\s?[–-]\s?(?P<b>1[1-9]\d\d|20\d\d|\d\d)(?![\w%-]|[.,:]\d)")
@@ -200,13 +222,13 @@ def lone_year(match: Match[str], scan: Scan) -> tuple[str, int] | None:
         return None
     if number[:2] == "10" or number == "2100":
         before = word_before(text, match.start()).lower()
-        if before not in _YEAR_BEFORE:
+        if before not in _YEAR_BEFORE and not re.search(r"\bbetween \d{4} and \Z", text[max(0, match.start() - 18) : match.start()]):
             return None
     end = match.end("year")
     return ("twenty-one hundred" if number == "2100" else year(number)), end
 
 
-_YEAR_BEFORE = word_set("in by since until till from of ad ce bc year before after circa around about during summer winter")
+_YEAR_BEFORE = word_set("between in by since until till from of ad ce bc year before after circa around about during summer winter")
 _COUNTED = word_set("people men women children percent times feet dollars euros pounds yen")
 _NOT_PLURAL = word_set("was is has this its as us yes plus thus always perhaps sometimes besides towards afterwards versus")
 

@@ -10,7 +10,7 @@ from saywell.text.english.amounts import LEFT, NUMBER, number_words
 from saywell.text.english.context import word_after, word_before
 from saywell.text.english.grammar import LETTER, Rules, Scan
 from saywell.text.english.units import UNITS, plural
-from saywell.text.numbers import MAX_DIGITS, any_numeral, cardinal, decimal, digits, fraction, ordinal
+from saywell.text.numbers import MAX_DIGITS, any_numeral, cardinal, decimal, digits, fraction, ordinal, plural_words
 
 rule = Rules()
 
@@ -46,7 +46,7 @@ _CODED = re.compile(
     r"account|tracking|confirmation|serial|extension|ext)\b\.?(?:\s(?:code|number|no\.?|id))?\s?(?:is|was|:|#|=|of)?:?\s?#?\Z",
     re.IGNORECASE,
 )
-_SURE_CODE = re.compile(r"(?i:\b(?:otp|zip|cvv|cvc|passcode|postcode|(?:zip|postal) code)\b)|\bPIN\b")
+_SURE_CODE = re.compile(r"(?i:\b(?:otp|code\s(?:is|was)|code:|zip|cvv|cvc|passcode|postcode|(?:zip|postal) code)\b)|\bPIN\b")
 
 
 @rule("9", r"(?<![\w.,/$€£-])(?:\d{3}[ -]\d{3}(?![ -]\d)|\d{3,15}(?:-\d{4})?)(?![\w]|[.,-]\d)")
@@ -59,9 +59,18 @@ def code_number(match: Match[str], scan: Scan) -> str | None:
     if re.search(rf"(?:\b(?:{_STATES.replace(' ', '|')})|\b[A-Z]\.[A-Z]\.)\s\Z", before) and re.fullmatch(r"\d{5}(?:-\d{4})?", number):
         return ", ".join(map(digits, number.split("-")))
     found = _CODED.search(before)
-    if found and len(number) >= 4 and (len(number) >= 6 or _SURE_CODE.search(found[0])):
+    if found and len(number) >= 4 and (len(number) >= (5 if "#" in found[0] else 6) or _SURE_CODE.search(found[0])):
         return ", ".join(map(digits, re.split("[ -]", number)))
     return None
+
+
+_RATES = ("km/h", "m/s", "mg/dL", "kB/s", "MB/s", "GB/s", "Mbit/s", "Gbit/s", "kbit/s")
+
+
+@rule("kmMGg", rf"(?<![\w.])(?:{'|'.join(_RATES)})(?![\w/])")
+def rate_unit(match: Match[str], scan: Scan) -> str:
+    """A rate without its number: in km/h"""
+    return plural(UNITS[match[0]])
 
 
 _VERSION = r"(?<![\w.,])(?:[vV](?:er(?:sion)?)?\.?\s?(?P<one>\d{1,4}(?:\.\d{1,4})?)|[vV]?(?P<many>\d{1,4}(?:\.\d{1,4}){2,6}))(?![\w]|\.\d)(?P<suffix>-(?=[a-z]))?"
@@ -173,7 +182,7 @@ def slash_fraction(match: Match[str], scan: Scan) -> str | tuple[str, int]:
     mark = below in ("10", "100") and above != "1" and text[match.end() : match.end() + 4] != " of "
     if mark or rated:
         return f"{cardinal(above)} out of {cardinal(below)}"
-    inch = re.match(r"[- ]?(?:\"|″|in\b|inch\b)", text[match.end() : match.end() + 5])
+    inch = re.match(r"-?(?:\"|″|inch\b)", text[match.end() : match.end() + 5])
     if inch and int(above) < int(below):
         return f"{fraction(above, below).removesuffix('s')} inch", match.end() + inch.end()
     return _part_of_unit(fraction(above, below), match)
@@ -241,6 +250,8 @@ _DIGIT_LETTER = re.compile(r"(?<=\d)(?=[^\W\d_])")
 @rule("9a", _MIXED)
 def letters_and_digits(match: Match[str], scan: Scan) -> str | None:
     """Letters and digits in one token: MP3, COVID-19, h264, F-16s; long digit strings digit by digit."""
+    if many := re.fullmatch(r"([A-Za-z]{1,6})(\d{1,2})s", match[0]):
+        return f"{many[1]} {plural_words(cardinal(many[2]))}"
     token = _DIGIT_LETTER.sub(" ", _LETTER_DIGIT.sub(" ", match[0]))
     spoken = re.sub(r"\d+", lambda run: cardinal(run[0]) if len(run[0]) <= 2 else digits(run[0]), token)
     return spoken.replace("_", " ")

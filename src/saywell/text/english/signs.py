@@ -68,13 +68,13 @@ def comparison(match: Match[str], scan: Scan) -> str:
     return " is not equal to " if sign in ("!=", "≠") else " to "
 
 
-@rule("<", r"<(?=\s?[$€£]?\.?\d)|(?<=[\w)]\s)<(?=\s\w)")
+@rule("<", r"<(?=\s?[$€£]?\.?\d)|(?<=[\w)]\s)<(?=\s\w)|(?<=\b[A-Za-z])<(?=[A-Za-z]\b)")
 def less_than(match: Match[str], scan: Scan) -> str | None:
     """3 < 5"""
     return " less than " if _operand(match.string, match.start()) else None
 
 
-@rule(">", r"(?<=[\d)])>(?=\s?\d)|(?<=[\d)]\s)>(?=\s?\d)|(?<=[\w)]\s)>(?=\s\.?\w)|(?:(?<=^)|(?<=[\s(]))>(?=[$€£]?\.?\d)")
+@rule(">", r"(?<=[\d)])>(?=\s?\d)|(?<=[\d)]\s)>(?=\s?\d)|(?<=[\w)]\s)>(?=\s\.?\w)|(?<=\b[A-Za-z])>(?=[A-Za-z]\b)|(?:(?<=^)|(?<=[\s(]))>(?=[$€£]?\.?\d)")
 def greater_than(match: Match[str], scan: Scan) -> str:
     """5 > 3"""
     return " greater than "

@@ -30,7 +30,7 @@ UNITS = {
     "mm²": "square millimetre", "ft²": "square foot", "mi²": "square mile", "in²": "square inch", "m³": "cubic metre",
     "cm³": "cubic centimetre", "ft³": "cubic foot", "km^2": "square kilometre", "m^2": "square metre",
     "m^3": "cubic metre", "sq ft": "square foot", "sq. ft.": "square foot", "sq km": "square kilometre",
-    "sq mi": "square mile", "sq m": "square metre", "cc": "cubic centimetre", "dB": "decibel", "dBA": "decibel",
+    "sq mi": "square mile", "cu ft": "cubic foot", "cu m": "cubic metre", "sq m": "square metre", "cc": "cubic centimetre", "dB": "decibel", "dBA": "decibel",
     "px": "pixel", "pt": "point", "Pa": "pascal", "hPa": "hectopascal", "kPa": "kilopascal", "MPa": "megapascal",
     "GPa": "gigapascal", "mbar": "millibar", "bar": "bar", "atm": "atmosphere", "psi": "pound per square inch",
     "mmHg": "millimetre of mercury", "cal": "calorie", "kcal": "kilocalorie", "kJ": "kilojoule", "MJ": "megajoule",

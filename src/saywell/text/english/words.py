@@ -18,7 +18,7 @@ _ALWAYS = {
     "hon.": "Honourable", "capt.": "Captain", "cmdr.": "Commander", "lt.": "Lieutenant", "sgt.": "Sergeant",
     "cpl.": "Corporal", "gov.": "Governor", "supt.": "Superintendent", "e.g.": "for example", "i.e.": "that is",
     "vs.": "versus", "approx.": "approximately", "dept.": "department", "govt.": "government", "assn.": "association",
-    "univ.": "university", "incl.": "including", "excl.": "excluding", "cf.": "compare", "viz.": "namely",
+    "univ.": "university", "asst.": "Assistant", "gov't": "government", "incl.": "including", "excl.": "excluding", "cf.": "compare", "viz.": "namely",
     "mt.": "Mount", "ave.": "Avenue", "rd.": "Road", "blvd.": "Boulevard", "hwy.": "Highway", "pkwy.": "Parkway",
     "ln.": "Lane", "sq.": "Square", "inc.": "Incorporated", "ltd.": "Limited", "corp.": "Corporation",
     "bros.": "Brothers", "co.": "Company", "jr.": "Junior", "esq.": "Esquire", "etc.": "et cetera",
@@ -60,7 +60,7 @@ _ROMAN = r"(?=[IVXLC])C{0,3}(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})(?<=[IVXLC])"
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 
 
-@rule("apPnN", rf"(?<![\w.])(?P<short>{_any_of(_BEFORE_NUMBER)})\s?(?=#?\d|(?-i:[IVXLC]{{2,}}|[VX]|I(?!\s\w))\b(?!['’]))", re.IGNORECASE)
+@rule("apPnN", rf"(?<![\w.])(?P<short>{_any_of(_BEFORE_NUMBER)})\s?(?=#?\(?\d|(?-i:[IVXLC]{{2,}}|[VX]|I(?!\s\w))\b(?!['’]))", re.IGNORECASE)
 def numbering(match: Match[str], scan: Scan) -> str | None:
     """What stands before a number: No. 5, vol. II. After a number `sec.` is a unit; `no. 3 reasons` is an answer."""
     short, text, end = match["short"].lower(), match.string, match.end()
@@ -132,7 +132,7 @@ def apartment(match: Match[str], scan: Scan) -> str:
     return "Apartment"
 
 
-@rule("a", r"\b(Mr|Mrs|Ms|Prof|Gen|Sen|Capt|Lt|Sgt|Rev|Gov)(?=\s[A-Z][a-z])")
+@rule("a", r"(?<!\d\s)\b(Mr|Mrs|Ms|Prof|Gen|Sen|Capt|Lt|Sgt|Rev|Gov|Mt|Ft)(?=\s[A-Z][a-z])")
 def title(match: Match[str], scan: Scan) -> str:
     """A title without its full stop before a name: Mr White"""
     short = f"{match[1].lower()}."
@@ -146,6 +146,27 @@ def senior_or_sister(match: Match[str], scan: Scan) -> str:
     if match["name"] and not before[:1].isupper():
         return "Sister"
     return "Senior" + ("." if starts_sentence(match.string, match.end()) else "")
+
+
+@rule("JS", r"\b(?P<kind>Jr|Sr)\b(?!\.)")
+def junior(match: Match[str], scan: Scan) -> str | None:
+    """John Smith Jr"""
+    named = word_before(match.string, match.start())[:1].isupper()
+    return ("Junior" if match["kind"] == "Jr" else "Senior") if named else None
+
+
+@rule("v", r"(?<=[a-z] )vs?\.?(?=\s[A-Z])")
+def versus_in_law(match: Match[str], scan: Scan) -> str:
+    """Roe v. Wade"""
+    return "versus"
+
+
+@rule("eEfFRaA", r"\b(?:(?<=(?:st|nd|rd|th)\s)(?:[Ee]d|Fl)\b\.?|Rm\b\.?(?=\s\d)|[Aa]pprox\b(?=\s[\d~]))")
+def before_or_after_number(match: Match[str], scan: Scan) -> str:
+    """2nd ed., 3rd Fl., Rm 12, approx 5"""
+    short = match[0].rstrip(".").lower()
+    stop = "." if match[0].endswith(".") and starts_sentence(match.string, match.end()) else ""
+    return {"ed": "edition", "fl": "Floor", "rm": "Room", "approx": "approximately"}[short] + stop
 
 
 @rule("a", rf"(?<![\w.])(?<!\d\s)(?:{_any_of(_BEFORE_NAME)})(?=\s(?-i:[A-Z]))", re.IGNORECASE)
@@ -249,7 +270,8 @@ def roman_numeral(match: Match[str], scan: Scan) -> str | None:
     if before in _REIGNS and numeral not in ("L", "C"):
         first = word_before(text, start - len(before) - 1)
         second = first if first in _CROWNS else word_before(text, start - len(before) - len(first) - 2) if first else ""
-        if (numeral == "I" and second not in _CROWNS) or (before == "Malcolm" and numeral == "X"):
+        ended = not after or after in ("of", "was", "is", "ruled", "reigned", "died", "became", "married")
+        if (numeral == "I" and second not in _CROWNS and not (ended and re.match(r"[.,;:!?)\s]|\Z", text[end : end + 1]))) or (before == "Malcolm" and numeral == "X"):
             return None
         return f"the {ordinal(count)}"
     if len(numeral) >= 3 and set(numeral) <= set("IVX") and numeral != "XXX":
