@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from saywell.text.clean import clean, clean_edits
 from saywell.text.english import read
 from saywell.text.english.grammar import join
+from saywell.text.language import looks_english
 from saywell.text.markup import Markup, lines, references, strip_markup
 from saywell.text.spans import Edit, Edited
 
@@ -36,8 +37,8 @@ class Decision:
 
 
 def normalise(text: str, language: str = "en", *, markup: Markup = "auto") -> str:
-    """The spoken form of `text`, on one line. `language`: BCP-47 tag; `und` is taken for English. Raises nothing."""
-    if not _is_english(language):
+    """The spoken form of `text`, on one line. `language`: BCP-47 tag; `und`: English if it looks so. Raises nothing."""
+    if not _is_english(language, text):
         return _SPACES.sub(" ", clean(text)).strip()
     plain = _plain(text, markup)
     spoken = "".join(join(read(plain.text, month_first=_tag(language) in _MONTH_FIRST)))
@@ -61,8 +62,9 @@ def _tag(language: str) -> str:
     return language.lower().replace("_", "-")
 
 
-def _is_english(language: str) -> bool:
-    return _tag(language).partition("-")[0] in ("en", "und")
+def _is_english(language: str, text: str) -> bool:
+    primary = _tag(language).partition("-")[0]
+    return primary == "en" or (primary == "und" and looks_english(text))
 
 
 def _plain(text: str, markup: Markup) -> Edited:
