@@ -43,11 +43,15 @@ _FIXED_SPACE = re.compile(r"[\u00a0\u2007\u202f]+")
 _INITIALS = re.compile(r"[^\W\d_](?:\.[^\W\d_])*")
 _AFTER_NAME = frozenset(["jr", "sr", "inc", "ltd", "co", "corp", "llc", "plc", "esq", "gmbh"])
 _MONTHS = frozenset("jan feb mar apr may jun jul aug sep oct nov dec".split())
-_MONTH_DAY = re.compile(r"\b(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)[a-z]{0,6}\.?\s\d{1,2}(?:st|nd|rd|th)?\Z")
+_MONTH_DAY = re.compile(
+    r"\b(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)[a-z]{0,6}\.?\s\d{1,2}(?:st|nd|rd|th)?\Z"
+)
 _DAY_OF = re.compile(r"\b\d{1,2}(?:st|nd|rd|th)?(?:\sof)?\Z")
 _ROMAN = re.compile(r"[IVXLC]{1,7}")
 _BEFORE_ROMAN = re.compile(r"\b[A-Z][a-z]+\Z")
-_BEFORE_ANY_ROMAN = re.compile(r"\b(?:[Vv]ol|[Nn]o|[Cc]h|[Ff]ig|[Pp]t)\Z|\b(?:War|Part|Chapter|Book|Volume|Act|Scene|Phase|Type)\Z")
+_BEFORE_ANY_ROMAN = re.compile(
+    r"\b(?:[Vv]ol|[Nn]o|[Cc]h|[Ff]ig|[Pp]t)\Z|\b(?:War|Part|Chapter|Book|Volume|Act|Scene|Phase|Type)\Z"
+)
 _REACH = 12
 """Characters of the next word that may decide; the longest word in the lists below is shorter."""
 

@@ -27,13 +27,17 @@ _INLINE = word_set(
     "picture prosody q rp rt ruby samp say-as small source span strike strong sub sup svg td textarea th time tt u "
     "var video wbr w script style template break token mstts amazon:effect doctype"
 )
-_TAG = re.compile(r"<(?P<close>/)?(?P<name>!?[A-Za-z][A-Za-z0-9:-]{0,24})(?P<attributes>(?:\s{1,8}(?:[A-Za-z_:@][\w:.-]{0,60}\s?=\s?(?:\"[^\"<>]{0,1000}\"|'[^'<>]{0,1000}'|[^\s\"'<>=]{1,300})|checked|disabled|hidden|async|defer|controls|open|required|readonly|selected|loop|muted|autoplay)){0,20})\s{0,4}/?>")
+_TAG = re.compile(
+    r"<(?P<close>/)?(?P<name>!?[A-Za-z][A-Za-z0-9:-]{0,24})(?P<attributes>(?:\s{1,8}(?:[A-Za-z_:@][\w:.-]{0,60}\s?=\s?(?:\"[^\"<>]{0,1000}\"|'[^'<>]{0,1000}'|[^\s\"'<>=]{1,300})|checked|disabled|hidden|async|defer|controls|open|required|readonly|selected|loop|muted|autoplay)){0,20})\s{0,4}/?>"
+)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _COMMENT = re.compile(r"<!--")
 _HIDDEN = re.compile(r"<(script|style|head|template)\b[^<>]{0,500}>", re.IGNORECASE)
 _ALT = re.compile(r"\balt\s?=\s?(?:\"([^\"]{0,300})\"|'([^']{0,300})')", re.IGNORECASE)
 
-_LINK = re.compile(r"!?\[([^\[\]\n]{0,200}[^\W_][^\[\]\n]{0,200})\]\((?:https?://|mailto:|[/#.\w])[^()\s]{0,500}(?:\s\"[^\"\n]{0,200}\")?\)")
+_LINK = re.compile(
+    r"!?\[([^\[\]\n]{0,200}[^\W_][^\[\]\n]{0,200})\]\((?:https?://|mailto:|[/#.\w])[^()\s]{0,500}(?:\s\"[^\"\n]{0,200}\")?\)"
+)
 _REFERENCE_LINK = re.compile(r"\[([^\[\]\n]{1,200})\]\[[^\[\]\n]{0,60}\]")
 _DEFINITION = re.compile(r"(?:^|(?<=\n))[ ]{0,3}\[[^\[\]\n^]{1,60}\]:[ ]{0,4}\S{1,500}[^\n]{0,200}(?:\n|$)")
 _FOOTNOTE = re.compile(r"\[\^[\w-]{1,40}\]:?[ ]?")
@@ -42,7 +46,9 @@ _FENCE = re.compile(r"(?:^|(?<=\n))[ ]{0,3}(?:```+|~~~+)[^\n`]{0,40}(?:\n|$)")
 _BOX = re.compile(r"(?<=[-*+] )\[[ xX]\] ")
 _QUOTE = re.compile(r"(?:^|(?<=\n))[ ]{0,3}(?:>[ ]?){1,6}")
 _CLOSED_HEADING = re.compile(r"(?<=\S)[ ]#{1,6}[ ]*(?=\n|$)")
-_TABLE_RULE = re.compile(r"(?:^|(?<=\n))[ ]{0,3}\|?[ ]{0,3}:?-{2,50}:?[ ]{0,3}(?:\|[ ]{0,3}:?-{2,50}:?[ ]{0,3}){1,30}\|?[ ]*(?:\n|$)")
+_TABLE_RULE = re.compile(
+    r"(?:^|(?<=\n))[ ]{0,3}\|?[ ]{0,3}:?-{2,50}:?[ ]{0,3}(?:\|[ ]{0,3}:?-{2,50}:?[ ]{0,3}){1,30}\|?[ ]*(?:\n|$)"
+)
 _TABLE_ROW = re.compile(r"(?:^|(?<=\n))[ ]{0,3}\|([^\n]{1,1000})\|[ ]*(?=\n|$)")
 
 _MATH = re.compile(
@@ -78,7 +84,9 @@ _KEPT_HYPHEN = word_set(
     "state decision data cross large small left right mother father sister brother check"
 )
 _SOFT_HYPHEN = re.compile(r"\u00ad[ ]?\n?[ ]{0,8}")
-_LINE_END = re.compile(r"(?P<last>[^\s.!?,;:…—–-])(?P<close>[\"')\]*_~`]{0,3})[ ]*(?P<gap>\n[ ]*(?:\n\s*)?)(?=(?P<next>\S))")
+_LINE_END = re.compile(
+    r"(?P<last>[^\s.!?,;:…—–-])(?P<close>[\"')\]*_~`]{0,3})[ ]*(?P<gap>\n[ ]*(?:\n\s*)?)(?=(?P<next>\S))"
+)
 _MARKER = re.compile(r"[-*+•‣·▪◦]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)]\s|#{1,6}\s|[=-]{3}")
 _BULLET = re.compile(r"(?:^|(?<=\n))[ ]*(?:[-*+•‣·▪◦]|#{1,6})[ ]+(?=\S)")
 _RULE_LINE = re.compile(r"(?:^|(?<=\n))[ ]{0,3}(?:(?:-[ ]?){3,}|(?:_[ ]?){3,}|(?:\*[ ]?){3,}|={3,})[ ]*(?=\n|$)")
@@ -99,7 +107,16 @@ def detect(text: str) -> Literal["plain", "markdown", "html"]:
 
 
 def _has_markdown(text: str) -> bool:
-    signs = (_LINK, _REFERENCE_LINK, _FENCE, _TABLE_RULE, _BOX, _FOOTNOTE, _MATH, re.compile(r"(?:^|\n)#{1,6} \S|\*\*\w|(?:^|\n)[-*+] \S|`\w"))
+    signs = (
+        _LINK,
+        _REFERENCE_LINK,
+        _FENCE,
+        _TABLE_RULE,
+        _BOX,
+        _FOOTNOTE,
+        _MATH,
+        re.compile(r"(?:^|\n)#{1,6} \S|\*\*\w|(?:^|\n)[-*+] \S|`\w"),
+    )
     return any(sign.search(text) for sign in signs)
 
 
@@ -117,12 +134,21 @@ def strip_markup(edited: Edited, markup: Markup = "auto") -> Edited:
         edited = edited.edit((found.start(), found.end(), found[1]) for found in _REFERENCE_LINK.finditer(edited.text))
     edited = edited.edit(_hidden(edited.text))
     edited = edited.edit(_tags(edited.text))
-    edited = edited.edit((m.start(), m.end(), unescape(m[0]).replace("\xa0", " ")) for m in _ENTITY.finditer(edited.text))
+    edited = edited.edit(
+        (m.start(), m.end(), unescape(m[0]).replace("\xa0", " ")) for m in _ENTITY.finditer(edited.text)
+    )
     return _math(edited)
+
+
+_SUBTITLE = re.compile(
+    r"(?:^|(?<=\n))(?:\d{1,5}[ ]*\n)?(?:\d{1,2}:)?\d\d:\d\d[,.]\d{3}[ ]*-->[ ]*(?:\d{1,2}:)?\d\d:\d\d[,.]\d{3}[^\n]{0,80}(?:\n|$)"
+)
+"""Number and time of a subtitle (SRT, WebVTT)."""
 
 
 def references(edited: Edited) -> Edited:
     """The text without marks of footnotes and citations."""
+    edited = edited.edit(_marks(edited.text, _SUBTITLE, ""))
     edited = edited.edit(_marks(edited.text, _FOOTNOTE, ""))
     return edited.edit(
         (m.start(), m.end(), "") for m in _CITATION.finditer(edited.text) if _is_citation(edited.text, m.start("space"))
@@ -139,7 +165,9 @@ def lines(edited: Edited) -> Edited:
     edited = edited.edit(_marks(edited.text, _SOFT_HYPHEN, ""))
     if "\n" not in edited.text:
         return edited.edit(_bullets(edited.text))
-    edited = edited.edit((m.end(1), m.end(), "-" if m[1].lower() in _KEPT_HYPHEN else "") for m in _HYPHENATED.finditer(edited.text))
+    edited = edited.edit(
+        (m.end(1), m.end(), "-" if m[1].lower() in _KEPT_HYPHEN else "") for m in _HYPHENATED.finditer(edited.text)
+    )
     edited = edited.edit(_marks(edited.text, _RULE_LINE, "\n"))
     edited = edited.edit(_stops(edited.text))
     return edited.edit(_bullets(edited.text))
@@ -149,7 +177,9 @@ def _stops(text: str) -> Iterator[Edit]:
     for found in _LINE_END.finditer(text):
         at = found.end("close")
         begun = text.rfind("\n", 0, at) + 1
-        short = at - begun <= _SHORT_LINE and (found["next"].isupper() or found["next"].isdigit() or found["next"] in "\"“'*_")
+        short = at - begun <= _SHORT_LINE and (
+            found["next"].isupper() or found["next"].isdigit() or found["next"] in "\"“'*_"
+        )
         if found["gap"].count("\n") > 1 or short or _MARKER.match(text, found.end()) or _MARKER.match(text, begun):
             yield at, at, "."
 

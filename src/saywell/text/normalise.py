@@ -52,7 +52,9 @@ def explain(text: str, language: str = "en", *, markup: Markup = "auto", off: It
     found = []
     for reading in read(plain.text, month_first=_tag(language) in _MONTH_FIRST, off=frozenset(off)):
         written = plain.text[reading.start : reading.end]
-        if reading.rule not in ("word", "mark") or (reading.spoken.strip() != written.strip() and reading.spoken.strip()):
+        if reading.rule not in ("word", "mark") or (
+            reading.spoken.strip() != written.strip() and reading.spoken.strip()
+        ):
             start, end = plain.source(reading.start), plain.source(reading.end, end=True)
             found.append(Decision(start, end, text[start:end], reading.spoken.strip(), reading.rule))
     return found

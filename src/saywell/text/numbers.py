@@ -10,6 +10,7 @@ MAX_DIGITS = 15
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _DENOMINATORS = {2: "half", 4: "quarter"}
+_COMMON_DENOMINATORS = (*range(2, 11), 12, 16, 20, 25, 32, 50, 64, 100)
 _TENS = ("", "", "twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties")
 
 
@@ -79,7 +80,7 @@ def is_one(text: str) -> bool:
 def fraction(above: str, below: str) -> str:
     """`3/4` → three quarters; `1/2` → one half; an improper or unusual one is `over`."""
     top, bottom = int(above), int(below)
-    if not 2 <= bottom <= 100 or not 0 < top < bottom or (bottom > 20 and bottom not in (25, 32, 50, 64, 100)):
+    if not 2 <= bottom <= 100 or not 0 < top < bottom or (top > 1 and bottom not in _COMMON_DENOMINATORS):
         return f"{cardinal(above)} over {cardinal(below)}"
     name = _DENOMINATORS.get(bottom) or _words(bottom, "ordinal")
     if top != 1:

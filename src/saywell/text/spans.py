@@ -12,7 +12,9 @@ Edit = tuple[int, int, str]
 class Edited:
     """A text, and the text it was made from by edits, if any."""
 
-    def __init__(self, text: str, parent: Edited | None = None, starts: tuple[int, ...] = (), shifts: tuple[int, ...] = ()):
+    def __init__(
+        self, text: str, parent: Edited | None = None, starts: tuple[int, ...] = (), shifts: tuple[int, ...] = ()
+    ):
         self.text = text
         self._parent = parent
         self._starts, self._shifts = starts, shifts

@@ -51,5 +51,3 @@ def _spoken_mark(text: str, reading: Reading) -> Reading:
     before = text[reading.start - 1 : reading.start]
     said = signs.mark(reading.spoken, before, text[reading.end : reading.end + 1])
     return Reading(reading.start, reading.end, said, reading.rule)
-
-

@@ -24,12 +24,14 @@ LEFT = r"(?<![\w.,])"
 MINUS = r"(?P<sign>(?:(?<![\w)\]%-])[-−–](?=[\d.$€£¥₹]))?)"
 _DASH = r"\s?[-–—]\s?"
 _SIGN = "|".join(re.escape(sign) for sign in sorted(CURRENCIES, key=len, reverse=True))
-_BEFORE = "|".join(re.escape(sign) for sign in sorted(CURRENCIES, key=len, reverse=True) if sign not in ("kr", "zł", "Kč"))
-_AFTER = "|".join(re.escape(sign) for sign in ("€", "£", "¥", "₹", "₩", "₽", "₿", "₺", "₴", "zł", "Kč", "kr", "฿"))
-_SCALE = (
-    r"(?:\s?(?P<scale>thousand|million|billion|trillion|lakh|crore|(?:[kKmMbB]n?|mm|mio|trn|tn|T|cr)(?![\w])))?"
+_BEFORE = "|".join(
+    re.escape(sign) for sign in sorted(CURRENCIES, key=len, reverse=True) if sign not in ("kr", "zł", "Kč")
 )
-_UNIT_WORDS = sorted({*UNITS, *(unit.upper() for unit in UNITS if unit.isalpha() and len(unit) > 1)}, key=len, reverse=True)
+_AFTER = "|".join(re.escape(sign) for sign in ("€", "£", "¥", "₹", "₩", "₽", "₿", "₺", "₴", "zł", "Kč", "kr", "฿"))
+_SCALE = r"(?:\s?(?P<scale>thousand|million|billion|trillion|lakh|crore|(?:[kKmMbB]n?|mm|mio|trn|tn|T|cr)(?![\w])))?"
+_UNIT_WORDS = sorted(
+    {*UNITS, *(unit.upper() for unit in UNITS if unit.isalpha() and len(unit) > 1)}, key=len, reverse=True
+)
 _UNIT = "|".join(re.escape(unit) for unit in _UNIT_WORDS)
 _PER = "|".join(re.escape(unit) for unit in sorted(UNITS, key=len, reverse=True) if "/" not in unit)
 _PER_WORD = re.compile(
@@ -42,7 +44,9 @@ _PER_NAMES = {"hr": "hour", "wk": "week", "mo": "month", "yr": "year", "min": "m
 def value(written: str) -> str:
     """A written number as `decimal` takes it: no groups, a decimal point."""
     bare = written.replace(" ", "").replace("'", "")
-    if re.fullmatch(r"[-+]?(?:\d{1,3}(?:\.\d{3})+|\d{1,9}),\d{1,9}", bare) and not re.fullmatch(r"\d{1,3}(?:,\d{3})+", bare):
+    if re.fullmatch(r"[-+]?(?:\d{1,3}(?:\.\d{3})+|\d{1,9}),\d{1,9}", bare) and not re.fullmatch(
+        r"\d{1,3}(?:,\d{3})+", bare
+    ):
         return bare.replace(".", "").replace(",", ".")
     return bare.replace(",", "")
 
@@ -140,7 +144,10 @@ def _scale(text: str | None) -> str:
 _DURATION_PART = re.compile(r"\s?(\d{1,4}(?:\.\d{1,3})?)\s?(hrs?|mins?|secs?|[ywdhms])(?![^\W\d_])")
 
 
-@rule("9", r"(?<![\w.,/$€£-])\d{1,4}(?:\.\d{1,3})?\s?(?:hrs?|mins?|secs?|[ywdhms])(?![^\W\d_])(?=\s?\d|\s(?:remaining|left|ago|later|long)\b)")
+@rule(
+    "9",
+    r"(?<![\w.,/$€£-])\d{1,4}(?:\.\d{1,3})?\s?(?:hrs?|mins?|secs?|[ywdhms])(?![^\W\d_])(?=\s?\d|\s(?:remaining|left|ago|later|long)\b)",
+)
 def duration(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     """Hours, minutes and seconds in a row, or what is left of them: 1h 20m, 5m 30s, 48m left."""
     text, at, parts = match.string, match.start(), []
@@ -154,7 +161,10 @@ def duration(match: Match[str], scan: Scan) -> tuple[str, int] | None:
         parts.append(f"{number_words(found[1])} {name if is_one(found[1]) else plural(name)}")
         at = found.end()
     if re.fullmatch(r"(?:1[3-9]|2[0-4])h[0-5]\d(?!\d)", text[match.start() : match.start() + 5]) and len(parts) == 1:
-        return f"{cardinal(text[match.start() : match.start() + 2])} {cardinal(text[match.end() : match.end() + 2].lstrip('0') or '0')}", match.end() + 2
+        return (
+            f"{cardinal(text[match.start() : match.start() + 2])} {cardinal(text[match.end() : match.end() + 2].lstrip('0') or '0')}",
+            match.end() + 2,
+        )
     short = re.match(r"([0-5]\d)(?![\d.,:\w])", text[at : at + 3]) if parts and text[at - 1] == "h" else None
     if short:
         return f"{' '.join(parts)} {cardinal(short[1].lstrip('0') or '0')}", at + 2
@@ -170,7 +180,9 @@ def measure(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     name = unit_name(unit)
     if name is None or (gap == " " and not _unit_after_space(match, unit)):
         return None
-    if text[match.start() - 1 : match.start()] == "/" and not (len(scan.readings) > 1 and scan.readings[-2].rule == "measure"):
+    if text[match.start() - 1 : match.start()] == "/" and not (
+        len(scan.readings) > 1 and scan.readings[-2].rule == "measure"
+    ):
         return None
     if unit == "K" or (unit in ("m", "t", "T") and gap != " " and not match["to"] and _is_scale(match, unit)):
         return None
@@ -178,7 +190,7 @@ def measure(match: Match[str], scan: Scan) -> tuple[str, int] | None:
         return None
     end = match.end()
     stop = "." if unit == "in." and starts_sentence(text, end) else ""
-    if unit.isalpha() and re.match(r"\.(?=\s[a-z])", text[end : end + 3]):
+    if unit.isalpha() and re.match(r"\.(?=\s[a-z]|\s\d{1,3}\s?(?:oz|in|ft|lbs?|mins?|secs?)\b)", text[end : end + 10]):
         end += 1
     hyphened = gap == "-"
     single = (is_one(match["number"]) and not match["to"]) or hyphened or attributive(text, match.start(), end)
@@ -216,7 +228,10 @@ def _is_scale(match: Match[str], unit: str) -> bool:
     return unit == "m" and after in ("people", "users", "views", "followers", "subscribers", "downloads", "dollars")
 
 
-@rule("9", rf"{LEFT}(?P<number>{NUMBER})(?P<gap>\s?)(?P<scale>[kKmMbB]n?|tn|T)(?!\w)(?:{_DASH}(?P<to>{NUMBER})(?P<scale_to>[kKmMbB])(?!\w))?")
+@rule(
+    "9",
+    rf"{LEFT}(?P<number>{NUMBER})(?P<gap>\s?)(?P<scale>[kKmMbB]n?|tn|T)(?!\w)(?:{_DASH}(?P<to>{NUMBER})(?P<scale_to>[kKmMbB])(?!\w))?",
+)
 def scaled(match: Match[str], scan: Scan) -> str | None:
     """Thousands and millions by a letter: 250k users, 2.5bn, 1.7B."""
     number, scale, text = match["number"], match["scale"], match.string
@@ -229,11 +244,19 @@ def scaled(match: Match[str], scan: Scan) -> str | None:
         sure = not match["gap"] and scale in "kKmMB"
     else:
         counted = is_noun(after) and after[0].islower() and (after.endswith("s") or after in ("people", "men", "women"))
-        sure = not match["gap"] and (scale == "k" or (scale == "m" and _is_scale(match, "m")) or (scale in "MKB" and counted) or (scale == "K" and len(number) > 2))
+        sure = not match["gap"] and (
+            scale == "k"
+            or (scale == "m" and _is_scale(match, "m"))
+            or (scale in "MKB" and counted)
+            or (scale == "K" and len(number) > 2)
+        )
     return f"{number_words(number)}{_scale(scale)}" if sure else None
 
 
-@rule("9", r"(?<![\w.,])(?:(\d{1,2})['′]\s?(\d{1,2})(?:\"|''|″)(?!\w)|([3-7])['′](\d{1,2})(?![\w'′])|(\d{1,2})\s?ft\.?,?\s(\d{1,2})\s?in\b\.?)")
+@rule(
+    "9",
+    r"(?<![\w.,])(?:(\d{1,2})['′]\s?(\d{1,2})(?:\"|''|″)(?!\w)|([3-7])['′](\d{1,2})(?![\w'′])|(\d{1,2})\s?ft\.?,?\s(\d{1,2})\s?in\b\.?)",
+)
 def feet_and_inches(match: Match[str], scan: Scan) -> str:
     """6'2\", 6'2, 6 ft 2 in"""
     feet, inches = (match[at] or match[at + 2] or match[at + 4] for at in (1, 2))
@@ -245,21 +268,23 @@ def feet_and_inches(match: Match[str], scan: Scan) -> str:
 @rule("9", r"(?<![\w.,])(\d{1,3})°\s?(\d{1,2})['′](?:\s?(\d{1,2}(?:\.\d{1,3})?)(?:\"|″|''))?")
 def coordinates(match: Match[str], scan: Scan) -> str:
     """51° 30' 26\""""
-    parts = [f"{cardinal(match[1])} degrees", f"{number_words(match[2])} minutes"]
+    parts = [f"{cardinal(match[1])} degrees", f"{cardinal(str(int(match[2])))} minutes"]
     return " ".join(parts + ([f"{number_words(match[3])} seconds"] if match[3] else []))
 
 
-@rule("9", rf"{LEFT}(?P<number>{NUMBER})[- ]?(?:\"|″)(?=[ ](?P<noun>[a-z]{{3,}}))")
+@rule("9", rf"{LEFT}(?P<number>{NUMBER})[- ]?(?:\"|″)(?=[ ](?:[48]K[ ])?(?P<noun>[a-z]{{3,}}))")
 def inches(match: Match[str], scan: Scan) -> str | None:
     """A size in inches before its noun: a 12" ruler. A quotation mark that closes a quotation is none."""
     opened = match.string.count('"', max(0, match.start() - 200), match.start()) % 2
     return f"{number_words(match['number'])} inch" if not opened and is_noun(match["noun"]) else None
 
 
-@rule("9", rf"{LEFT}(?P<number>{NUMBER})\s?x\s?(?={NUMBER})")
+@rule("9", rf"{LEFT}(?P<number>{NUMBER})\s?x\s?(?={NUMBER}|[$€£])")
 def dimensions(match: Match[str], scan: Scan) -> str:
     """1920x1080, 4x4; 3 x 4 = 12"""
-    product = re.match(r"[\d.,]+\s?=", match.string[match.end() : match.end() + 16])
+    rest = match.string[match.end() : match.end() + 16]
+    counted = match[0].endswith(" x ") and re.match(r"\d+\s?(?:g|kg|ml|l|oz|lb)\b", rest)
+    product = counted or re.match(r"[\d.,]+\s?=|[$€£]", rest)
     return f"{number_words(match['number'])} {'times' if product else 'by'} "
 
 

@@ -23,7 +23,8 @@ _REFERENCE_AFTER = word_set(
 )
 """Words that follow a reference: `fig. 3 shows`."""
 _DETERMINER = re.compile(
-    r"(?<![\w'])(?:a|an|the|this|that|every|each|another|any|no|our|my|his|her|its|their|your|per|two|three|four|five|six|ten)\s+\Z", re.IGNORECASE
+    r"(?<![\w'])(?:a|an|the|this|that|every|each|another|any|no|our|my|his|her|its|their|your|per|two|three|four|five|six|ten)\s+\Z",
+    re.IGNORECASE,
 )
 _WORD_AFTER = re.compile(r"[ \t]+([A-Za-z][A-Za-z'’]*)")
 _WORD_BEFORE = re.compile(r"([A-Za-z][A-Za-z'’]*)([^\w]{1,4})\Z")
@@ -65,12 +66,14 @@ def starts_sentence(text: str, at: int) -> bool:
         return True
     if not rest[:1].isspace() and rest[:1] not in "\"'”’)]":
         return False
-    quoted = rest.lstrip()[:1] in "\"“'‘(["
+    quoted = rest.lstrip()[:1] in "\"“'‘"
     bare = bare.lstrip("\"“'‘([")
     if bare[:1].isdigit():
         number = re.match(r"[\d.,:/–-]*[\d%]", bare)
         after = word_after(bare, number.end()) if number else ""
         return after[:1].islower()
+    if rest.lstrip()[:1] in "([":
+        return False
     if not bare[:1].isupper():
         return False
     word = re.match(r"[A-Za-z']+", bare)

@@ -9,7 +9,7 @@ from saywell.text.breaks import word_set
 from saywell.text.english.context import NUMBER_WORDS, continues_reference, starts_sentence, word_after, word_before
 from saywell.text.english.grammar import Rules, Scan
 from saywell.text.english.units import unit_name
-from saywell.text.numbers import cardinal, decade, ordinal, plural_words, year
+from saywell.text.numbers import cardinal, decade, decimal, ordinal, plural_words, year
 
 rule = Rules()
 
@@ -60,14 +60,29 @@ def day_and_month(match: Match[str], scan: Scan) -> str | None:
     month, day = int(match["a"]), int(match["b"])
     if not scan.month_first and month > 12:
         month, day = day, month
-    if not (1 <= month <= 12 and 1 <= day <= 31) or (match["a"], match["b"]) in (("9", "11"), ("24", "7"), ("50", "50")):
+    if not (1 <= month <= 12 and 1 <= day <= 31) or (match["a"], match["b"]) in (
+        ("9", "11"),
+        ("24", "7"),
+        ("50", "50"),
+    ):
         return None
-    if word_after(match.string, match.end()).lower() in ("of", "cup", "cups", "inch", "mile", "full", "stars", "majority"):
+    if word_after(match.string, match.end()).lower() in (
+        "of",
+        "cup",
+        "cups",
+        "inch",
+        "mile",
+        "full",
+        "stars",
+        "majority",
+    ):
         return None
     return f"{MONTHS[month - 1]} {ordinal(str(day))}"
 
 
-_BEFORE_DATE = word_set("on due by since until till from expires dated monday tuesday wednesday thursday friday saturday sunday")
+_BEFORE_DATE = word_set(
+    "on due by since until till from expires dated monday tuesday wednesday thursday friday saturday sunday"
+)
 
 
 @rule("9", r"(?<![\w.-])(?P<year>(?:19|20)\d{2})-(?P<month>0[1-9]|1[0-2])(?![\w-]|\.\d)")
@@ -114,7 +129,9 @@ def months(match: Match[str], scan: Scan) -> str:
 @rule("a", r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.(?=\s[a-z\d]|,|$)")
 def short_month(match: Match[str], scan: Scan) -> str:
     """A month's abbreviation alone: in Sept. we"""
-    stop = "." if match.string[match.end() : match.end() + 1] == " " and starts_sentence(match.string, match.end()) else ""
+    stop = (
+        "." if match.string[match.end() : match.end() + 1] == " " and starts_sentence(match.string, match.end()) else ""
+    )
     return _MONTH_OF[match[1].lower()] + stop
 
 
@@ -131,7 +148,11 @@ def weekday(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     after = text[end : end + 24]
     dated = re.match(rf",?\s(?:{'|'.join(MONTHS)}|{'|'.join(name[:3] for name in MONTHS)}\.?\s?\d|\d|the\s\d)", after)
     listed = re.match(rf",?\s(?:and\s|or\s|&\s|to\s)?(?:{_SHORT_DAY})\b", after) or re.search(
-        rf"\b(?:{_SHORT_DAY}|[A-Z][a-z]+day)\.?,?\s(?:and\s|or\s|&\s|to\s)?\Z", text[max(0, match.start() - 16) : match.start()]
+        rf"\b(?:{_SHORT_DAY}|[A-Z][a-z]+day)\.?,?\s(?:and\s|or\s|&\s|to\s)?\Z",
+        text[max(0, match.start() - 16) : match.start()],
+    )
+    listed = listed or re.search(
+        rf"\b(?:{_SHORT_DAY})\b[^.!?]*[;,]\s\Z", text[max(0, match.start() - 40) : match.start()]
     )
     name = DAYS[match[1].lower()]
     if match["stop"]:
@@ -141,8 +162,12 @@ def weekday(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     return (name, end) if dated or listed else None
 
 
-_DECADE_BEFORE = word_set("the his her their my our your its early mid late low high upper lower mid- in and to from like of")
-_SECONDS_BEFORE = word_set("after for within every about around takes took take wait waits waited sleep last lasts only just under over")
+_DECADE_BEFORE = word_set(
+    "the his her their my our your its early mid late low high upper lower mid- in and to from like of"
+)
+_SECONDS_BEFORE = word_set(
+    "after for within every about around takes took take wait waits waited sleep last lasts only just under over"
+)
 
 
 @rule("9'", r"(?<![\w.,])'?(?P<number>\d{1,4})'?s\b(?!')")
@@ -213,7 +238,10 @@ def years(match: Match[str], scan: Scan) -> str | None:
     return f"{year(first)} to {cardinal(second)}" if int(second) > int(first[2:]) else None
 
 
-@rule("9", r"(?<![\d.,:/$€£¥#+^])(?<!\d[-–])\b(?P<year>1[1-9]\d\d|20\d\d|10\d\d|2100)(?![\w%°/]|[.,:]\d|\s?[-–×*+=/]\s?\d)(?P<next>\s[a-z]+)?")
+@rule(
+    "9",
+    r"(?<![\d.,:/$€£¥#+^])(?<!\d[-–])\b(?P<year>1[1-9]\d\d|20\d\d|10\d\d|2100)(?![\w%°/]|[.,:]\d|\s?[-–×*+=/]\s?\d)(?P<next>\s[a-z]+)?",
+)
 def lone_year(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     """Four digits that are a year and not a count: in 1999, but 1500 people."""
     number, text = match["year"], match.string
@@ -222,18 +250,24 @@ def lone_year(match: Match[str], scan: Scan) -> tuple[str, int] | None:
         return None
     if number[:2] == "10" or number == "2100":
         before = word_before(text, match.start()).lower()
-        if before not in _YEAR_BEFORE and not re.search(r"\bbetween \d{4} and \Z", text[max(0, match.start() - 18) : match.start()]):
+        if before not in _YEAR_BEFORE and not re.search(
+            r"\bbetween \d{4} and \Z", text[max(0, match.start() - 18) : match.start()]
+        ):
             return None
     end = match.end("year")
     return ("twenty-one hundred" if number == "2100" else year(number)), end
 
 
-_YEAR_BEFORE = word_set("between in by since until till from of ad ce bc year before after circa around about during summer winter")
+_YEAR_BEFORE = word_set(
+    "between in by since until till from of ad ce bc year before after circa around about during summer winter"
+)
 _COUNTED = word_set("people men women children percent times feet dollars euros pounds yen")
-_NOT_PLURAL = word_set("was is has this its as us yes plus thus always perhaps sometimes besides towards afterwards versus")
+_NOT_PLURAL = word_set(
+    "was is has this its as us yes plus thus always perhaps sometimes besides towards afterwards versus"
+)
 
 _CLOCK = (
-    rf"(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?:\.\d{{1,6}})?)?"
+    rf"(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?P<part>\.\d{{1,6}})?)?"
     rf"(?![\d:])(?:Z\b|\s?h\b)?(?:{MERIDIEM})?"
 )
 
@@ -252,10 +286,16 @@ def hour(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     return None if hyphened and not (earlier and earlier.rule in ("time-range", "range-dash")) else _time(match)
 
 
-@rule("9", r"(?<![\w.:,$€£-])(\d{1,2})(?::([0-5]\d))?\s?[–—-]\s?(?=\d{1,2}(?::[0-5]\d(?!\d)|\s?[ap]\.?m\b))", re.IGNORECASE)
+@rule(
+    "9",
+    r"(?<![\w.:,$€£-])(\d{1,2})(?::([0-5]\d))?\s?[–—-]\s?(?=\d{1,2}(?::[0-5]\d(?!\d)|\s?[ap]\.?m\b))",
+    re.IGNORECASE,
+)
 def time_range(match: Match[str], scan: Scan) -> str | None:
     """The first of two times: 7–9 p.m., 10:30-11:45"""
-    return f"{_hour_and_minute(int(match[1]), match[2], meridiem=match[2] is None)} to " if int(match[1]) <= 24 else None
+    return (
+        f"{_hour_and_minute(int(match[1]), match[2], meridiem=match[2] is None)} to " if int(match[1]) <= 24 else None
+    )
 
 
 @rule("9", r"(?<![\w.:,$€£-])(\d{1,2})(?::([0-5]\d))?\s?[–-]\s?(?=(?:noon|midnight|late|close)\b)")
@@ -268,8 +308,8 @@ def _time(match: Match[str]) -> tuple[str, int]:
     found = match.groupdict()
     named = word_after(match.string, match.end()) in ("noon", "midnight")
     spoken = _hour_and_minute(int(found["hour"]), found["minute"], bool(found["half"]) or named)
-    if (found.get("second") or "00") != "00":
-        spoken += f" and {cardinal(str(int(found['second'])))} seconds"
+    if (found.get("second") or "00") != "00" or found.get("part"):
+        spoken += f" and {decimal(str(int(found['second'])) + (found['part'] or ''))} seconds"
     if found["half"]:
         spoken += f" {found['half'].upper()} M{_kept_stop(match)}"
     return spoken, match.end()

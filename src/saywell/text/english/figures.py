@@ -40,23 +40,31 @@ _STATES = (
     "AL AK AZ CA CO DC DE FL GA IA ID IL KS KY LA MA MD MI MN MS MT MO NC ND NE NH NV NY PA RI SC SD TN TX UT VA WA "
     "WI WV WY PR US"
 )
-_CALLED = re.compile(r"\b(?:call|dial|call(?:ed|ing)|dial(?:l?ed|l?ing)|phone|ring)\s(?:\d{3}\s(?:or|and)\s)?\Z", re.IGNORECASE)
+_CALLED = re.compile(
+    r"\b(?:call|dial|call(?:ed|ing)|dial(?:l?ed|l?ing)|phone|ring)\s(?:\d{3}\s(?:or|and)\s)?\Z", re.IGNORECASE
+)
 _CODED = re.compile(
     r"\b(?:PIN|OTP|ZIP|CVV|CVC|passcode|pass(?:word|phrase)|postcode|postal|code|number|reference|ref|order|invoice|ticket|"
     r"account|tracking|confirmation|serial|extension|ext)\b\.?(?:\s(?:code|number|no\.?|id))?\s?(?:is|was|:|#|=|of)?:?\s?#?\Z",
     re.IGNORECASE,
 )
-_SURE_CODE = re.compile(r"(?i:\b(?:otp|code\s(?:is|was)|code:|zip|cvv|cvc|passcode|postcode|(?:zip|postal) code)\b)|\bPIN\b")
+_SURE_CODE = re.compile(
+    r"(?i:\b(?:otp|code\s(?:is|was)|code:|zip|cvv|cvc|passcode|postcode|(?:zip|postal) code)\b)|\bPIN\b"
+)
 
 
-@rule("9", r"(?<![\w.,/$€£-])(?:\d{3}[ -]\d{3}(?![ -]\d)|\d{3,15}(?:-\d{4})?)(?![\w]|[.,-]\d)")
+@rule("9", r"(?<![\w.,/$€£])(?:\d{3}[ -]\d{3}(?![ -]\d)|\d{3,15}(?:-\d{4})?)(?![\w]|[.,-]\d)")
 def code_number(match: Match[str], scan: Scan) -> str | None:
     """PINs, one-time codes, postal codes, order numbers and emergency calls, digit by digit."""
     number, text = match[0], match.string
     before = text[max(0, match.start() - 40) : match.start()]
+    if re.search(r"(?<![\w.-])\d{2,3}-\Z", before) and len(number) > 5:
+        return digits(number)
     if _CALLED.search(before) and (len(number) == 3 or len(number) > 6):
         return digits(number)
-    if re.search(rf"(?:\b(?:{_STATES.replace(' ', '|')})|\b[A-Z]\.[A-Z]\.)\s\Z", before) and re.fullmatch(r"\d{5}(?:-\d{4})?", number):
+    if re.search(rf"(?:\b(?:{_STATES.replace(' ', '|')})|\b[A-Z]\.[A-Z]\.)\s\Z", before) and re.fullmatch(
+        r"\d{5}(?:-\d{4})?", number
+    ):
         return ", ".join(map(digits, number.split("-")))
     found = _CODED.search(before)
     if found and len(number) >= 4 and (len(number) >= (5 if "#" in found[0] else 6) or _SURE_CODE.search(found[0])):
@@ -73,7 +81,7 @@ def rate_unit(match: Match[str], scan: Scan) -> str:
     return plural(UNITS[match[0]])
 
 
-_VERSION = r"(?<![\w.,])(?:[vV](?:er(?:sion)?)?\.?\s?(?P<one>\d{1,4}(?:\.\d{1,4})?)|[vV]?(?P<many>\d{1,4}(?:\.\d{1,4}){2,6}))(?![\w]|\.\d)(?P<suffix>-(?=[a-z]))?"
+_VERSION = r"(?<![\w.,])(?:[vV](?:er(?:sion)?)?\.?\s?(?P<one>\d{1,4}(?:\.\d{1,4})?)|[vV]?(?P<many>\d{1,4}(?:\.\d{1,4}){2,6}))(?![\w]|\.\d)(?P<suffix>-(?=[a-z])|:(?P<port>\d{2,5})(?![\d:]))?"
 
 
 @rule("9a", _VERSION)
@@ -84,7 +92,8 @@ def version(match: Match[str], scan: Scan) -> str:
     grouped = all(len(part) == 3 for part in parts[1:]) and len(parts[0]) < 4
     if not lead and grouped and (len(parts) != 4 or max(map(int, parts)) > 255):
         return cardinal("".join(parts))
-    return lead + _spoken_parts(parts) + (" " if match["suffix"] else "")
+    port = f" colon {digits(match['port'])}" if match["port"] else " " if match["suffix"] else ""
+    return lead + _spoken_parts(parts) + port
 
 
 def _spoken_parts(parts: list[str]) -> str:
@@ -102,7 +111,9 @@ _BOOKS = (
 )
 
 
-@rule("a", rf"\b(?P<book>{_BOOKS})\s(?P<chapter>\d{{1,3}}):(?P<verse>\d{{1,3}})(?:\s?[-–]\s?(?P<to>\d{{1,3}}))?(?![\d:])")
+@rule(
+    "a", rf"\b(?P<book>{_BOOKS})\s(?P<chapter>\d{{1,3}}):(?P<verse>\d{{1,3}})(?:\s?[-–]\s?(?P<to>\d{{1,3}}))?(?![\d:])"
+)
 def verse(match: Match[str], scan: Scan) -> str:
     """John 3:16, Genesis 1:1-3"""
     to = f" to {cardinal(match['to'])}" if match["to"] else ""
@@ -122,7 +133,11 @@ def scientific(match: Match[str], scan: Scan) -> str:
     return f"{number_words(match['a'])} times ten to the power of {below}{cardinal(match['b'].lstrip('0') or '0')}"
 
 
-@rule("9", r"(?<![\w.])(\d{1,3}(?:,\d{3}){1,4}|\d{1,15})(?:st|nd|rd|th)\b(?:\s?[-–]\s?(?P<to>\d{1,4})(?:st|nd|rd|th)\b)?", re.IGNORECASE)
+@rule(
+    "9",
+    r"(?<![\w.])(\d{1,3}(?:,\d{3}){1,4}|\d{1,15})(?:st|nd|rd|th)\b(?:\s?[-–]\s?(?P<to>\d{1,4})(?:st|nd|rd|th)\b)?",
+    re.IGNORECASE,
+)
 def ordinal_number(match: Match[str], scan: Scan) -> str:
     """21st, 1st–3rd"""
     to = f" to {ordinal(match['to'])}" if match["to"] else ""
@@ -165,11 +180,16 @@ def _unit_next(text: str, at: int) -> tuple[str, int]:
 _SPECIAL = {"24/7": "twenty-four seven", "9/11": "nine eleven", "50/50": "fifty fifty"}
 
 
-@rule("9", r"(?<![\w.,/])(\d{1,3}(?:\.\d{1,3})?)/(\d{1,3})(?![\w/]|[.,]\d)(?=\s?(?:stars?|points?|marks?)\b)|(?<![\w.,/])(\d{1,3}\.\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)")
-def rating(match: Match[str], scan: Scan) -> str:
-    """4/5 stars, 4.5/5"""
+@rule(
+    "9",
+    r"(?<![\w.,/])(\d{1,3}(?:\.\d{1,3})?)/(\d{1,3})(?![\w/]|[.,]\d)(?=\s?(?:stars?|points?|marks?)\b)|(?<![\w.,/])(\d{1,3}\.\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)",
+)
+def rating(match: Match[str], scan: Scan) -> tuple[str, int]:
+    """4/5 stars, 4.5/5, 14.2/16 GB"""
     above, below = (match[1], match[2]) if match[1] else (match[3], match[4])
-    return f"{decimal(above)} out of {cardinal(below)}"
+    unit = re.match(r"\s?([kMGTP]i?B|[kcm]?m|kg|L|%)(?!\w)", match.string[match.end() : match.end() + 5])
+    tail = f" {plural(UNITS[unit[1]])}" if unit else ""
+    return f"{decimal(above)} out of {cardinal(below)}{tail}", match.end() + (unit.end() if unit else 0)
 
 
 @rule("9", r"(?<![\w.,/])(\d{1,6})/(\d{1,6})(?:(?:th|rd)s)?(?![\w/]|[.,]\d)")
@@ -205,7 +225,11 @@ def fifty_fifty(match: Match[str], scan: Scan) -> str:
 def decimal_comma(match: Match[str], scan: Scan) -> str | None:
     """A decimal comma without a unit: 3,14; after a plural it is a list: rows 1,2"""
     before = word_before(match.string, match.start())
-    return None if before.endswith("s") and before.lower() not in ("is", "was", "costs", "equals") else number_words(match[0])
+    return (
+        None
+        if before.endswith("s") and before.lower() not in ("is", "was", "costs", "equals")
+        else number_words(match[0])
+    )
 
 
 @rule("9", r"(?<![\w.,:])(\d{1,4}):(\d{1,4})(?![\w:]|[.,]\d)")
@@ -216,7 +240,10 @@ def ratio(match: Match[str], scan: Scan) -> str:
 
 @rule("9", rf"{LEFT}(?<![-^])({NUMBER})(?:\s?[–—]\s?|-)(?={NUMBER}(?![\w-]|[.,]\d))")
 def number_range(match: Match[str], scan: Scan) -> str:
-    """The first of two numbers: pages 10-20"""
+    """The first of two numbers: pages 10-20; much longer the second is a part of a code"""
+    second = re.match(r"\d+", match.string[match.end() : match.end() + 16])
+    if second and len(second[0]) >= 5 and len(match[1]) < 4:
+        return f"{digits(match[1])}, "
     return f"{number_words(match[1])} to "
 
 
@@ -227,13 +254,21 @@ _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 @rule("^⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹", rf"(?<=[\w)])(?:{_POWER})|(?<=[\w)]\s)\^\s?(?P<spaced>[-+]?\d{{1,15}})")
 def power(match: Match[str], scan: Scan) -> str:
     """x², 10^-3; after a word it is the mark of a footnote"""
-    exponent = (match["caret"] or match["braced"] or match["letter"] or match["spaced"] or (match["raised"] or "").translate(_RAISED)).replace("−", "-")
+    exponent = (
+        match["caret"]
+        or match["braced"]
+        or match["letter"]
+        or match["spaced"]
+        or (match["raised"] or "").translate(_RAISED)
+    ).replace("−", "-")
     word = re.search(r"[A-Za-z]+\Z", match.string[max(0, match.start() - 12) : match.start()])
     if match["raised"] and word and (len(word[0]) > 3 or (len(word[0]) == 3 and word[0] not in UNITS)):
         return ""
     if exponent in ("2", "3"):
         return " squared" if exponent == "2" else " cubed"
-    return f" to the power of {decimal(exponent) if exponent.lstrip('+-').isdigit() else exponent.replace('-', 'minus ')}"
+    return (
+        f" to the power of {decimal(exponent) if exponent.lstrip('+-').isdigit() else exponent.replace('-', 'minus ')}"
+    )
 
 
 @rule("¹²³⁴⁵⁶⁷⁸⁹⁰", r"(?<=[.!?,;:\"”)])[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}(?=\s|$)")
@@ -274,5 +309,6 @@ def number(match: Match[str], scan: Scan) -> tuple[str, int]:
     return number_words(written), match.start() + len(written)
 
 
-_HEADED = word_set("chapter part section lesson episode step page day week level track unit volume scene act exercise figure")
-
+_HEADED = word_set(
+    "chapter part section lesson episode step page day week level track unit volume scene act exercise figure"
+)

@@ -18,7 +18,16 @@ NAMES = {
     "∑": "sum of", "‰": "per mille", "$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "₩": "won",
     "₽": "rouble", "₿": "bitcoin", "¢": "cent", "Ω": "ohm", "π": "pi",
 }  # fmt: skip
-_OPERATORS = {"-": "minus", "−": "minus", "–": "minus", "*": "times", "÷": "divided by", "/": "divided by", "×": "times", "·": "times"}
+_OPERATORS = {
+    "-": "minus",
+    "−": "minus",
+    "–": "minus",
+    "*": "times",
+    "÷": "divided by",
+    "/": "divided by",
+    "×": "times",
+    "·": "times",
+}
 
 
 @rule("CFGA", r"\b([CFGA])#(?!\w)")
@@ -74,7 +83,10 @@ def less_than(match: Match[str], scan: Scan) -> str | None:
     return " less than " if _operand(match.string, match.start()) else None
 
 
-@rule(">", r"(?<=[\d)])>(?=\s?\d)|(?<=[\d)]\s)>(?=\s?\d)|(?<=[\w)]\s)>(?=\s\.?\w)|(?<=\b[A-Za-z])>(?=[A-Za-z]\b)|(?:(?<=^)|(?<=[\s(]))>(?=[$€£]?\.?\d)")
+@rule(
+    ">",
+    r"(?<=[\d)])>(?=\s?\d)|(?<=[\d)]\s)>(?=\s?\d)|(?<=[\w)]\s)>(?=\s\.?\w)|(?<=\b[A-Za-z])>(?=[A-Za-z]\b)|(?:(?<=^)|(?<=[\s(]))>(?=[$€£]?\.?\d)",
+)
 def greater_than(match: Match[str], scan: Scan) -> str:
     """5 > 3"""
     return " greater than "
@@ -91,7 +103,11 @@ def arithmetic(match: Match[str], scan: Scan) -> str | None:
     text, start, end = match.string, match.start(), match.end()
     sign = match[0].strip()
     spaced = match[0][0] == " " and match[0][-1] == " "
-    left = text[start - 1].isdigit() or text[start - 1] == ")" or (spaced and re.search(r"\d[a-z]\Z", text[max(0, start - 2) : start]))
+    left = (
+        text[start - 1].isdigit()
+        or text[start - 1] == ")"
+        or (spaced and re.search(r"\d[a-z]\Z", text[max(0, start - 2) : start]))
+    )
     right = text[end].isdigit() or text[end] in "(."
     if sign == "×":
         return _times(text, start, end, bool(left and right))
@@ -106,7 +122,9 @@ def arithmetic(match: Match[str], scan: Scan) -> str | None:
     return f" {_OPERATORS[sign]} " if sign in "-−" and spaced and left and variables else None
 
 
-_SIZED = frozenset("screen screens display displays pixels px image images grid matrix photo resolution monitor panel room".split())
+_SIZED = frozenset(
+    "screen screens display displays pixels px image images grid matrix photo resolution monitor panel room".split()
+)
 
 
 def _times(text: str, start: int, end: int, numbers: bool) -> str:
@@ -126,7 +144,11 @@ def _times(text: str, start: int, end: int, numbers: bool) -> str:
 def minus(match: Match[str], scan: Scan) -> str | None:
     """-5 outside; a dash between numbers is a range"""
     text, start = match.string, match.start()
-    if match[0] == "–" and re.search(r"[\w%°)]\s\Z", text[max(0, start - 2) : start]) and not text[start - 2 : start - 1].isalpha():
+    if (
+        match[0] == "–"
+        and re.search(r"[\w%°)]\s\Z", text[max(0, start - 2) : start])
+        and not text[start - 2 : start - 1].isalpha()
+    ):
         return None
     return "minus "
 
@@ -177,8 +199,11 @@ def and_or(match: Match[str], scan: Scan) -> str:
 
 @rule("/", r"(?<=[^\W_])/\s?(?=[^\W_])|(?<=[^\W_]\s)/\s?(?=[^\W_])")
 def slash(match: Match[str], scan: Scan) -> str:
-    """he/she"""
-    return " slash "
+    """he/she; cars/day is a rate"""
+    rate = re.match(
+        r"(?:second|minute|hour|day|night|week|month|year|person|capita)\b", match.string[match.end() : match.end() + 8]
+    )
+    return " per " if rate and match.string[match.start() - 1] == "s" else " slash "
 
 
 @rule("=", r"={2,}")
@@ -199,7 +224,10 @@ def option(match: Match[str], scan: Scan) -> str | None:
     """Options of commands: --help, -g"""
     text, start = match.string, match.start()
     if match[0].startswith("--"):
-        earlier = re.search(r"(?:^|`|\b(?:run|use|using|pass|with|flag|option|add|try|the|install|set|and|or) )\Z", text[max(0, start - 9) : start])
+        earlier = re.search(
+            r"(?:^|`|\.(?:sh|py|js|exe) |\b(?:run|use|using|pass|with|flag|option|add|try|the|install|set|and|or) )\Z",
+            text[max(0, start - 9) : start],
+        )
         return f"dash dash {match[0][2:].replace('-', ' ')}" if earlier or start == 0 else None
     return f"dash {match[0][1:]}" if len(match[0]) == 2 else None
 
@@ -218,6 +246,8 @@ def mark(char: str, before: str, after: str) -> str:
     """What is spoken of a single character that no rule has read."""
     if char.isnumeric() and not char.isalpha():
         return f" {any_numeral(char)} "
-    if char in SILENT or (char == "-" and not (before and (before.isalnum() or before in ".'\")]}%") and after.isalnum())):
+    if char in SILENT or (
+        char == "-" and not (before and (before.isalnum() or before in ".'\")]}%") and after.isalnum())
+    ):
         return " "
     return BRACKETS.get(char, char)

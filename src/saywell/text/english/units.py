@@ -45,6 +45,7 @@ UNITS = {
     "IU": "international unit", "dpt": "dioptre", "T": "tesla", "bps": "bit per second",
 }  # fmt: skip
 """What is written after a number → the singular name."""
+UNITS.update({unit.translate({178: "2", 179: "3"}): name for unit, name in UNITS.items() if unit[-1] in "²³"})
 UNITS.update({unit.replace("µ", "μ"): name for unit, name in UNITS.items() if "µ" in unit})  # the Greek letter
 
 LETTERS = frozenset("VWLAJNgmhslt")

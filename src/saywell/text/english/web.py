@@ -36,7 +36,10 @@ def web_address(match: Match[str], scan: Scan) -> tuple[str, int]:
     return spell(address) or spell(bare), match.start() + len(bare)
 
 
-@rule("9a", rf"(?<![\w@./-])((?:[a-zA-Z0-9][a-zA-Z0-9-]{{0,62}}\.){{1,6}}(?:{_TLDS}))(?![\w-]|\.\w)((?::\d{{2,5}})?/[^\s<>\"]{{0,500}})?")
+@rule(
+    "9a",
+    rf"(?<![\w@./-])((?:[a-zA-Z0-9][a-zA-Z0-9-]{{0,62}}\.){{1,6}}(?:{_TLDS}))(?![\w-]|\.\w)((?::\d{{2,5}})?/[^\s<>\"]{{0,500}})?",
+)
 def bare_address(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     """example.org/docs"""
     name = match[1]

@@ -42,7 +42,7 @@ _BEFORE_NUMBER = {
     "no.": "number", "nos.": "numbers", "nr.": "number", "p.": "page", "pp.": "pages", "fig.": "figure",
     "figs.": "figures", "eq.": "equation", "vol.": "volume", "vols.": "volumes", "ch.": "chapter", "sec.": "section",
     "art.": "article", "para.": "paragraph", "op.": "opus", "ste.": "Suite", "rm.": "Room", "nº": "number",
-    "n°": "number", "chap.": "chapter", "ver.": "version", "ex.": "example",
+    "n°": "number", "chap.": "chapter", "pt.": "part", "ver.": "version", "ex.": "example",
 }  # fmt: skip
 _WORDS_TOO = word_set("no. art. fig. op. sec. ex. ch. p.")
 """They also end sentences as other words."""
@@ -60,14 +60,24 @@ _ROMAN = r"(?=[IVXLC])C{0,3}(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})(?<=[IVXLC])"
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 
 
-@rule("apPnN", rf"(?<![\w.])(?P<short>{_any_of(_BEFORE_NUMBER)})\s?(?=#?\(?\d|(?-i:[IVXLC]{{2,}}|[VX]|I(?!\s\w))\b(?!['’]))", re.IGNORECASE)
+@rule(
+    "apPnN",
+    rf"(?<![\w.])(?P<short>{_any_of(_BEFORE_NUMBER)})\s?(?=#?\(?\d|(?-i:[IVXLC]{{2,}}|[VX]|I(?!\s\w))\b(?!['’]))",
+    re.IGNORECASE,
+)
 def numbering(match: Match[str], scan: Scan) -> str | None:
     """What stands before a number: No. 5, vol. II. After a number `sec.` is a unit; `no. 3 reasons` is an answer."""
     short, text, end = match["short"].lower(), match.string, match.end()
     if short in _WORDS_TOO and text[end : end + 1].isdigit():
         before = word_before(text, match.start()).lower()
-        named = short == "no." and (before in _COUNTED_THINGS or (match["short"][0] == "N" and before and before not in STARTERS))
-        if not named and not continues_reference(text, end) and not (match["short"][0] == "N" and _is_single(text, end)):
+        named = short == "no." and (
+            before in _COUNTED_THINGS or (match["short"][0] == "N" and before and before not in STARTERS)
+        )
+        if (
+            not named
+            and not continues_reference(text, end)
+            and not (match["short"][0] == "N" and _is_single(text, end))
+        ):
             return None
     return f"{_BEFORE_NUMBER[short]} "
 
@@ -122,7 +132,9 @@ def saint_or_street(match: Match[str], scan: Scan) -> str | None:
 @rule("a", r"\b(?P<kind>Ave|Blvd|Rd|Ln|Hwy|Pkwy|Ct|Pl|Sq|Ter)\b(?!\.)")
 def street(match: Match[str], scan: Scan) -> str | None:
     """A street's abbreviation without its full stop, after a name: Ocean Blvd"""
-    before = re.search(r"(?<!\w)(?:[A-Z][a-z]+|\d+(?:st|nd|rd|th))\s\Z", match.string[max(0, match.start() - 24) : match.start()])
+    before = re.search(
+        r"(?<!\w)(?:[A-Z][a-z]+|\d+(?:st|nd|rd|th))\s\Z", match.string[max(0, match.start() - 24) : match.start()]
+    )
     return _STREETS[match["kind"]] if before else None
 
 
@@ -182,7 +194,9 @@ def abbreviation(match: Match[str], scan: Scan) -> str | None:
     text, end = match.string, match.end()
     if short in ("max.", "min.", "sq.", "temp.", "est.") and starts_sentence(text, end):
         return None
-    stays = short not in _MID_SENTENCE and (starts_sentence(text, end) or (short == "etc." and re.match(r"\s[A-Z]", text[end : end + 2]) is not None))
+    stays = short not in _MID_SENTENCE and (
+        starts_sentence(text, end) or (short == "etc." and re.match(r"\s[A-Z]", text[end : end + 2]) is not None)
+    )
     return _ALWAYS[short] + ("." if stays else "")
 
 
@@ -209,7 +223,9 @@ def initial(match: Match[str], scan: Scan) -> str | None:
     return f"{match[1]}"
 
 
-_LETTERED = re.compile(r"\b(?:type|plan|vitamin|grade|class|group|option|part|team|hepatitis|section|appendix|step|point)s?\s\Z", re.I)
+_LETTERED = re.compile(
+    r"\b(?:type|plan|vitamin|grade|class|group|option|part|team|hepatitis|section|appendix|step|point)s?\s\Z", re.I
+)
 
 
 @rule("a", r"(?<![\w.])(?:[A-Za-z]\.){2,12}(?:[A-Za-z](?![\w.]))?")
@@ -222,6 +238,8 @@ def initialism(match: Match[str], scan: Scan) -> str:
 
 
 def _new_sentence(text: str, at: int) -> bool:
+    if re.match(r"\s+\d", text[at : at + 4]):
+        return False
     following = re.match(r"\s+[\"'“‘(]?([A-Za-z']+)", text[at : at + 20])
     return following is None or following[1].lower() in STARTERS
 
@@ -254,7 +272,11 @@ _CROWNS = word_set("King Queen Pope Emperor Empress Tsar Kaiser Czar Sultan Phar
 def roman_numeral(match: Match[str], scan: Scan) -> str | None:
     """Chapter IV, Henry VIII, World War II, XIV, the XIX century"""
     numeral, text, start, end = match["roman"], match.string, match.start(), match.end()
-    if text[start - 1 : start] in ("-", "'", "’", ".", "&", "/") or text[end : end + 1] in ("&", "/") or re.match(r"\.\w", text[end : end + 2]):
+    if (
+        text[start - 1 : start] in ("-", "'", "’", ".", "&", "/")
+        or text[end : end + 1] in ("&", "/")
+        or re.match(r"\.\w", text[end : end + 2])
+    ):
         return None
     shortened = re.search(r"([A-Za-z]{2,4})\.\s\Z", text[max(0, start - 8) : start])
     before = shortened[1] if shortened else word_before(text, start)
@@ -271,7 +293,11 @@ def roman_numeral(match: Match[str], scan: Scan) -> str | None:
         first = word_before(text, start - len(before) - 1)
         second = first if first in _CROWNS else word_before(text, start - len(before) - len(first) - 2) if first else ""
         ended = not after or after in ("of", "was", "is", "ruled", "reigned", "died", "became", "married")
-        if (numeral == "I" and second not in _CROWNS and not (ended and re.match(r"[.,;:!?)\s]|\Z", text[end : end + 1]))) or (before == "Malcolm" and numeral == "X"):
+        if (
+            numeral == "I"
+            and second not in _CROWNS
+            and not (ended and re.match(r"[.,;:!?)\s]|\Z", text[end : end + 1]))
+        ) or (before == "Malcolm" and numeral == "X"):
             return None
         return f"the {ordinal(count)}"
     if len(numeral) >= 3 and set(numeral) <= set("IVX") and numeral != "XXX":
