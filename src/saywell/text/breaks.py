@@ -42,7 +42,7 @@ _LINE = re.compile(r"[\n\r\x0b\x0c\x85\u2028]")
 _FIXED_SPACE = re.compile(r"[\u00a0\u2007\u202f]+")
 _INITIALS = re.compile(r"[^\W\d_](?:\.[^\W\d_])*")
 _AFTER_NAME = frozenset(["jr", "sr", "inc", "ltd", "co", "corp", "llc", "plc", "esq", "gmbh"])
-_MONTHS = frozenset("jan feb mar apr may jun jul aug sep oct nov dec".split())
+_MONTHS = frozenset(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"])
 _MONTH_DAY = re.compile(
     r"\b(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)[a-z]{0,6}\.?\s\d{1,2}(?:st|nd|rd|th)?\Z"
 )
@@ -184,7 +184,7 @@ def _judge_stop(text: str, start: int, after: str, word: str) -> Break:
     found = _LAST_WORD.search(text, max(0, start - 24), start)
     token = found[0] if found else ""
     last = token.lower()
-    if last in _LEADING or token == "Ft" or (last in _NUMBERED and after.isdigit()):
+    if last in _LEADING or (found and found[0] == "Ft") or (last in _NUMBERED and after.isdigit()):
         return Break.GLUE
     if last.isdigit() and len(last) <= 3 and _starts_line(text, start - len(last)):
         return Break.GLUE

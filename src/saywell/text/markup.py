@@ -17,15 +17,15 @@ from saywell.text.spans import Edit, Edited
 Markup = Literal["plain", "markdown", "html", "auto"]
 
 _BLOCKS = word_set(
-    "address article aside blockquote body br center dd div dl dt fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 "
-    "head header hr html legend li main nav ol option p pre section summary table tbody tfoot thead title tr ul speak "
-    "voice par seq paragraph s sentence"
+    "address article aside blockquote body br center dd div dl dt fieldset figcaption figure footer form h1 h2 h3 "
+    "h4 h5 h6 head header hr html legend li main nav ol option p pre section summary table tbody tfoot thead "
+    "title tr ul speak voice par seq paragraph s sentence"
 )
 _INLINE = word_set(
-    "a abbr acronym audio b base bdi bdo big button canvas cite code col colgroup data datalist del details dfn em embed "
-    "emphasis font i iframe img input ins kbd label lang link lexicon mark meta meter noscript object output param phoneme "
-    "picture prosody q rp rt ruby samp say-as small source span strike strong sub sup svg td textarea th time tt u "
-    "var video wbr w script style template break token mstts amazon:effect doctype"
+    "a abbr acronym audio b base bdi bdo big button canvas cite code col colgroup data datalist del details dfn "
+    "em embed emphasis font i iframe img input ins kbd label lang link lexicon mark meta meter noscript object "
+    "output param phoneme picture prosody q rp rt ruby samp say-as small source span strike strong sub sup svg td "
+    "textarea th time tt u var video wbr w script style template break token mstts amazon:effect doctype"
 )
 _TAG = re.compile(
     r"<(?P<close>/)?(?P<name>!?[A-Za-z][A-Za-z0-9:-]{0,24})(?P<attributes>(?:\s{1,8}(?:[A-Za-z_:@][\w:.-]{0,60}\s?=\s?(?:\"[^\"<>]{0,1000}\"|'[^'<>]{0,1000}'|[^\s\"'<>=]{1,300})|checked|disabled|hidden|async|defer|controls|open|required|readonly|selected|loop|muted|autoplay)){0,20})\s{0,4}/?>"
@@ -59,15 +59,17 @@ _MATHEMATICAL = re.compile(r"\\[A-Za-z]|[\^_=<>]|^[A-Za-z]$|^[A-Za-z]\W|[-+*/]\s
 _PROSE_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
 _COMMANDS = {
     "leq": "≤", "le": "≤", "leqslant": "≤", "geq": "≥", "ge": "≥", "neq": "≠", "ne": "≠", "approx": "≈", "times": "×",
-    "cdot": "×", "div": "÷", "pm": "±", "infty": "∞", "to": "→", "rightarrow": "→", "sum": " sum of ", "int": " integral of ",
-    "prod": " product of ", "partial": " partial ", "nabla": " nabla ", "in": " in ", "forall": " for all ",
-    "exists": " there exists ", "cup": " union ", "cap": " intersection ", "subset": " subset of ", "sim": " similar to ",
-    "equiv": " equivalent to ", "propto": " proportional to ", "ldots": "...", "cdots": "...", "dots": "...", "degree": "°",
-    "circ": "°", "log": " log ", "ln": " log ", "sin": " sine ", "cos": " cosine ", "tan": " tangent ", "lim": " limit ",
-    "exp": " exponential ", "max": " maximum ", "min": " minimum ", "quad": " ", "qquad": " ", "left": "", "right": "",
-    "displaystyle": "", "mathrm": "", "mathbf": "", "mathbb": "", "mathcal": "", "text": "", "operatorname": "",
-    "textbf": "", "textit": "", "emph": "", "varepsilon": " epsilon ", "varphi": " phi ", "ll": " much less than ",
-    "gg": " much greater than ", "mid": " given ", "land": " and ", "lor": " or ", "neg": " not ", "implies": " implies ",
+    "cdot": "×", "div": "÷", "pm": "±", "infty": "∞", "to": "→", "rightarrow": "→", "sum": " sum of ",
+    "int": " integral of ", "prod": " product of ", "partial": " partial ", "nabla": " nabla ", "in": " in ",
+    "forall": " for all ", "exists": " there exists ", "cup": " union ", "cap": " intersection ",
+    "subset": " subset of ", "sim": " similar to ", "equiv": " equivalent to ", "propto": " proportional to ",
+    "ldots": "...", "cdots": "...", "dots": "...", "degree": "°", "circ": "°", "log": " log ", "ln": " log ",
+    "sin": " sine ", "cos": " cosine ", "tan": " tangent ", "lim": " limit ", "exp": " exponential ",
+    "max": " maximum ", "min": " minimum ", "quad": " ", "qquad": " ", "left": "", "right": "", "displaystyle": "",
+    "mathrm": "", "mathbf": "", "mathbb": "", "mathcal": "", "text": "", "operatorname": "", "textbf": "",
+    "textit": "", "emph": "", "varepsilon": " epsilon ", "varphi": " phi ", "ll": " much less than ",
+    "gg": " much greater than ", "mid": " given ", "land": " and ", "lor": " or ", "neg": " not ",
+    "implies": " implies ",
 }  # fmt: skip
 """LaTeX commands → what is read; any other (`\\alpha`) is read as its name."""
 _FRACTION = re.compile(r"\\[dt]?frac\s?\{([^{}]{1,80})\}\s?\{([^{}]{1,80})\}")
@@ -79,9 +81,9 @@ _EXPONENT = re.compile(r"\^\{([^{}]{1,30})\}")
 
 _HYPHENATED = re.compile(r"(?<![\w-])([A-Za-z]{0,20}[a-z]{2})-[ ]?\n[ ]{0,8}(?=[a-z]{2})")
 _KEPT_HYPHEN = word_set(
-    "well self non ex half long short high low two three four five six seven eight nine ten twenty thirty forty fifty "
-    "sixty seventy eighty ninety full part hard soft old new good ill far near fast slow single double open year user "
-    "state decision data cross large small left right mother father sister brother check"
+    "well self non ex half long short high low two three four five six seven eight nine ten twenty thirty forty "
+    "fifty sixty seventy eighty ninety full part hard soft old new good ill far near fast slow single double open "
+    "year user state decision data cross large small left right mother father sister brother check"
 )
 _SOFT_HYPHEN = re.compile(r"\u00ad[ ]?\n?[ ]{0,8}")
 _LINE_END = re.compile(
@@ -127,8 +129,9 @@ def strip_markup(edited: Edited, markup: Markup = "auto") -> Edited:
         return _math(edited) if markup == "auto" else edited
     if used == "markdown":
         edited = edited.edit(_marks(edited.text, _DEFINITION, ""))
-        edited = edited.edit(_merged(_marks(edited.text, _FENCE, "\n"), _marks(edited.text, _BOX, ""), _marks(edited.text, _QUOTE, ""),
-                                     _marks(edited.text, _CLOSED_HEADING, ""), _marks(edited.text, _TABLE_RULE, "")))  # fmt: skip
+        edited = edited.edit(_marks(edited.text, _FENCE, "\n"))
+        for pattern in (_BOX, _QUOTE, _CLOSED_HEADING, _TABLE_RULE):
+            edited = edited.edit(_marks(edited.text, pattern, ""))
         edited = edited.edit(_rows(edited.text))
         edited = edited.edit((found.start(), found.end(), found[1]) for found in _LINK.finditer(edited.text))
         edited = edited.edit((found.start(), found.end(), found[1]) for found in _REFERENCE_LINK.finditer(edited.text))
@@ -140,9 +143,8 @@ def strip_markup(edited: Edited, markup: Markup = "auto") -> Edited:
     return _math(edited)
 
 
-_SUBTITLE = re.compile(
-    r"(?:^|(?<=\n))(?:\d{1,5}[ ]*\n)?(?:\d{1,2}:)?\d\d:\d\d[,.]\d{3}[ ]*-->[ ]*(?:\d{1,2}:)?\d\d:\d\d[,.]\d{3}[^\n]{0,80}(?:\n|$)"
-)
+_MOMENT = r"(?:\d{1,2}:)?\d\d:\d\d[,.]\d{3}"
+_SUBTITLE = re.compile(rf"(?:^|(?<=\n))(?:\d{{1,5}}[ ]*\n)?{_MOMENT}[ ]*-->[ ]*{_MOMENT}[^\n]{{0,80}}(?:\n|$)")
 """Number and time of a subtitle (SRT, WebVTT)."""
 
 
@@ -195,10 +197,6 @@ def _bullets(text: str) -> Iterator[Edit]:
 
 def _marks(text: str, pattern: re.Pattern[str], instead: str) -> Iterator[Edit]:
     return ((found.start(), found.end(), instead) for found in pattern.finditer(text))
-
-
-def _merged(*edits: Iterator[Edit]) -> list[Edit]:
-    return sorted(edit for some in edits for edit in some)
 
 
 def _rows(text: str) -> Iterator[Edit]:
@@ -262,7 +260,7 @@ def _formulas(text: str) -> Iterator[Edit]:
     for found in _MATH.finditer(text):
         formula = found["display"] or found["inline"] or found["round"] or found["square"]
         sure = found["inline"] is None or (_MATHEMATICAL.search(formula) and not _PROSE_WORD.search(formula))
-        if sure or re.fullmatch(r"-?\d+(?:\^.*)?", formula) and "^" in formula:
+        if sure or (re.fullmatch(r"-?\d+(?:\^.*)?", formula) and "^" in formula):
             yield found.start(), found.end(), plain_math(formula)
 
 

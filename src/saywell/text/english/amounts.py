@@ -8,7 +8,16 @@ from re import Match
 from saywell.text.english.context import attributive, is_noun, starts_sentence, word_after, word_before
 from saywell.text.english.grammar import Rules, Scan
 from saywell.text.english.units import (
-    AREAS, CODES, CURRENCIES, LETTERS, NEVER_SPACED, SCALES, TIMES, UNITS, plural, unit_name,
+    AREAS,
+    CODES,
+    CURRENCIES,
+    LETTERS,
+    NEVER_SPACED,
+    SCALES,
+    TIMES,
+    UNITS,
+    plural,
+    unit_name,
 )  # fmt: skip
 from saywell.text.numbers import cardinal, decimal, is_one
 
@@ -67,7 +76,7 @@ def _per(text: str, end: int) -> tuple[str, int]:
 
 @rule("$€£¥₹₩₽₿₺₴₫₱฿₦₪₡aR-−–", rf"(?<![\d.,]){MINUS}(?:(?P<area>\b(?:US|AU|CA|HK|NZ|NT|MX|[ACS]))(?=\$))?(?P<symbol>{_BEFORE})\s?(?P<minus>-?)(?P<number>{AMOUNT})(?!\d)"
       rf"(?:\s?[kKmMbB]?n?{_DASH}(?:{_BEFORE})?\s?(?P<to>{NUMBER})(?![\w.,-]*\d))?{_SCALE}")  # fmt: skip
-def money(match: Match[str], scan: Scan) -> tuple[str, int] | None:
+def money(match: Match[str]) -> tuple[str, int] | None:
     """An amount with its currency sign before it: $5.20, £3m, US$20, €50 million."""
     text = match.string
     symbol = match["symbol"]
@@ -101,24 +110,24 @@ def _money(match: Match[str], symbol: str, number: str, to: str | None, first_sc
 
 
 @rule("9.-−–", rf"{LEFT}{MINUS}(?P<number>{AMOUNT})(?P<scale_before>(?:\s?(?:thousand|million|billion|trillion|lakh|crore|mn|bn|[kKmM](?=\s?[€£]))))?\s?(?P<symbol>{_AFTER}|\$(?!\d))(?!\w)")  # fmt: skip
-def money_after(match: Match[str], scan: Scan) -> tuple[str, int] | None:
+def money_after(match: Match[str]) -> tuple[str, int] | None:
     """An amount with its currency sign behind it: 12,50 €, 20 kr."""
     before = match["scale_before"]
     if before:
-        one, many, *_ = CURRENCIES[match["symbol"]]
+        _, many, *_ = CURRENCIES[match["symbol"]]
         return f"{number_words(match['number'])}{_scale(before.strip())} {many}", match.end()
     tail, end = _per(match.string, match.end())
     return _money(match, match["symbol"], match["number"], None) + tail, end
 
 
 @rule("9.-−–", rf"{LEFT}{MINUS}(?P<number>{AMOUNT}){_SCALE}\s?(?P<code>{'|'.join(CODES)})\b")
-def currency_code(match: Match[str], scan: Scan) -> str:
+def currency_code(match: Match[str]) -> str:
     """An amount with a currency code: 20 USD."""
     return _coded(match)
 
 
 @rule("a", rf"\b(?P<code>{'|'.join(CODES)})\s?{MINUS}(?P<number>{AMOUNT})(?![\w.,]*\d){_SCALE}")
-def currency_code_before(match: Match[str], scan: Scan) -> str:
+def currency_code_before(match: Match[str]) -> str:
     """An amount behind its currency code: EUR 100."""
     return _coded(match)
 
@@ -132,7 +141,7 @@ def _coded(match: Match[str]) -> str:
 
 
 @rule("9", rf"{LEFT}(?P<number>{NUMBER})\s?¢")
-def cents(match: Match[str], scan: Scan) -> str:
+def cents(match: Match[str]) -> str:
     """99¢"""
     return f"{number_words(match['number'])} {'cent' if is_one(match['number']) else 'cents'}"
 
@@ -148,7 +157,7 @@ _DURATION_PART = re.compile(r"\s?(\d{1,4}(?:\.\d{1,3})?)\s?(hrs?|mins?|secs?|[yw
     "9",
     r"(?<![\w.,/$€£-])\d{1,4}(?:\.\d{1,3})?\s?(?:hrs?|mins?|secs?|[ywdhms])(?![^\W\d_])(?=\s?\d|\s(?:remaining|left|ago|later|long)\b)",
 )
-def duration(match: Match[str], scan: Scan) -> tuple[str, int] | None:
+def duration(match: Match[str]) -> tuple[str, int] | None:
     """Hours, minutes and seconds in a row, or what is left of them: 1h 20m, 5m 30s, 48m left."""
     text, at, parts = match.string, match.start(), []
     last = 0
@@ -172,7 +181,7 @@ def duration(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     return (" ".join(parts), at) if len(parts) > 1 or (parts and left) else None
 
 
-@rule("9.-−–", rf"(?<![\w.,]){MINUS}(?P<number>{AMOUNT})(?:(?P<own>\s?(?:%|(?:{_UNIT})(?!\w))?)(?P<dash>{_DASH})(?P<to>[-−]?{AMOUNT}))?"
+@rule.in_context("9.-−–", rf"(?<![\w.,]){MINUS}(?P<number>{AMOUNT})(?:(?P<own>\s?(?:%|(?:{_UNIT})(?!\w))?)(?P<dash>{_DASH})(?P<to>[-−]?{AMOUNT}))?"
       rf"(?P<gap>-?|\s)(?P<unit>{_UNIT})(?![\w²³]|'\w|\.\w)(?:/(?P<per>{_PER})(?!\w))?")  # fmt: skip
 def measure(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     """A number, or a range, with its unit: 5 km, 10-20%, 9.81 m/s², 5 kg/m³."""
@@ -232,7 +241,7 @@ def _is_scale(match: Match[str], unit: str) -> bool:
     "9",
     rf"{LEFT}(?P<number>{NUMBER})(?P<gap>\s?)(?P<scale>[kKmMbB]n?|tn|T)(?!\w)(?:{_DASH}(?P<to>{NUMBER})(?P<scale_to>[kKmMbB])(?!\w))?",
 )
-def scaled(match: Match[str], scan: Scan) -> str | None:
+def scaled(match: Match[str]) -> str | None:
     """Thousands and millions by a letter: 250k users, 2.5bn, 1.7B."""
     number, scale, text = match["number"], match["scale"], match.string
     if match["to"]:
@@ -257,7 +266,7 @@ def scaled(match: Match[str], scan: Scan) -> str | None:
     "9",
     r"(?<![\w.,])(?:(\d{1,2})['′]\s?(\d{1,2})(?:\"|''|″)(?!\w)|([3-7])['′](\d{1,2})(?![\w'′])|(\d{1,2})\s?ft\.?,?\s(\d{1,2})\s?in\b\.?)",
 )
-def feet_and_inches(match: Match[str], scan: Scan) -> str:
+def feet_and_inches(match: Match[str]) -> str:
     """6'2\", 6'2, 6 ft 2 in"""
     feet, inches = (match[at] or match[at + 2] or match[at + 4] for at in (1, 2))
     tail = (" inch" if inches == "1" else " inches") if match[5] else ""
@@ -266,21 +275,21 @@ def feet_and_inches(match: Match[str], scan: Scan) -> str:
 
 
 @rule("9", r"(?<![\w.,])(\d{1,3})°\s?(\d{1,2})['′](?:\s?(\d{1,2}(?:\.\d{1,3})?)(?:\"|″|''))?")
-def coordinates(match: Match[str], scan: Scan) -> str:
+def coordinates(match: Match[str]) -> str:
     """51° 30' 26\""""
     parts = [f"{cardinal(match[1])} degrees", f"{cardinal(str(int(match[2])))} minutes"]
     return " ".join(parts + ([f"{number_words(match[3])} seconds"] if match[3] else []))
 
 
 @rule("9", rf"{LEFT}(?P<number>{NUMBER})[- ]?(?:\"|″)(?=[ ](?:[48]K[ ])?(?P<noun>[a-z]{{3,}}))")
-def inches(match: Match[str], scan: Scan) -> str | None:
+def inches(match: Match[str]) -> str | None:
     """A size in inches before its noun: a 12" ruler. A quotation mark that closes a quotation is none."""
     opened = match.string.count('"', max(0, match.start() - 200), match.start()) % 2
     return f"{number_words(match['number'])} inch" if not opened and is_noun(match["noun"]) else None
 
 
 @rule("9", rf"{LEFT}(?P<number>{NUMBER})\s?x\s?(?={NUMBER}|[$€£])")
-def dimensions(match: Match[str], scan: Scan) -> str:
+def dimensions(match: Match[str]) -> str:
     """1920x1080, 4x4; 3 x 4 = 12"""
     rest = match.string[match.end() : match.end() + 16]
     counted = match[0].endswith(" x ") and re.match(r"\d+\s?(?:g|kg|ml|l|oz|lb)\b", rest)
@@ -289,7 +298,7 @@ def dimensions(match: Match[str], scan: Scan) -> str:
 
 
 @rule("9", rf"{LEFT}(?P<number>{NUMBER})(?:[xX×]|\sx(?=\s(?:faster|slower|more|less|better|bigger|larger|as)\b))(?!\w)")
-def times_as(match: Match[str], scan: Scan) -> str | None:
+def times_as(match: Match[str]) -> str | None:
     """A factor: 3x faster. In an equation the x is a variable."""
     if re.match(r"\s?[-+=<>≤≥^*/]", match.string[match.end() : match.end() + 2]):
         return None

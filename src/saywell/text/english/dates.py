@@ -31,7 +31,7 @@ MERIDIEM = r"\s?(?P<half>[ap])\.?\s?m\b(?P<stop>\.?)"
 
 
 @rule("9", r"(?<![\w.-])(?P<year>[12]\d{3})([-/.])(?P<month>0[1-9]|1[0-2])\2(?P<day>[0-3]\d)(?![\d-])(?:T(?=\d))?")
-def iso_date(match: Match[str], scan: Scan) -> str | None:
+def iso_date(match: Match[str]) -> str | None:
     """2026-11-21"""
     if not 1 <= int(match["day"]) <= 31:
         return None
@@ -39,7 +39,7 @@ def iso_date(match: Match[str], scan: Scan) -> str | None:
     return f"{spoken}, " if match[0].endswith("T") else spoken
 
 
-@rule("9", r"(?<![\w./-])(?P<a>\d{1,2})([/.-])(?P<b>\d{1,2})\2(?P<year>[12]\d{3}|\d{2})(?![\w/-]|\.\d)")
+@rule.in_context("9", r"(?<![\w./-])(?P<a>\d{1,2})([/.-])(?P<b>\d{1,2})\2(?P<year>[12]\d{3}|\d{2})(?![\w/-]|\.\d)")
 def numeric_date(match: Match[str], scan: Scan) -> str | None:
     """21/11/2026, 11/21/2026, 3/4/26: the order of day and month by language where both are possible."""
     month, day = (match["a"], match["b"]) if scan.month_first else (match["b"], match["a"])
@@ -51,7 +51,7 @@ def numeric_date(match: Match[str], scan: Scan) -> str | None:
     return f"{MONTHS[int(month) - 1]} {_day(day)}, {year(full)}"
 
 
-@rule("9", r"(?<![\w./-])(?P<a>\d{1,2})/(?P<b>\d{1,2})(?![\w/-]|[.,]\d)")
+@rule.in_context("9", r"(?<![\w./-])(?P<a>\d{1,2})/(?P<b>\d{1,2})(?![\w/-]|[.,]\d)")
 def day_and_month(match: Match[str], scan: Scan) -> str | None:
     """A date without a year where the words around it say so: on 3/14, due 12/25, by 1/31."""
     before = word_before(match.string, match.start()).lower()
@@ -86,18 +86,19 @@ _BEFORE_DATE = word_set(
 
 
 @rule("9", r"(?<![\w.-])(?P<year>(?:19|20)\d{2})-(?P<month>0[1-9]|1[0-2])(?![\w-]|\.\d)")
-def year_and_month(match: Match[str], scan: Scan) -> str:
+def year_and_month(match: Match[str]) -> str:
     """2026-11"""
     return f"{MONTHS[int(match['month']) - 1]} {year(match['year'])}"
 
 
 @rule("9", rf"(?<![\w.,:/$€£-]){_DAY}{_TO_DAY}\s(?:of\s)?{_MONTH}(?![\w]){_YEAR}")
-def day_first(match: Match[str], scan: Scan) -> str | None:
+def day_first(match: Match[str]) -> str | None:
     """21 Nov 2026, the 4th of July"""
     text = match.string
-    if match["month"] in ("May", "March") and not re.search(r"th|st|nd|rd|of", match[0]) and not match["year"]:
-        if word_after(text, match.end())[:1].islower() and word_after(text, match.end()).lower() not in _AFTER_DATE:
-            return None
+    after = word_after(text, match.end())
+    plain = match["month"] in ("May", "March") and not match["year"] and not re.search(r"th|st|nd|rd|of", match[0])
+    if plain and after[:1].islower() and after not in _AFTER_DATE:
+        return None
     before = re.search(r"\b(?:the|this|every)\s$", text[max(0, match.start() - 8) : match.start()], re.I)
     stop = "." if match[0].endswith(".") and starts_sentence(text, match.end()) else ""
     return f"{'' if before else 'the '}{_days(match)} of {_month(match)}{_tail(match)}{stop}"
@@ -107,7 +108,7 @@ _AFTER_DATE = word_set("at and or to in is was for by from on with until this ne
 
 
 @rule("a", rf"\b{_MONTH}\s{_DAY}{_TO_DAY}\b(?![:.,]\d|\s?%|/){_YEAR}")
-def month_first(match: Match[str], scan: Scan) -> str | None:
+def month_first(match: Match[str]) -> str | None:
     """Nov 21, 2026; Jan. 5-7; but `in Jan. 5 people` is the end of a sentence"""
     if "." in match["month"] and not match["year"] and not continues_reference(match.string, match.start("day")):
         return None
@@ -115,19 +116,19 @@ def month_first(match: Match[str], scan: Scan) -> str | None:
 
 
 @rule("a", rf"\b{_MONTH},?\s(?P<year>[12]\d{{3}})\b(?![.,:]\d|\s?%)")
-def month_and_year(match: Match[str], scan: Scan) -> str:
+def month_and_year(match: Match[str]) -> str:
     """May 2026"""
     return f"{_month(match)} {year(match['year'])}"
 
 
 @rule("a", rf"\b{_MONTH}\s?[–-]\s?(?P<to>{'|'.join(MONTHS)}|{'|'.join(name[:3] for name in MONTHS)})\b")
-def months(match: Match[str], scan: Scan) -> str:
+def months(match: Match[str]) -> str:
     """May–June"""
     return f"{_month(match)} to {_MONTH_OF[match['to'][:3].lower()]}"
 
 
 @rule("a", r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.(?=\s[a-z\d]|,|$)")
-def short_month(match: Match[str], scan: Scan) -> str:
+def short_month(match: Match[str]) -> str:
     """A month's abbreviation alone: in Sept. we"""
     stop = (
         "." if match.string[match.end() : match.end() + 1] == " " and starts_sentence(match.string, match.end()) else ""
@@ -136,13 +137,13 @@ def short_month(match: Match[str], scan: Scan) -> str:
 
 
 @rule("a", rf"\b({_SHORT_DAY})\s?[-–]\s?({_SHORT_DAY})\b")
-def weekdays(match: Match[str], scan: Scan) -> str:
+def weekdays(match: Match[str]) -> str:
     """Mon-Fri"""
     return f"{DAYS[match[1].lower()]} to {DAYS[match[2].lower()]}"
 
 
 @rule("a", rf"\b({_SHORT_DAY})\b(?P<stop>\.?)")
-def weekday(match: Match[str], scan: Scan) -> tuple[str, int] | None:
+def weekday(match: Match[str]) -> tuple[str, int] | None:
     """A day's abbreviation before a date, in a list of days, or with its full stop: Mon, Wed and Fri."""
     text, end = match.string, match.end()
     after = text[end : end + 24]
@@ -170,7 +171,7 @@ _SECONDS_BEFORE = word_set(
 )
 
 
-@rule("9'", r"(?<![\w.,])'?(?P<number>\d{1,4})'?s\b(?!')")
+@rule.in_context("9'", r"(?<![\w.,])'?(?P<number>\d{1,4})'?s\b(?!')")
 def plural_number(match: Match[str], scan: Scan) -> str | None:
     """Decades and plurals of numbers: the 1990s, 90s music, in his 30s, the 400s, two 747s; not 30 seconds."""
     number, text = match["number"], match.string
@@ -199,14 +200,14 @@ def plural_number(match: Match[str], scan: Scan) -> str | None:
 
 
 @rule("'", r"(?<![\w'])'(?P<year>\d\d)(?![\w'\"])")
-def short_year(match: Match[str], scan: Scan) -> str:
+def short_year(match: Match[str]) -> str:
     """the class of '98, back in '09"""
     number = match["year"]
     return f"oh {cardinal(number[1])}" if number[0] == "0" else cardinal(number)
 
 
 @rule("9", r"(?<![\w.,/-])(?P<a>(?:19|20)\d\d)/(?P<b>(?:19|20)?\d\d)(?![\w/-]|[.,]\d)")
-def season(match: Match[str], scan: Scan) -> str | None:
+def season(match: Match[str]) -> str | None:
     """Two years in a row: 1998/99, 2021/2022"""
     first, second = match["a"], match["b"]
     if int(second[-2:]) != (int(first[-2:]) + 1) % 100:
@@ -228,7 +229,7 @@ def _plural(number: str) -> str:
 
 
 @rule("9", r"(?<![\w.,$€£¥#-])(?P<a>1[1-9]\d\d|20\d\d)\s?[–-]\s?(?P<b>1[1-9]\d\d|20\d\d|\d\d)(?![\w%-]|[.,:]\d)")
-def years(match: Match[str], scan: Scan) -> str | None:
+def years(match: Match[str]) -> str | None:
     """1999–2005, 1914-18"""
     first, second = match["a"], match["b"]
     if unit_name(word_after(match.string, match.end())):
@@ -242,7 +243,7 @@ def years(match: Match[str], scan: Scan) -> str | None:
     "9",
     r"(?<![\d.,:/$€£¥#+^])(?<!\d[-–])\b(?P<year>1[1-9]\d\d|20\d\d|10\d\d|2100)(?![\w%°/]|[.,:]\d|\s?[-–×*+=/]\s?\d)(?P<next>\s[a-z]+)?",
 )
-def lone_year(match: Match[str], scan: Scan) -> tuple[str, int] | None:
+def lone_year(match: Match[str]) -> tuple[str, int] | None:
     """Four digits that are a year and not a count: in 1999, but 1500 people."""
     number, text = match["year"], match.string
     after = (match["next"] or "").strip()
@@ -273,12 +274,12 @@ _CLOCK = (
 
 
 @rule("9", rf"(?:(?<![\w.:,$€£])|(?<=\dT)){_CLOCK}", re.IGNORECASE)
-def clock(match: Match[str], scan: Scan) -> tuple[str, int] | None:
+def clock(match: Match[str]) -> tuple[str, int] | None:
     """14:30, 2:05 PM, 12:30:15"""
     return _time(match)
 
 
-@rule("9", rf"(?<![\w.:,$€£])(?P<hour>1[0-2]|0?[1-9])(?:\.(?P<minute>[0-5]\d))?{MERIDIEM}", re.IGNORECASE)
+@rule.in_context("9", rf"(?<![\w.:,$€£])(?P<hour>1[0-2]|0?[1-9])(?:\.(?P<minute>[0-5]\d))?{MERIDIEM}", re.IGNORECASE)
 def hour(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     """9 a.m., 7.30pm"""
     earlier = scan.previous(match.start())
@@ -291,7 +292,7 @@ def hour(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     r"(?<![\w.:,$€£-])(\d{1,2})(?::([0-5]\d))?\s?[–—-]\s?(?=\d{1,2}(?::[0-5]\d(?!\d)|\s?[ap]\.?m\b))",
     re.IGNORECASE,
 )
-def time_range(match: Match[str], scan: Scan) -> str | None:
+def time_range(match: Match[str]) -> str | None:
     """The first of two times: 7–9 p.m., 10:30-11:45"""
     return (
         f"{_hour_and_minute(int(match[1]), match[2], meridiem=match[2] is None)} to " if int(match[1]) <= 24 else None
@@ -299,7 +300,7 @@ def time_range(match: Match[str], scan: Scan) -> str | None:
 
 
 @rule("9", r"(?<![\w.:,$€£-])(\d{1,2})(?::([0-5]\d))?\s?[–-]\s?(?=(?:noon|midnight|late|close)\b)")
-def time_to_noon(match: Match[str], scan: Scan) -> str:
+def time_to_noon(match: Match[str]) -> str:
     """8–noon"""
     return f"{_hour_and_minute(int(match[1]), match[2], meridiem=True)} to "
 

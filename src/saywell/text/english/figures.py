@@ -7,8 +7,8 @@ from re import Match
 
 from saywell.text.breaks import word_set
 from saywell.text.english.amounts import LEFT, NUMBER, number_words
-from saywell.text.english.context import word_after, word_before
-from saywell.text.english.grammar import LETTER, Rules, Scan
+from saywell.text.english.context import word_before
+from saywell.text.english.grammar import LETTER, Rules
 from saywell.text.english.units import UNITS, plural
 from saywell.text.numbers import MAX_DIGITS, any_numeral, cardinal, decimal, digits, fraction, ordinal, plural_words
 
@@ -16,7 +16,7 @@ rule = Rules()
 
 
 @rule("9", rf"(?<!\d)\d{{{MAX_DIGITS + 1},}}|(?<![\w.])\d{{1,3}}(?:,\d{{3}}){{5,}}(?!\d)")
-def long_digits(match: Match[str], scan: Scan) -> str:
+def long_digits(match: Match[str]) -> str:
     """Strings of digits longer than any name for a number, digit by digit."""
     return digits(match[0])
 
@@ -28,7 +28,7 @@ def long_digits(match: Match[str], scan: Scan) -> str:
     r"|\d{3}-\d{2}-\d{4}|\d{4}(?:[ -]\d{4}){2,3}"
     r"|0\d{2,4}(?:[ -]\d{3,4}){2}|0\d{4} \d{6}|0\d(?: \d{2}){4}|0\d{1,2} \d{4} \d{4}|1[38]00 \d{3} \d{3}"
     r"|(?!\d{4}-\d\d-\d\d)\d{1,7}(?:-\d{1,7}){3,6})(?![\w-]|[.,]\d)")  # fmt: skip
-def phone_number(match: Match[str], scan: Scan) -> str | None:
+def phone_number(match: Match[str]) -> str | None:
     """Phone, card and social security numbers, digit by digit with a pause between the groups."""
     if match[0][0] == "+" and not re.search(r"\d{4}|\d[ .)(-]+\d", match[0]):
         return None
@@ -54,7 +54,7 @@ _SURE_CODE = re.compile(
 
 
 @rule("9", r"(?<![\w.,/$€£])(?:\d{3}[ -]\d{3}(?![ -]\d)|\d{3,15}(?:-\d{4})?)(?![\w]|[.,-]\d)")
-def code_number(match: Match[str], scan: Scan) -> str | None:
+def code_number(match: Match[str]) -> str | None:
     """PINs, one-time codes, postal codes, order numbers and emergency calls, digit by digit."""
     number, text = match[0], match.string
     before = text[max(0, match.start() - 40) : match.start()]
@@ -76,7 +76,7 @@ _RATES = ("km/h", "m/s", "mg/dL", "kB/s", "MB/s", "GB/s", "Mbit/s", "Gbit/s", "k
 
 
 @rule("kmMGg", rf"(?<![\w.])(?:{'|'.join(_RATES)})(?![\w/])")
-def rate_unit(match: Match[str], scan: Scan) -> str:
+def rate_unit(match: Match[str]) -> str:
     """A rate without its number: in km/h"""
     return plural(UNITS[match[0]])
 
@@ -85,7 +85,7 @@ _VERSION = r"(?<![\w.,])(?:[vV](?:er(?:sion)?)?\.?\s?(?P<one>\d{1,4}(?:\.\d{1,4}
 
 
 @rule("9a", _VERSION)
-def version(match: Match[str], scan: Scan) -> str:
+def version(match: Match[str]) -> str:
     """Versions and network addresses: v2.0, 1.2.3, 192.168.0.1"""
     lead = "version " if match[0][0] in "vV" else ""
     parts = (match["one"] or match["many"]).split(".")
@@ -114,20 +114,20 @@ _BOOKS = (
 @rule(
     "a", rf"\b(?P<book>{_BOOKS})\s(?P<chapter>\d{{1,3}}):(?P<verse>\d{{1,3}})(?:\s?[-–]\s?(?P<to>\d{{1,3}}))?(?![\d:])"
 )
-def verse(match: Match[str], scan: Scan) -> str:
+def verse(match: Match[str]) -> str:
     """John 3:16, Genesis 1:1-3"""
     to = f" to {cardinal(match['to'])}" if match["to"] else ""
     return f"{match['book']} {cardinal(match['chapter'])} {cardinal(match['verse'])}{to}"
 
 
 @rule("9", rf"(?<![\w.,])[123](?=\s(?:{_BOOKS})\s\d)")
-def numbered_book(match: Match[str], scan: Scan) -> str:
+def numbered_book(match: Match[str]) -> str:
     """1 Corinthians 13:4"""
     return ordinal(match[0]).capitalize()
 
 
 @rule("9", rf"{LEFT}(?P<a>{NUMBER})[eE](?P<sign>[+-]?)(?P<b>\d{{1,3}})\b")
-def scientific(match: Match[str], scan: Scan) -> str:
+def scientific(match: Match[str]) -> str:
     """6.02e23"""
     below = "minus " if match["sign"] == "-" else ""
     return f"{number_words(match['a'])} times ten to the power of {below}{cardinal(match['b'].lstrip('0') or '0')}"
@@ -138,14 +138,14 @@ def scientific(match: Match[str], scan: Scan) -> str:
     r"(?<![\w.])(\d{1,3}(?:,\d{3}){1,4}|\d{1,15})(?:st|nd|rd|th)\b(?:\s?[-–]\s?(?P<to>\d{1,4})(?:st|nd|rd|th)\b)?",
     re.IGNORECASE,
 )
-def ordinal_number(match: Match[str], scan: Scan) -> str:
+def ordinal_number(match: Match[str]) -> str:
     """21st, 1st–3rd"""
     to = f" to {ordinal(match['to'])}" if match["to"] else ""
     return ordinal(match[1].replace(",", "")) + to
 
 
 @rule("9", r"(?<![\w.,/])(\d{1,6})\s(\d{1,3})[/⁄](\d{1,3})(?![\w/]|[.,]\d)")
-def mixed_number(match: Match[str], scan: Scan) -> tuple[str, int]:
+def mixed_number(match: Match[str]) -> tuple[str, int]:
     """2 1/2 cups"""
     unit, end = _unit_next(match.string, match.end())
     part = _a_part(fraction(match[2], match[3]))
@@ -153,7 +153,7 @@ def mixed_number(match: Match[str], scan: Scan) -> tuple[str, int]:
 
 
 @rule("9¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", r"(?<![\w.,])(?:(\d{1,6})\s?)?([¼-¾⅐-⅞])(?!\d)")
-def vulgar_fraction(match: Match[str], scan: Scan) -> tuple[str, int]:
+def vulgar_fraction(match: Match[str]) -> tuple[str, int]:
     """2½ cups, ½ km"""
     part = any_numeral(match[2])
     if match[1]:
@@ -184,7 +184,7 @@ _SPECIAL = {"24/7": "twenty-four seven", "9/11": "nine eleven", "50/50": "fifty 
     "9",
     r"(?<![\w.,/])(\d{1,3}(?:\.\d{1,3})?)/(\d{1,3})(?![\w/]|[.,]\d)(?=\s?(?:stars?|points?|marks?)\b)|(?<![\w.,/])(\d{1,3}\.\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)",
 )
-def rating(match: Match[str], scan: Scan) -> tuple[str, int]:
+def rating(match: Match[str]) -> tuple[str, int]:
     """4/5 stars, 4.5/5, 14.2/16 GB"""
     above, below = (match[1], match[2]) if match[1] else (match[3], match[4])
     unit = re.match(r"\s?([kMGTP]i?B|[kcm]?m|kg|L|%)(?!\w)", match.string[match.end() : match.end() + 5])
@@ -193,7 +193,7 @@ def rating(match: Match[str], scan: Scan) -> tuple[str, int]:
 
 
 @rule("9", r"(?<![\w.,/])(\d{1,6})/(\d{1,6})(?:(?:th|rd)s)?(?![\w/]|[.,]\d)")
-def slash_fraction(match: Match[str], scan: Scan) -> str | tuple[str, int]:
+def slash_fraction(match: Match[str]) -> str | tuple[str, int]:
     """3/4 of it, 22/7, rated 9/10, 24/7"""
     if match[0] in _SPECIAL:
         return _SPECIAL[match[0]]
@@ -216,13 +216,13 @@ def _a_part(spoken: str) -> str:
 
 
 @rule("9", r"(?<![\w.,-])50-50(?![\w-]|[.,]\d)")
-def fifty_fifty(match: Match[str], scan: Scan) -> str:
+def fifty_fifty(_match: Match[str]) -> str:
     """50-50"""
     return "fifty fifty"
 
 
 @rule("9", r"(?<![\w.,])(\d{1,3}),(\d{1,2})(?![\w.,%/-]*\d)")
-def decimal_comma(match: Match[str], scan: Scan) -> str | None:
+def decimal_comma(match: Match[str]) -> str | None:
     """A decimal comma without a unit: 3,14; after a plural it is a list: rows 1,2"""
     before = word_before(match.string, match.start())
     return (
@@ -233,13 +233,13 @@ def decimal_comma(match: Match[str], scan: Scan) -> str | None:
 
 
 @rule("9", r"(?<![\w.,:])(\d{1,4}):(\d{1,4})(?![\w:]|[.,]\d)")
-def ratio(match: Match[str], scan: Scan) -> str:
+def ratio(match: Match[str]) -> str:
     """16:9"""
     return f"{cardinal(match[1])} to {cardinal(match[2])}"
 
 
 @rule("9", rf"{LEFT}(?<![-^])({NUMBER})(?:\s?[–—]\s?|-)(?={NUMBER}(?![\w-]|[.,]\d))")
-def number_range(match: Match[str], scan: Scan) -> str:
+def number_range(match: Match[str]) -> str:
     """The first of two numbers: pages 10-20; much longer the second is a part of a code"""
     second = re.match(r"\d+", match.string[match.end() : match.end() + 16])
     if second and len(second[0]) >= 5 and len(match[1]) < 4:
@@ -252,7 +252,7 @@ _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 
 
 @rule("^⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹", rf"(?<=[\w)])(?:{_POWER})|(?<=[\w)]\s)\^\s?(?P<spaced>[-+]?\d{{1,15}})")
-def power(match: Match[str], scan: Scan) -> str:
+def power(match: Match[str]) -> str:
     """x², 10^-3; after a word it is the mark of a footnote"""
     exponent = (
         match["caret"]
@@ -272,7 +272,7 @@ def power(match: Match[str], scan: Scan) -> str:
 
 
 @rule("¹²³⁴⁵⁶⁷⁸⁹⁰", r"(?<=[.!?,;:\"”)])[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}(?=\s|$)")
-def footnote_mark(match: Match[str], scan: Scan) -> str:
+def footnote_mark(_match: Match[str]) -> str:
     """A raised number behind a sentence: not spoken."""
     return ""
 
@@ -283,7 +283,7 @@ _DIGIT_LETTER = re.compile(r"(?<=\d)(?=[^\W\d_])")
 
 
 @rule("9a", _MIXED)
-def letters_and_digits(match: Match[str], scan: Scan) -> str | None:
+def letters_and_digits(match: Match[str]) -> str | None:
     """Letters and digits in one token: MP3, COVID-19, h264, F-16s; long digit strings digit by digit."""
     if many := re.fullmatch(r"([A-Za-z]{1,6})(\d{1,2})s", match[0]):
         return f"{many[1]} {plural_words(cardinal(many[2]))}"
@@ -293,13 +293,13 @@ def letters_and_digits(match: Match[str], scan: Scan) -> str | None:
 
 
 @rule("9", r"(?<![\w.,])\d{1,3}(?:\.\d{3}){1,4},\d{1,9}(?![\d.,]*\d)")
-def european_number(match: Match[str], scan: Scan) -> str:
+def european_number(match: Match[str]) -> str:
     """Dots between thousands and a decimal comma: 654.321,98765"""
     return number_words(match[0])
 
 
 @rule("9.", rf"(?:{NUMBER}|\d{{1,15}})(?P<unread>[._](?=\d))?")
-def number(match: Match[str], scan: Scan) -> tuple[str, int]:
+def number(match: Match[str]) -> tuple[str, int]:
     """Any other number, in words; a leading zero of a chapter is silent."""
     written = match[0].rstrip("._") if match["unread"] else match[0]
     text = match.string

@@ -43,8 +43,10 @@ class Scan:
         return last if not self.text[last.end : at].strip() else None
 
 
-Say = Callable[[Match[str], Scan], "str | tuple[str, int] | None"]
+Said = str | tuple[str, int] | None
 """The spoken form of a match; with a position: of the text up to there; None: the rule does not apply."""
+Say = Callable[[Match[str]], Said]
+SayInContext = Callable[[Match[str], Scan], Said]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,9 @@ class Rule:
     starts: str
     """First characters it can match: 9 for any digit, a for any letter, all others for themselves."""
     pattern: Pattern[str]
-    say: Say
-
-    @property
-    def about(self) -> str:
-        """What it reads, for people."""
-        return (self.say.__doc__ or "").strip()
+    say: SayInContext
+    about: str
+    """What it reads, for people."""
 
 
 class Rules(list[Rule]):
@@ -70,10 +69,23 @@ class Rules(list[Rule]):
         """Decorator: add a function as a rule, under its name."""
 
         def add(say: Say) -> Say:
-            self.append(Rule(say.__name__.strip("_").replace("_", "-"), starts, re.compile(pattern, flags), say))
+            self._add(say, lambda match, _scan: say(match), starts, re.compile(pattern, flags))
             return say
 
         return add
+
+    def in_context(self, starts: str, pattern: str, flags: int = 0) -> Callable[[SayInContext], SayInContext]:
+        """As calling it, for a function that looks at earlier readings or settings."""
+
+        def add(say: SayInContext) -> SayInContext:
+            self._add(say, say, starts, re.compile(pattern, flags))
+            return say
+
+        return add
+
+    def _add(self, named: Callable[..., Said], say: SayInContext, starts: str, pattern: Pattern[str]) -> None:
+        name = named.__name__.replace("_", "-")
+        self.append(Rule(name, starts, pattern, say, (named.__doc__ or "").strip()))
 
 
 LETTER = r"[^\W\d_⁰-⁹¹²³¼-¾⅐-⅞]"

@@ -31,43 +31,43 @@ _OPERATORS = {
 
 
 @rule("CFGA", r"\b([CFGA])#(?!\w)")
-def sharp(match: Match[str], scan: Scan) -> str:
+def sharp(match: Match[str]) -> str:
     """C#"""
     return f"{match[1]} sharp"
 
 
 @rule("+", r"(?<=\w)\+\+")
-def plus_plus(match: Match[str], scan: Scan) -> str:
+def plus_plus(_match: Match[str]) -> str:
     """C++"""
     return " plus plus"
 
 
 @rule("#№", r"(?:#|№\s?)(?=\d)")
-def number_sign(match: Match[str], scan: Scan) -> str:
+def number_sign(_match: Match[str]) -> str:
     """#1, № 5"""
     return "number "
 
 
 @rule("#", r"(?<!\w)#(?=[^\W\d_])")
-def hashtag(match: Match[str], scan: Scan) -> str:
+def hashtag(_match: Match[str]) -> str:
     """#tag"""
     return "hashtag "
 
 
 @rule("~", r"(?<![\w~])~\s?(?=[$€£]?\d)")
-def about(match: Match[str], scan: Scan) -> str:
+def about(_match: Match[str]) -> str:
     """~5 people"""
     return "about "
 
 
 @rule("<", r"(?<!\S)<3(?!\S)")
-def heart(match: Match[str], scan: Scan) -> str:
+def heart(_match: Match[str]) -> str:
     """<3"""
     return "heart"
 
 
 @rule("<≤>≥!≠-=→⇒", r"<\s?=|≤|>\s?=|≥|!=|≠|[-=]>|→|⇒")
-def comparison(match: Match[str], scan: Scan) -> str:
+def comparison(match: Match[str]) -> str:
     """<=, >=, !=, ->"""
     sign = match[0].replace(" ", "")
     if sign in ("<=", "≤"):
@@ -78,7 +78,7 @@ def comparison(match: Match[str], scan: Scan) -> str:
 
 
 @rule("<", r"<(?=\s?[$€£]?\.?\d)|(?<=[\w)]\s)<(?=\s\w)|(?<=\b[A-Za-z])<(?=[A-Za-z]\b)")
-def less_than(match: Match[str], scan: Scan) -> str | None:
+def less_than(match: Match[str]) -> str | None:
     """3 < 5"""
     return " less than " if _operand(match.string, match.start()) else None
 
@@ -87,7 +87,7 @@ def less_than(match: Match[str], scan: Scan) -> str | None:
     ">",
     r"(?<=[\d)])>(?=\s?\d)|(?<=[\d)]\s)>(?=\s?\d)|(?<=[\w)]\s)>(?=\s\.?\w)|(?<=\b[A-Za-z])>(?=[A-Za-z]\b)|(?:(?<=^)|(?<=[\s(]))>(?=[$€£]?\.?\d)",
 )
-def greater_than(match: Match[str], scan: Scan) -> str:
+def greater_than(_match: Match[str]) -> str:
     """5 > 3"""
     return " greater than "
 
@@ -98,7 +98,7 @@ def _operand(text: str, at: int) -> bool:
 
 
 @rule(" -−–*÷/×·", r"(?<=[\w)\]])\s?[-−–*÷/×·]\s?(?=[\d(.\w√])")
-def arithmetic(match: Match[str], scan: Scan) -> str | None:
+def arithmetic(match: Match[str]) -> str | None:
     """10 - 3 = 7, 6 × 7, 3x - 2"""
     text, start, end = match.string, match.start(), match.end()
     sign = match[0].strip()
@@ -123,7 +123,23 @@ def arithmetic(match: Match[str], scan: Scan) -> str | None:
 
 
 _SIZED = frozenset(
-    "screen screens display displays pixels px image images grid matrix photo resolution monitor panel room".split()
+    [
+        "screen",
+        "screens",
+        "display",
+        "displays",
+        "pixels",
+        "px",
+        "image",
+        "images",
+        "grid",
+        "matrix",
+        "photo",
+        "resolution",
+        "monitor",
+        "panel",
+        "room",
+    ]
 )
 
 
@@ -141,7 +157,7 @@ def _times(text: str, start: int, end: int, numbers: bool) -> str:
 
 
 @rule("-−–+", r"(?:(?<=^)|(?<=[\s(\[=,:;\"'<>]))[-−–](?=(?:\d|\.\d))")
-def minus(match: Match[str], scan: Scan) -> str | None:
+def minus(match: Match[str]) -> str | None:
     """-5 outside; a dash between numbers is a range"""
     text, start = match.string, match.start()
     if (
@@ -159,7 +175,7 @@ _RANGES = frozenset(
 )  # fmt: skip
 
 
-@rule("-–— ", r"\s?[-–—]\s?(?=[$€£]?\d)")
+@rule.in_context("-–— ", r"\s?[-–—]\s?(?=[$€£]?\d)")
 def range_dash(match: Match[str], scan: Scan) -> str | None:
     """A dash between two amounts, times or dates: 50%-60%, 10 a.m.–4 p.m."""
     earlier = scan.previous(match.start())
@@ -170,7 +186,7 @@ def range_dash(match: Match[str], scan: Scan) -> str | None:
     return " to "
 
 
-@rule("—–- ", r"\s?(?:—|--|–)\s?")
+@rule.in_context("—–- ", r"\s?(?:—|--|–)\s?")
 def dash(match: Match[str], scan: Scan) -> str | None:
     """A dash between clauses; an en dash without spaces is a hyphen between words: Paris–Dakar, Q1–Q3"""
     text, start, end = match.string, match.start(), match.end()
@@ -180,25 +196,25 @@ def dash(match: Match[str], scan: Scan) -> str | None:
 
 
 @rule(" ", r" - (?=\S)")
-def spaced_hyphen(match: Match[str], scan: Scan) -> str:
+def spaced_hyphen(_match: Match[str]) -> str:
     """he said - and left"""
     return " — "
 
 
 @rule(".", r"(?<=[^\W\d_])\.(?=[a-z])")
-def dot(match: Match[str], scan: Scan) -> str:
+def dot(_match: Match[str]) -> str:
     """file.txt"""
     return " dot "
 
 
 @rule("aA", r"\b(and)/(or)\b", re.IGNORECASE)
-def and_or(match: Match[str], scan: Scan) -> str:
+def and_or(match: Match[str]) -> str:
     """and/or"""
     return f"{match[1]} {match[2]}"
 
 
 @rule("/", r"(?<=[^\W_])/\s?(?=[^\W_])|(?<=[^\W_]\s)/\s?(?=[^\W_])")
-def slash(match: Match[str], scan: Scan) -> str:
+def slash(match: Match[str]) -> str:
     """he/she; cars/day is a rate"""
     rate = re.match(
         r"(?:second|minute|hour|day|night|week|month|year|person|capita)\b", match.string[match.end() : match.end() + 8]
@@ -207,20 +223,20 @@ def slash(match: Match[str], scan: Scan) -> str:
 
 
 @rule("=", r"={2,}")
-def equals_signs(match: Match[str], scan: Scan) -> str:
+def equals_signs(match: Match[str]) -> str:
     """x == 3; a rule of equals signs is not spoken"""
     operand = re.match(r"\s?\S", match.string[match.end() : match.end() + 2])
     return " equals " if len(match[0]) == 2 and operand and match.string[: match.start()].strip() else " "
 
 
 @rule(":;=8", r"(?:(?<=\s)|(?<=^))[:;=8][-^']?[)(DPpOo3\]|](?=\s|$|[.!?])")
-def emoticon(match: Match[str], scan: Scan) -> str:
+def emoticon(_match: Match[str]) -> str:
     """:-) is not spoken"""
     return " "
 
 
 @rule("-", r"(?:(?<=\s)|(?<=^)|(?<=`))--?[a-zA-Z][a-z]*(?:-[a-z]+)*(?=$|[\s=`,.)])")
-def option(match: Match[str], scan: Scan) -> str | None:
+def option(match: Match[str]) -> str | None:
     """Options of commands: --help, -g"""
     text, start = match.string, match.start()
     if match[0].startswith("--"):
@@ -233,7 +249,7 @@ def option(match: Match[str], scan: Scan) -> str | None:
 
 
 @rule("".join(NAMES), "[" + re.escape("".join(NAMES)) + "]")
-def named_sign(match: Match[str], scan: Scan) -> str:
+def named_sign(match: Match[str]) -> str:
     """Symbols with a name: &, %, @, +, ="""
     return f" {NAMES[match[0]]} "
 

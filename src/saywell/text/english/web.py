@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from re import Match
 
-from saywell.text.english.grammar import Rules, Scan
+from saywell.text.english.grammar import Rules
 from saywell.text.numbers import cardinal, digits
 
 rule = Rules()
@@ -20,13 +20,13 @@ _NAMES = {
 
 
 @rule("9a", r"(?<![\w.+-])(?:mailto:)?([\w.+-]{1,64})@((?:[a-zA-Z0-9-]{1,63}\.){1,8}[a-zA-Z]{2,24})\b")
-def mail_address(match: Match[str], scan: Scan) -> str:
+def mail_address(match: Match[str]) -> str:
     """me@example.com"""
     return f"{spell(match[1])} at {spell(match[2])}"
 
 
 @rule("a", r"\b(?:(?:https?|ftp|wss?|file)://|www\.)[^\s<>\"{}|\\^`]{1,2000}", re.IGNORECASE)
-def web_address(match: Match[str], scan: Scan) -> tuple[str, int]:
+def web_address(match: Match[str]) -> tuple[str, int]:
     """https://www.example.com/a: the scheme and `www.` are not spoken"""
     whole = match[0]
     bare = whole.rstrip(".,;:!?)]'*_")
@@ -40,7 +40,7 @@ def web_address(match: Match[str], scan: Scan) -> tuple[str, int]:
     "9a",
     rf"(?<![\w@./-])((?:[a-zA-Z0-9][a-zA-Z0-9-]{{0,62}}\.){{1,6}}(?:{_TLDS}))(?![\w-]|\.\w)((?::\d{{2,5}})?/[^\s<>\"]{{0,500}})?",
 )
-def bare_address(match: Match[str], scan: Scan) -> tuple[str, int] | None:
+def bare_address(match: Match[str]) -> tuple[str, int] | None:
     """example.org/docs"""
     name = match[1]
     if name.rpartition(".")[2] in ("in", "no", "at", "it", "us", "me", "es", "is") and not match[2]:
@@ -54,14 +54,14 @@ def bare_address(match: Match[str], scan: Scan) -> tuple[str, int] | None:
 
 
 @rule("/~.", r"(?:(?<=\s)|(?<=^)|(?<=[(`\"']))(?:~|\.{1,2})?/(?:[\w.+-]{1,64}/){0,12}[\w.+-]{1,64}/?")
-def path(match: Match[str], scan: Scan) -> tuple[str, int] | None:
+def path(match: Match[str]) -> tuple[str, int] | None:
     """/usr/local/bin, ./run.sh"""
     bare = match[0].rstrip(".")
     return (spell(bare), match.start() + len(bare)) if re.search(r"[A-Za-z]", bare) else None
 
 
 @rule("a", r"\b[A-Z]:\\(?:[\w.+-]{1,64}\\){0,12}[\w.+-]{0,64}")
-def windows_path(match: Match[str], scan: Scan) -> str:
+def windows_path(match: Match[str]) -> str:
     """C:\\Users\\Bob"""
     return spell(match[0])
 

@@ -7,7 +7,7 @@ from re import Match
 
 from saywell.text.breaks import STARTERS, word_set
 from saywell.text.english.context import continues_reference, starts_sentence, word_after, word_before
-from saywell.text.english.grammar import Rules, Scan
+from saywell.text.english.grammar import Rules
 from saywell.text.numbers import cardinal, ordinal
 
 rule = Rules()
@@ -65,7 +65,7 @@ _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
     rf"(?<![\w.])(?P<short>{_any_of(_BEFORE_NUMBER)})\s?(?=#?\(?\d|(?-i:[IVXLC]{{2,}}|[VX]|I(?!\s\w))\b(?!['’]))",
     re.IGNORECASE,
 )
-def numbering(match: Match[str], scan: Scan) -> str | None:
+def numbering(match: Match[str]) -> str | None:
     """What stands before a number: No. 5, vol. II. After a number `sec.` is a unit; `no. 3 reasons` is an answer."""
     short, text, end = match["short"].lower(), match.string, match.end()
     if short in _WORDS_TOO and text[end : end + 1].isdigit():
@@ -95,7 +95,7 @@ def _is_single(text: str, at: int) -> bool:
 
 
 @rule("a", r"(?<![\w.])ca?\.\s?(?=\d)", re.IGNORECASE)
-def circa(match: Match[str], scan: Scan) -> str | None:
+def circa(match: Match[str]) -> str | None:
     """c. 1850; a capital C. before a number ends a sentence."""
     if match[0][0] == "C" and not match[0].lower().startswith("ca"):
         return None
@@ -103,7 +103,7 @@ def circa(match: Match[str], scan: Scan) -> str | None:
 
 
 @rule("a", r"\bDr\b(?P<stop>\.?)")
-def doctor_or_drive(match: Match[str], scan: Scan) -> str | None:
+def doctor_or_drive(match: Match[str]) -> str | None:
     """Dr. Smith, 12 Oak Dr."""
     text, end = match.string, match.end()
     named = re.match(r"\s[A-Z]", text[end : end + 2])
@@ -114,7 +114,7 @@ def doctor_or_drive(match: Match[str], scan: Scan) -> str | None:
 
 
 @rule("a", r"\b(?P<kind>Ste?)\b(?P<stop>\.?)")
-def saint_or_street(match: Match[str], scan: Scan) -> str | None:
+def saint_or_street(match: Match[str]) -> str | None:
     """St. John, 10 Main St., Ste. 200"""
     text, end = match.string, match.end()
     name = re.match(r"\s[A-Z][a-z]" if not match["stop"] else r"\s[A-Z]", text[end : end + 3])
@@ -130,7 +130,7 @@ def saint_or_street(match: Match[str], scan: Scan) -> str | None:
 
 
 @rule("a", r"\b(?P<kind>Ave|Blvd|Rd|Ln|Hwy|Pkwy|Ct|Pl|Sq|Ter)\b(?!\.)")
-def street(match: Match[str], scan: Scan) -> str | None:
+def street(match: Match[str]) -> str | None:
     """A street's abbreviation without its full stop, after a name: Ocean Blvd"""
     before = re.search(
         r"(?<!\w)(?:[A-Z][a-z]+|\d+(?:st|nd|rd|th))\s\Z", match.string[max(0, match.start() - 24) : match.start()]
@@ -139,20 +139,20 @@ def street(match: Match[str], scan: Scan) -> str | None:
 
 
 @rule("a", r"\bApt\b\.?(?=\s#?\d)")
-def apartment(match: Match[str], scan: Scan) -> str:
+def apartment(_match: Match[str]) -> str:
     """Apt 4B"""
     return "Apartment"
 
 
 @rule("a", r"(?<!\d\s)\b(Mr|Mrs|Ms|Prof|Gen|Sen|Capt|Lt|Sgt|Rev|Gov|Mt|Ft)(?=\s[A-Z][a-z])")
-def title(match: Match[str], scan: Scan) -> str:
+def title(match: Match[str]) -> str:
     """A title without its full stop before a name: Mr White"""
     short = f"{match[1].lower()}."
     return _ALWAYS.get(short) or _BEFORE_NAME[short]
 
 
 @rule("a", r"\bSr\.(?=(?P<name>\s[A-Z][a-z])?)")
-def senior_or_sister(match: Match[str], scan: Scan) -> str:
+def senior_or_sister(match: Match[str]) -> str:
     """Sr. Maria spoke; John Smith Sr."""
     before = word_before(match.string, match.start())
     if match["name"] and not before[:1].isupper():
@@ -161,20 +161,20 @@ def senior_or_sister(match: Match[str], scan: Scan) -> str:
 
 
 @rule("JS", r"\b(?P<kind>Jr|Sr)\b(?!\.)")
-def junior(match: Match[str], scan: Scan) -> str | None:
+def junior(match: Match[str]) -> str | None:
     """John Smith Jr"""
     named = word_before(match.string, match.start())[:1].isupper()
     return ("Junior" if match["kind"] == "Jr" else "Senior") if named else None
 
 
 @rule("v", r"(?<=[a-z] )vs?\.?(?=\s[A-Z])")
-def versus_in_law(match: Match[str], scan: Scan) -> str:
+def versus_in_law(_match: Match[str]) -> str:
     """Roe v. Wade"""
     return "versus"
 
 
 @rule("eEfFRaA", r"\b(?:(?<=(?:st|nd|rd|th)\s)(?:[Ee]d|Fl)\b\.?|Rm\b\.?(?=\s\d)|[Aa]pprox\b(?=\s[\d~]))")
-def before_or_after_number(match: Match[str], scan: Scan) -> str:
+def before_or_after_number(match: Match[str]) -> str:
     """2nd ed., 3rd Fl., Rm 12, approx 5"""
     short = match[0].rstrip(".").lower()
     stop = "." if match[0].endswith(".") and starts_sentence(match.string, match.end()) else ""
@@ -182,13 +182,13 @@ def before_or_after_number(match: Match[str], scan: Scan) -> str:
 
 
 @rule("a", rf"(?<![\w.])(?<!\d\s)(?:{_any_of(_BEFORE_NAME)})(?=\s(?-i:[A-Z]))", re.IGNORECASE)
-def title_before_name(match: Match[str], scan: Scan) -> str:
+def title_before_name(match: Match[str]) -> str:
     """Gen. Grant, Ft. Worth"""
     return _BEFORE_NAME[match[0].lower()]
 
 
 @rule("aePpc", rf"(?<![\w.])(?:{_any_of(_ALWAYS)})(?!\w)", re.IGNORECASE)
-def abbreviation(match: Match[str], scan: Scan) -> str | None:
+def abbreviation(match: Match[str]) -> str | None:
     """Abbreviations read the same everywhere; a full stop that also ends the sentence stays: etc., Inc., e.g."""
     short = match[0].lower()
     text, end = match.string, match.end()
@@ -201,19 +201,19 @@ def abbreviation(match: Match[str], scan: Scan) -> str | None:
 
 
 @rule("v", r"\bvs\b")
-def versus(match: Match[str], scan: Scan) -> str:
+def versus(_match: Match[str]) -> str:
     """cats vs dogs"""
     return "versus"
 
 
 @rule("w", r"(?<!\w)w/(?:(o)\b\s?|\s?(?=\w|\s|$))")
-def with_or_without(match: Match[str], scan: Scan) -> str:
+def with_or_without(match: Match[str]) -> str:
     """w/ cheese, w/o onions"""
     return "without " if match[1] else "with "
 
 
 @rule("a", r"(?<![\w.°'])([A-HJ-Z])\.(?=\s?(?P<next>[A-Z]\w{0,15})(?P<stop>\.?))(?![A-Z]\.)")
-def initial(match: Match[str], scan: Scan) -> str | None:
+def initial(match: Match[str]) -> str | None:
     """J. R. R. Tolkien; but plan B. Then"""
     another = len(match["next"]) == 1 and match["stop"]
     if match["next"].lower() in STARTERS and not another:
@@ -229,7 +229,7 @@ _LETTERED = re.compile(
 
 
 @rule("a", r"(?<![\w.])(?:[A-Za-z]\.){2,12}(?:[A-Za-z](?![\w.]))?")
-def initialism(match: Match[str], scan: Scan) -> str:
+def initialism(match: Match[str]) -> str:
     """U.S., F.B.I.: letters, and the full stop where a sentence ends"""
     letters = [letter for letter in match[0] if letter != "."]
     text, end = match.string, match.end()
@@ -269,7 +269,7 @@ _CROWNS = word_set("King Queen Pope Emperor Empress Tsar Kaiser Czar Sultan Phar
 
 
 @rule("a", rf"\b(?P<roman>{_ROMAN})(?P<suffix>th|st|nd|rd)?\b(?!['’](?!s\b)\w)(?!\.\s?[A-Z]\.)")
-def roman_numeral(match: Match[str], scan: Scan) -> str | None:
+def roman_numeral(match: Match[str]) -> str | None:
     """Chapter IV, Henry VIII, World War II, XIV, the XIX century"""
     numeral, text, start, end = match["roman"], match.string, match.start(), match.end()
     if (
@@ -320,6 +320,6 @@ def _value(roman: str) -> str:
 
 
 @rule("W", r"\bWW(?P<roman>III|II|I)\b")
-def world_war(match: Match[str], scan: Scan) -> str:
+def world_war(match: Match[str]) -> str:
     """WWII"""
     return f"World War {cardinal(_value(match['roman']))}"
