@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.words import key, load
 from saywell.text.english import RULES
 from saywell.text.normalise import explain, normalise
 
@@ -18,6 +19,13 @@ READINGS = [
 @pytest.mark.parametrize(("rule", "text", "spoken"), READINGS, ids=range(len(READINGS)))
 def test_reads_as_a_person_does(rule: str, text: str, spoken: str) -> None:
     assert normalise(text, "en-US") == spoken
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "spoken"), load(), ids=[f"{kind}-{at}" for at, (kind, _, _) in enumerate(load())]
+)
+def test_reported_texts_are_read_right(kind: str, text: str, spoken: list[str]) -> None:
+    assert key(normalise(text)) in [key(each) for each in spoken]
 
 
 def test_every_rule_has_a_name_and_a_description_and_can_be_switched_off_alone() -> None:

@@ -31,8 +31,7 @@ _TAG = re.compile(
     r"<(?P<close>/)?(?P<name>!?[A-Za-z][A-Za-z0-9:-]{0,24})(?P<attributes>(?:\s{1,8}(?:[A-Za-z_:@][\w:.-]{0,60}\s?=\s?(?:\"[^\"<>]{0,1000}\"|'[^'<>]{0,1000}'|[^\s\"'<>=]{1,300})|checked|disabled|hidden|async|defer|controls|open|required|readonly|selected|loop|muted|autoplay)){0,20})\s{0,4}/?>"
 )
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-_COMMENT = re.compile(r"<!--")
-_HIDDEN = re.compile(r"<(script|style|head|template)\b[^<>]{0,500}>", re.IGNORECASE)
+_HIDDEN = re.compile(r"<!--|<(script|style|head|template)\b[^<>]{0,500}>", re.IGNORECASE)
 _ALT = re.compile(r"\balt\s?=\s?(?:\"([^\"]{0,300})\"|'([^']{0,300})')", re.IGNORECASE)
 
 _LINK = re.compile(
@@ -98,7 +97,7 @@ _SHORT_LINE = 48
 
 def detect(text: str) -> Literal["plain", "markdown", "html"]:
     """Which markup a text has."""
-    if _COMMENT.search(text):
+    if "<!--" in text:
         return "html" if not _has_markdown(text) else "markdown"
     for tag in _TAG.finditer(text):
         if _known(tag["name"]):
@@ -209,23 +208,18 @@ def _rows(text: str) -> Iterator[Edit]:
 
 def _hidden(text: str) -> Iterator[Edit]:
     """Comments, scripts and styles."""
+    lower = text.lower()
+    closed: dict[str, int] = {}
+    """Closing sign → where the next one is, as far as known; -1: there is none."""
     at = 0
-    sought: dict[str, int] = {}
-    found = _next_hidden(text, at)
-    while found is not None:
-        closing = "-->" if found[0] == "<!--" else f"</{found[1].lower()}>"
-        end = sought.get(closing, 0)
-        if 0 <= end < found.end():
-            end = sought[closing] = text.lower().find(closing, found.end()) if closing not in sought or end >= 0 else -1
-        at = end + len(closing) if end >= 0 else found.end()
-        if end >= 0:
+    for found in _HIDDEN.finditer(text):
+        closing = f"</{found[1].lower()}>" if found[1] else "-->"
+        if found.start() < at or closed.get(closing) == -1:
+            continue
+        closed[closing] = lower.find(closing, found.end())
+        if closed[closing] >= 0:
+            at = closed[closing] + len(closing)
             yield found.start(), at, " "
-        found = _next_hidden(text, at)
-
-
-def _next_hidden(text: str, at: int) -> Match[str] | None:
-    some = [found for pattern in (_COMMENT, _HIDDEN) if (found := pattern.search(text, at))]
-    return min(some, key=lambda found: found.start(), default=None)
 
 
 def _known(name: str) -> bool:
