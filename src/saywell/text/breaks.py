@@ -41,6 +41,17 @@ _PARAGRAPH = re.compile(r"\n\s*\n|\r\s*\r(?!\n)|\u2029")
 _LINE = re.compile(r"[\n\r\x0b\x0c\x85\u2028]")
 _FIXED_SPACE = re.compile(r"[\u00a0\u2007\u202f]+")
 _INITIALS = re.compile(r"[^\W\d_](?:\.[^\W\d_])*")
+_AFTER_NAME = frozenset(["jr", "sr", "inc", "ltd", "co", "corp", "llc", "plc", "esq", "gmbh"])
+_MONTHS = frozenset(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"])
+_MONTH_DAY = re.compile(
+    r"\b(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)[a-z]{0,6}\.?\s\d{1,2}(?:st|nd|rd|th)?\Z"
+)
+_DAY_OF = re.compile(r"\b\d{1,2}(?:st|nd|rd|th)?(?:\sof)?\Z")
+_ROMAN = re.compile(r"[IVXLC]{1,7}")
+_BEFORE_ROMAN = re.compile(r"\b[A-Z][a-z]+\Z")
+_BEFORE_ANY_ROMAN = re.compile(
+    r"\b(?:[Vv]ol|[Nn]o|[Cc]h|[Ff]ig|[Pp]t)\Z|\b(?:War|Part|Chapter|Book|Volume|Act|Scene|Phase|Type)\Z"
+)
 _REACH = 12
 """Characters of the next word that are considered; all words in the lists below are shorter."""
 
@@ -103,12 +114,31 @@ def judge(text: str, start: int, mark_end: int, gap_end: int, voiced: int, word:
     space = text[mark_end:gap_end]
     if _PARAGRAPH.search(space):
         return Break.PARAGRAPH
+    if space and not _LINE.search(space) and _belongs(text, start, marks, voiced, word):
+        return Break.GLUE
     kind = _judge_marks(text, start, marks, space, voiced, word) if marks else None
     if kind is None and not space:
         return None
     if _LINE.search(space):
         return max(kind or Break.CLAUSE, Break.CLAUSE)
     return _judge_space(text, start, marks, space, gap_end, word) if kind is None else kind
+
+
+def _belongs(text: str, start: int, marks: str, voiced: int, word: str) -> bool:
+    """True inside one thing that has marks or spaces: (555) 123-4567, 1939 – 1945, Jan. 5, 2024, Smith Jr., Vol. II."""
+    before, after = text[max(0, start - 24) : start], text[voiced : voiced + 1]
+    if after.isdigit():
+        if marks and marks[-1] in ")" + DASHES and before.rstrip()[-1:].isdigit():
+            return True
+        return marks == "," and _MONTH_DAY.search(before) is not None
+    if marks in ("", ",") and word in _AFTER_NAME:
+        return before[-1:].isalpha() and after.isupper()
+    if marks == "" and word[:3] in _MONTHS and _DAY_OF.search(before):
+        return True
+    numeral = word and _ROMAN.fullmatch(text, voiced, voiced + len(word)) is not None
+    if numeral and marks in ("", ".") and _BEFORE_ANY_ROMAN.search(before):
+        return len(word) > 1 or marks == ""
+    return bool(numeral and marks == "" and len(word) > 1 and _BEFORE_ROMAN.search(before))
 
 
 def _judge_space(text: str, start: int, marks: str, space: str, gap_end: int, word: str) -> Break:
@@ -154,7 +184,7 @@ def _judge_stop(text: str, start: int, after: str, word: str) -> Break:
     found = _LAST_WORD.search(text, max(0, start - 24), start)
     token = found[0] if found else ""
     last = token.lower()
-    if last in _LEADING or (last in _NUMBERED and after.isdigit()):
+    if last in _LEADING or (found and found[0] == "Ft") or (last in _NUMBERED and after.isdigit()):
         return Break.GLUE
     if last.isdigit() and len(last) <= 3 and _starts_line(text, start - len(last)):
         return Break.GLUE

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 
 from saywell.text.check import FILLERS
+from saywell.text.spans import Edited
 
 _MARKS_KEPT = 3
 """Combining marks kept on a base: Vietnamese has two, pointed Hebrew three."""
@@ -17,6 +19,7 @@ _MARKS_KEPT = 3
 # Marks can pile up only in a run this long without a letter.
 _PILE = re.compile(r"[^\w\s\x00-\u02ff]{3,}")
 _ODD = re.compile(r"[^\n\x20-\x7e]")
+_WITH_BASE = re.compile(r"[\x20-\x7e]?[^\n\x20-\x7e]+")
 _ODD_RUN = re.compile(r"[^\n\x20-\x7e]+")
 # Joiners shape Arabic and Indic words; elsewhere they are invisible.
 _JOINERS = re.compile(r"(?<![\u0600-\u0dff])[\u200c\u200d]|[\u200c\u200d](?![\u0600-\u0dff])")
@@ -60,6 +63,30 @@ def clean(text: str, *, latin: bool = False) -> str:
         plain = _plain_latin if latin else _plain
         text = _ODD_RUN.sub(lambda run: "".join(map(plain, run[0])), text)
     return text
+
+
+def clean_edits(edited: Edited, *, latin: bool = False) -> Edited:
+    """As `clean`, for a text that knows where its characters come from."""
+    if not _ODD.search(edited.text):
+        return edited
+    edited = edited.edit((found.start(), found.end(), "") for found in _FIXED_THOUSANDS.finditer(edited.text))
+    edited = edited.edit((found.start(), found.end(), _thin(found)) for found in _PILE.finditer(edited.text))
+    edited = edited.edit(_composed(edited.text))
+    edited = edited.edit((found.start(), found.end(), "") for found in _JOINERS.finditer(edited.text))
+    plain = _plain_latin if latin else _plain
+    return edited.edit(
+        (at, at + 1, instead)
+        for run in _ODD_RUN.finditer(edited.text)
+        for at, char in enumerate(run[0], run.start())
+        if (instead := plain(char)) != char
+    )
+
+
+def _composed(text: str) -> Iterator[tuple[int, int, str]]:
+    """Runs that NFC changes, each with the character before it."""
+    for run in _WITH_BASE.finditer(text):
+        if (composed := unicodedata.normalize("NFC", run[0])) != run[0]:
+            yield run.start(), run.end(), composed
 
 
 def _thin(run: re.Match[str]) -> str:

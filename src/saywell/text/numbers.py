@@ -10,6 +10,7 @@ MAX_DIGITS = 15
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _DENOMINATORS = {2: "half", 4: "quarter"}
+_COMMON_DENOMINATORS = (*range(2, 11), 12, 16, 20, 25, 32, 50, 64, 100)
 _TENS = ("", "", "twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties")
 
 
@@ -65,6 +66,11 @@ def decimal(text: str) -> str:
     return sign + spoken
 
 
+def plural_words(words: str) -> str:
+    """forty-seven → forty-sevens, twenty → twenties, six → sixes."""
+    return f"{words[:-1]}ies" if words.endswith("y") else f"{words}{'es' if words.endswith('x') else 's'}"
+
+
 def is_one(text: str) -> bool:
     """Whether the counted noun is singular."""
     return text.lstrip("+-") == "1"
@@ -74,7 +80,7 @@ def is_one(text: str) -> bool:
 def fraction(above: str, below: str) -> str:
     """`3/4` → three quarters; `1/2` → one half; improper and unusual fractions with `over`."""
     top, bottom = int(above), int(below)
-    if not 2 <= bottom <= 100 or not 0 < top < bottom or (bottom > 20 and bottom not in (25, 32, 50, 64, 100)):
+    if not 2 <= bottom <= 100 or not 0 < top < bottom or (top > 1 and bottom not in _COMMON_DENOMINATORS):
         return f"{cardinal(above)} over {cardinal(below)}"
     name = _DENOMINATORS.get(bottom) or _words(bottom, "ordinal")
     if top != 1:

@@ -1,0 +1,351 @@
+"""Dates, years, decades and times of day."""
+
+from __future__ import annotations
+
+import re
+from re import Match
+
+from saywell.text.breaks import word_set
+from saywell.text.english.context import NUMBER_WORDS, continues_reference, starts_sentence, word_after, word_before
+from saywell.text.english.grammar import Rules, Scan
+from saywell.text.english.units import unit_name
+from saywell.text.numbers import cardinal, decade, decimal, ordinal, plural_words, year
+
+rule = Rules()
+
+MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+_MONTH_OF = {name[:3].lower(): name for name in MONTHS} | {"sept": "September"}
+_MONTH = "(?P<month>" + "|".join([*MONTHS, r"Sept\.?", *(rf"{name[:3]}\.?" for name in MONTHS)]) + r")(?![a-z])"
+DAYS = {
+    "mon": "Monday", "tue": "Tuesday", "tues": "Tuesday", "wed": "Wednesday", "thu": "Thursday", "thur": "Thursday",
+    "thurs": "Thursday", "fri": "Friday", "sat": "Saturday", "sun": "Sunday",
+}  # fmt: skip
+_SHORT_DAY = "Mon|Tues?|Wed|Thu(?:rs?)?|Fri|Sat|Sun"
+_DAY = r"(?P<day>0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
+_TO_DAY = r"(?:\s?[–—-]\s?(?P<to>0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?(?!\d))?"
+_YEAR = r"(?:,?\s(?P<year>[12]\d{3})(?![\d,.:%-]*\d))?"
+MERIDIEM = r"\s?(?P<half>[ap])\.?\s?m\b(?P<stop>\.?)"
+
+
+@rule("9", r"(?<![\w.-])(?P<year>[12]\d{3})([-/.])(?P<month>0[1-9]|1[0-2])\2(?P<day>[0-3]\d)(?![\d-])(?:T(?=\d))?")
+def iso_date(match: Match[str]) -> str | None:
+    """2026-11-21"""
+    if not 1 <= int(match["day"]) <= 31:
+        return None
+    spoken = f"{MONTHS[int(match['month']) - 1]} {_day(match['day'])}, {year(match['year'])}"
+    return f"{spoken}, " if match[0].endswith("T") else spoken
+
+
+@rule.in_context("9", r"(?<![\w./-])(?P<a>\d{1,2})([/.-])(?P<b>\d{1,2})\2(?P<year>[12]\d{3}|\d{2})(?![\w/-]|\.\d)")
+def numeric_date(match: Match[str], scan: Scan) -> str | None:
+    """21/11/2026, 11/21/2026, 3/4/26: the order of day and month by language where both are possible."""
+    month, day = (match["a"], match["b"]) if scan.month_first else (match["b"], match["a"])
+    if int(month) > 12:
+        month, day = day, month
+    if not (1 <= int(month) <= 12 and 1 <= int(day) <= 31) or (len(match["year"]) == 2 and match[2] != "/"):
+        return None
+    full = match["year"] if len(match["year"]) == 4 else ("20" if int(match["year"]) < 70 else "19") + match["year"]
+    return f"{MONTHS[int(month) - 1]} {_day(day)}, {year(full)}"
+
+
+@rule.in_context("9", r"(?<![\w./-])(?P<a>\d{1,2})/(?P<b>\d{1,2})(?![\w/-]|[.,]\d)")
+def day_and_month(match: Match[str], scan: Scan) -> str | None:
+    """A date without a year where the words around it say so: on 3/14, due 12/25, by 1/31."""
+    before = word_before(match.string, match.start()).lower()
+    if before not in _BEFORE_DATE:
+        return None
+    month, day = int(match["a"]), int(match["b"])
+    if not scan.month_first and month > 12:
+        month, day = day, month
+    if not (1 <= month <= 12 and 1 <= day <= 31) or (match["a"], match["b"]) in (
+        ("9", "11"),
+        ("24", "7"),
+        ("50", "50"),
+    ):
+        return None
+    if word_after(match.string, match.end()).lower() in (
+        "of",
+        "cup",
+        "cups",
+        "inch",
+        "mile",
+        "full",
+        "stars",
+        "majority",
+    ):
+        return None
+    return f"{MONTHS[month - 1]} {ordinal(str(day))}"
+
+
+_BEFORE_DATE = word_set(
+    "on due by since until till from expires dated monday tuesday wednesday thursday friday saturday sunday"
+)
+
+
+@rule("9", r"(?<![\w.-])(?P<year>(?:19|20)\d{2})-(?P<month>0[1-9]|1[0-2])(?![\w-]|\.\d)")
+def year_and_month(match: Match[str]) -> str:
+    """2026-11"""
+    return f"{MONTHS[int(match['month']) - 1]} {year(match['year'])}"
+
+
+@rule("9", rf"(?<![\w.,:/$€£-]){_DAY}{_TO_DAY}\s(?:of\s)?{_MONTH}(?![\w]){_YEAR}")
+def day_first(match: Match[str]) -> str | None:
+    """21 Nov 2026, the 4th of July"""
+    text = match.string
+    after = word_after(text, match.end())
+    plain = match["month"] in ("May", "March") and not match["year"] and not re.search(r"th|st|nd|rd|of", match[0])
+    if plain and after[:1].islower() and after not in _AFTER_DATE:
+        return None
+    before = re.search(r"\b(?:the|this|every)\s$", text[max(0, match.start() - 8) : match.start()], re.I)
+    stop = "." if match[0].endswith(".") and starts_sentence(text, match.end()) else ""
+    return f"{'' if before else 'the '}{_days(match)} of {_month(match)}{_tail(match)}{stop}"
+
+
+_AFTER_DATE = word_set("at and or to in is was for by from on with until this next last a the we i he she they it")
+
+
+@rule("a", rf"\b{_MONTH}\s{_DAY}{_TO_DAY}\b(?![:.,]\d|\s?%|/){_YEAR}")
+def month_first(match: Match[str]) -> str | None:
+    """Nov 21, 2026; Jan. 5-7; but `in Jan. 5 people` is the end of a sentence"""
+    if "." in match["month"] and not match["year"] and not continues_reference(match.string, match.start("day")):
+        return None
+    return f"{_month(match)} {_days(match)}{_tail(match)}"
+
+
+@rule("a", rf"\b{_MONTH},?\s(?P<year>[12]\d{{3}})\b(?![.,:]\d|\s?%)")
+def month_and_year(match: Match[str]) -> str:
+    """May 2026"""
+    return f"{_month(match)} {year(match['year'])}"
+
+
+@rule("a", rf"\b{_MONTH}\s?[–-]\s?(?P<to>{'|'.join(MONTHS)}|{'|'.join(name[:3] for name in MONTHS)})\b")
+def months(match: Match[str]) -> str:
+    """May–June"""
+    return f"{_month(match)} to {_MONTH_OF[match['to'][:3].lower()]}"
+
+
+@rule("a", r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.(?=\s[a-z\d]|,|$)")
+def short_month(match: Match[str]) -> str:
+    """A month's abbreviation alone: in Sept. we"""
+    stop = (
+        "." if match.string[match.end() : match.end() + 1] == " " and starts_sentence(match.string, match.end()) else ""
+    )
+    return _MONTH_OF[match[1].lower()] + stop
+
+
+@rule("a", rf"\b({_SHORT_DAY})\s?[-–]\s?({_SHORT_DAY})\b")
+def weekdays(match: Match[str]) -> str:
+    """Mon-Fri"""
+    return f"{DAYS[match[1].lower()]} to {DAYS[match[2].lower()]}"
+
+
+@rule("a", rf"\b({_SHORT_DAY})\b(?P<stop>\.?)")
+def weekday(match: Match[str]) -> tuple[str, int] | None:
+    """A day's abbreviation before a date, in a list of days, or with its full stop: Mon, Wed and Fri."""
+    text, end = match.string, match.end()
+    after = text[end : end + 24]
+    dated = re.match(rf",?\s(?:{'|'.join(MONTHS)}|{'|'.join(name[:3] for name in MONTHS)}\.?\s?\d|\d|the\s\d)", after)
+    listed = re.match(rf",?\s(?:and\s|or\s|&\s|to\s)?(?:{_SHORT_DAY})\b", after) or re.search(
+        rf"\b(?:{_SHORT_DAY}|[A-Z][a-z]+day)\.?,?\s(?:and\s|or\s|&\s|to\s)?\Z",
+        text[max(0, match.start() - 16) : match.start()],
+    )
+    listed = listed or re.search(
+        rf"\b(?:{_SHORT_DAY})\b[^.!?]*[;,]\s\Z", text[max(0, match.start() - 40) : match.start()]
+    )
+    name = DAYS[match[1].lower()]
+    if match["stop"]:
+        if not listed and not dated and not (text[end : end + 1] == "," or re.match(r"\s[a-z\d]", after)):
+            return None
+        return name + ("." if starts_sentence(text, end) else ""), end
+    return (name, end) if dated or listed else None
+
+
+_DECADE_BEFORE = word_set(
+    "the his her their my our your its early mid late low high upper lower mid- in and to from like of"
+)
+_SECONDS_BEFORE = word_set(
+    "after for within every about around takes took take wait waits waited sleep last lasts only just under over"
+)
+
+
+@rule.in_context("9'", r"(?<![\w.,])'?(?P<number>\d{1,4})'?s\b(?!')")
+def plural_number(match: Match[str], scan: Scan) -> str | None:
+    """Decades and plurals of numbers: the 1990s, 90s music, in his 30s, the 400s, two 747s; not 30 seconds."""
+    number, text = match["number"], match.string
+    before = word_before(text, match.start()).lower()
+    if not before and re.search(r"[\s-]'?\Z", text[max(0, match.start() - 2) : match.start()]):
+        hyphened = re.search(r"\b(early|mid|late)-\Z", text[max(0, match.start() - 6) : match.start()])
+        before = hyphened[1] if hyphened else ""
+    earlier = scan.previous(match.start())
+    if re.search(r"(?<![^\W_])[A-Z]{1,4}-\Z", text[max(0, match.start() - 6) : match.start()]):
+        return _plural(number)
+    if before in NUMBER_WORDS and len(number) < 3:
+        return _plural(number)
+    if before in ("a", "an"):
+        return None
+    if len(number) == 4:
+        return decade(number) if number.endswith("0") else None
+    if len(number) == 3:
+        timed = before in _SECONDS_BEFORE or (earlier is not None and earlier.rule == "duration")
+        return None if timed else _plural(number)
+    after = word_after(text, match.end())
+    if number.endswith("0") and len(number) == 2 and number != "00" and number != "10":
+        noun = after[:1].islower() and len(after) > 2 and after not in _AFTER_SECONDS
+        if "'" in match[0] or before in _DECADE_BEFORE or (noun and before not in _SECONDS_BEFORE):
+            return decade(number)
+    return None
+
+
+@rule("'", r"(?<![\w'])'(?P<year>\d\d)(?![\w'\"])")
+def short_year(match: Match[str]) -> str:
+    """the class of '98, back in '09"""
+    number = match["year"]
+    return f"oh {cardinal(number[1])}" if number[0] == "0" else cardinal(number)
+
+
+@rule("9", r"(?<![\w.,/-])(?P<a>(?:19|20)\d\d)/(?P<b>(?:19|20)?\d\d)(?![\w/-]|[.,]\d)")
+def season(match: Match[str]) -> str | None:
+    """Two years in a row: 1998/99, 2021/2022"""
+    first, second = match["a"], match["b"]
+    if int(second[-2:]) != (int(first[-2:]) + 1) % 100:
+        return None
+    return f"{year(first)} {cardinal(second) if len(second) == 2 else year(second)}"
+
+
+_AFTER_SECONDS = word_set("later ago and remaining left before after each per the for in on at of to is was are were")
+
+
+def _plural(number: str) -> str:
+    """747 → seven forty-sevens, 400 → four hundreds."""
+    if number.endswith("00"):
+        return f"{cardinal(number[:-2])} hundreds"
+    if len(number) < 3:
+        return plural_words(cardinal(number))
+    words = f"{cardinal(number[0])} {cardinal(number[1:])}" if number[1] != "0" else cardinal(number)
+    return plural_words(words)
+
+
+@rule("9", r"(?<![\w.,$€£¥#-])(?P<a>1[1-9]\d\d|20\d\d)\s?[–-]\s?(?P<b>1[1-9]\d\d|20\d\d|\d\d)(?![\w%-]|[.,:]\d)")
+def years(match: Match[str]) -> str | None:
+    """1999–2005, 1914-18"""
+    first, second = match["a"], match["b"]
+    if unit_name(word_after(match.string, match.end())):
+        return None
+    if len(second) == 4:
+        return f"{year(first)} to {year(second)}"
+    return f"{year(first)} to {cardinal(second)}" if int(second) > int(first[2:]) else None
+
+
+@rule(
+    "9",
+    r"(?<![\d.,:/$€£¥#+^])(?<!\d[-–])\b(?P<year>1[1-9]\d\d|20\d\d|10\d\d|2100)(?![\w%°/]|[.,:]\d|\s?[-–×*+=/]\s?\d)(?P<next>\s[a-z]+)?",
+)
+def lone_year(match: Match[str]) -> tuple[str, int] | None:
+    """Four digits that are a year and not a count: in 1999, but 1500 people."""
+    number, text = match["year"], match.string
+    after = (match["next"] or "").strip()
+    if after in _COUNTED or (len(after) > 3 and after.endswith("s") and after not in _NOT_PLURAL):
+        return None
+    if number[:2] == "10" or number == "2100":
+        before = word_before(text, match.start()).lower()
+        if before not in _YEAR_BEFORE and not re.search(
+            r"\bbetween \d{4} and \Z", text[max(0, match.start() - 18) : match.start()]
+        ):
+            return None
+    end = match.end("year")
+    return ("twenty-one hundred" if number == "2100" else year(number)), end
+
+
+_YEAR_BEFORE = word_set(
+    "between in by since until till from of ad ce bc year before after circa around about during summer winter"
+)
+_COUNTED = word_set("people men women children percent times feet dollars euros pounds yen")
+_NOT_PLURAL = word_set(
+    "was is has this its as us yes plus thus always perhaps sometimes besides towards afterwards versus"
+)
+
+_CLOCK = (
+    rf"(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?P<part>\.\d{{1,6}})?)?"
+    rf"(?![\d:])(?:Z\b|\s?h\b)?(?:{MERIDIEM})?"
+)
+
+
+@rule("9", rf"(?:(?<![\w.:,$€£])|(?<=\dT)){_CLOCK}", re.IGNORECASE)
+def clock(match: Match[str]) -> tuple[str, int] | None:
+    """14:30, 2:05 PM, 12:30:15"""
+    return _time(match)
+
+
+@rule.in_context("9", rf"(?<![\w.:,$€£])(?P<hour>1[0-2]|0?[1-9])(?:\.(?P<minute>[0-5]\d))?{MERIDIEM}", re.IGNORECASE)
+def hour(match: Match[str], scan: Scan) -> tuple[str, int] | None:
+    """9 a.m., 7.30pm"""
+    earlier = scan.previous(match.start())
+    hyphened = match.string[match.start() - 1 : match.start()] == "-"
+    return None if hyphened and not (earlier and earlier.rule in ("time-range", "range-dash")) else _time(match)
+
+
+@rule(
+    "9",
+    r"(?<![\w.:,$€£-])(\d{1,2})(?::([0-5]\d))?\s?[–—-]\s?(?=\d{1,2}(?::[0-5]\d(?!\d)|\s?[ap]\.?m\b))",
+    re.IGNORECASE,
+)
+def time_range(match: Match[str]) -> str | None:
+    """The first of two times: 7–9 p.m., 10:30-11:45"""
+    return (
+        f"{_hour_and_minute(int(match[1]), match[2], meridiem=match[2] is None)} to " if int(match[1]) <= 24 else None
+    )
+
+
+@rule("9", r"(?<![\w.:,$€£-])(\d{1,2})(?::([0-5]\d))?\s?[–-]\s?(?=(?:noon|midnight|late|close)\b)")
+def time_to_noon(match: Match[str]) -> str:
+    """8–noon"""
+    return f"{_hour_and_minute(int(match[1]), match[2], meridiem=True)} to "
+
+
+def _time(match: Match[str]) -> tuple[str, int]:
+    found = match.groupdict()
+    named = word_after(match.string, match.end()) in ("noon", "midnight")
+    spoken = _hour_and_minute(int(found["hour"]), found["minute"], bool(found["half"]) or named)
+    if (found.get("second") or "00") != "00" or found.get("part"):
+        spoken += f" and {decimal(str(int(found['second'])) + (found['part'] or ''))} seconds"
+    if found["half"]:
+        spoken += f" {found['half'].upper()} M{_kept_stop(match)}"
+    return spoken, match.end()
+
+
+def _hour_and_minute(hour: int, minute: str | None, meridiem: bool) -> str:
+    if minute is None or (minute == "00" and meridiem):
+        return cardinal(str(hour))
+    if minute == "00":
+        spoken = cardinal(str(hour)) + (" hundred" if hour > 12 else " o'clock")
+        return "midnight" if hour in (0, 24) else spoken
+    return f"{cardinal(str(hour))} {'oh ' if minute[0] == '0' else ''}{cardinal(str(int(minute)))}"
+
+
+def _kept_stop(match: Match[str]) -> str:
+    """The full stop of `a.m.` is also that of the sentence if a new one begins, or nothing follows."""
+    if not match["stop"]:
+        return ""
+    text, end = match.string, match.end()
+    after = text[end : end + 2].strip(" \n\"'”")
+    begins = starts_sentence(text, end) or after[:1].isupper()
+    return "." if begins and not re.match(r"\s?[–—-]", text[end : end + 2]) else ""
+
+
+def _month(match: Match[str]) -> str:
+    return _MONTH_OF[match["month"].rstrip(".")[:3].lower()]
+
+
+def _tail(match: Match[str]) -> str:
+    return f", {year(match['year'])}" if match["year"] else ""
+
+
+def _day(text: str) -> str:
+    return ordinal(text.lstrip("0"))
+
+
+def _days(match: Match[str]) -> str:
+    return f"{_day(match['day'])} to {_day(match['to'])}" if match["to"] else _day(match["day"])
