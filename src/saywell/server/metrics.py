@@ -66,7 +66,7 @@ class Metrics:
         self._downs = _Total("saywell_pressure_downs", "Steps given up under pressure.", self.registry)
         self._ups = _Total("saywell_pressure_ups", "Steps taken up again.", self.registry)
         self.memory = Gauge(
-            "saywell_process_memory_bytes", "ModelHolder memory of the answering process.", registry=self.registry
+            "saywell_process_memory_bytes", "Resident memory of the HTTP process.", registry=self.registry
         )
         self.memory.set_function(process_memory)
         self._labels: dict[str, set[str]] = {}
