@@ -17,8 +17,9 @@ import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saywell.audio import encode as room
-from saywell.audio.encode import FORMATS, Encoder, encode, format_of, save, to_int16
+from saywell.audio.encode import Encoder, encode, format_of, save, to_int16
+from saywell.audio.formats import FORMATS
+from saywell.audio.formats import sndfile as room
 from saywell.audio.resample import resample
 from saywell.errors import BadAudio, UnsupportedMedia
 

@@ -17,7 +17,7 @@ from saywell.engine.admission import check_language
 from saywell.errors import InvalidRequest, PlanError
 from saywell.server import middleware
 from saywell.server.app import create_app
-from saywell.server.middleware import PROBES, body_limit
+from saywell.server.middleware import body_limit
 from saywell.server.routes import admin, catalogue, health, metrics, speech
 from saywell.server.service import is_loopback
 from saywell.types import Voice
@@ -210,14 +210,14 @@ async def test_every_route_needs_the_key_but_the_probes():
     app = create_app(engine, decision(engine, api_keys=(KEY, "another-key")))
     routes = [route for room in (admin, catalogue, health, metrics, speech) for route in room.router.routes]
     paths = {route.path for route in routes} | {*app.openapi()["paths"], "/openapi.json", "/nowhere"}
-    assert paths > PROBES
+    assert paths > health.PROBES
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         for path in paths:
             for method in ("GET", "POST", "OPTIONS", "DELETE"):
                 for key in (None, "Bearer wrong-key", f"Basic {KEY}", "Bearer", f"Bearer {KEY}x"):
                     answer = await client.request(method, path, headers={"authorization": key} if key else {})
-                    assert (answer.status_code == 401) == (path not in PROBES), (method, path, key)
+                    assert (answer.status_code == 401) == (path not in health.PROBES), (method, path, key)
             for key in (KEY, "another-key"):
                 answer = await client.post(path, headers={"authorization": f"bearer {key}"}, json={})
                 assert answer.status_code != 401, path

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from program import SENTENCE, Program
-from saywell.audio.encode import FORMATS
+from saywell.audio.formats import FORMATS
 from saywell.models.espeak import binding
 
 pytestmark = pytest.mark.skipif(

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from fake_engine import FakeEngine, decision, tagged
-from saywell.audio.encode import FORMATS, to_int16
+from saywell.audio.encode import to_int16
+from saywell.audio.formats import FORMATS
 from saywell.errors import DeadlineExceeded, ModelFailure, OutOfMemory, TooManyRequests
 from saywell.server.app import create_app
 from saywell.server.errors import BrokenResponse

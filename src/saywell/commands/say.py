@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import msgspec
 
 from saywell.audio.decode import decode_file
-from saywell.audio.encode import FORMATS, format_of
+from saywell.audio.encode import format_of
+from saywell.audio.formats import FORMATS
 from saywell.commands import play, show
 from saywell.commands.sinks import FileSink, Sink, StreamSink, WithCodes, check_place
 from saywell.engine import launch

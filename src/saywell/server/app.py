@@ -16,10 +16,9 @@ from saywell import __version__
 from saywell.commands import show
 from saywell.engine import SpeechEngine
 from saywell.engine.launch import Decision, build, decide
-from saywell.server import errors, extensions, middleware
+from saywell.server import errors, extensions, middleware, routes
 from saywell.server.log import set_up_logging
 from saywell.server.process import Server
-from saywell.server.routes import admin, catalogue, health, metrics, speech
 from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT, Service, check_bind, listen
 from saywell.settings import Settings
 
@@ -50,8 +49,7 @@ def create_app(
     # No pages for people at /docs: they load scripts from elsewhere. The document itself is at /openapi.json.
     app = FastAPI(title="Saywell", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
-    for room in (speech, catalogue, health, admin, metrics):
-        app.include_router(room.router)
+    routes.install(app, service)
     extensions.install(app, service)
     errors.install(app)
     middleware.install(app, service)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from saywell.audio.encode import FORMATS
+from saywell.audio.formats import FORMATS
 from saywell.errors import SaywellError
 from saywell.server.errors import body_of
 from saywell.types import Request, Summary, Timestamp

@@ -22,10 +22,6 @@ from saywell.server.service import Service, is_loopback
 
 _log = logging.getLogger("saywell.access")
 
-PROBES = frozenset({"/livez", "/readyz", "/health", "/ready", "/ping"})
-"""Answered without a key and while the server stops."""
-SCRAPES = frozenset({"/metrics"})
-"""Not counted among the requests being answered, or whoever asks how many there are would count itself."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -70,7 +66,7 @@ class Envelope:
         """`ended` is set where a response ended otherwise than its status promised."""
         path, state = scope["path"], scope["state"]
         code = state.get("ended") or status or Cancelled.status
-        if path not in PROBES:
+        if path not in self._service.probes:
             _log.info("%s %s %s %d %.3f s", state["request_id"], scope["method"], route_of(scope), code, seconds)
         if path in self._service.speech_paths and scope["method"] == "POST":
             model = state.get("model", self._service.engine.spec.name)
@@ -83,14 +79,14 @@ class Envelope:
             headers["connection"] = "close"
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] in PROBES:
+        if scope["path"] in self._service.probes:
             await self._app(scope, receive, send)
             return
         if self._service.draining:
             error = EngineClosed("the server is shutting down; send the request elsewhere", retry_after=5.0)
             await error_response(error)(scope, receive, send)
             return
-        counted = scope["path"] not in SCRAPES
+        counted = scope["path"] not in self._service.scrapes
         self._service.active += counted
         try:
             await self._app(scope, receive, send)
@@ -169,7 +165,7 @@ class KeyGuard:
         scope.setdefault("state", {})["key"] = key
         # Who may see the machine's details: whoever has a key; without keys, whoever is on this machine.
         scope["state"]["trusted"] = known or (not self._service.keys and self._service.loopback)
-        if known or not self._service.keys or scope["path"] in PROBES:
+        if known or not self._service.keys or scope["path"] in self._service.probes:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "an API key is needed"})

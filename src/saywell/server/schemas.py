@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from saywell.audio.formats import FORMATS
 from saywell.errors import InvalidRequest
 from saywell.types import ModelSpec, Request, SamplingParams
 
-FormatName = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    FormatName = Literal[tuple(FORMATS)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Text = Annotated[str, Field(description="What is to be spoken.")]
 

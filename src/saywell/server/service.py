@@ -59,8 +59,12 @@ class Service:
         self.started = time.monotonic()
         self.last: Performance | None = None
         """The report of the last synthesis."""
-        self.speech_paths = {"/v1/audio/speech"}
-        """Where speech is asked for: what the request metrics count."""
+        self.speech_paths: set[str] = set()
+        """Paths counted by the request metrics; routes and extensions add theirs."""
+        self.probes: set[str] = set()
+        """Paths answered without a key, and while the server stops."""
+        self.scrapes: set[str] = set()
+        """Paths not counted among the active requests."""
         self.places = _places(engine.plan, self.settings, len(self.keys))
         self._loads: dict[str, asyncio.Task[SpeechEngine]] = {}
         """By what a client calls the model, so that all who wait for one wait for the same thread."""

@@ -15,7 +15,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from saywell.audio.encode import FORMATS, Encoder, encode
+from saywell.audio.encode import Encoder, encode
+from saywell.audio.formats import FORMATS
 from saywell.engine import SpeechEngine
 from saywell.engine.stream import Stream
 from saywell.errors import SaywellError
@@ -29,8 +30,6 @@ from saywell.types import Request, Samples, Timestamp
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-INLINE_S = {"wav": 5.0, "pcm": 5.0, "flac": 2.0, "mp3": 0.2, "opus": 0.1}
-"""Seconds of audio a format encodes in under about 1.5 ms, measured. More goes to a thread, off the event loop."""
 _SLICE = 64 << 10
 """Bytes of a complete answer that are sent at once."""
 _FAIL_GRACE_S = 5.0
@@ -129,7 +128,7 @@ class EncodedStream:
         self.first_sound = 0.0
         """When the first samples came, on the monotonic clock."""
         self._format = format
-        self._inline_s = INLINE_S.get(format, 0.0)
+        self._inline_s = FORMATS[format].inline_s
         self._encoder: Encoder | None = None
         self.read_s = 0.0
         """Seconds of audio read so far."""

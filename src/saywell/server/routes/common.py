@@ -8,6 +8,7 @@ from fastapi import Depends
 from pydantic import BaseModel
 from starlette.requests import Request as HttpRequest
 
+from saywell.audio.formats import FORMATS
 from saywell.engine import SpeechEngine
 from saywell.errors import Forbidden
 from saywell.server.service import Service
@@ -62,9 +63,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": text} for status, text in _REFUSALS.items()
 }
 _SOUND = {"schema": {"type": "string", "format": "binary"}}
-_KINDS = ("audio/mpeg", "audio/ogg", "audio/aac", "audio/flac", "audio/wav", "audio/pcm")
+_CONTENT_TYPES = tuple(format.content_type for format in FORMATS.values())
 AUDIO: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The audio", "content": dict.fromkeys((*_KINDS, "text/event-stream"), _SOUND)},
+    200: {"description": "The audio", "content": dict.fromkeys((*_CONTENT_TYPES, "text/event-stream"), _SOUND)},
     **ERRORS,
 }
 

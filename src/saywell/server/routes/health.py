@@ -18,6 +18,7 @@ from saywell.server.routes.common import ERRORS, ServiceOf
 from saywell.server.service import Service
 
 router = APIRouter()
+PROBES = frozenset({"/livez", "/readyz", "/health", "/ready", "/ping"})
 
 _STATUS = {
     "ready": "healthy",

@@ -15,6 +15,7 @@ from saywell.server.routes.common import ERRORS, ServiceOf
 from saywell.server.service import Service
 
 router = APIRouter()
+SCRAPES = frozenset({"/metrics"})
 
 _BOTH: dict[int | str, dict[str, Any]] = {
     200: {

@@ -14,6 +14,7 @@ from saywell.server.schemas import SpeechBody
 from saywell.server.speech import Asked, stream_speech
 
 router = APIRouter()
+SPEECH = frozenset({"/v1/audio/speech"})
 
 
 @router.post("/v1/audio/speech", response_class=Response, responses=AUDIO)
