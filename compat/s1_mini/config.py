@@ -81,5 +81,5 @@ def settle(overrides: Mapping[str, Any], *, variables: bool = False) -> Decision
     decision = lenient.settle(settings)
     if settings.compile is None and decision.plan.compile == "disabled":
         why = next(reason.why for reason in decision.plan.reasons if reason.field == "compile")
-        lenient.warn(f"compile_model=True changes nothing: {why}")
+        lenient.warn(f"compile_model=True has no effect: {why}")
     return decision

@@ -152,14 +152,14 @@ class ProductionTTSEngine:
 
 
 def _without_effect(config: EngineConfig, plan: Plan) -> list[str]:
-    """Options that were changed and change nothing under this plan."""
+    """Options that were changed and have no effect under this plan."""
     found = []
     if config.compile_mode != USUAL_MODE:
-        found.append(f"compile_mode={config.compile_mode} changes nothing: the plan decides how graphs are captured")
+        found.append(f"compile_mode={config.compile_mode} has no effect: the plan decides how graphs are captured")
     if not config.vram_clear_on_oom_only and plan.device.kind != "cuda":
         found.append(
-            f"vram_clear_on_oom_only=False changes nothing: the model runs on {plan.device}, not on a GPU's VRAM"
+            f"vram_clear_on_oom_only=False has no effect: the model runs on {plan.device}, not on a GPU's VRAM"
         )
     if config.vram_clear_on_oom_only and config.vram_clear_threshold_gb != USUAL_THRESHOLD_GB:
-        found.append("vram_clear_threshold_gb changes nothing as long as vram_clear_on_oom_only is True")
+        found.append("vram_clear_threshold_gb has no effect as long as vram_clear_on_oom_only is True")
     return found

@@ -78,9 +78,9 @@ class OptimalConfig:
             and variables.precision(self.precision) not in (None, now.precision)
         ):
             computed = f"what is computed with {now.quantization} weights is {now.precision}"
-            found.append(f"precision={self.precision} changes nothing: {computed}; set quantization=none for it")
+            found.append(f"precision={self.precision} has no effect: {computed}; set quantization=none for it")
         if self.enable_thermal_management and not now.enable_thermal_management:
-            found.append("enable_thermal_management=True changes nothing: no temperature sensor, or adapt=false")
+            found.append("enable_thermal_management=True has no effect: no temperature sensor, or adapt=false")
         return found
 
     def block(self) -> str:

@@ -84,7 +84,7 @@ def spoken(began: float, rtf: float, **fields: object) -> dict:
 
 
 def look(at: float, *steps: str) -> dict:
-    reason = "other programs take 50 % of the CPUs"
+    reason = "other programs use 50 % of the CPUs"
     return {"event": "look", "at": at, "memory": 50.0, "level": len(steps), "steps": list(steps), "reason": reason}
 
 

@@ -297,7 +297,7 @@ def test_a_model_that_is_named_and_missing_is_never_another_voice(tmp_path, code
 
 def test_what_the_variables_force_and_cannot_have_is_said(named, tmp_path):
     done = as_app(APP, tmp_path, *exports(FORCED))
-    for setting in ("device=cuda is not possible", "no precision 'fp16'", "compile=inductor changes nothing"):
+    for setting in ("device=cuda is not possible", "no precision 'fp16'", "compile=inductor has no effect"):
         assert setting in done.stderr, done.stderr
     assert "[OK] Smart engine initialized" in done.stdout
 
@@ -305,7 +305,7 @@ def test_what_the_variables_force_and_cannot_have_is_said(named, tmp_path):
 def test_warnings_point_at_the_program_that_asked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CACHE_LIMIT", "10")
-    with pytest.warns(RuntimeWarning, match="cache_entries=10 changes nothing") as told:
+    with pytest.warns(RuntimeWarning, match="cache_entries=10 has no effect") as told:
         create_smart_backend().cleanup()
     assert {warning.filename for warning in told} == {__file__}
 
@@ -352,8 +352,8 @@ def test_what_was_asked_for_and_cannot_be_had_is_said(tmp_path, monkeypatch):
     here = [str(warning.message) for warning in told if warning.filename == __file__]
     assert any("device=cuda is not possible" in text for text in here)
     assert any("no executor 'torch'" in text for text in here)
-    assert sum("compile=inductor changes nothing" in text for text in here) == 1
-    assert any("cache_entries=5 changes nothing" in text for text in here)
+    assert sum("compile=inductor has no effect" in text for text in here) == 1
+    assert any("cache_entries=5 has no effect" in text for text in here)
 
 
 def run_custom() -> SmartAdaptiveBackend:

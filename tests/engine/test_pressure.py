@@ -182,7 +182,7 @@ def test_cpu_pressure_takes_threads_only(rig) -> None:
     it = rig()
     it.see(BUSY, 10)
     assert it.engine.health().pressure.steps == ("threads",)
-    assert it.engine.health().pressure.reason == "other programs take 50 % of the CPUs"
+    assert it.engine.health().pressure.reason == "other programs use 50 % of the CPUs"
 
 
 # Sound

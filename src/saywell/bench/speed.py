@@ -97,8 +97,9 @@ def measure(
 ) -> list[dict[str, Any]]:
     """A row for each number of streams and length of text, beside the ceiling if one is known."""
     device = decision.plan.device
-    # Naming the index makes it one worker, whose memory is measured.
-    settings = replace(decision.settings, device=f"{device.kind}:{device.index}")
+    # Among several devices of a kind, naming the index makes it one worker, whose memory is measured.
+    several = sum(each.kind == device.kind for each in decision.hardware.devices) > 1
+    settings = replace(decision.settings, device=f"{device.kind}:{device.index}" if several else str(device))
     with start(replace(decision, settings=settings), worker=True) as speaker:
         _together(speaker, 1, min(lengths), 0)  # the first of all pays for what is made once
         rows = [_row(speaker, count, chars, repeats) for count in streams for chars in lengths]

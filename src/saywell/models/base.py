@@ -301,7 +301,7 @@ def find_spec(model: str | None, path: Path | None = None, voice: str | None = N
 def _current(model: str) -> str:
     if model in RETIRED:
         _log.warning(
-            "the model %s is gone, %s speaks for it; the next release will refuse the name", model, DEFAULT_MODEL
+            "the model %s was removed; %s is used instead; the next release rejects the name", model, DEFAULT_MODEL
         )
         return DEFAULT_MODEL
     return model

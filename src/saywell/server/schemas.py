@@ -54,7 +54,7 @@ class SpeechFields(BaseModel):
         )
 
     def ignored(self, spec: ModelSpec) -> list[str]:
-        """Names of the fields sent that change nothing."""
+        """Names of the fields that have no effect."""
         names = [name for name in self.model_extra or {} if _PRINTABLE.fullmatch(name) and name not in spec.options]
         names += [name for name in _SAMPLING if name not in spec.options and getattr(self, name) is not None]
         return names[:_MOST_NAMES]

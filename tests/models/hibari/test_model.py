@@ -97,8 +97,8 @@ def test_retired_names_still_speak_with_one_warning(engine: Engine, caplog: pyte
     for name in ("rms", "SLT", "rms"):
         np.testing.assert_array_equal(say(engine, "Good morning.", voice=name).samples, heart)
     messages = [record.message for record in caplog.records]
-    assert sum("wren is gone" in message for message in messages) == 1
-    assert sum("rms is gone" in message for message in messages) == 1
+    assert sum("wren was removed" in message for message in messages) == 1
+    assert sum("rms was removed" in message for message in messages) == 1
 
 
 def test_unknown_voice_is_rejected(engine: Engine) -> None:

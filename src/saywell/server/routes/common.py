@@ -71,7 +71,7 @@ AUDIO: dict[int | str, dict[str, Any]] = {
 
 
 def response_headers(engine: SpeechEngine, wanted: Request, ignored: list[str]) -> dict[str, str]:
-    """Headers that name who speaks, and the fields sent that change nothing."""
+    """Headers that name who speaks, and the fields that have no effect."""
     voices = engine.voices()
     voice = wanted.voice or (voices[0].id if voices else "")
     headers = {"x-saywell-model": engine.spec.name}
