@@ -49,7 +49,7 @@ TEXTS = (
 KINDS = ("memory", "cpu")
 DOWN_S, BACK_S, WATCH_PERCENT = 2.0, 30.0, 1.0
 """Goals: time to the first degradation, time to recovery, and CPU use of the monitor."""
-REASON = {"memory": "of memory is in use", "cpu": "other programs take"}
+REASON = {"memory": "of memory is in use", "cpu": "other programs use"}
 """Part of the reason of a degradation that this pressure caused."""
 HOG = "while True: pass"
 PIECE = 4 << 20

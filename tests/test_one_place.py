@@ -59,7 +59,8 @@ from saywell.server.app import create_app
 import saywell
 
 engine = FakeEngine()
-with TestClient(create_app(engine, decision(engine, api_keys=("a-secret-key",))), base_url="http://127.0.0.1") as client:
+app = create_app(engine, decision(engine, api_keys=("a-secret-key",)))
+with TestClient(app, base_url="http://127.0.0.1") as client:
     key = {"authorization": "Bearer a-secret-key"}
     spoken = client.post("/v1/audio/speech", headers=key, json={"input": "Hi.", "response_format": "text"})
     schema = client.get("/openapi.json", headers=key).text

@@ -145,7 +145,7 @@ def _machine(hardware: Hardware, now: Resources) -> Iterator[Finding]:
         yield Finding("missing", "CPU time", quota, "give the container two CPUs", "docker run --cpus 2 …")
     others = now.cpu_percent - now.cpu_own_percent
     if others > BUSY_PERCENT:
-        yield Finding("missing", "Load", f"other programs take {others:.0f} % of the CPUs", "measure when it is quiet")
+        yield Finding("missing", "Load", f"other programs use {others:.0f} % of the CPUs", "measure when it is quiet")
     yield _gpu(hardware)
     temperatures = ", ".join(f"{name} {value:.0f} °C" for name, value in now.temperatures.items())
     if temperatures:
