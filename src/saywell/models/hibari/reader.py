@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from itertools import groupby
@@ -21,6 +21,7 @@ from saywell.errors import InvalidText
 from saywell.models.hibari import package, tables
 from saywell.runtimes.base import Threading
 from saywell.runtimes.onnx import Graph
+from saywell.text.check import speakable
 from saywell.text.numbers import any_numeral
 
 MAX_PHONES = 400
@@ -81,6 +82,13 @@ def unpack(british: bool, pool: Executor) -> Files:
     accent = "gb" if british else "us"
     names = (f"lexicon_{accent}_gold", f"lexicon_{accent}_silver", "tagger")
     return [pool.submit(package.read, f"assets/{name}.json.gz") for name in names]
+
+
+def phones_of(texts: Sequence[str], *, british: bool) -> list[str]:
+    """The phones of spoken texts, each read alone."""
+    with ThreadPoolExecutor(3) as pool:
+        reader = Reader(british, unpack(british, pool), pool)
+        return [" ".join(one.phones for one in reader.read(text)) if speakable(text) else "" for text in texts]
 
 
 class Reader:
