@@ -47,6 +47,26 @@ _OUTER_QUOTE = re.compile(r"(?<![^\W_])'+(?!(?:em|til|cause|bout|tis|twas)\b)|'+
 _LETTERS_M = re.compile(r"\b([AP]) M\b(\.?)")
 _LETTER_A = re.compile(r"\bA\b")
 _CAPITALS = re.compile(r"(?<![A-Z'])[A-Z][A-Z']+(?: [A-Z'][A-Z']*)+")
+_HOMOGRAPHS = (
+    ("lead", "lˈɛd", "", "pipes? paints? poisoning acid shot pencils? weights? glass roofs? ore mines? bullets?"),
+    ("lead", "lˈɛd", "made of|contains?|traces of|amount of|lined with", ""),
+    ("minute", "mInˈut", "", "details? amounts? particles? differences? quantity quantities traces? fractions?"),
+    ("object", "əbʤˈɛkt", "I|we|you|they|to|not|strongly|would|may|might|could", "to that strongly"),
+    ("resume", "ɹˈɛzəmˌA", "my|his|her|your|their|our|updated", ""),
+    ("bow", "bˈW", "(?:took|takes?|taking|made|makes?|with) a(?: [a-z]+)?", ""),
+    ("content", "kəntˈɛnt", "am|is|are|was|were|be|feels?|felt|quite|very|perfectly|not", "with to"),
+    ("invalid", "ˈɪnvəlˌɪd", "an?|the|seriously", "child husband wife mother father brother sister chair"),
+)
+"""(word, phones, words before it, words after it) where the phonemiser reads a homograph wrongly."""
+
+
+def _homograph(word: str, before: str, after: str) -> re.Pattern[str]:
+    behind = f"(?<![a-z])(?P<before>(?:{before}) )" if before else "(?P<before>)"
+    ahead = f"(?= (?:{after.replace(' ', '|')})\\b)" if after else "(?![a-z'])"
+    return re.compile(rf"{behind}(?P<word>\b{word}\b){ahead}", re.IGNORECASE)
+
+
+_GIVEN = tuple((_homograph(word, before, after), phones) for word, phones, before, after in _HOMOGRAPHS)
 _SENTENCE_END = re.compile(r"(?<=[.!?…])['\")]*\s+(?=[^a-z\s])")
 _PART = re.compile(r"[A-Z]+|[^\W\d_A-Z]+|\d+|[\W_]")
 _DIGITS = re.compile(rf"\d{{{_MAX_DIGITS}}}(?=\d)")
@@ -130,7 +150,10 @@ class Reader:
         text = _MARK_RUN.sub(_strongest, _TIGHT_MARK.sub(r"\g<0> ", text))
         text = _CAPITALS.sub(self._lower_known, text)
         text = _LETTERS_M.sub(r"\1.M.", text)
-        return _LETTER_A.sub(_letter_a, " ".join(map(_bounded, text.split())))
+        text = _LETTER_A.sub(_letter_a, " ".join(map(_bounded, text.split())))
+        for pattern, phones in _GIVEN:
+            text = pattern.sub(rf"\g<before>[\g<word>](/{phones}/)", text)
+        return text
 
     def _lower_known(self, capitals: re.Match[str]) -> str:
         """Known words of a run of capitals in lower case: THE END; not US GDP."""
