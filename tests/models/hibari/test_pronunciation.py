@@ -16,7 +16,8 @@ WORDS = [line.split("\t") for line in (Path(__file__).parent / "pronounced.tsv")
 ARPABET = {
     "ð": "dh", "ŋ": "ng", "ɡ": "g", "ɹ": "r", "ɾ": "t", "T": "t", "ʃ": "sh", "ʒ": "zh", "θ": "th", "ʤ": "jh", "ʧ": "ch",
     "h": "hh", "j": "y", "A": "ey", "I": "ay", "W": "aw", "Y": "oy", "O": "ow", "i": "iy", "u": "uw", "ɑ": "ao",
-    "ɔ": "ao", "ə": "ax", "ɛ": "eh", "ɜ": "ax r", "ɪ": "ax", "ʊ": "uh", "ʌ": "ax", "æ": "ae", "ᵊ": "ax", "ᵻ": "ax", "ɐ": "ax",
+    "ɔ": "ao", "ə": "ax", "ɛ": "eh", "ɜ": "ax r", "ɪ": "ax", "ʊ": "uh", "ʌ": "ax", "æ": "ae",
+    "ᵊ": "ax", "ᵻ": "ax", "ɐ": "ax",
     **{letter: letter for letter in "bdfklmnpstvwz"},
 }  # fmt: skip
 SAME = {"ah": "ax", "ih": "ax", "aa": "ao", "er": "ax r"}
