@@ -192,7 +192,7 @@ async def test_memory_that_presses_is_never_optimal():
         found = (await client.post(OPTIMISE)).json()
     assert found["status"] == "exhausted"
     assert found["message"].startswith(
-        "91 % of 8.0 GB of memory is in use, and the plan has nothing to give up. Reduce"
+        "91 % of 8.0 GB of memory is in use, and the plan cannot degrade further. Reduce"
     )
 
 

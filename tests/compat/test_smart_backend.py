@@ -34,7 +34,7 @@ from smart_backend.profile import HardwareProfile
 pytestmark = [
     pytest.mark.skipif(not binding.installed() or sys.platform == "win32", reason="needs eSpeak NG and POSIX signals"),
     pytest.mark.filterwarnings("ignore:no checkpoint was named:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore:.*Running on what there is instead:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:.*Running without this setting:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:.*has no effect:RuntimeWarning"),
 ]
 MACHINES = TESTS / "hardware"

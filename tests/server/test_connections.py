@@ -63,7 +63,7 @@ def test_idle_connections_beyond_the_descriptors_keep_no_probe_waiting(tmp_path:
             stack.enter_context(idle(port))
         assert max(livez(port) for _ in range(10)) < 1.0
         told = log.read_text()
-    assert told.count("which is the limit: hanging up on idle ones") == 1
+    assert told.count("is reached: closing idle ones") == 1
     assert len(told) < 10_000
 
 

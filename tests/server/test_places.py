@@ -84,7 +84,7 @@ def test_the_slowest_goes_and_only_if_somebody_needs_the_place() -> None:
         Listener(places, clock)
         assert gone.hung_up
         assert gone.place.lost
-    with pytest.raises(TooManyRequests, match="3 answers are being read") as refused:
+    with pytest.raises(TooManyRequests, match="limit of 3 open responses") as refused:
         Listener(places, clock)  # nobody left is behind
     assert refused.value.retry_after
     assert not steady.hung_up
@@ -99,8 +99,8 @@ def stream(unread_s: float) -> Stream:
 @pytest.mark.parametrize(
     ("limit", "clients", "said"),
     [
-        ({"each_key": 2}, [Client(0, "a"), Client(0, "b"), Client(1, "a")], "this API key"),
-        ({"each_address": 2}, [Client(0, "a"), Client(1, "a"), Client(0, "b")], "this address"),
+        ({"each_key": 2}, [Client(0, "a"), Client(0, "b"), Client(1, "a")], "per API key"),
+        ({"each_address": 2}, [Client(0, "a"), Client(1, "a"), Client(0, "b")], "per address"),
     ],
 )
 def test_one_client_has_its_share_of_the_work_and_as_many_listeners_as_it_likes(
@@ -165,7 +165,7 @@ def test_who_does_not_read_keeps_the_connection_until_a_place_is_needed(serve, c
     assert first.lost
     until(lambda: live.engine.running == 2)
     said = [record.getMessage() for record in caplog.records]
-    assert sum("behind the pace of speech is hung up on" in line for line in said) == 1
+    assert sum("closing the connection of a listener" in line for line in said) == 1
     until(lambda: any(" 408 " in record.getMessage() for record in caplog.records))
     until(lambda: sum(broken(sock) for sock in socks) == 1)
 
@@ -219,7 +219,7 @@ def test_a_cap_for_each_address_only_if_set(serve) -> None:
     live.ask().recv(1 << 16)
     answer = httpx.post(live.url + SPEECH, json={"input": "Hi."})
     assert answer.status_code == 429
-    assert "of this address" in answer.json()["error"]["message"]
+    assert "per address" in answer.json()["error"]["message"]
     assert answer.headers["retry-after"]
 
 
