@@ -150,6 +150,12 @@ def say(
     max_frames: Annotated[int | None, typer.Option("--max-frames", help="Longest sequence, in frames.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Speak the text as one chunk, without normalising it.")] = False,
     codes_out: Annotated[Path | None, typer.Option("--codes-out", help="Write the frames' codes (.npy).")] = None,
+    markup: Annotated[
+        str | None, typer.Option("--markup", help="How markup is read: auto, plain, markdown or html.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print how the text is read, by which rules, and speak nothing.")
+    ] = False,
     timestamps: Annotated[
         Path | None, typer.Option("--timestamps", help="Write the times of words and phones (.json).")
     ] = None,
@@ -168,11 +174,11 @@ def say(
             "voice": voice, "language": language, "speed": speed, "seed": seed, "timeout_s": timeout,
             "temperature": temperature, "top_p": top_p, "repetition_penalty": repetition_penalty,
             "max_frames": max_frames, "raw": raw or None, "keep_frames": codes_out is not None or None,
-            "timestamps": timestamps is not None or None,
+            "timestamps": timestamps is not None or None, "markup": markup,
         }  # fmt: skip
         options = Options(
             text=text, file=file, output=output, format=format, stream=stream, json=json, verbose=verbose,
-            codes_out=codes_out, timestamps=timestamps, reference=reference, transcript=transcript,
+            codes_out=codes_out, timestamps=timestamps, reference=reference, transcript=transcript, explain=explain,
         )  # fmt: skip
         given = {name: value for name, value in fields.items() if value is not None}
         run(options, _settings(set_, model=model, precision=precision), given)

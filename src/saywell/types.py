@@ -6,10 +6,10 @@ import hashlib
 import json
 import numbers
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from saywell.errors import InvalidRequest, SaywellError
 Samples = npt.NDArray[np.float32]
 """Mono audio, shape [n], nominally within [-1, 1]."""
 
+Markup = Literal["auto", "plain", "markdown", "html"]
+"""How markup in a text is read; `auto`: whatever the text has."""
 FinishReason = Literal["stop", "length", "loop", "empty"]
 """Why a sequence ended: end of speech; frame limit; a repetition loop; no speech at all."""
 
@@ -120,6 +122,7 @@ class Request:
     """Speak the text unchanged as one sequence: no normalisation, no stitching, no check of the duration."""
     reference: Reference | None = None
     """Speak like this recording instead of `voice`."""
+    markup: Markup = "auto"
     timestamps: bool = False
     """Return the time of each word and phone, if the model can (`ModelSpec.timestamps`)."""
     options: dict[str, float | str] = field(default_factory=dict)
@@ -133,6 +136,9 @@ class Request:
         _within(self, "max_frames", 1, 1_000_000)
         _within(self, "timeout_s", 0.001, 86_400.0)
         _within(self, "priority", -10, 10)
+        if self.markup not in get_args(Markup):
+            known = ", ".join(get_args(Markup))
+            raise InvalidRequest(f"markup is one of {known}, not {self.markup!r:.80}", param="markup")
 
 
 def _within(fields: SamplingParams | Request, name: str, low: float, high: float) -> None:
@@ -277,17 +283,22 @@ class Timestamp:
     end_s: float
     phones: tuple[tuple[str, float, float], ...] = ()
     """(phone in the model's notation, start, end)."""
+    start_char: int = -1
+    """First character of what was written for it, in the request's text; -1: not known."""
+    end_char: int = -1
 
     def json(self) -> dict[str, Any]:
         """For clients and files; seconds rounded to 0.1 ms."""
         phones = [{"phone": phone, "start": round(a, 4), "end": round(b, 4)} for phone, a, b in self.phones]
-        return {"word": self.text, "start": round(self.start_s, 4), "end": round(self.end_s, 4), "phones": phones}
+        chars = {"start_char": self.start_char, "end_char": self.end_char} if self.start_char >= 0 else {}
+        times = {"start": round(self.start_s, 4), "end": round(self.end_s, 4)}
+        return {"word": self.text, **times, **chars, "phones": phones}
 
     def later(self, seconds: float) -> Timestamp:
         """The same word `seconds` later, clipped at the beginning of the audio."""
         phones = tuple((phone, max(0.0, a + seconds), max(0.0, b + seconds)) for phone, a, b in self.phones)
         start_s, end_s = max(0.0, self.start_s + seconds), max(0.0, self.end_s + seconds)
-        return Timestamp(text=self.text, start_s=start_s, end_s=end_s, phones=phones)
+        return replace(self, start_s=start_s, end_s=end_s, phones=phones)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -301,6 +312,10 @@ class Sequence:
     """The slice of the request's text."""
     text: str
     """The spoken form: `source`, normalised."""
+    start: int = 0
+    """Position of `source` in the request's text."""
+    locate: Callable[[Iterable[str]], list[tuple[int, int]]] | None = None
+    """Words of `text`, in order → their spans in `source`; None for a raw text."""
     voice: Voice
     voice_state: VoiceState | None = None
     """The result of `Model.prepare`; None for the default voice."""

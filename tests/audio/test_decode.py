@@ -250,6 +250,7 @@ def test_other_files_are_415(name: str) -> None:
         (b"fLaC" + bytes(100), "damaged"),
         (b"OggS" + bytes(100), "damaged"),
     ],
+    ids=range(14),  # libsndfile writes the time into a float file, so its bytes are no stable id
 )
 def test_false_headers_and_damaged_files_are_400(data: bytes, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words) as refused:

@@ -814,3 +814,33 @@ def test_text_that_stops_arriving_times_out(tmp_path: Path) -> None:
         process.stdin.write(b"Something was said. And then")
         assert process.wait(30) == 1
         assert b"no text came for 1 s" in process.stderr.read(1 << 16)
+
+
+# -- how a text is read
+
+
+def test_explain_prints_each_decision_and_speaks_nothing(tmp_path: Path) -> None:
+    text = "Dr. Lee paid $5 &amp; left."
+    done = run("say", "--explain", "--json", text, "-o", str(tmp_path / "x.wav"))
+    document = json.loads(done.stdout)
+    assert document["spoken"] == "Doctor Lee paid five dollars and left."
+    rows = [(row["written"], row["spoken"], row["rule"]) for row in document["decisions"]]
+    assert rows == [
+        ("Dr.", "Doctor", "doctor-or-drive"),
+        ("$5", "five dollars", "money"),
+        ("&amp;", "and", "named-sign"),
+    ]
+    assert all(text[row["start"] : row["end"]] == row["written"] for row in document["decisions"])
+    assert all(row["phones"] for row in document["decisions"])
+    assert not (tmp_path / "x.wav").exists()
+    shown = run("say", "--explain", text).stdout
+    assert shown.startswith("Doctor Lee paid five dollars and left.\n")
+    assert "doctor-or-drive" in shown
+    assert "Nothing is spoken other than written." in run("say", "--explain", "Good morning.").stdout
+
+
+def test_markup_is_read_as_asked() -> None:
+    assert "<b>" not in run("say", "--explain", "<b>Hi</b> there").stdout
+    assert "b Hi b there" in run("say", "--explain", "--markup", "plain", "<b>Hi</b> there").stdout
+    done = run("say", "Hi.", "--markup", "latex")
+    assert (done.exit_code, "markup is one of auto, plain, markdown, html" in done.stderr) == (2, True)

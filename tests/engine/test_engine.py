@@ -34,6 +34,7 @@ from saywell.errors import (
 from saywell.models.base import DecodeJob, SequenceError
 from saywell.plan.plan import Plan
 from saywell.runtimes.onnx import GraphError
+from saywell.text.normalise import Spoken, speak
 from saywell.types import Frame, Request, Samples, SamplingParams, Sequence, Timestamp
 from tiny_ar import family as tiny_ar
 
@@ -665,12 +666,12 @@ def test_the_window_counts_expected_audio() -> None:
 def test_a_text_that_cannot_be_prepared_ends_its_own_request(
     tiny_engine: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def normalise(text: str, language: str) -> str:
+    def failing(text: str, *args: str, **kwargs: str) -> Spoken:
         if "unforeseen" in text:
             raise RecursionError
-        return text
+        return speak(text, *args, **kwargs)
 
-    monkeypatch.setattr("saywell.engine.request_state.normalise", normalise)
+    monkeypatch.setattr("saywell.engine.request_state.speak", failing)
     engine = tiny_engine(max_batch_size=2)
     for _ in range(5):  # more requests than slots
         other = engine.submit(ask(LONG))

@@ -9,11 +9,12 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
+from rich.markup import escape
 
 from saywell.audio.decode import decode_file
 from saywell.audio.encode import format_of
@@ -26,7 +27,10 @@ from saywell.engine.performance import Performance, performance
 from saywell.errors import InvalidRequest, InvalidText, TooLarge
 from saywell.files import open_file
 from saywell.machine.monitor import process_memory, resources
+from saywell.models.base import phones_of
 from saywell.settings import Settings
+from saywell.text.check import check as check_text
+from saywell.text.normalise import explain, normalise
 from saywell.types import Reference, Request
 
 if TYPE_CHECKING:
@@ -62,6 +66,7 @@ class Options:
     timestamps: Path | None
     reference: Path | None
     transcript: str
+    explain: bool
 
     @property
     def text_from_stdin(self) -> bool:
@@ -72,6 +77,9 @@ def run(options: Options, settings: Settings, fields: dict[str, Any]) -> None:
     """Speak. `fields`: those of a request. Raises SaywellError and OSError."""
     _check_reference(options)
     text = _text(options)
+    if options.explain:
+        _explain(text or "", settings, fields, as_json=options.json)
+        return
     if options.reference is not None:
         fields["reference"] = read_reference(options.reference, options.transcript)
     sink, target = _sink(options)
@@ -136,6 +144,26 @@ def _speak(stream: Stream, sink: Sink) -> tuple[Summary, list[Timestamp]]:
     if stream.summary is None:
         raise InvalidText("there was nothing to say", param="text")
     return stream.summary, words
+
+
+def _explain(text: str, settings: Settings, fields: dict[str, Any], *, as_json: bool) -> None:
+    """Print each decision about the text: written → spoken, rule, span, and phones if the model gives some."""
+    spec = launch.facts(replace(settings, voice=fields.get("voice", settings.voice)))
+    request = Request(text=text, **{name: fields[name] for name in ("language", "markup") if name in fields})
+    check_text(text, MAX_CHARS)
+    decisions = explain(text, request.language or "en", markup=request.markup)
+    phones = phones_of(spec, [decision.spoken for decision in decisions])
+    if as_json:
+        rows = [asdict(each) | {"phones": sound} for each, sound in zip(decisions, phones, strict=True)]
+        print(show.as_json({"spoken": normalise(text, markup=request.markup), "decisions": rows}))  # noqa: T201
+        return
+    table = show.table("Written", "Spoken", "Rule", "Span", "Phones")
+    for decision, sound in zip(decisions, phones, strict=True):
+        span = f"{decision.start}–{decision.end}"
+        table.add_row(*map(escape, (decision.written.strip(), decision.spoken, decision.rule, span, sound)))
+    screen = show.console()
+    screen.print(normalise(text, markup=request.markup), markup=False, soft_wrap=True)
+    screen.print(table if decisions else "Nothing is spoken other than written.")
 
 
 def _write_timestamps(path: Path, words: list[Timestamp], summary: Summary) -> None:

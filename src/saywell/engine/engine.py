@@ -17,9 +17,9 @@ from saywell.engine import ClearedCaches, EngineHealth, State
 from saywell.engine.admission import Admission
 from saywell.engine.forked import Birthplace
 from saywell.engine.loop import Loop, cause
+from saywell.engine.model_holder import Loader, ModelHolder, trim_heap
 from saywell.engine.pressure_monitor import Look, PressureMonitor, refusal
 from saywell.engine.request_state import RequestState, seeded
-from saywell.engine.resident import Loader, ModelHolder, trim_heap
 from saywell.engine.stream import START, Outlet, Resume, Stream, TextSink
 from saywell.errors import Cancelled, DeadlineExceeded, EngineClosed, OutOfMemory, SaywellError, Unavailable
 from saywell.machine.monitor import Monitor, Resources, process_memory, resources

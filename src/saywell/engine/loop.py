@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from saywell.engine.model_holder import READ, ModelHolder, trim_heap
 from saywell.engine.request_state import RequestState, SequenceOutput, next_seed
-from saywell.engine.resident import READ, ModelHolder, trim_heap
 from saywell.engine.scheduler import Scheduler
 from saywell.engine.stream import Outlet
 from saywell.errors import (

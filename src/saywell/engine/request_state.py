@@ -15,7 +15,7 @@ from saywell.engine.stream import START, Outlet, Resume
 from saywell.models.base import DecodeJob
 from saywell.plan.plan import Plan
 from saywell.text.check import speakable
-from saywell.text.normalise import normalise
+from saywell.text.normalise import speak
 from saywell.text.split import Splitter
 from saywell.types import (
     AudioChunk,
@@ -70,7 +70,10 @@ class RequestState:
         """The pieces of a raw text, which is not split."""
         self._ended = False
         """The text is complete."""
-        self._next: str | None = None
+        self._next: tuple[int, str] | None = None
+        """Position and text of the next chunk."""
+        self._offset = 0
+        """Characters handed out in chunks."""
         self._skip = resume.index
         """Chunks still to be skipped, since they were delivered before `resume`."""
         self._index = resume.index
@@ -107,23 +110,25 @@ class RequestState:
 
     def look_ahead(self) -> None:
         """Take the text of the next sequence, if enough has come. Raises what splitting raises."""
-        while self._next is None and (text := self._take()) is not None:
+        while self._next is None and (found := self._take()) is not None:
             if self._skip:
                 self._skip -= 1
             else:
-                self._next = text
+                self._next = found
         if self._next is None and not self._running and not self._ended:
             self._starved = self._starved or time.monotonic()
 
-    def _take(self) -> str | None:
-        """The next chunk; those without speech (a line of dashes) are skipped."""
+    def _take(self) -> tuple[int, str] | None:
+        """Position and text of the next chunk; those without speech (a line of dashes) are skipped."""
         if self.request.raw and self._ended and self._raw:
             text = "".join(self._raw)
             self._raw.clear()
-            return text
+            return 0, text
         while (chunk := self._splitter.take()) is not None:
+            start = self._offset
+            self._offset += len(chunk)
             if speakable(chunk):
-                return chunk
+                return start, chunk
         return None
 
     @property
@@ -187,13 +192,17 @@ class RequestState:
         """Start the next sequence, in `slot`: normalise its text and split off the text after it."""
         if self._next is None:
             raise IndexError("no sequence left")
-        source, self._next = self._next, None
+        (start, source), self._next = self._next, None
         request = self.request
+        language = request.language or self.voice.language
+        spoken = None if request.raw else speak(source, language, markup=request.markup)
         sequence = Sequence(
             request=request,
             index=self._index,
             source=source,
-            text=source if request.raw else normalise(source, request.language or self.voice.language),
+            text=spoken.text if spoken else source,
+            start=start,
+            locate=spoken.spans if spoken else None,
             voice=self.voice,
             voice_state=self.voice_state,
             seed=next_seed(self.request.sampling.seed or 0, self._index),
@@ -351,4 +360,12 @@ class SequenceOutput:
     def _timestamps(self) -> tuple[Timestamp, ...]:
         """The sequence's words, on the clock of its audio without the leading silence that was cut."""
         dropped = self.stitcher.dropped if self.stitcher is not None else 0
-        return tuple(word.later(-dropped / self.sequence.voice.sample_rate) for word in self.sequence.timestamps)
+        words = [word.later(-dropped / self.sequence.voice.sample_rate) for word in self.sequence.timestamps]
+        if self.sequence.locate is None:
+            return tuple(words)
+        begin = self.sequence.start
+        spans = self.sequence.locate(word.text for word in words)
+        return tuple(
+            replace(word, start_char=begin + start, end_char=begin + end)
+            for word, (start, end) in zip(words, spans, strict=True)
+        )

@@ -223,6 +223,14 @@ def built_in() -> dict[str, str]:
     return {name: name for name in order if not _declared(name, "NEEDS_FILES", False)}
 
 
+def phones_of(spec: ModelSpec, texts: list[str]) -> list[str]:
+    """The phones of spoken texts in the notation of the model's family; empty if it gives none."""
+    phones: Callable[[ModelSpec, list[str]], list[str]] = _declared(
+        spec.family, "phones", lambda _spec, texts: [""] * len(texts)
+    )
+    return phones(spec, texts)
+
+
 def missing(family: str) -> str:
     """`Family.missing`, also for a family whose package cannot be imported. Raises UnknownModel."""
     try:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from saywell.audio.formats import FORMATS
 from saywell.errors import InvalidRequest
-from saywell.types import ModelSpec, Request, SamplingParams
+from saywell.types import Markup, ModelSpec, Request, SamplingParams
 
 if TYPE_CHECKING:
     FormatName = str
@@ -38,6 +38,9 @@ class SpeechFields(BaseModel):
     max_frames: int | None = Field(None, ge=1, le=1_000_000)
     timeout: float | None = Field(None, gt=0.001, le=3_600, description="Seconds until all work on this stops.")
     priority: int | None = Field(None, ge=-10, le=10)
+    markup: Markup | None = Field(
+        None, description="How markup in the text is read; auto (the default): whatever the text has."
+    )
 
     def request(self, text: str, voice: str | None, spec: ModelSpec) -> Request:
         """What the engine is asked. Fields that only the model knows become its options."""
@@ -50,6 +53,7 @@ class SpeechFields(BaseModel):
             max_frames=self.max_frames,
             timeout_s=self.timeout,
             priority=self.priority or 0,
+            markup=self.markup or "auto",
             options={name: value for name, value in (self.model_extra or {}).items() if name in spec.options},
         )
 

@@ -13,8 +13,7 @@ from typing import Literal
 
 from saywell.text.breaks import word_set
 from saywell.text.spans import Edit, Edited
-
-Markup = Literal["plain", "markdown", "html", "auto"]
+from saywell.types import Markup
 
 _BLOCKS = word_set(
     "address article aside blockquote body br center dd div dl dt fieldset figcaption figure footer form h1 h2 h3 "

@@ -7,22 +7,26 @@ synthesisers know their own numbers better. Time is linear in the length of the 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
-from saywell.text.clean import clean, clean_edits
+from saywell.text.clean import clean_edits
 from saywell.text.english import read
-from saywell.text.english.grammar import join
+from saywell.text.english.grammar import Reading, join
 from saywell.text.language import looks_english
-from saywell.text.markup import Markup, lines, references, strip_markup
+from saywell.text.markup import lines, references, strip_markup
 from saywell.text.spans import Edit, Edited
+from saywell.types import Markup
 
 _MONTH_FIRST = ("en-us",)
 _SPACES = re.compile(r"\s+")
 _RUN = re.compile(r"([!?,;:\"'(\[{<)\]}>*_~#|\\/^&%@+°§©$€£¥₹₩₽₿¢-])\1{2,}")
 _STOPS = re.compile(r"\.{4,}")
 _BEFORE_MARK = re.compile(r" (?=[,;!?](?![\w.])|[.:](?=\s|$))")
-_LOST = re.compile(r"(?<=\s)\"(?=\s)|\(\s*\)|``|''")
+_LOOSE = re.compile(r"\s+\"(?=\s)|\(\s*\)|``|''|\s+")
+"""White space, and marks around nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +40,58 @@ class Decision:
     rule: str
 
 
+class Spoken:
+    """The spoken form of a text, and which span of the text each part of it comes from."""
+
+    def __init__(self, plain: Edited, readings: list[Reading]) -> None:
+        pieces = list(join(readings))
+        self._plain, self._readings = plain, readings
+        self._starts = list(accumulate(map(len, pieces), initial=0))[:-1]
+        """Where each reading begins in the joined text."""
+        joined = Edited("".join(pieces))
+        joined = joined.edit(_replaced(joined.text, _LOOSE, " "))
+        joined = joined.edit(_replaced(joined.text, _SPACES, " "))
+        joined = joined.edit(_replaced(joined.text, _BEFORE_MARK, ""))
+        self._spoken = joined
+        self.text = joined.text.strip()
+        self._begun = len(joined.text) - len(joined.text.lstrip())
+
+    def spans(self, words: Iterable[str]) -> list[tuple[int, int]]:
+        """For words of the spoken text, in order: the spans of the written text they speak."""
+        found, at, lower = list[tuple[int, int]](), 0, self.text.lower()
+        for word in words:
+            begin = lower.find(word.lower(), at)
+            if begin >= 0:
+                at = begin + len(word)
+                found.append((self._written(begin)[0], self._written(at - 1)[1]))
+            else:  # the model spells this word in another way
+                found.append(found[-1] if found else (0, 0))
+        return found
+
+    def _written(self, at: int) -> tuple[int, int]:
+        """The span of the written text of the character at `at`."""
+        place = self._spoken.source(at + self._begun)
+        index = max(0, bisect_right(self._starts, place) - 1)
+        reading = self._readings[index]
+        start, end = reading.start, reading.end
+        if reading.rule == "word":  # spoken as written, character by character
+            start = end = min(reading.end - 1, reading.start + place - self._starts[index])
+            end += 1
+        return self._plain.source(start), self._plain.source(end, end=True)
+
+
+def speak(text: str, language: str = "en", *, markup: Markup = "auto") -> Spoken:
+    """The spoken form of `text` with its spans. `language`: BCP-47 tag; `und`: English if it looks so."""
+    if _is_english(language, text):
+        plain = _plain(text, markup)
+        return Spoken(plain, read(plain.text, month_first=_tag(language) in _MONTH_FIRST))
+    plain = clean_edits(Edited(text))
+    return Spoken(plain, [Reading(0, len(plain.text), plain.text, "word")])
+
+
 def normalise(text: str, language: str = "en", *, markup: Markup = "auto") -> str:
-    """The spoken form of `text`, on one line. `language`: BCP-47 tag; `und`: English if it looks so. Raises nothing."""
-    if not _is_english(language, text):
-        return _SPACES.sub(" ", clean(text)).strip()
-    plain = _plain(text, markup)
-    spoken = "".join(join(read(plain.text, month_first=_tag(language) in _MONTH_FIRST)))
-    spoken = _SPACES.sub(" ", _LOST.sub(" ", _SPACES.sub(" ", spoken)))
-    return _BEFORE_MARK.sub("", spoken).strip()
+    """The spoken form of `text`, on one line; see `speak`. Raises nothing."""
+    return speak(text, language, markup=markup).text
 
 
 def explain(text: str, language: str = "en", *, markup: Markup = "auto", off: Iterable[str] = ()) -> list[Decision]:
@@ -77,7 +125,7 @@ def _plain(text: str, markup: Markup) -> Edited:
         edited = references(strip_markup(edited, markup))
     edited = lines(edited)
     edited = clean_edits(edited, latin=True)
-    edited = edited.edit(_squeezed(edited.text, _STOPS, "..."))
+    edited = edited.edit(_replaced(edited.text, _STOPS, "..."))
     edited = edited.edit((m.start(), m.end(), m[1]) for m in _RUN.finditer(edited.text))
     edited = edited.edit((m.start(), m.end(), " ") for m in _SPACES.finditer(edited.text) if m[0] != " ")
     stripped = edited.text.strip()
@@ -85,5 +133,5 @@ def _plain(text: str, markup: Markup) -> Edited:
     return edited.edit([(0, begun, ""), (begun + len(stripped), len(edited.text), "")])
 
 
-def _squeezed(text: str, pattern: re.Pattern[str], instead: str) -> Iterable[Edit]:
+def _replaced(text: str, pattern: re.Pattern[str], instead: str) -> Iterable[Edit]:
     return ((found.start(), found.end(), instead) for found in pattern.finditer(text))

@@ -425,3 +425,15 @@ def test_memory_does_not_grow_with_the_text(engine: Engine) -> None:
         assert len(Reader(False, unpack(False, pool), pool).read(sequence.text)) > 5
     audio = engine.submit(sequence.request).collect()
     assert audio.duration_s > 120
+
+
+def test_timestamps_name_what_was_written(engine: Engine) -> None:
+    """Across chunks, markup, and numbers that become several words."""
+    text = "It costs **$5** &amp; more. " * 12 + "Dr. Lee left at 3:30 p.m."
+    words = say(engine, text, timestamps=True).timestamps
+    written = [text[word.start_char : word.end_char] for word in words]
+    assert written[:6] == ["It", "costs", "$5", "$5", "&amp;", "more"]
+    assert [word.text for word in words][2:5] == ["five", "dollars", "and"]
+    assert written[written.index("Dr.") :][:5] == ["Dr.", "Lee", "left", "at", "3:30 p.m."]
+    starts = [word.start_char for word in words]
+    assert starts == sorted(starts)

@@ -92,6 +92,13 @@ def load(spec: ModelSpec, plan: Plan) -> Model:
     return HibariModel(spec, plan)
 
 
+def phones(spec: ModelSpec, texts: list[str]) -> list[str]:
+    """The phones of spoken texts, for `say --explain`. Raises MissingDependency without the package."""
+    from saywell.models.hibari.reader import phones_of
+
+    return phones_of(texts, british=VOICES[spec.default_voice].british)
+
+
 def missing() -> str:
     from saywell.models.hibari import package
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from itertools import groupby
@@ -21,6 +21,7 @@ from saywell.errors import InvalidText
 from saywell.models.hibari import package, tables
 from saywell.runtimes.base import Threading
 from saywell.runtimes.onnx import Graph
+from saywell.text.check import speakable
 from saywell.text.numbers import any_numeral
 
 MAX_PHONES = 400
@@ -46,6 +47,26 @@ _OUTER_QUOTE = re.compile(r"(?<![^\W_])'+(?!(?:em|til|cause|bout|tis|twas)\b)|'+
 _LETTERS_M = re.compile(r"\b([AP]) M\b(\.?)")
 _LETTER_A = re.compile(r"\bA\b")
 _CAPITALS = re.compile(r"(?<![A-Z'])[A-Z][A-Z']+(?: [A-Z'][A-Z']*)+")
+_HOMOGRAPHS = (
+    ("lead", "lˈɛd", "", "pipes? paints? poisoning acid shot pencils? weights? glass roofs? ore mines? bullets?"),
+    ("lead", "lˈɛd", "made of|contains?|traces of|amount of|lined with", ""),
+    ("minute", "mInˈut", "", "details? amounts? particles? differences? quantity quantities traces? fractions?"),
+    ("object", "əbʤˈɛkt", "I|we|you|they|to|not|strongly|would|may|might|could", "to that strongly"),
+    ("resume", "ɹˈɛzəmˌA", "my|his|her|your|their|our|updated", ""),
+    ("bow", "bˈW", "(?:took|takes?|taking|made|makes?|with) a(?: [a-z]+)?", ""),
+    ("content", "kəntˈɛnt", "am|is|are|was|were|be|feels?|felt|quite|very|perfectly|not", "with to"),
+    ("invalid", "ˈɪnvəlˌɪd", "an?|the|seriously", "child husband wife mother father brother sister chair"),
+)
+"""(word, phones, words before it, words after it) where the phonemiser reads a homograph wrongly."""
+
+
+def _homograph(word: str, before: str, after: str) -> re.Pattern[str]:
+    behind = f"(?<![a-z])(?P<before>(?:{before}) )" if before else "(?P<before>)"
+    ahead = f"(?= (?:{after.replace(' ', '|')})\\b)" if after else "(?![a-z'])"
+    return re.compile(rf"{behind}(?P<word>\b{word}\b){ahead}", re.IGNORECASE)
+
+
+_GIVEN = tuple((_homograph(word, before, after), phones) for word, phones, before, after in _HOMOGRAPHS)
 _SENTENCE_END = re.compile(r"(?<=[.!?…])['\")]*\s+(?=[^a-z\s])")
 _PART = re.compile(r"[A-Z]+|[^\W\d_A-Z]+|\d+|[\W_]")
 _DIGITS = re.compile(rf"\d{{{_MAX_DIGITS}}}(?=\d)")
@@ -81,6 +102,13 @@ def unpack(british: bool, pool: Executor) -> Files:
     accent = "gb" if british else "us"
     names = (f"lexicon_{accent}_gold", f"lexicon_{accent}_silver", "tagger")
     return [pool.submit(package.read, f"assets/{name}.json.gz") for name in names]
+
+
+def phones_of(texts: Sequence[str], *, british: bool) -> list[str]:
+    """The phones of spoken texts, each read alone."""
+    with ThreadPoolExecutor(3) as pool:
+        reader = Reader(british, unpack(british, pool), pool)
+        return [" ".join(one.phones for one in reader.read(text)) if speakable(text) else "" for text in texts]
 
 
 class Reader:
@@ -122,7 +150,10 @@ class Reader:
         text = _MARK_RUN.sub(_strongest, _TIGHT_MARK.sub(r"\g<0> ", text))
         text = _CAPITALS.sub(self._lower_known, text)
         text = _LETTERS_M.sub(r"\1.M.", text)
-        return _LETTER_A.sub(_letter_a, " ".join(map(_bounded, text.split())))
+        text = _LETTER_A.sub(_letter_a, " ".join(map(_bounded, text.split())))
+        for pattern, phones in _GIVEN:
+            text = pattern.sub(rf"\g<before>[\g<word>](/{phones}/)", text)
+        return text
 
     def _lower_known(self, capitals: re.Match[str]) -> str:
         """Known words of a run of capitals in lower case: THE END; not US GDP."""
