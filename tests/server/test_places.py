@@ -72,7 +72,7 @@ def test_how_far_a_listener_is_behind() -> None:
     assert listener.place.behind_s == 5.0
 
 
-def test_the_slowest_goes_and_only_if_somebody_needs_the_place() -> None:
+def test_the_slowest_listener_is_dropped_only_at_the_limit() -> None:
     clock = Clock()
     places = Places(3, 10.0, clock=clock)
     steady, slow, slower = (Listener(places, clock) for _ in range(3))
@@ -150,10 +150,10 @@ def ask_slowly(live: Live, path: str = SPEECH, **fields) -> socket.socket:
 
 
 def blocked(live: Live) -> list[Place]:
-    return [place for place in live.service.places._there if place.blocked]
+    return [place for place in live.service.places.open if place.blocked]
 
 
-def test_who_does_not_read_keeps_the_connection_until_a_place_is_needed(serve, caplog) -> None:
+def test_a_client_that_does_not_read_is_dropped_only_at_the_limit(serve, caplog) -> None:
     live = serve()
     caplog.set_level(logging.INFO)
     socks = [ask_slowly(live) for _ in range(3)]
@@ -202,7 +202,7 @@ def test_places_come_back(serve) -> None:
         assert ask() == 200
         assert httpx.post(live.url + SPEECH, json={"input": "Hi."}, timeout=20).status_code == 200
         assert httpx.post(live.url + SPEECH, json={"input": "Hi.", "voice": "nobody"}).status_code == 404
-    until(lambda: len(live.service.places) == 0)
+    until(lambda: not live.service.places.open)
     found: list[int] = []
     threads = [threading.Thread(target=lambda: found.append(ask())) for _ in range(3)]
     for thread in threads:
@@ -213,7 +213,7 @@ def test_places_come_back(serve) -> None:
     assert found == [200, 200, 200]
 
 
-def test_a_cap_for_each_address_only_if_set(serve) -> None:
+def test_the_limit_per_address_applies_only_if_set(serve) -> None:
     live = serve(each_address=1)
     live.engine.knobs.hang_at = 1
     live.ask().recv(1 << 16)
@@ -223,7 +223,7 @@ def test_a_cap_for_each_address_only_if_set(serve) -> None:
     assert answer.headers["retry-after"]
 
 
-def test_the_end_of_the_server_waits_for_nobody_who_does_not_read(serve, caplog) -> None:
+def test_shutdown_does_not_wait_for_clients_that_do_not_read(serve, caplog) -> None:
     live = serve()
     ask_slowly(live)
     until(lambda: len(blocked(live)) == 1, 20.0)

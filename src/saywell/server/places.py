@@ -95,14 +95,12 @@ class Places:
         self._each_key = each_key
         self._each_address = each_address
         self._clock = clock
-        self._places: set[Place] = set()
-
-    def __len__(self) -> int:
-        return len(self._places)
+        self.open: set[Place] = set()
+        """The places in use."""
 
     def enter(self, client: Client, hang_up: Callable[[float], None]) -> Place:
         """Reserve a place for a response. Raises TooManyRequests."""
-        due = [place.client for place in self._places if place.due]
+        due = [place.client for place in self.open if place.due]
         same_key = sum(other.key == client.key for other in due) if client.key is not None else 0
         same_address = sum(other.address == client.address for other in due)
         refusal = None
@@ -110,29 +108,29 @@ class Places:
             refusal = f"the limit of {self._each_key} concurrent requests per API key is reached"
         elif self._each_address and same_address >= self._each_address:
             refusal = f"the limit of {self._each_address} concurrent requests per address is reached"
-        elif len(self._places) >= self._most and not self.give_way():
+        elif len(self.open) >= self._most and not self.give_way():
             refusal = f"the limit of {self._most} open responses is reached"
         if refusal is not None:
             raise TooManyRequests(f"{refusal}; try again in a moment", retry_after=_RETRY_S)
         place = Place(client, hang_up, self._clock)
-        self._places.add(place)
+        self.open.add(place)
         return place
 
     def close(self) -> None:
         """Close the connections of all blocked listeners, for shutdown."""
-        for place in [place for place in self._places if place.blocked]:
-            self._places.remove(place)
+        for place in [place for place in self.open if place.blocked]:
+            self.open.remove(place)
             place.lose()
 
     def leave(self, place: Place) -> None:
-        self._places.discard(place)
+        self.open.discard(place)
 
     def give_way(self) -> bool:
         """Drop the slowest listener if it is too far behind. Returns True if one was dropped."""
-        slowest = max(self._places, key=lambda place: place.behind_s, default=None)
+        slowest = max(self.open, key=lambda place: place.behind_s, default=None)
         if slowest is None or slowest.behind_s <= self._patience_s:
             return False
         _log.warning("too many open responses: closing the connection of a listener %.0f s behind", slowest.behind_s)
-        self._places.remove(slowest)
+        self.open.remove(slowest)
         slowest.lose()
         return True

@@ -75,7 +75,7 @@ class Service:
     def _connect_metrics(self) -> None:
         health, metrics = self.engine.health, self.metrics
         metrics.in_flight.set_function(lambda: self.active)
-        metrics.queue_depth.set_function(self.fleet.queue_depth)
+        metrics.queue_depth.set_function(lambda: self.fleet.queue_depth())
         metrics.active.set_function(lambda: health().running)
         metrics.slots.set_function(lambda: health().slots)
         metrics.ready.set_function(lambda: float(self.ready))
