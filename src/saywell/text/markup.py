@@ -34,7 +34,7 @@ _HIDDEN = re.compile(r"<!--|<(script|style|head|template)\b[^<>]{0,500}>", re.IG
 _ALT = re.compile(r"\balt\s?=\s?(?:\"([^\"]{0,300})\"|'([^']{0,300})')", re.IGNORECASE)
 
 _LINK = re.compile(
-    r"!?\[([^\[\]\n]{0,200}[^\W_][^\[\]\n]{0,200})\]\((?:https?://|mailto:|[/#.\w])[^()\s]{0,500}(?:\s\"[^\"\n]{0,200}\")?\)"
+    r"!?\[([^\[\]\n]{0,200}[^\W_][^\[\]\n]{0,200})\]\(\s{0,4}(?:https?://|mailto:|[/#.\w])[^()\s]{0,500}(?:\s\"[^\"\n]{0,200}\")?\)"
 )
 _REFERENCE_LINK = re.compile(r"\[([^\[\]\n]{1,200})\]\[[^\[\]\n]{0,60}\]")
 _DEFINITION = re.compile(r"(?:^|(?<=\n))[ ]{0,3}\[[^\[\]\n^]{1,60}\]:[ ]{0,4}\S{1,500}[^\n]{0,200}(?:\n|$)")
@@ -85,7 +85,7 @@ _KEPT_HYPHEN = word_set(
 )
 _SOFT_HYPHEN = re.compile(r"\u00ad[ ]?\n?[ ]{0,8}")
 _LINE_END = re.compile(
-    r"(?P<last>[^\s.!?,;:…—–-])(?P<close>[\"')\]*_~`]{0,3})[ ]*(?P<gap>\n[ ]*(?:\n\s*)?)(?=(?P<next>\S))"
+    r"(?P<last>[^\s.!?,;:…—–\-*_~`])(?P<close>[\"')\]*_~`]{0,3})[ ]*(?P<gap>\n[ ]*(?:\n\s*)?)(?=(?P<next>\S))"
 )
 _MARKER = re.compile(r"[-*+•‣·▪◦]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)]\s|#{1,6}\s|[=-]{3}")
 _BULLET = re.compile(r"(?:^|(?<=\n))[ ]*(?:[-*+•‣·▪◦]|#{1,6})[ ]+(?=\S)")
@@ -131,7 +131,8 @@ def strip_markup(edited: Edited, markup: Markup = "auto") -> Edited:
         for pattern in (_BOX, _QUOTE, _CLOSED_HEADING, _TABLE_RULE):
             edited = edited.edit(_marks(edited.text, pattern, ""))
         edited = edited.edit(_rows(edited.text))
-        edited = edited.edit((found.start(), found.end(), found[1]) for found in _LINK.finditer(edited.text))
+        for _ in range(2):  # an image may be a link
+            edited = edited.edit((found.start(), found.end(), found[1]) for found in _LINK.finditer(edited.text))
         edited = edited.edit((found.start(), found.end(), found[1]) for found in _REFERENCE_LINK.finditer(edited.text))
     edited = edited.edit(_hidden(edited.text))
     edited = edited.edit(_tags(edited.text))
@@ -180,7 +181,10 @@ def _stops(text: str) -> Iterator[Edit]:
         short = at - begun <= _SHORT_LINE and (
             found["next"].isupper() or found["next"].isdigit() or found["next"] in "\"“'*_"
         )
-        if found["gap"].count("\n") > 1 or short or _MARKER.match(text, found.end()) or _MARKER.match(text, begun):
+        marked = _MARKER.match(text, found.end()) is not None
+        if found["gap"].endswith("  ") and not marked and found["gap"].count("\n") == 1:
+            continue  # an indented line goes on with a list item
+        if found["gap"].count("\n") > 1 or short or marked or _MARKER.match(text, begun):
             yield at, at, "."
 
 
