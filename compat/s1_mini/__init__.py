@@ -1,11 +1,11 @@
-"""The names of the S1-Mini engine, on Saywell.
+"""The S1-Mini engine's API on top of Saywell.
 
 >>> from s1_mini import ProductionTTSEngine, EngineConfig
 >>> with ProductionTTSEngine(EngineConfig()) as engine:
 ...     sample_rate, audio = engine.generate("Hello world!").audio
 
-Programs written for that engine run on whatever device is there; what could not be had is said in a warning. The
-model is the one they name, converted when it is first used; only if they name none may the built-in voice speak.
+Programs written for that engine run on any device; unsupported options cause warnings. The named model is used,
+converted on first use; only without a named model is the built-in voice used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What torch.compile can do on this machine, found out without loading torch."""
+"""Support for torch.compile on this machine, detected without loading torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from saywell.machine import Hardware, detect
 
 @dataclass(frozen=True)
 class PlatformInfo:
-    """The platform as far as compilation goes."""
+    """The platform, as far as it matters for compilation."""
 
     system: str
     python_version: str
@@ -20,19 +20,19 @@ class PlatformInfo:
     cuda_available: bool
     triton_available: bool
     recommended_backend: str
-    """inductor, eager, or disabled where there is no torch to compile with."""
+    """inductor, eager, or (without torch) disabled."""
 
 
 def get_platform_info(hardware: Hardware | None = None) -> PlatformInfo:
-    """For this machine, or for `hardware`."""
-    found = hardware or detect()
-    torch = found.runtimes.get("torch")
-    cuda = bool(found.gpus) and torch is not None and "cuda" in torch.devices
-    triton = found.os == "linux" and util.find_spec("triton") is not None
+    """The platform of `hardware`, by default of this machine."""
+    facts = hardware or detect()
+    torch = facts.runtimes.get("torch")
+    cuda = bool(facts.gpus) and torch is not None and "cuda" in torch.devices
+    triton = facts.os == "linux" and util.find_spec("triton") is not None
     backend = "disabled" if torch is None else "inductor" if triton else "eager"
     return PlatformInfo(
-        system=platform.system() if hardware is None else found.os.capitalize(),
-        python_version=found.python,
+        system=platform.system() if hardware is None else facts.os.capitalize(),
+        python_version=facts.python,
         torch_version=torch.version if torch else None,
         cuda_available=cuda,
         triton_available=triton,
@@ -41,16 +41,16 @@ def get_platform_info(hardware: Hardware | None = None) -> PlatformInfo:
 
 
 def get_compilation_recommendations(info: PlatformInfo | None = None) -> list[str]:
-    """Sentences for people, at least one."""
+    """Recommendations as sentences, at least one."""
     info = info or get_platform_info()
     if info.torch_version is None:
-        return ["torch is not installed: models run on ONNX Runtime or by themselves, and nothing has to be compiled"]
+        return ["torch is not installed: models run on other runtimes, which need no compilation"]
     if info.triton_available:
-        found = ['Triton is here: models that run on torch are fastest with compile_backend="inductor"']
+        advice = ['Triton is installed: models that run on torch are fastest with compile_backend="inductor"']
     elif info.system == "Windows":
-        found = ['Triton does not run on Windows: models that run on torch take compile_backend="eager", or WSL2']
+        advice = ['Triton does not run on Windows: for models that run on torch use compile_backend="eager", or WSL2']
     else:
-        found = ['Triton is not installed: models that run on torch take compile_backend="eager"']
+        advice = ['Triton is not installed: for models that run on torch use compile_backend="eager"']
     if not info.cuda_available:
-        found.append("no NVIDIA GPU that torch can use: compiling gains little here")
-    return found
+        advice.append("no NVIDIA GPU usable by torch: compiling gains little")
+    return advice

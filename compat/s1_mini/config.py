@@ -1,4 +1,4 @@
-"""EngineConfig, and what its fields are called in Saywell."""
+"""EngineConfig, and its conversion to Saywell's settings."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ TIMEOUT_S = 60.0
 
 @dataclass(kw_only=True)
 class EngineConfig:
-    """Every option of the S1-Mini engine. Raises ValueError for a value it did not have."""
+    """The options of the S1-Mini engine. Raises ValueError for a value it did not accept."""
 
     checkpoint_path: str | Path | None = None
-    """None: checkpoints/openaudio-s1-mini if it is there, else the built-in voice. One that is named speaks, or the
-    start is refused; a published one is converted when it is first used."""
+    """None: checkpoints/openaudio-s1-mini if it exists, else the built-in voice. A named one is never replaced by
+    the built-in voice; a published one is converted on first use."""
     device: str = "cuda"
     """cuda, cpu, mps or auto; also as cuda:0."""
     precision: str = "float16"
@@ -35,12 +35,12 @@ class EngineConfig:
     compile_backend: str = "auto"
     """auto, inductor, eager or disabled."""
     compile_mode: str = USUAL_MODE
-    """default, reduce-overhead or max-autotune; how graphs are captured is the plan's business."""
+    """default, reduce-overhead or max-autotune; has no effect: the plan decides how graphs are captured."""
     vram_clear_on_oom_only: bool = True
-    """False: also whenever less than `vram_clear_threshold_gb` is free."""
+    """False: also when less than `vram_clear_threshold_gb` is free."""
     vram_clear_threshold_gb: float = USUAL_THRESHOLD_GB
     request_timeout_seconds: float = TIMEOUT_S
-    """After so long all work on a request stops."""
+    """Deadline of a request."""
     default_temperature: float = 0.7
     default_top_p: float = 0.8
     default_repetition_penalty: float = 1.1
@@ -52,7 +52,7 @@ class EngineConfig:
         _one_of("compile_mode", self.compile_mode, MODES)
 
     def overrides(self) -> dict[str, Any]:
-        """The same in Saywell's settings. None: decide for me."""
+        """The options as Saywell's settings; None: automatic."""
         backend = self.compile_backend if self.compile_model else "disabled"
         return {
             "model_path": None if self.checkpoint_path is None else Path(self.checkpoint_path),
@@ -69,10 +69,9 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def settle(overrides: Mapping[str, Any], *, variables: bool = False) -> Decision:
-    """The decision for these overrides; those that cannot be had give way, each with a warning.
+    """The decision for these overrides; see `lenient.settle` for unsupported ones and errors.
 
-    `variables`: also read the S1_MINI_* variables. Raises PlanError for a setting that cannot give way, and what
-    `saywell.models.first_use.converted` raises for a checkpoint that cannot speak.
+    `variables`: also read the S1_MINI_* variables.
     """
     settings = load_settings(overrides, variables=VARIABLES if variables else None)
     if settings.timeout_s is None:

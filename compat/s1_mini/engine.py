@@ -21,7 +21,7 @@ _log = logging.getLogger("s1_mini")
 
 @dataclass(frozen=True)
 class GenerationResponse:
-    """What `generate` gives back: it does not raise."""
+    """The result of `generate`, which does not raise."""
 
     success: bool
     audio: tuple[int, Samples] | None = None
@@ -33,28 +33,28 @@ class GenerationResponse:
 
 @dataclass(frozen=True)
 class Cleared:
-    """What `clear_cache` did. True if it cleared anything at all."""
+    """The result of `clear_cache`; true if anything was cleared."""
 
     done: bool
     freed_bytes: int = 0
-    """Given back to the system by this process, not counting memory of a GPU."""
+    """Bytes returned to the system by this process, without GPU memory."""
 
     def __bool__(self) -> bool:
         return self.done
 
 
 class ModelManager:
-    """What was called the model manager: here it only clears memory."""
+    """The S1-Mini engine's model manager; here it only clears memory."""
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
         self.speaker: TTS | None = None
-        """What is running."""
+        """The running engine."""
 
     def clear_cache(self, force: bool = False) -> Cleared:
-        """Empty the engine's caches and give the memory back to the system, the GPU's too if the model runs on one.
+        """Clear the engine's caches and return memory to the system, GPU memory included if the model runs on one.
 
-        Without `force` only if the options say so and the model's GPU is nearly full. Never raises.
+        Without `force`: only if configured and the model's GPU is nearly full. Never raises.
         """
         speaker = self.speaker
         if speaker is None or not (force or self._short_of_vram(speaker.plan)):
@@ -65,7 +65,7 @@ class ModelManager:
             _log.warning("the caches were not cleared: %s", error.message)
             return Cleared(False)
         gpu = empty_cache()
-        _log.info("the caches are empty; %s given back%s", mb(freed), ", and what torch kept of the GPU" if gpu else "")
+        _log.info("caches cleared; %s returned%s", mb(freed), ", and torch's cached GPU memory" if gpu else "")
         return Cleared(True, freed)
 
     def _short_of_vram(self, plan: Plan) -> bool:
@@ -75,7 +75,7 @@ class ModelManager:
 
 
 class ProductionTTSEngine:
-    """Loads once, then speaks until it is stopped. Also a context manager that starts and stops it."""
+    """Loads the model once and synthesises until stopped. A context manager: starts on enter, stops on exit."""
 
     def __init__(self, config: EngineConfig | None = None) -> None:
         self.config = config or EngineConfig()
@@ -83,15 +83,15 @@ class ProductionTTSEngine:
         self._speaker: TTS | None = None
 
     def start(self) -> None:
-        """Decide, load and speak a first word. Raises a SaywellError that says what is missing."""
+        """Plan, load and warm up. Raises SaywellError."""
         if self._speaker is None:
             decision = settle(self.config.overrides())
-            for idle in _without_effect(self.config, decision.plan):
-                warn(idle)
+            for message in _without_effect(self.config, decision.plan):
+                warn(message)
             self._speaker = self.model_manager.speaker = start(decision)
 
     def stop(self) -> None:
-        """Give everything back. May be called more than once."""
+        """Release all resources. Idempotent."""
         speaker, self._speaker = self._speaker, None
         self.model_manager.speaker = None
         if speaker is not None:
@@ -115,7 +115,7 @@ class ProductionTTSEngine:
         seed: int | None = None,
         **fields: Any,
     ) -> GenerationResponse:
-        """Speak `text`. None: the configuration's default. `fields`: further ones of a Request (voice, speed, …)."""
+        """Synthesise `text`. None: the configuration's default. `fields`: of a Request (voice, speed, …)."""
         if self._speaker is None:
             return GenerationResponse(success=False, error="the engine is not running; call start() first")
         config = self.config
@@ -152,14 +152,14 @@ class ProductionTTSEngine:
 
 
 def _without_effect(config: EngineConfig, plan: Plan) -> list[str]:
-    """Options that were changed and have no effect under this plan."""
-    found = []
+    """Messages about changed options that have no effect under this plan."""
+    messages = []
     if config.compile_mode != USUAL_MODE:
-        found.append(f"compile_mode={config.compile_mode} has no effect: the plan decides how graphs are captured")
+        messages.append(f"compile_mode={config.compile_mode} has no effect: the plan decides how graphs are captured")
     if not config.vram_clear_on_oom_only and plan.device.kind != "cuda":
-        found.append(
+        messages.append(
             f"vram_clear_on_oom_only=False has no effect: the model runs on {plan.device}, not on a GPU's VRAM"
         )
     if config.vram_clear_on_oom_only and config.vram_clear_threshold_gb != USUAL_THRESHOLD_GB:
-        found.append("vram_clear_threshold_gb has no effect as long as vram_clear_on_oom_only is True")
-    return found
+        messages.append("vram_clear_threshold_gb has no effect as long as vram_clear_on_oom_only is True")
+    return messages

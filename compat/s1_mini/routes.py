@@ -1,4 +1,4 @@
-"""What the S1-Mini engine's server answers: `POST /v1/tts`, `/v1/tts/stream`, and its names in `/metrics`."""
+"""The routes of the S1-Mini engine's server, `POST /v1/tts` and `/v1/tts/stream`, and its names in `/metrics`."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def install(app: FastAPI, service: Service) -> None:
 
 @router.post(WHOLE, response_class=Response, responses=AUDIO)
 async def tts(http: HttpRequest, body: TtsBody, service: ServiceOf) -> Response:
-    """Speak `text` and answer with a complete file (WAV unless `format` says otherwise)."""
+    """Synthesise `text` and respond with a complete file (`format`, default WAV)."""
     return await whole(http, body, service)
 
 
 @router.post(STREAMED, response_class=Response, responses=AUDIO)
 async def tts_stream(http: HttpRequest, body: TtsBody, service: ServiceOf) -> Response:
-    """Speak `text`; the file (WAV unless `format` says otherwise) arrives while it is spoken."""
+    """Synthesise `text` and stream the file (`format`, default WAV)."""
     engine = await service.load(None)
     wanted = body.request(body.text, service.voice(body.voice, engine), engine.spec)
     format = body.format or USUAL_FORMAT
@@ -56,7 +56,7 @@ async def tts_stream(http: HttpRequest, body: TtsBody, service: ServiceOf) -> Re
 
 
 class OldNames(Collector):
-    """The server's own figures under the names of the S1-Mini engine: without labels, whatever the route."""
+    """The server's metrics under the S1-Mini engine's names: without labels, summed over all routes."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -68,7 +68,7 @@ class OldNames(Collector):
                 fine = labels["code"] < "400"
                 good, bad = good + value * fine, bad + value * (not fine)
         yield CounterMetricFamily("s1_mini_requests", "Requests answered.", value=good + bad)
-        yield CounterMetricFamily("s1_mini_requests_success", "Requests answered well.", value=good)
+        yield CounterMetricFamily("s1_mini_requests_success", "Requests answered successfully.", value=good)
         yield CounterMetricFamily("s1_mini_requests_error", "Requests answered with an error.", value=bad)
         yield self._duration()
         share = get_vram_info()["utilization"]
@@ -88,4 +88,4 @@ class OldNames(Collector):
 
 
 def _samples(metric: Collector) -> Iterable[tuple[str, dict[str, str], float]]:
-    return ((each.name, each.labels, each.value) for family in metric.collect() for each in family.samples)
+    return ((sample.name, sample.labels, sample.value) for family in metric.collect() for sample in family.samples)

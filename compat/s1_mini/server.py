@@ -1,6 +1,6 @@
-"""`python -m s1_mini.server --checkpoint DIR --port 8080`: Saywell's server under the S1-Mini engine's names.
+"""`python -m s1_mini.server --checkpoint DIR --port 8080`: Saywell's server with the S1-Mini engine's options.
 
-Reads the S1_MINI_* variables; options win over them.
+Reads the S1_MINI_* variables; options override them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ PORT = 8080
 
 
 def main(args: list[str] | None = None) -> int:
-    """Serve until told to stop; the exit code."""
+    """Serve until stopped. Returns the exit code."""
     options = _parser().parse_args(args)
     try:
-        decision = settle(_wishes(options), variables=True)
+        decision = settle(_overrides(options), variables=True)
         return serve(build(decision, worker=True), decision)
     except SaywellError as error:
-        print(f"s1_mini.server: {error.message}", file=sys.stderr)  # noqa: T201 - a program's last words
+        print(f"s1_mini.server: {error.message}", file=sys.stderr)  # noqa: T201 - a command's error message
         return 1
 
 
@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        help=f"model directory, converted or as published (default {DEFAULT_CHECKPOINT} if it is there, else the "
+        help=f"model directory, converted or as published (default {DEFAULT_CHECKPOINT} if it exists, else the "
         "built-in voice)",
     )
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1; others need SAYWELL_API_KEYS)")
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _wishes(options: argparse.Namespace) -> dict[str, Any]:
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "model_path": options.checkpoint,
         "host": options.host,

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 
 class VramInfo(TypedDict):
-    """Of the first NVIDIA GPU, in GiB; all zero where there is none."""
+    """Memory of the first NVIDIA GPU in GiB; all zero without one."""
 
     available: bool
     used_gb: float
@@ -30,7 +30,7 @@ def get_vram_info() -> VramInfo:
 
 
 def _memory() -> tuple[int, int]:
-    """(used, total) bytes, by the driver's own count."""
+    """(used, total) bytes as reported by the driver."""
     if util.find_spec("pynvml") is None:
         return 0, 0
     nvml = import_module("pynvml")
@@ -43,7 +43,7 @@ def _memory() -> tuple[int, int]:
 
 
 def empty_cache() -> bool:
-    """Make torch give unused GPU memory back, if this process uses torch on a GPU; whether it did."""
+    """Make torch release cached GPU memory, if this process uses torch on a GPU. Returns whether it does."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return False

@@ -1,5 +1,5 @@
-"""What the packages for programs of other engines share: names and shapes of theirs, said in Saywell's words.
+"""Shared code of the compatibility packages: maps names and formats of other engines to Saywell's.
 
-Nothing here decides, measures or speaks. Saywell imports none of it; `saywell serve` finds the routes and metrics of
-`s1_mini` and `smart_backend` by their entry points (`saywell.server.extensions`).
+It contains no logic of its own. Saywell does not import it; `saywell serve` finds the routes and metrics of `s1_mini`
+and `smart_backend` by their entry points (`saywell.server.extensions`).
 """

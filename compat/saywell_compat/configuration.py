@@ -12,7 +12,7 @@ from saywell.plan.insights import expected_rtf
 from saywell.plan.plan import Plan
 
 INTEGER = frozenset({"int8", "int4"})
-"""Precisions of stored weights; what is computed with them is fp32."""
+"""Precisions of stored weights; computation with them is fp32."""
 _CLASSES = {
     tier.LOW: "low_end",
     tier.ARM_BOARD: "arm_board",
@@ -23,11 +23,11 @@ _CLASSES = {
     tier.ARM_SERVER: "arm_server",
     tier.UNKNOWN: "cpu",
 }
-"""Class of a processor → the word for it in a strategy; the others are high_end."""
+"""CPU tier → its name in a strategy; other tiers are high_end."""
 
 
 def configuration(decision: Decision, now: Plan | None = None) -> dict[str, Any]:
-    """The plan, or what is left of it `now`, as the fields of `OptimalConfig`, `chunk_frames` and `max_text_length`."""
+    """The plan as the fields of `OptimalConfig` plus `chunk_frames` and `max_text_length`. `now`: a degraded plan."""
     plan = now or decision.plan
     whole = memory.estimate(plan, decision.spec, plan.max_text_chars).total
     return {
@@ -41,7 +41,7 @@ def configuration(decision: Decision, now: Plan | None = None) -> dict[str, Any]
         "max_batch_size": plan.max_batch_size,
         "num_threads": plan.threads,
         "cache_limit": plan.cache_entries,
-        "enable_thermal_management": _heeds_heat(plan) and bool(decision.hardware.thermal),
+        "enable_thermal_management": _thermal(plan) and bool(decision.hardware.thermal),
         "expected_rtf": expected_rtf(plan, decision.record),
         "expected_memory_gb": round(whole / GIB, 2),
         "optimization_strategy": strategy(plan, decision.hardware),
@@ -51,9 +51,9 @@ def configuration(decision: Decision, now: Plan | None = None) -> dict[str, Any]
 
 
 def strategy(plan: Plan, hardware: Hardware) -> str:
-    """The short name that a plan on such a machine has there: `i5_onnx_thermal`, `gpu_optimized`, `m1_pro_sustained`, …
+    """The smart backend's name for this plan and machine: `i5_onnx_thermal`, `gpu_optimized`, `m1_pro_sustained`, …
 
-    `_thermal`: made for a laptop, so that long work heats it, and the plan answers heat with less work.
+    `_thermal`: a laptop processor, and the plan reacts to temperature.
     """
     if plan.device.kind == "cuda":
         return "gpu_optimized"
@@ -62,16 +62,16 @@ def strategy(plan: Plan, hardware: Hardware) -> str:
     label = _CLASSES.get(hardware.cpu_tier, "high_end")
     if hardware.cpu_tier in (tier.LOW, tier.ARM_BOARD):
         return f"{label}_conservative"
-    return f"{label}_{plan.executor}" + ("_thermal" if _heeds_heat(plan) and mobile(hardware) else "")
+    return f"{label}_{plan.executor}" + ("_thermal" if _thermal(plan) and mobile(hardware) else "")
 
 
 def mobile(hardware: Hardware) -> bool:
-    """True for processors made for laptops, by their names."""
+    """Whether the CPU's name is that of a laptop processor."""
     name = re.sub(r"\((R|TM)\)", "", hardware.cpu.model, flags=re.IGNORECASE)
     lines = r"i[3579]-|Ultra [3579] |Ryzen (?:AI )?(?:Max\+? )?[3579]? ?(?:PRO )?|Core [3579] "
     letters = re.search(rf"\b(?:{lines})(\w*)", name)
     return bool(letters and re.search(r"\d(U|P|Y|H|HX|HK|HS|HQ|V|G[1-7])$", letters[1])) or "Snapdragon" in name
 
 
-def _heeds_heat(plan: Plan) -> bool:
+def _thermal(plan: Plan) -> bool:
     return plan.adapt and plan.thermal

@@ -1,4 +1,4 @@
-"""Routes that take a form, urlencoded or multipart."""
+"""Routes that accept a form, urlencoded or multipart."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 async def read_form(http: HttpRequest, service: Service, kind: type[F]) -> F:
-    """The fields of a form, bounded in number and size. An empty field counts as left out."""
+    """Parse a form, limited in number and size of fields. An empty field counts as absent."""
     if not http.headers.get("content-type", "").lower().startswith(_FORMS):
-        raise UnsupportedMedia(f"this route takes a form: Content-Type: {' or '.join(_FORMS)}", param="body")
+        raise UnsupportedMedia(f"this route accepts a form: Content-Type: {' or '.join(_FORMS)}", param="body")
     limit = body_limit(service.engine.plan.max_text_chars)
     async with http.form(max_files=0, max_fields=_MOST_FIELDS, max_part_size=limit) as form:
         fields = {name: value for name, value in form.items() if value != "" and not isinstance(value, UploadFile)}
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        found = [{**item, "loc": ("body", *item["loc"])} for item in error.errors(include_context=False)]
-        raise RequestValidationError(found) from error
+        failures = [{**item, "loc": ("body", *item["loc"])} for item in error.errors(include_context=False)]
+        raise RequestValidationError(failures) from error
 
 
 def form_schema(kind: type[BaseModel]) -> dict[str, Any]:
-    """How a form is described in the OpenAPI document."""
+    """The OpenAPI description of a form."""
     schema = kind.model_json_schema()
     return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind in _FORMS}}}

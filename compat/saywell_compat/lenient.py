@@ -1,8 +1,8 @@
-"""For programs written for other engines: overrides that cannot be had here give way, and each one is said.
+"""Planning for programs written for other engines: an unsupported override is dropped with a warning.
 
-In such programs `device="cuda"` or float16 stand for "as fast as the machine allows": they were the defaults, and the
-printed examples pass them wherever they run. Refusing would break those programs. A model that was named never gives
-way: another voice than the one asked for is no answer.
+In such programs `device="cuda"` or float16 mean "as fast as the machine allows": they were the defaults, and the
+published examples pass them on every machine. Rejecting them would break those programs. A named model is never
+replaced: it would be another voice than requested.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from saywell.models.first_use import converted
 from saywell.settings import Settings, default_data_dir
 
 DEFAULT_CHECKPOINT = "checkpoints/openaudio-s1-mini"
-"""Where the model lies if none is named."""
+"""The model directory if none is named."""
 YIELDING = frozenset({"device", "precision", "executor", "compile", "cache_entries", "cache_mb"})
-"""Settings that give way where the machine or the model cannot follow."""
+"""Settings dropped if the machine or the model does not support them."""
 _OURS = frozenset({"saywell_compat", "s1_mini", "smart_backend"})
 
 
 def warn(text: str) -> None:
-    """A RuntimeWarning that points at the line outside these packages that led to it."""
+    """Issue a RuntimeWarning attributed to the caller outside these packages."""
     level = 1
     while str(sys._getframe(level).f_globals.get("__name__")).partition(".")[0] in _OURS:
         level += 1
@@ -35,30 +35,29 @@ def warn(text: str) -> None:
 
 
 def settle(settings: Settings, second: Mapping[str, Any] | None = None) -> Decision:
-    """The decision for these overrides, those of YIELDING as far as they can be had, each of the others with a warning.
+    """The decision for these settings, without unsupported ones of YIELDING; each dropped one causes a warning.
 
-    If the settings name no model it is the one at DEFAULT_CHECKPOINT; only if there is nothing, the default model
-    speaks. A published checkpoint is converted when it is first used. `second`: the value to use
-    where the first one cannot be had. Raises PlanError for a setting that cannot give way, and what
-    `first_use.converted` raises.
+    Without a named model: the one at DEFAULT_CHECKPOINT if it exists, else the default model. A published checkpoint is
+    converted on first use. `second`: fallback values for unsupported settings. Raises PlanError for any other
+    unsupported setting, and the errors of `first_use.converted`.
     """
-    values, left = settings.overrides(), dict(second or {})
+    values, fallbacks = settings.overrides(), dict(second or {})
     path = settings.model_path
     if path is None and settings.model is None:
         if Path(DEFAULT_CHECKPOINT).exists():
             path = Path(DEFAULT_CHECKPOINT)
         else:
-            warn(f"no checkpoint was named and there is none at {DEFAULT_CHECKPOINT}, so the built-in voice speaks")
+            warn(f"no checkpoint was named and there is none at {DEFAULT_CHECKPOINT}: using the built-in voice")
     if path is not None:
         values["model_path"] = converted(path, settings.data_dir or default_data_dir())
-    found = detect()
+    hardware = detect()
     while True:
         try:
-            return decide(Settings(**values, origins=settings.origins), found)
+            return decide(Settings(**values, origins=settings.origins), hardware)
         except PlanError as error:
             if error.param not in YIELDING or error.param not in values:
                 raise
-            warn(f"{error.message}. Running on what there is instead")
+            warn(f"{error.message}. Running without this setting")
             del values[error.param]
-            if error.param in left:
-                values[error.param] = left.pop(error.param)
+            if error.param in fallbacks:
+                values[error.param] = fallbacks.pop(error.param)

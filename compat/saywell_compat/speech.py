@@ -1,4 +1,4 @@
-"""Speech as the other engines' routes are asked for it: a text, and a whole file for an answer."""
+"""Speech requests of the other engines' routes: a text in, a complete file out."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class TtsBody(SpeechFields):
     """`POST /v1/tts` and `/v1/tts/stream`."""
 
     text: Text
-    voice: Name | None = Field(None, description="Left out: the default voice.")
-    format: FormatName | None = Field(None, description="wav unless named.")
+    voice: Name | None = Field(None, description="Default: the server's default voice.")
+    format: FormatName | None = Field(None, description="Default: wav.")
 
 
 class TtsForm(TtsBody):
-    """`POST /tts`: the same as form fields, which are all text."""
+    """`POST /tts`: the same as form fields, all of which are strings."""
 
     model_config = ConfigDict(strict=False, extra="allow", allow_inf_nan=False)
 
@@ -40,7 +40,7 @@ class TtsForm(TtsBody):
 
 
 def _number(text: Any, option: Option) -> Any:
-    """What a text says where a number is wanted; one that is none stays as it is, to be refused by name."""
+    """The number in a form field; any other text is returned unchanged, so that validation rejects it by name."""
     try:
         return text if option.choices else float(text)
     except ValueError:
@@ -48,7 +48,7 @@ def _number(text: Any, option: Option) -> Any:
 
 
 async def whole(http: HttpRequest, body: TtsBody, service: Service) -> Response:
-    """Speak the body's text and answer with a complete file."""
+    """Synthesise the body's text and respond with a complete file."""
     engine = await service.load(None)
     wanted = body.request(body.text, service.voice(body.voice, engine), engine.spec)
     headers = response_headers(engine, wanted, body.ignored(engine.spec))

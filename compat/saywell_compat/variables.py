@@ -16,13 +16,13 @@ def precision(text: str, _: str = "") -> str | None:
 
 
 def device(text: str, _: str = "") -> str | None:
-    """`CUDA:0` → `cuda`: other engines number one that is alone; auto is None."""
+    """`CUDA:0` → `cuda`, because other engines number even a single GPU; auto is None."""
     word = text.lower()
     return None if word == "auto" else word.removesuffix(":0")
 
 
 def _switch(field: str, yes: str | None, no: str | None) -> Variable:
-    """Whatever other engines took for yes and no, and nothing else."""
+    """A boolean variable; accepts exactly the spellings that the other engines accepted."""
 
     def meaning(text: str, origin: str) -> str | None:
         word = text.lower()
@@ -58,4 +58,4 @@ VARIABLES: dict[str, Variable] = {
     "CACHE_LIMIT": ("cache_entries", _plain),
     "MAX_SEQ_LEN": ("max_frames", _plain),
 }
-"""Variable → field, and what its text means there (None: decide for me). A later one wins over one before it."""
+"""Variable → (field, conversion of its text; None: automatic). Later entries override earlier ones."""

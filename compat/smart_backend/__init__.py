@@ -1,10 +1,10 @@
-"""The names of the smart adaptive backend, on Saywell.
+"""The smart adaptive backend's API on top of Saywell.
 
 >>> from smart_backend import SmartAdaptiveBackend
 >>> with SmartAdaptiveBackend() as engine:
 ...     audio, sample_rate, metrics = engine.tts("Hello there.")
 
-The engine's plan decides; an `OptimalConfig` is that plan under other names, and one of your own becomes overrides.
+An `OptimalConfig` is the engine's plan under other names; a changed one becomes overrides of the plan.
 """
 
 from __future__ import annotations

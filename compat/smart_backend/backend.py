@@ -30,7 +30,7 @@ _log = logging.getLogger("smart_backend")
 
 
 class Speech(NamedTuple):
-    """What `tts` gives back."""
+    """The result of `tts`."""
 
     audio: Samples
     """Mono float32 within [-1, 1], shape [n]."""
@@ -40,18 +40,18 @@ class Speech(NamedTuple):
 
 
 class SmartAdaptiveBackend:
-    """Finds out what the machine is, decides, loads, speaks. A context manager; `cleanup` gives everything back.
+    """Detects the hardware, plans, loads and synthesises. A context manager; `cleanup` releases all resources.
 
     Reads MODEL_DIR, DEVICE, MIXED_PRECISION, ENABLE_TORCH_COMPILE, USE_ONNX, CACHE_LIMIT and MAX_SEQ_LEN, which
-    SAYWELL_* override. What cannot be had here gives way with a RuntimeWarning, but for the model: one that is named
-    speaks, converted when it is first used, or the start is refused.
+    SAYWELL_* override. Unsupported settings are dropped with a RuntimeWarning, except a named model: it is used,
+    converted on first use, or the start fails.
     """
 
     def __init__(
         self, model_path: str | Path | None = None, device: str = "auto", enable_optimizations: bool = True
     ) -> None:
-        """`model_path` None: MODEL_DIR, else checkpoints/openaudio-s1-mini if it is there, else the built-in voice.
-        `enable_optimizations` False: nothing is compiled. Raises a SaywellError that says what is missing."""
+        """`model_path` None: MODEL_DIR, else checkpoints/openaudio-s1-mini if it exists, else the built-in voice.
+        `enable_optimizations` False: no compilation. Raises SaywellError."""
         overrides = {
             "model_path": None if model_path is None else Path(model_path),
             "device": whole_device(device, "device"),
@@ -72,25 +72,27 @@ class SmartAdaptiveBackend:
         self.monitor = ResourceMonitor(self.speaker)
 
     def _apply_configuration(self) -> None:
-        """Make `config` what runs; it then says what really does. An impossible one raises PlanError and changes
-        nothing. The engine is loaded anew if anything in it has changed."""
+        """Apply `config`, reloading the engine if it changed; `config` then holds the values in use.
+
+        Raises PlanError for an impossible configuration, without changing anything.
+        """
         wanted = self.config
         if wanted == self._applied:
             return
         overrides = {**self._settings.overrides(), **{k: v for k, v in wanted.overrides().items() if v is not None}}
         if wanted.enable_thermal_management == self._applied.enable_thermal_management:
-            overrides["thermal"] = self.decision.settings.thermal  # left as it was: no new setting
+            overrides["thermal"] = self.decision.settings.thermal  # unchanged: not a new setting
         decision = lenient.settle(load_settings(overrides, origin="the configuration"), wanted.second())
-        for idle in wanted.without_effect(OptimalConfig.of(decision)):
-            lenient.warn(idle)
+        for message in wanted.without_effect(OptimalConfig.of(decision)):
+            lenient.warn(message)
         self.cleanup()
         self._begin(decision)
         self.config = replace(self.config, optimization_strategy=wanted.optimization_strategy, notes=wanted.notes)
         self._applied = replace(self.config)
 
     def tts(self, text: str, speaker_wav: str | Path | None = None, prompt_text: str = "", **fields: Any) -> Speech:
-        """Speak `text`, like the recording `speaker_wav` if the model can. `fields`: further ones of a Request
-        (voice, speed, temperature, seed, …) and max_new_tokens. Raises a SaywellError."""
+        """Synthesise `text`, in the voice of the recording `speaker_wav` if the model supports it. `fields`: other
+        fields of a Request (voice, speed, temperature, seed, …) and max_new_tokens. Raises SaywellError."""
         if "max_new_tokens" in fields:
             fields["max_frames"] = fields.pop("max_new_tokens")
         if speaker_wav is not None:
@@ -110,7 +112,7 @@ class SmartAdaptiveBackend:
         return Speech(audio.samples, audio.sample_rate, metrics)
 
     def get_health(self) -> dict[str, Any]:
-        """What `/health` of the server says."""
+        """The body of the server's `/health`."""
         now, uptime_s = self.monitor.look(), time.monotonic() - self._started
         state = self.speaker.engine.health().state
         status = "healthy" if state == "ready" else "unhealthy"
@@ -120,7 +122,7 @@ class SmartAdaptiveBackend:
         }
 
     def get_metrics(self) -> dict[str, Any]:
-        """Rolling aggregates over what was spoken, and the state of the machine, as JSON `/metrics` has them."""
+        """Rolling aggregates of past requests and the state of the machine, as in the JSON of `/metrics`."""
         now = self.monitor.look()
         return {
             "rolling_aggregates": self.metrics.aggregates(),
@@ -129,11 +131,11 @@ class SmartAdaptiveBackend:
         }
 
     def clear_cache(self) -> int:
-        """Empty the engine's caches and give memory back to the system; bytes given back."""
+        """Clear the engine's caches. Returns the bytes returned to the system."""
         return self.speaker.engine.clear_caches().freed
 
     def cleanup(self) -> None:
-        """Give everything back. May be called more than once."""
+        """Release all resources. Idempotent."""
         self.speaker.close()
         self.monitor.close()
 
@@ -147,12 +149,12 @@ class SmartAdaptiveBackend:
 
 
 def create_smart_backend(model_path: str | Path | None = None) -> SmartAdaptiveBackend:
-    """A backend for the model that MODEL_DIR names, unless `model_path` does."""
+    """A backend for the model at `model_path`, by default MODEL_DIR."""
     return SmartAdaptiveBackend(model_path)
 
 
 def _metrics(summary: Summary, before: Resources, after: Resources) -> dict[str, Any]:
-    """What the report is made of, and what else the request gave."""
+    """The values of `report`, and the request's other results."""
     return {
         "latency_ms": 1000 * summary.total_s,
         "first_audio_ms": 1000 * summary.first_audio_s,
@@ -166,7 +168,7 @@ def _metrics(summary: Summary, before: Resources, after: Resources) -> dict[str,
 
 
 def report(metrics: dict[str, Any]) -> str:
-    """The lines that are logged after each synthesis."""
+    """The lines logged after each synthesis."""
     delta, gpu = metrics["memory_delta_gb"], metrics["gpu_util"]
     freed = "  (freed memory after synthesis)" if delta < 0 else ""
     return "\n".join(

@@ -1,4 +1,4 @@
-"""OptimalConfig: the plan under the names of the smart backend, and back again as overrides."""
+"""OptimalConfig: the plan under the smart backend's names, convertible to overrides."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ RULE = "=" * 60
 
 @dataclass(kw_only=True)
 class OptimalConfig:
-    """What was chosen, or what you choose. Raises ValueError for a quantisation there never was."""
+    """A chosen or requested configuration. Raises ValueError for an unknown quantisation."""
 
     device: str
-    """cpu, cuda, mps, also as cuda:0, or auto: decide for me."""
+    """cpu, cuda, mps (or cuda:0, …), or auto."""
     precision: str
-    """What products are computed in: fp32, fp16 or bf16; auto. Beside int8 or int4 it counts where those are not to be
-    had."""
+    """Precision of computation: fp32, fp16, bf16 or auto. With int8 or int4 weights: the fallback if those are not
+    supported."""
     quantization: str
     """Of the stored weights: int8, int4 or none."""
     use_onnx: bool
     use_torch_compile: bool
     chunk_length: int
-    """Characters of a text chunk, at most."""
+    """Maximum characters per text chunk."""
     max_batch_size: int
-    """Sequences that share a step."""
+    """Sequences per decode step."""
     num_threads: int
     cache_limit: int
     """Entries of each in-memory cache."""
     enable_thermal_management: bool
     expected_rtf: float | None = None
-    """Seconds of work per second of audio, lower is better, as measured here; None: not measured yet."""
+    """Real-time factor measured on this machine; lower is better. None: not measured yet."""
     expected_memory_gb: float | None = None
-    """GiB with the longest text that is taken."""
+    """GiB with the longest accepted text."""
     optimization_strategy: str = "custom"
     notes: str = ""
 
@@ -46,12 +46,12 @@ class OptimalConfig:
 
     @staticmethod
     def of(decision: Decision) -> OptimalConfig:
-        """A decision's plan."""
-        found = configuration(decision)
-        return OptimalConfig(**{item.name: found[item.name] for item in fields(OptimalConfig)})
+        """The plan of a decision."""
+        values = configuration(decision)
+        return OptimalConfig(**{field.name: values[field.name] for field in fields(OptimalConfig)})
 
     def overrides(self) -> dict[str, Any]:
-        """The same in Saywell's settings. What is only expected or told is no setting."""
+        """The configuration as Saywell's settings, without estimates and notes."""
         return {
             "device": variables.device(self.device, "device"),
             "precision": self.quantization if self.quantization in INTEGER else variables.precision(self.precision),
@@ -65,28 +65,28 @@ class OptimalConfig:
         }
 
     def second(self) -> dict[str, Any]:
-        """What to setting for where the first setting cannot be had."""
+        """Fallback values for unsupported settings."""
         precision = variables.precision(self.precision)
         return {"precision": precision} if self.quantization in INTEGER and precision else {}
 
     def without_effect(self, now: OptimalConfig) -> list[str]:
-        """What was asked for and has no part in what was decided, though nothing of it was refused."""
-        found = []
+        """Messages about requested values that were accepted but have no effect under the configuration `now`."""
+        messages = []
         if (
             self.quantization in INTEGER
             and now.quantization in INTEGER
             and variables.precision(self.precision) not in (None, now.precision)
         ):
-            computed = f"what is computed with {now.quantization} weights is {now.precision}"
-            found.append(f"precision={self.precision} has no effect: {computed}; set quantization=none for it")
+            computed = f"computation with {now.quantization} weights is {now.precision}"
+            messages.append(f"precision={self.precision} has no effect: {computed}; set quantization=none for it")
         if self.enable_thermal_management and not now.enable_thermal_management:
-            found.append("enable_thermal_management=True has no effect: no temperature sensor, or adapt=false")
-        return found
+            messages.append("enable_thermal_management=True has no effect: no temperature sensor, or adapt=false")
+        return messages
 
     def block(self) -> str:
-        """The lines shown at start."""
+        """The lines printed at start."""
         rtf = f"{self.expected_rtf:.2f}x ({_pace(self.expected_rtf)})" if self.expected_rtf else "not measured yet"
-        memory = f"{self.expected_memory_gb:.1f} GB" if self.expected_memory_gb is not None else "not known"
+        memory = f"{self.expected_memory_gb:.1f} GB" if self.expected_memory_gb is not None else "unknown"
         return "\n".join(
             (
                 RULE,

@@ -1,4 +1,4 @@
-"""The monitor of the smart backend: a look at the machine, and whether the memory budget holds."""
+"""The smart backend's monitor: state of the machine, and a check of the memory budget."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _log = logging.getLogger("smart_backend")
 
 
 class MemoryBudgetManager:
-    """Whether the longest text that is taken would fit now."""
+    """Checks whether the longest accepted text would fit into memory now."""
 
     def __init__(self, speaker: TTS) -> None:
         self._speaker = speaker
 
     def enforce_limits(self) -> bool:
-        """False, with a word in the log, if there is not enough memory for it. The engine refuses by itself what does
-        not fit, and gives up work when memory presses."""
+        """False, with a warning in the log, if it would not. The engine rejects requests that do not fit, and degrades
+        under memory pressure, without this call."""
         plan, free = self._speaker.plan, available_memory()
         try:
             memory.check(memory.estimate(plan, self._speaker.spec, plan.max_text_chars), free)
@@ -33,7 +33,7 @@ class MemoryBudgetManager:
 
 
 class ResourceMonitor:
-    """What the machine is doing; each look covers the time since the last one."""
+    """State of the machine; each sample covers the time since the previous one."""
 
     def __init__(self, speaker: TTS) -> None:
         self.memory_budget_manager = MemoryBudgetManager(speaker)
@@ -43,7 +43,7 @@ class ResourceMonitor:
         return self._monitor.look()
 
     def check_resources(self) -> dict[str, float]:
-        """cpu_percent, memory_percent, memory_available_gb, and gpu_util where there is an NVIDIA GPU."""
+        """cpu_percent, memory_percent, memory_available_gb, and with an NVIDIA GPU gpu_util."""
         return current(self.look())
 
     def close(self) -> None:

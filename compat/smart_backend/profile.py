@@ -1,4 +1,4 @@
-"""HardwareProfile: the facts of the machine under the names of the smart backend."""
+"""HardwareProfile: the machine's facts under the smart backend's names."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from saywell.plan.plan import Plan
 RULE = "=" * 60
 _SYSTEMS = {"linux": "Linux", "darwin": "Darwin", "windows": "Windows"}
 _MACHINES = {("windows", "x86_64"): "AMD64", ("windows", "arm64"): "ARM64", ("linux", "arm64"): "aarch64"}
-"""What each system calls an architecture."""
+"""The system's own name of an architecture."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareProfile:
-    """What the machine is, and where the model runs on it. Memory is the container's where it has a limit."""
+    """The hardware and the model's device. Memory is the container's limit if it has one."""
 
     system: str
     machine: str
@@ -29,15 +29,15 @@ class HardwareProfile:
     gpu_memory_gb: float
     compute_capability: tuple[int, int] | None
     device_type: str
-    """cpu, cuda or mps: where the plan puts the model."""
+    """The planned device: cpu, cuda or mps."""
     device_name: str
     thermal_capable: bool
-    """There is a temperature to read."""
+    """Whether a temperature sensor is readable."""
     avx512_vnni: bool
 
     @staticmethod
     def of(hardware: Hardware, plan: Plan) -> HardwareProfile:
-        gpu = max(hardware.gpus, key=lambda each: each.memory, default=None)
+        gpu = max(hardware.gpus, key=lambda gpu: gpu.memory, default=None)
         name = gpu.name if gpu else f"the GPU of the {hardware.cpu.model}" if hardware.mps else "None"
         return HardwareProfile(
             system=_SYSTEMS.get(hardware.os, hardware.os),
@@ -58,7 +58,7 @@ class HardwareProfile:
         )
 
     def block(self) -> str:
-        """The lines shown at start."""
+        """The lines printed at start."""
         return "\n".join(
             (
                 "🔍 Hardware detection complete",

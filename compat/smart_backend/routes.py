@@ -1,4 +1,4 @@
-"""What the smart backend's server answers: `POST /tts`, the machine and the plan under its names, and its advice."""
+"""The routes of the smart backend's server: `POST /tts`, hardware and plan under its names, and its advice."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ router = APIRouter()
 SPEECH = "/tts"
 
 FANLESS_CPU = 70.0
-"""Percent beyond which a machine without a fan will slow down, if it goes on for long."""
+"""CPU load in percent above which a fanless machine eventually throttles."""
 CHARS_PER_TOKEN = 10 / 3
-"""Of English text under the usual tokenizers, about."""
+"""Approximate value for English text and common tokenizers."""
 ADVICE = {
     "memory_critical": "Reduce text length or clear cache",
     "thermal_likely": "Wait for system to cool",
     "cpu_maxed": "Reduce CPU load",
 }
-"""What helps against each risk, the worst first."""
+"""Advice for each risk, most severe first."""
 
 
 def install(app: FastAPI, service: Service) -> None:
@@ -48,19 +48,19 @@ def install(app: FastAPI, service: Service) -> None:
 
 @router.post(SPEECH, response_class=Response, responses=AUDIO, openapi_extra=form_schema(TtsForm))
 async def tts(http: HttpRequest, service: ServiceOf) -> Response:
-    """Speak `text` of a form, urlencoded or multipart, and answer with a complete file."""
+    """Synthesise the form field `text` (urlencoded or multipart) and respond with a complete file."""
     return await whole(http, await read_form(http, service, TtsForm), service)
 
 
 @router.get("/hardware", response_model=HardwareAnswer, responses={403: ERRORS[403]}, dependencies=[Trusted])
 async def hardware(service: ServiceOf) -> dict[str, Any]:
-    """What was found, what was decided and why (`plan`), and what holds at the moment (`selected_configuration`)."""
-    found, engine = service.decision.hardware, service.engine
+    """Hardware, the plan with reasons (`plan`), and the configuration now in force (`selected_configuration`)."""
+    facts, engine = service.decision.hardware, service.engine
     now = in_force(engine.plan, engine.health().pressure)
     return {
-        "hardware": msgspec.to_builtins(found),
-        "tier": found.cpu_tier,
-        "fingerprint": found.fingerprint(),
+        "hardware": msgspec.to_builtins(facts),
+        "tier": facts.cpu_tier,
+        "fingerprint": facts.fingerprint(),
         "selected_configuration": configuration(service.decision, now),
         "plan": {reason.field: msgspec.to_builtins(reason) for reason in engine.plan.reasons},
     }
@@ -68,7 +68,7 @@ async def hardware(service: ServiceOf) -> dict[str, Any]:
 
 @router.get("/system-status", response_model=StatusAnswer, response_model_exclude_unset=True)
 async def system_status(service: ServiceOf) -> dict[str, Any]:
-    """How the machine is doing right now, and what would help."""
+    """Current load of the machine, risks of throttling, and advice."""
     now = service.resources()
     risk = {
         "memory_critical": now.memory_percent > LIMITS.memory,
@@ -87,7 +87,7 @@ async def system_status(service: ServiceOf) -> dict[str, Any]:
 @router.post("/estimate-memory", response_model=EstimateAnswer, openapi_extra=form_schema(TextForm),
              responses={status: ERRORS[status] for status in (413, 415, 422)})  # fmt: skip
 async def estimate_memory(http: HttpRequest, service: ServiceOf) -> dict[str, Any]:
-    """What speaking a text (form field `text`) would take, and whether it fits. Nothing is spoken."""
+    """Memory that synthesis of the form field `text` would need, and whether it fits. Nothing is synthesised."""
     form = await read_form(http, service, TextForm)
     length, limit = len(form.text), service.engine.plan.max_text_chars
     needed = _estimate(service, length)
@@ -110,19 +110,18 @@ async def estimate_memory(http: HttpRequest, service: ServiceOf) -> dict[str, An
 @router.post("/optimize-for-hardware", response_model=OptimisedAnswer, response_model_exclude_unset=True,
              dependencies=[Trusted], responses={status: ERRORS[status] for status in (401, 403, 503)})  # fmt: skip
 async def optimise(service: ServiceOf) -> dict[str, Any]:
-    """Empty the caches, look at the machine, and give up at once what the engine's ladder would.
+    """Clear the caches, sample the machine, and degrade the plan at once as the engine would under pressure.
 
-    `optimal`: the plan holds as it was made, and nothing presses. `exhausted`: memory presses, and nothing of the plan
-    can be given up for it.
+    `optimal`: the plan is in force undegraded. `exhausted`: memory pressure, and the plan cannot degrade further.
     """
     engine = service.engine
     done = await anyio.to_thread.run_sync(lambda: engine.clear_caches(adapt=True))
     if not done.after.steps:
         if why := classify(service.resources(), engine.plan).push.get("memory"):
             advice = ADVICE["memory_critical"]
-            return {"status": "exhausted", "message": f"{why}, and the plan has nothing to give up. {advice}"}
+            return {"status": "exhausted", "message": f"{why}, and the plan cannot degrade further. {advice}"}
         return {"status": "optimal", "message": "No adjustments needed"}
-    # What the engine's own watch had given up before anybody asked counts as well.
+    # Steps that the engine took before this request count as changes as well.
     before = done.before.steps if done.before.steps != done.after.steps else ()
     then, now = (relieved(engine.plan, steps) for steps in (before, done.after.steps))
     return {
@@ -135,7 +134,7 @@ async def optimise(service: ServiceOf) -> dict[str, Any]:
 
 
 def _hot(hardware: Hardware, now: Resources) -> bool:
-    """Slowed down already, close to a sensor's limit, or much to do and no fan."""
+    """Throttled, close to a sensor's limit, or busy without a fan."""
     close = now.heat_margin is not None and now.heat_margin < LIMITS.heat_margin
     return bool(now.throttled) or close or (fanless(hardware) and now.cpu_percent > FANLESS_CPU)
 
@@ -145,7 +144,7 @@ def _estimate(service: Service, chars: int) -> Estimate:
 
 
 def _room(service: Service, needed: Estimate) -> int:
-    """Bytes the whole service can have: what is free, and what it holds already; what it is planned for at most."""
+    """Bytes available to the whole service: free plus already held, at most the planned budget."""
     health = service.engine.health()
     held = needed.resident if health.state == "ready" and health.loaded else needed.server
     return min(service.engine.plan.memory_budget + needed.server, service.resources().memory_available + held)
@@ -153,5 +152,5 @@ def _room(service: Service, needed: Estimate) -> int:
 
 def _recommendation(length: int, limit: int, fits: bool) -> str:
     if length > limit:
-        return f"Text may be too long: {limit} characters are taken at once; send it in parts"
-    return "OK" if fits else "Text may be too long for the memory that is free; send it in parts or clear the cache"
+        return f"Text may be too long: the limit is {limit} characters; send it in parts"
+    return "OK" if fits else "Text may be too long for the free memory; send it in parts or clear the cache"

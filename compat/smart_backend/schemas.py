@@ -1,4 +1,4 @@
-"""What the smart backend's routes take and answer."""
+"""Bodies of the smart backend's requests and responses."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ class TextForm(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    text: Annotated[str, Field(min_length=1, description="The text that would be spoken; it may be over the limit.")]
+    text: Annotated[str, Field(min_length=1, description="The text to synthesise; may exceed the limit.")]
 
 
 class Configuration(BaseModel):
-    """The plan under the names of the adaptive backend."""
+    """The plan under the smart backend's names."""
 
     device: str
-    precision: str = Field(description="What products are computed in: fp32, fp16 or bf16.")
+    precision: str = Field(description="Precision of computation: fp32, fp16 or bf16.")
     quantization: str = Field(description="int8, int4 or none.")
     use_onnx: bool
     use_torch_compile: bool
-    chunk_length: int = Field(description="Characters of a text chunk, at most.")
-    chunk_frames: int = Field(description="Frames decoded at once.")
-    max_batch_size: int = Field(description="Sequences that share a step.")
+    chunk_length: int = Field(description="Maximum characters per text chunk.")
+    chunk_frames: int = Field(description="Frames per decoder call.")
+    max_batch_size: int = Field(description="Sequences per decode step.")
     num_threads: int
     cache_limit: int = Field(description="Entries of each in-memory cache.")
     enable_thermal_management: bool
-    expected_rtf: float | None = Field(description="As `saywell tune` measured it here; lower is better.")
+    expected_rtf: float | None = Field(description="As measured by `saywell tune` on this machine; lower is better.")
     optimization_strategy: str
     notes: str
-    expected_memory_gb: float = Field(description="GiB with the longest text that is taken.")
-    max_text_length: int = Field(description="Characters of one request, at most.")
+    expected_memory_gb: float = Field(description="GiB with the longest accepted text.")
+    max_text_length: int = Field(description="Maximum characters per request.")
 
 
 class Choice(BaseModel):
@@ -47,26 +47,26 @@ class Choice(BaseModel):
 class HardwareAnswer(BaseModel):
     """`GET /hardware`."""
 
-    hardware: dict[str, Any] = Field(description="Every fact found, as `saywell plan --machine` takes it.")
-    tier: str = Field(description="The processor's class, a label for people.")
-    fingerprint: str = Field(description="Changes when something that matters for speed does.")
+    hardware: dict[str, Any] = Field(description="All detected facts, in the format of `saywell plan --machine`.")
+    tier: str = Field(description="Class of the processor, for display only.")
+    fingerprint: str = Field(description="Changes with any hardware that affects speed.")
     selected_configuration: Configuration
-    plan: dict[str, Choice] = Field(description="The whole plan, each field with its reason.")
+    plan: dict[str, Choice] = Field(description="The complete plan, each field with its reason.")
 
 
 class Resources(BaseModel):
-    """Percent and GiB; the container's where it has limits."""
+    """Load in percent, memory in GiB; within a container's limits."""
 
     cpu_percent: float
     memory_percent: float
     memory_available_gb: float
-    gpu_util: float | None = Field(None, description="Of the busiest GPU, where there is one that tells.")
+    gpu_util: float | None = Field(None, description="Of the busiest GPU that reports it.")
 
 
 class ThrottlingRisk(BaseModel):
     memory_critical: bool = Field(description="More than 85 % in use.")
     cpu_maxed: bool = Field(description="More than 90 % busy.")
-    thermal_likely: bool = Field(description="Too hot by a sensor, or a machine without a fan that has much to do.")
+    thermal_likely: bool = Field(description="Too hot by a sensor, or a busy machine without a fan.")
 
 
 class StatusAnswer(BaseModel):
@@ -74,19 +74,19 @@ class StatusAnswer(BaseModel):
 
     resources: Resources
     throttling_risk: ThrottlingRisk
-    memory_budget_safe: bool = Field(description="The longest text that is taken would fit now.")
+    memory_budget_safe: bool = Field(description="The longest accepted text would fit now.")
     recommended_action: str
 
 
 class MemoryEstimate(BaseModel):
-    """MiB of the whole engine while it speaks this text."""
+    """MiB of the whole service while it synthesises this text."""
 
     estimated_mb: int
-    busy_mb: int = Field(description="Of engine and server with every slot speaking, whatever the text.")
-    available_mb: int = Field(description="What is free, and what the loaded model already holds.")
+    busy_mb: int = Field(description="Of engine and server with every slot in use, for any text.")
+    available_mb: int = Field(description="Free memory plus what the loaded model already holds.")
     safe: bool = Field(description="It fits.")
     text_tokens: int = Field(
-        description="A guess from the length: so many tokens English has with usual tokenizers. Nothing depends on it."
+        description="Estimated from the length for English and common tokenizers; for display only."
     )
     text_length: int
 

@@ -113,7 +113,7 @@ def test_a_saved_file_has_its_true_length(format: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_stream_with_its_patches_is_the_whole_file(format: str) -> None:
+def test_a_stream_with_its_patches_equals_the_complete_file(format: str) -> None:
     audio, encoder = voice(1.1, 24000), Encoder(format, 24000, patched=True)
     grown = bytearray(b"".join(encoder.feed(piece) for piece in np.array_split(audio, 7)) + encoder.finish())
     for at, piece in encoder.patches():
@@ -195,7 +195,7 @@ def test_over_full_scale_is_clamped_in_every_format(format: str) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("format", FORMATS)
-def test_what_is_not_a_number_is_never_encoded(format: str, value: float) -> None:
+def test_nan_and_infinity_are_rejected(format: str, value: float) -> None:
     audio = voice(0.1, 24000)
     audio[700] = value
     with pytest.raises(BadAudio):
@@ -235,7 +235,7 @@ def test_an_encoder_dropped_halfway_leaves_nothing_behind() -> None:
     gc.collect()
 
 
-def test_unknown_names_list_what_there_is() -> None:
+def test_an_unknown_format_lists_the_known_ones() -> None:
     with pytest.raises(UnsupportedMedia, match="mp3, opus, aac, flac, wav, pcm") as refused:
         Encoder("midi", 24000)
     assert refused.value.status == 415
@@ -252,14 +252,14 @@ def test_the_extension_names_the_format(name: str, format: str) -> None:
     assert format_of(name) == format
 
 
-def test_aac_without_its_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aac_without_its_library_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UnsupportedMedia, match=r"pip install 'saywell\[aac\]'"):
         Encoder("aac", 24000)
     assert Encoder("mp3", 24000).feed(voice(0.2, 24000))
 
 
-def test_a_libsndfile_that_cannot_write_a_format_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_libsndfile_without_a_format_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room.sf, "check_format", lambda *_: False)
     with pytest.raises(UnsupportedMedia, match="libsndfile"):
         Encoder("mp3", 24000)

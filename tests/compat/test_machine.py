@@ -60,7 +60,7 @@ async def test_the_machine_and_the_plan():
 @pytest.mark.parametrize(
     ("precision", "shown"), [("int8", ("fp32", "int8")), ("int4", ("fp32", "int4")), ("bf16", ("bf16", "none"))]
 )
-def test_precision_and_quantisation_are_told_apart(precision, shown):
+def test_precision_and_quantisation_are_separate_fields(precision, shown):
     spec = replace(SPEC, variants=(Variant(executor="onnx", precision=precision),))
     made = FakeEngine(replace(PLAN, precision=precision, executor="onnx"), spec)
     found = configuration(decision(made))
@@ -105,7 +105,7 @@ async def test_the_budget_is_not_safe_when_the_longest_text_would_not_fit():
             assert (await client.get("/system-status")).json()["memory_budget_safe"] is safe
 
 
-async def test_what_a_text_would_cost():
+async def test_memory_estimate_of_a_text():
     needed, server = memory.estimate(PLAN, SPEC, 500, server=memory.SERVER), memory.SERVER // MIB
     async with open_client(now=looked()) as client:
         for sent in ({"data": {"text": "x" * 500}}, {"files": {"text": (None, "x" * 500)}}):
@@ -141,7 +141,7 @@ async def test_an_estimate_needs_a_text():
         assert answer.status_code == 413
 
 
-async def test_the_machine_is_shown_to_its_owner_only():
+async def test_hardware_is_for_trusted_clients_only():
     async with open_client("http://example.org", host="0.0.0.0", allow_public=True) as client:
         answer = await client.get("/hardware")
         assert answer.status_code == 403
@@ -162,7 +162,7 @@ async def test_the_answers_are_documented():
     assert form["required"] == ["text"]
 
 
-async def test_what_runs_now_is_told():
+async def test_the_configuration_in_force_is_reported():
     engine = FakeEngine(with_levels(replace(PLAN, max_batch_size=16), SPEC))
     engine.pressure = PressureReport(level=1, steps=("slots",), reason="full")
     async with open_client(engine=engine) as client:
@@ -192,7 +192,7 @@ async def test_memory_that_presses_is_never_optimal():
         found = (await client.post(OPTIMISE)).json()
     assert found["status"] == "exhausted"
     assert found["message"].startswith(
-        "91 % of 8.0 GB of memory is in use, and the plan has nothing to give up. Reduce"
+        "91 % of 8.0 GB of memory is in use, and the plan cannot degrade further. Reduce"
     )
 
 
@@ -206,11 +206,11 @@ async def adjusted(engine):
     assert found["changes"]["threads"] == "10 → 5"
 
 
-async def test_adjusted_tells_before_and_after():
+async def test_adjusted_reports_before_and_after():
     await adjusted(FakeEngine(LARGE, pressure=("threads", "caches")))
 
 
-async def test_what_the_engine_gave_up_before_anybody_asked_is_an_adjustment():
+async def test_earlier_degradation_by_the_engine_is_an_adjustment():
     report = PressureReport(level=2, steps=("threads", "caches"), reason="97 % of memory is in use")
 
     class Quicker(FakeEngine):
@@ -220,7 +220,7 @@ async def test_what_the_engine_gave_up_before_anybody_asked_is_an_adjustment():
     await adjusted(Quicker(LARGE))
 
 
-async def test_the_engine_is_changed_by_its_owner_only():
+async def test_the_engine_is_changed_by_trusted_clients_only():
     engine = FakeEngine()
     async with open_client("http://example.org", engine=engine, host="0.0.0.0", allow_public=True) as client:
         assert (await client.post(OPTIMISE)).status_code == 403

@@ -65,7 +65,7 @@ def test_old_names(variable: str, text: str, field: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("variable", ["S1_MINI_COMPILE", "ENABLE_TORCH_COMPILE", "USE_ONNX"])
-def test_what_is_neither_yes_nor_no_gets_a_sentence(variable: str) -> None:
+def test_an_invalid_boolean_variable_is_rejected_with_a_message(variable: str) -> None:
     with pytest.raises(PlanError, match=f"{variable} must be true, 1, yes, on or false, 0, no, off, not 'maybe'"):
         load(**{variable: "maybe"})
 
@@ -79,7 +79,7 @@ def test_new_names_win_over_old_ones() -> None:
     assert load(DEVICE="cuda", SAYWELL_DEVICE="cpu").device == "cpu"
 
 
-def test_old_names_map_to_fields_there_are() -> None:
+def test_variables_map_to_existing_settings() -> None:
     assert {field for field, _ in VARIABLES.values()} <= set(field_names())
     with pytest.raises(PlanError, match="S1_MINI_DEVICE"):
         load(S1_MINI_DEVICE="tpu")
@@ -137,7 +137,7 @@ def test_strategies_are_named_after_the_machine(name: str) -> None:
     assert strategy(make_plan(Settings(), hardware, AUTOREGRESSIVE), hardware) == STRATEGIES[name]
 
 
-def test_a_strategy_is_told_where_a_voice_runs_on_the_cpu_beside_a_gpu() -> None:
+def test_the_strategy_names_the_cpu_if_the_model_runs_on_it_despite_a_gpu() -> None:
     hardware = machine("rtx-4090-desktop")
     assert strategy(make_plan(Settings(), hardware, FIRST), hardware) == "high_end_onnx"
 

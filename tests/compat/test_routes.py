@@ -85,7 +85,7 @@ async def test_a_multipart_form(client, engine):
     assert engine.requests[-1].voice is None
 
 
-async def test_a_form_says_numbers_in_words(anyio_backend):
+async def test_numbers_in_a_form_are_parsed(anyio_backend):
     options = {"warmth": Option(high=1.0), "mood": Option(choices=("glad", "sad"))}
     engine = FakeEngine(spec=replace(SPEC, options={**SPEC.options, **options}))
     transport = httpx.ASGITransport(create_app(engine, decision(engine)), raise_app_exceptions=False)
@@ -163,7 +163,7 @@ async def test_names_of_the_s1_mini_engine(client, engine):
     assert float(spent[1]) > 0
 
 
-def test_what_is_installed_is_what_the_project_names() -> None:
+def test_entry_points_of_the_project_are_installed() -> None:
     named = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["entry-points"][extensions.GROUP]
     there = {entry.name: entry.value for entry in entry_points(group=extensions.GROUP)}
     assert there.items() >= named.items(), "pip install --editable . again"

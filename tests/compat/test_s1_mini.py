@@ -31,7 +31,7 @@ from saywell.models.base import find_spec
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:no checkpoint was named:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore:.*Running on what there is instead:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:.*Running without this setting:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:compile_model=True has no effect:RuntimeWarning"),
 ]
 
@@ -246,12 +246,12 @@ def test_a_value_that_never_was_is_refused(bad):
         EngineConfig(**bad)
 
 
-def test_what_cannot_be_had_gives_way_and_is_said(tmp_path, monkeypatch):
+def test_unsupported_options_are_dropped_with_a_warning(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.warns(RuntimeWarning) as said:
         decision = settle(EngineConfig().overrides())
     messages = [str(warning.message) for warning in said]
-    assert any("none at checkpoints/openaudio-s1-mini, so the built-in voice" in message for message in messages)
+    assert any("none at checkpoints/openaudio-s1-mini: using the built-in voice" in message for message in messages)
     if decision.plan.device.kind == "cpu":
         assert any("device=cuda is not possible" in message for message in messages)
     assert decision.settings.timeout_s == 60.0
@@ -271,7 +271,7 @@ def test_the_built_in_voice_speaks_only_if_no_model_was_named(tmp_path, monkeypa
         ProductionTTSEngine(EngineConfig()).start()
 
 
-def test_a_model_that_lies_at_the_usual_place_speaks_unnamed(named, tmp_path, monkeypatch):
+def test_a_model_at_the_default_path_is_used_unnamed(named, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert settle(EngineConfig().overrides()).spec.name == named.name
     monkeypatch.setenv("SAYWELL_MODEL", "hibari")
@@ -306,7 +306,7 @@ def test_a_server_without_its_model_does_not_start(tmp_path, capsys, monkeypatch
     assert "s1_mini.server: there is no checkpoint at typo; name" in capsys.readouterr().err
 
 
-def test_the_server_waits_a_minute_unless_told_otherwise(monkeypatch, tmp_path):
+def test_the_request_timeout_defaults_to_a_minute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     decision = settle({}, variables=True)
     assert decision.plan.timeout_s == 60.0
@@ -318,7 +318,7 @@ def test_the_server_waits_a_minute_unless_told_otherwise(monkeypatch, tmp_path):
     assert settle({}, variables=True).plan.timeout_s == 9.0
 
 
-def test_switches_without_an_effect_are_said_once(tmp_path, monkeypatch):
+def test_options_without_effect_are_warned_about_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = EngineConfig(
         device="cuda:0", compile_backend="inductor", compile_mode="max-autotune", vram_clear_on_oom_only=False
@@ -355,7 +355,7 @@ def test_clearing_empties_the_engines_own_caches(named, tmp_path, monkeypatch, c
         assert cleared
         assert cleared.freed_bytes >= 0
         assert kept.nbytes == 0
-        assert "the caches are empty; " in caplog.text
+        assert "caches cleared; " in caplog.text
     assert not engine.model_manager.clear_cache(force=True)
 
 
@@ -471,7 +471,7 @@ def test_the_default_port_is_the_documented_one():
     assert _parser().parse_args([]).port == 8080
 
 
-def test_an_idle_threshold_is_said(tmp_path, monkeypatch):
+def test_a_threshold_without_effect_is_warned_about(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     engine = ProductionTTSEngine(EngineConfig(vram_clear_threshold_gb=4.0))
     with pytest.warns(RuntimeWarning, match="vram_clear_threshold_gb has no effect as long as"):

@@ -34,7 +34,7 @@ from smart_backend.profile import HardwareProfile
 pytestmark = [
     pytest.mark.skipif(not binding.installed() or sys.platform == "win32", reason="needs eSpeak NG and POSIX signals"),
     pytest.mark.filterwarnings("ignore:no checkpoint was named:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore:.*Running on what there is instead:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:.*Running without this setting:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:.*has no effect:RuntimeWarning"),
 ]
 MACHINES = TESTS / "hardware"
@@ -295,7 +295,7 @@ def test_a_model_that_is_named_and_missing_is_never_another_voice(tmp_path, code
     assert f"there is no checkpoint at {place}" in done.stderr
 
 
-def test_what_the_variables_force_and_cannot_have_is_said(named, tmp_path):
+def test_unsupported_variables_are_warned_about(named, tmp_path):
     done = as_app(APP, tmp_path, *exports(FORCED))
     for setting in ("device=cuda is not possible", "no precision 'fp16'", "compile=inductor has no effect"):
         assert setting in done.stderr, done.stderr
@@ -325,7 +325,7 @@ def test_the_frugal_variables_reach_the_plan(named, tmp_path, monkeypatch):
         assert engine.speaker.plan.max_frames == 1024
 
 
-def test_a_configuration_of_ones_own(named, run):
+def test_a_configuration_of_the_users_own(named, run):
     backend = run(CUSTOM)["backend"]
     try:
         config, plan = backend.config, backend.speaker.plan
@@ -344,7 +344,7 @@ def test_a_configuration_of_ones_own(named, run):
         backend.cleanup()
 
 
-def test_what_was_asked_for_and_cannot_be_had_is_said(tmp_path, monkeypatch):
+def test_unsupported_configuration_is_warned_about(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.warns(RuntimeWarning) as told:
         backend = run_custom()
@@ -379,11 +379,11 @@ def test_heat_is_managed_only_if_it_is_wanted(backend, monkeypatch):
     assert backend.speaker.plan.thermal is False, "what is left as it was stays"
 
 
-def test_the_second_choice_of_precision_is_honoured_or_said(named, tmp_path, monkeypatch):
+def test_the_fallback_precision_is_used_or_warned_about(named, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with SmartAdaptiveBackend(named) as backend:
         backend.config = replace(backend.config, quantization="int8", precision="fp16", num_threads=1)
-        with pytest.warns(RuntimeWarning, match="precision=fp16 has no effect: what is computed with int8 weights"):
+        with pytest.warns(RuntimeWarning, match="precision=fp16 has no effect: computation with int8 weights"):
             backend._apply_configuration()
         assert backend.speaker.plan.precision == "int8"
     with SmartAdaptiveBackend(without_four_bits(tmp_path, named)) as backend:
@@ -533,7 +533,7 @@ def test_the_configuration_block():
     assert "  RTF: not measured yet" in replace(SHOWN, expected_rtf=None).block()
 
 
-def test_a_configuration_becomes_wishes_and_back():
+def test_a_configuration_converts_to_overrides_and_back():
     overrides = replace(SHOWN, device="auto").overrides()
     assert overrides == {
         "device": None, "precision": "int8", "executor": "onnx", "compile": "disabled", "chunk_chars": 512,

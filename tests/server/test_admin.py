@@ -28,7 +28,7 @@ async def test_caches_are_cleared():
 
 
 @pytest.mark.parametrize("path", ROUTES)
-async def test_on_loopback_no_key_is_needed_unless_there_is_one(path):
+async def test_loopback_needs_no_key_unless_one_is_configured(path):
     async with open_client() as client:
         assert (await client.post(path)).status_code == 200
         assert (await client.get(path)).status_code == 405

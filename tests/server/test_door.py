@@ -149,7 +149,7 @@ async def test_bytes_that_are_not_utf8_are_called_so(client):
     assert "UTF-8" in error_of(answer)["message"]
 
 
-async def test_no_voices_are_known_before_the_model_is_loaded(monkeypatch):
+async def test_voices_are_unavailable_before_the_model_is_loaded(monkeypatch):
     monkeypatch.setattr(FakeEngine, "voices", lambda _: ())
     async with open_client() as client:
         answer = await client.get("/v1/audio/voices")
@@ -226,7 +226,7 @@ async def test_every_route_needs_the_key_but_the_probes():
         assert error_of(answer)["type"] == "authentication_error"
 
 
-async def test_details_of_the_machine_are_for_those_who_may():
+async def test_machine_details_are_for_trusted_clients_only():
     async def health(base="http://127.0.0.1", key=None, **overrides):
         async with open_client(base, **overrides) as client:
             answer = await client.get("/health", headers={"authorization": f"Bearer {key}"} if key else {})
@@ -319,7 +319,7 @@ async def test_readiness_follows_the_engine():
         assert (await client.get("/health")).json()["status"] == "stopping"
 
 
-async def test_whoever_asks_how_many_requests_there_are_is_none_of_them(client):
+async def test_a_scrape_is_not_counted_as_an_active_request(client):
     for path in ("/health", "/ready", "/metrics", "/metrics"):
         answer = await client.get(path)
     assert "\nsaywell_in_flight_requests 0.0\n" in answer.text

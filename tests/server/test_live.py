@@ -94,7 +94,7 @@ def test_a_failure_after_the_first_byte_breaks_the_connection(serve, format, cap
     assert read_all_closing(live).endswith(b"0\r\n\r\n")  # the same server ends a whole answer properly
 
 
-def test_http_1_0_is_told_by_a_reset(serve):
+def test_a_failed_stream_resets_an_http_1_0_connection(serve):
     """Without chunks the end of the connection is the end of the answer; a part must not be taken for the whole."""
     live = serve(fail_at=3, chunk_s=0.5)
     sock = live.connect()
@@ -224,7 +224,7 @@ def test_probes_answer_at_once_while_everything_is_busy(serve):
         sock.close()
 
 
-def test_a_fast_engine_leaves_the_event_loop_to_others(serve):
+def test_a_fast_engine_does_not_starve_the_event_loop(serve):
     live = serve(chunks=100_000)
     stop = threading.Event()
 
@@ -328,7 +328,7 @@ def test_openai_client_raises_the_right_errors(serve, client_of):
         speak()
 
 
-def test_openai_client_retries_what_was_refused(serve, client_of):
+def test_openai_client_retries_a_rejected_request(serve, client_of):
     live = serve(refuse=TooManyRequests("full", retry_after=1.0))
     threading.Timer(0.5, lambda: setattr(live.engine.knobs, "refuse", None)).start()
     answer = client_of(live, max_retries=2).audio.speech.create(model="tts-1", voice="alloy", input="Hello.")
@@ -390,7 +390,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 
 @posix
-def test_a_stopping_server_finishes_what_it_began(spawn):
+def test_running_requests_finish_during_shutdown(spawn):
     server = spawn(chunks=20, delay_s=0.1)
     until(server.ready)
     with ThreadPoolExecutor(20) as pool:
@@ -433,7 +433,7 @@ def test_streams_that_outlast_the_drain_are_cut_off_not_ended(spawn):
 
 @posix
 @pytest.mark.parametrize("format", ["pcm", "sse"])
-def test_an_answer_that_breaks_off_while_it_stops_is_owned_up_to(spawn, format):
+def test_a_response_cut_off_by_shutdown_is_reported(spawn, format):
     server = spawn(chunks=10, delay_s=0.1, fail_at=8)
     until(server.ready)
     with ThreadPoolExecutor(1) as pool:
@@ -486,7 +486,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_its_reason(spawn):
     assert "Traceback" not in err
 
 
-def test_the_welcome_says_where_and_how(spawn):
+def test_the_ready_message_has_url_and_example(spawn):
     server = spawn()
     until(server.ready)
     server.process.terminate()
@@ -497,7 +497,7 @@ def test_the_welcome_says_where_and_how(spawn):
     assert "Traceback" not in err
 
 
-def test_a_port_in_use_is_said_plainly():
+def test_a_port_in_use_is_reported():
     from saywell.errors import PlanError
 
     sock = listen("127.0.0.1", 0)
@@ -505,7 +505,7 @@ def test_a_port_in_use_is_said_plainly():
     with pytest.raises(PlanError, match="another port"):
         listen("127.0.0.1", sock.getsockname()[1])
     sock.close()
-    with pytest.raises(PlanError, match="no address"):
+    with pytest.raises(PlanError, match="cannot listen on the address"):
         listen("no.such.host.invalid", 0)
 
 
@@ -528,7 +528,7 @@ def test_ten_megabytes_get_an_answer_though_they_are_sent_first(serve, length):
     connection.close()
 
 
-def test_who_only_announces_a_long_body_is_answered_and_hung_up_on(serve, monkeypatch):
+def test_an_announced_body_over_the_limit_is_rejected_and_the_connection_closed(serve, monkeypatch):
     monkeypatch.setattr(middleware, "DRAIN_S", 1.0)
     sock = serve().connect()
     sock.sendall(b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n" % SPEECH.encode())

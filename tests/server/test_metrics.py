@@ -51,21 +51,12 @@ def test_every_metric_has_a_help_text() -> None:
     assert all(family.name.startswith("saywell_") for family in families)
 
 
-def test_readings_are_taken_at_the_scrape() -> None:
-    metrics, depth = Metrics(), [3.0]
-    metrics.watch(queue_depth=lambda: depth[0], active=lambda: 2, slots=lambda: 4, ready=lambda: 1, restarts=lambda: 7)
-    depth[0] = 5.0
-    found = samples(metrics)
-    assert found["saywell_queue_depth"] == 5.0
-    assert (found["saywell_active_sequences"], found["saywell_slots"], found["saywell_ready"]) == (2, 4, 1)
-    assert found["saywell_worker_restarts_total"] == 7
-
-
-def test_watching_again_replaces_the_reading() -> None:
-    metrics = Metrics()
-    metrics.watch(restarts=lambda: 1)
-    metrics.watch(restarts=lambda: 2)
-    assert samples(metrics)["saywell_worker_restarts_total"] == 2
+def test_totals_are_read_at_the_scrape() -> None:
+    metrics, total = Metrics(), [3.0]
+    assert samples(metrics)["saywell_worker_restarts_total"] == 0
+    metrics.restarts.set_function(lambda: total[0])
+    total[0] = 7.0
+    assert samples(metrics)["saywell_worker_restarts_total"] == 7
 
 
 def test_labels_are_bounded() -> None:

@@ -56,7 +56,7 @@ async def test_a_request_is_spoken_by_the_model_it_names(client: httpx.AsyncClie
         assert answer.headers["x-saywell-model"] == speaker
 
 
-async def test_the_list_says_what_is_installed_and_what_is_loaded(client: httpx.AsyncClient) -> None:
+async def test_the_list_has_installed_models_and_whether_they_are_loaded(client: httpx.AsyncClient) -> None:
     before = loaded(await client.get("/v1/models"))
     assert before == {SPEC.name: True, "tts-1": True, "tts-1-hd": True, "gpt-4o-mini-tts": True, OTHER: False}
     await client.post(SPEECH, json={"input": "Hi.", "model": OTHER})
@@ -81,7 +81,7 @@ async def test_a_model_that_is_not_here_is_refused_with_those_that_are(client: h
 
 
 @pytest.mark.parametrize(("keep_alive", "status"), [(0, 200), (-1, 200), (30.5, 200), (-2, 422), ("long", 422)])
-async def test_how_long_a_model_stays_is_the_requests_to_say(
+async def test_a_request_sets_how_long_its_model_stays_loaded(
     client: httpx.AsyncClient, keep_alive: object, status: int
 ) -> None:
     answer = await client.post(SPEECH, json={"input": "Hi.", "model": OTHER, "keep_alive": keep_alive})
@@ -93,7 +93,7 @@ async def test_requests_are_counted_under_the_model_that_spoke(client: httpx.Asy
     assert f'model="{OTHER}"' in (await client.get("/metrics")).text
 
 
-async def test_many_who_wait_for_a_model_wait_for_one_thread(
+async def test_concurrent_requests_for_a_model_share_one_load(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may, loads = threading.Event(), []

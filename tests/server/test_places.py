@@ -72,7 +72,7 @@ def test_how_far_a_listener_is_behind() -> None:
     assert listener.place.behind_s == 5.0
 
 
-def test_the_slowest_goes_and_only_if_somebody_needs_the_place() -> None:
+def test_the_slowest_listener_is_dropped_only_at_the_limit() -> None:
     clock = Clock()
     places = Places(3, 10.0, clock=clock)
     steady, slow, slower = (Listener(places, clock) for _ in range(3))
@@ -84,7 +84,7 @@ def test_the_slowest_goes_and_only_if_somebody_needs_the_place() -> None:
         Listener(places, clock)
         assert gone.hung_up
         assert gone.place.lost
-    with pytest.raises(TooManyRequests, match="3 answers are being read") as refused:
+    with pytest.raises(TooManyRequests, match="limit of 3 open responses") as refused:
         Listener(places, clock)  # nobody left is behind
     assert refused.value.retry_after
     assert not steady.hung_up
@@ -99,8 +99,8 @@ def stream(unread_s: float) -> Stream:
 @pytest.mark.parametrize(
     ("limit", "clients", "said"),
     [
-        ({"each_key": 2}, [Client(0, "a"), Client(0, "b"), Client(1, "a")], "this API key"),
-        ({"each_address": 2}, [Client(0, "a"), Client(1, "a"), Client(0, "b")], "this address"),
+        ({"each_key": 2}, [Client(0, "a"), Client(0, "b"), Client(1, "a")], "per API key"),
+        ({"each_address": 2}, [Client(0, "a"), Client(1, "a"), Client(0, "b")], "per address"),
     ],
 )
 def test_one_client_has_its_share_of_the_work_and_as_many_listeners_as_it_likes(
@@ -150,10 +150,10 @@ def ask_slowly(live: Live, path: str = SPEECH, **fields) -> socket.socket:
 
 
 def blocked(live: Live) -> list[Place]:
-    return [place for place in live.service.places._there if place.blocked]
+    return [place for place in live.service.places.open if place.blocked]
 
 
-def test_who_does_not_read_keeps_the_connection_until_a_place_is_needed(serve, caplog) -> None:
+def test_a_client_that_does_not_read_is_dropped_only_at_the_limit(serve, caplog) -> None:
     live = serve()
     caplog.set_level(logging.INFO)
     socks = [ask_slowly(live) for _ in range(3)]
@@ -165,7 +165,7 @@ def test_who_does_not_read_keeps_the_connection_until_a_place_is_needed(serve, c
     assert first.lost
     until(lambda: live.engine.running == 2)
     said = [record.getMessage() for record in caplog.records]
-    assert sum("behind the pace of speech is hung up on" in line for line in said) == 1
+    assert sum("closing the connection of a listener" in line for line in said) == 1
     until(lambda: any(" 408 " in record.getMessage() for record in caplog.records))
     until(lambda: sum(broken(sock) for sock in socks) == 1)
 
@@ -202,7 +202,7 @@ def test_places_come_back(serve) -> None:
         assert ask() == 200
         assert httpx.post(live.url + SPEECH, json={"input": "Hi."}, timeout=20).status_code == 200
         assert httpx.post(live.url + SPEECH, json={"input": "Hi.", "voice": "nobody"}).status_code == 404
-    until(lambda: len(live.service.places) == 0)
+    until(lambda: not live.service.places.open)
     found: list[int] = []
     threads = [threading.Thread(target=lambda: found.append(ask())) for _ in range(3)]
     for thread in threads:
@@ -213,17 +213,17 @@ def test_places_come_back(serve) -> None:
     assert found == [200, 200, 200]
 
 
-def test_a_cap_for_each_address_only_if_set(serve) -> None:
+def test_the_limit_per_address_applies_only_if_set(serve) -> None:
     live = serve(each_address=1)
     live.engine.knobs.hang_at = 1
     live.ask().recv(1 << 16)
     answer = httpx.post(live.url + SPEECH, json={"input": "Hi."})
     assert answer.status_code == 429
-    assert "of this address" in answer.json()["error"]["message"]
+    assert "per address" in answer.json()["error"]["message"]
     assert answer.headers["retry-after"]
 
 
-def test_the_end_of_the_server_waits_for_nobody_who_does_not_read(serve, caplog) -> None:
+def test_shutdown_does_not_wait_for_clients_that_do_not_read(serve, caplog) -> None:
     live = serve()
     ask_slowly(live)
     until(lambda: len(blocked(live)) == 1, 20.0)

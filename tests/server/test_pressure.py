@@ -25,7 +25,7 @@ def open_client(engine: FakeEngine) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
 
 
-async def test_health_tells_the_steps_and_why() -> None:
+async def test_health_reports_degradation_steps_and_reason() -> None:
     engine = FakeEngine()
     engine.pressure, engine.loaded = GIVEN_UP, False
     async with open_client(engine) as client:
@@ -38,7 +38,7 @@ async def test_health_tells_the_steps_and_why() -> None:
     }  # fmt: skip
 
 
-async def test_what_runs_now_is_told_and_what_was_planned() -> None:
+async def test_health_reports_the_plan_in_force_and_the_original() -> None:
     plan = replace(PLAN, threads=2)
     engine = FakeEngine(with_levels(plan, replace(SPEC, slot_bytes=64 << 20)))
     engine.pressure = replace(GIVEN_UP, steps=("slots", "threads"))
@@ -48,7 +48,7 @@ async def test_what_runs_now_is_told_and_what_was_planned() -> None:
     assert system["planned"] == {"precision": "fp32", "threads": 2}
 
 
-async def test_metrics_of_both_kinds_tell_the_level() -> None:
+async def test_both_metrics_formats_report_the_pressure_level() -> None:
     engine = FakeEngine()
     engine.pressure = GIVEN_UP
     async with open_client(engine) as client:
@@ -63,7 +63,7 @@ async def test_metrics_of_both_kinds_tell_the_level() -> None:
     assert figures["engine"]["model_loaded"] is True
 
 
-async def test_a_closed_door_is_not_ready_and_says_why() -> None:
+async def test_refusing_under_pressure_is_not_ready_and_gives_the_reason() -> None:
     engine = FakeEngine()
     async with open_client(engine) as client:
         assert (await client.get("/ready")).status_code == 200

@@ -43,7 +43,7 @@ def whole(engine) -> np.ndarray:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-async def test_every_format_carries_the_whole_sound(client, engine, format):
+async def test_every_format_contains_all_audio(client, engine, format):
     answer = await client.post(SPEECH, json=body(response_format=format))
     assert answer.status_code == 200
     assert answer.headers["content-type"] == FORMATS[format].content_type
@@ -59,7 +59,7 @@ async def test_every_format_carries_the_whole_sound(client, engine, format):
         np.testing.assert_array_equal(to_int16(whole(engine)), sound)
 
 
-async def test_mp3_is_the_default_and_the_engine_gets_what_was_asked_for(client, engine):
+async def test_mp3_is_the_default_and_the_engine_gets_the_request_fields(client, engine):
     answer = await client.post(SPEECH, json=body(speed=1.5, seed=7, language="en-GB", timeout=5, voice="onyx"))
     assert answer.headers["content-type"] == "audio/mpeg"
     request = engine.requests[-1]
@@ -85,13 +85,13 @@ async def test_only_input_is_needed(client, engine):
     ("voice", "spoken"),
     [("alloy", "heart"), ("Onyx", "fenrir"), ("fable", "fable"), ("FABLE", "fable"), ({"id": "kore"}, "kore")],
 )
-async def test_voices_by_their_own_names_and_openais(client, engine, voice, spoken):
+async def test_voices_are_accepted_by_own_and_openai_names(client, engine, voice, spoken):
     answer = await client.post(SPEECH, json=body(voice=voice))
     assert answer.headers["x-saywell-voice"] == spoken
     assert engine.requests[-1].voice == spoken
 
 
-async def test_what_changes_nothing_is_named(client):
+async def test_fields_without_effect_are_named(client):
     answer = await client.post(
         SPEECH, json=body(instructions="Whisper.", temperature=0.5, foo=1, **{"b\r\nar": 2, "x-y": [1]})
     )
@@ -150,7 +150,7 @@ async def test_a_deadline_stops_the_work(client, engine):
     assert engine.running == 0
 
 
-async def test_a_failure_after_the_first_byte_is_raised_to_whatever_server_runs_this(engine):
+async def test_a_failure_after_the_first_byte_is_raised_to_the_asgi_server(engine):
     engine.knobs.fail_at = 3
     transport = httpx.ASGITransport(create_app(engine, decision(engine)))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:

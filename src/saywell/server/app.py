@@ -1,9 +1,8 @@
-"""The server: the routes around one engine, and the process that serves them until it is told to stop."""
+"""The HTTP server: the ASGI application around one engine, and the process that runs it until stopped."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -22,8 +21,6 @@ from saywell.server.process import Server
 from saywell.server.service import DEFAULT_HOST, DEFAULT_PORT, Service, check_bind, listen
 from saywell.settings import Settings
 
-_log = logging.getLogger(__name__)
-
 
 def create_app(
     engine: SpeechEngine,
@@ -31,9 +28,9 @@ def create_app(
     *,
     on_ready: Callable[[Service], None] = lambda _: None,
 ) -> FastAPI:
-    """The ASGI application around an engine not yet started. Its lifespan starts and closes the engine.
+    """The ASGI application around an engine not yet started; its lifespan starts and closes the engine.
 
-    `app.state.service` is what the routes speak to. Raises PlanError for a public bind without a key.
+    Routes use `app.state.service`. Raises PlanError for a public bind without an API key.
     """
     check_bind(decision.settings)
     service = Service(engine, decision)
@@ -46,7 +43,7 @@ def create_app(
         await anyio.to_thread.run_sync(service.fleet.close)
         await anyio.to_thread.run_sync(service.close)
 
-    # No pages for people at /docs: they load scripts from elsewhere. The document itself is at /openapi.json.
+    # No /docs pages: they load scripts from a CDN. The document is at /openapi.json.
     app = FastAPI(title="Saywell", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     routes.install(app, service)
@@ -57,44 +54,44 @@ def create_app(
 
 
 def run(settings: Settings) -> int:
-    """Decide, load in a worker process, serve until told to stop. The exit code, as of `serve`; raises SaywellError."""
+    """Plan, load the model in a worker process, serve until stopped. Returns the exit code of `serve`.
+
+    Raises SaywellError.
+    """
     check_bind(settings)
     decision = decide(settings)
     return serve(build(decision, worker=True), decision)
 
 
 def serve(engine: SpeechEngine, decision: Decision) -> int:
-    """Serve an engine not yet started. 0 after an orderly end, 1 if the engine could not be started, CUT_OFF if it
-    ended before all that had begun was answered, 128 + the signal if a second one hurried it.
+    """Serve an engine not yet started. Returns the exit code: 0 after a clean shutdown, 1 if the engine failed to
+    start, CUT_OFF if responses were cut off, 128 + signal number after a second signal.
 
-    SIGTERM or SIGINT: running requests may finish for `drain_s`, new ones are refused; a second one ends at once.
+    On SIGTERM or SIGINT new requests are refused and running ones get `drain_s` to finish; a second signal exits at
+    once.
     """
     settings = decision.settings
     set_up_logging(settings.log_level or "info", settings.log_json or False)
     sock = listen(settings.host or DEFAULT_HOST, DEFAULT_PORT if settings.port is None else settings.port)
     url = url_of(sock)
     console = show.console(soft_wrap=True)
-    app = create_app(engine, decision, on_ready=lambda service: _welcome(console, url, service))
+    app = create_app(engine, decision, on_ready=lambda service: _print_ready(console, url, service))
     server = Server(app)
     console.print(f"[bold]Saywell[/bold] {__version__} listens on [bold]{url}[/bold], loading {engine.spec.name} …")
     asyncio.run(server.serve(sockets=[sock]))
     return server.exit_code
 
 
-def _welcome(console: Console, url: str, service: Service) -> None:
-    """Told to whoever reads standard output; that nobody does any more is no reason to stop serving."""
-    with suppress(BrokenPipeError):
-        _tell(console, url, service)
-
-
-def _tell(console: Console, url: str, service: Service) -> None:
-    voices = service.engine.voices()
+def _print_ready(console: Console, url: str, service: Service) -> None:
+    plan, voices = service.engine.plan, service.engine.voices()
     some = ", ".join(voice.id for voice in voices[:6]) + (f" and {len(voices) - 6} more" if len(voices) > 6 else "")
-    plan = service.engine.plan
-    console.print(f"Ready: {plan.model} on {plan.device}, {plan.max_batch_size} at once. Voices: {some}", markup=False)
     key = " -H 'Authorization: Bearer KEY'" if service.keys else ""
     body = """-H 'Content-Type: application/json' -d '{"input": "Hello there."}'"""
-    console.print(f"Try:   curl {url}/v1/audio/speech{key} {body} -o hello.mp3", markup=False)
+    with suppress(BrokenPipeError):  # the server keeps running when its standard output is closed
+        console.print(
+            f"Ready: {plan.model} on {plan.device}, {plan.max_batch_size} at once. Voices: {some}", markup=False
+        )
+        console.print(f"Try:   curl {url}/v1/audio/speech{key} {body} -o hello.mp3", markup=False)
 
 
 def url_of(sock: socket.socket) -> str:

@@ -1,4 +1,4 @@
-"""The state of the machine and the engine, for `/health` and `/metrics`. Decides nothing."""
+"""The state of the machine and the engine, as reported by `/health` and `/metrics`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from saywell.plan.insights import insights
 
 
 def current(now: Resources) -> dict[str, float]:
-    """Percent and GiB; the container's where it has limits. `gpu_util` only where there is an NVIDIA GPU."""
+    """Load in percent, memory in GiB; within a container's limits. `gpu_util` is present only with an NVIDIA GPU."""
     gpu = gpu_util(now)
     return {
         "cpu_percent": now.cpu_percent,
@@ -28,14 +28,14 @@ def current(now: Resources) -> dict[str, float]:
 
 
 def gpu_util(now: Resources) -> float | None:
-    """Percent of the busiest GPU's time; None: there is none that tells."""
+    """Utilisation of the busiest GPU in percent; None: no GPU reports it."""
     return max((gpu.utilisation for gpu in now.gpus), default=None)
 
 
 def health(
     engine: SpeechEngine, decision: Decision, now: Resources, uptime_s: float, spoken: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All of `/health` but its status. `spoken`: `Metrics.aggregates`."""
+    """The body of `/health` without its status. `spoken`: the result of `Metrics.aggregates`."""
     plan, hardware, state = engine.plan, decision.hardware, engine.health()
     return {
         "device": str(plan.device),
@@ -64,7 +64,7 @@ def health(
 
 
 def models(states: Mapping[str, EngineHealth | None]) -> list[dict[str, Any]]:
-    """The installed models, the server's own first, and what is loaded of them."""
+    """The installed models, the server's own first, and whether each is loaded."""
     return [
         {
             "name": name,

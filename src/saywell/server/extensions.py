@@ -1,8 +1,8 @@
-"""What other installed packages add to the server: routes in shapes that other programs know, and metrics.
+"""Routes and metrics added by other installed packages, such as the APIs of other servers.
 
-Such a package names a function `(app, service) -> None` under the entry-point group GROUP; it is called once for each
-application, when the server's own routes are there. It may include routers, name in `service.speech_paths` where speech
-is asked for, and register collectors with `service.metrics.registry`.
+Such a package registers a function `(app, service) -> None` in the entry-point group GROUP. It is called once per
+application, after the server's own routes are installed. It may include routers, add its synthesis routes to
+`service.speech_paths` and register collectors with `service.metrics.registry`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ GROUP = "saywell.extensions"
 
 
 def install(app: FastAPI, service: Service) -> None:
-    """Call every extension. Raises what one of them raises; one whose package is gone is told of and left out."""
+    """Call every extension. One whose package is not installed is skipped with a warning; other errors propagate."""
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             extension = entry.load()
         except ModuleNotFoundError as error:
             if error.name != entry.module.partition(".")[0]:
                 raise
-            _log.warning("the extension %s is left out: there is no package %s", entry.name, error.name)
+            _log.warning("skipping extension %s: package %s is not installed", entry.name, error.name)
             continue
         extension(app, service)

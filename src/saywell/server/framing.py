@@ -1,4 +1,4 @@
-"""How audio bytes lie in a response body: bare, or as OpenAI's server-sent events."""
+"""How audio bytes are framed in a response body: raw, or as OpenAI's server-sent events."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Framing(Protocol):
     def data(self, data: bytes, /) -> bytes: ...
 
     def timestamps(self, words: Iterable[Timestamp], /) -> bytes:
-        """When the words of the audio that follows are heard; nothing where the body cannot say it."""
+        """Word timings of the audio that follows; empty if the framing cannot carry them."""
         ...
 
     def end(self, request: Request, summary: Summary | None, /) -> bytes: ...
 
     def failure(self, error: SaywellError, /) -> bytes:
-        """What tells the client; nothing where the body cannot say it."""
+        """The error as part of the body; empty if the framing cannot carry it."""
         ...
 
 
@@ -49,7 +49,7 @@ class RawFraming:
 
 
 class SseFraming:
-    """`speech.audio.delta` …, then `speech.audio.done` or `error`; between them `speech.timestamps` if asked for."""
+    """`speech.audio.delta` events, then `speech.audio.done` or `error`; `speech.timestamps` in between on request."""
 
     content_type = "text/event-stream"
 
@@ -60,7 +60,7 @@ class SseFraming:
         return _event({"type": "speech.timestamps", "words": [word.json() for word in words]})
 
     def end(self, request: Request, summary: Summary | None) -> bytes:
-        """Usage counts characters in and frames out; `timing` is what the engine itself measured."""
+        """`usage` counts input characters and output frames; `timing` is measured by the engine."""
         done: dict[str, Any] = {"type": "speech.audio.done", "usage": _usage(request, summary)}
         if summary is not None:
             done["timing"] = {

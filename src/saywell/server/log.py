@@ -1,4 +1,4 @@
-"""Where log lines go and what they look like. They never hold what a client sent."""
+"""Logging of the server process, as text or JSON. Log lines never contain what a client sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MINUTE_S = 60.0
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {
@@ -27,13 +27,13 @@ class JsonLines(logging.Formatter):
         return json.dumps(fields)
 
 
-def not_broken_on_purpose(record: logging.LogRecord) -> bool:
-    """A filter: uvicorn logs a traceback for whatever an application raises, but a BrokenResponse has been logged."""
+def drop_broken_responses(record: logging.LogRecord) -> bool:
+    """Filter out uvicorn's traceback of a BrokenResponse, whose cause is already logged."""
     return not (record.exc_info and isinstance(record.exc_info[1], BrokenResponse))
 
 
 class OnceAMinute(logging.Filter):
-    """Lets a message of a kind through once a minute: what a flood of connections causes must not fill a disk."""
+    """Passes one message per kind and minute, so that a flood of connections cannot fill the disk with log lines."""
 
     def __init__(self) -> None:
         super().__init__()

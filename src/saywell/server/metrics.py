@@ -1,7 +1,4 @@
-"""Every figure the program reports: one place for names and help texts, one registry of our own.
-
-`render()` is the Prometheus text, `aggregates()` the same story over the last requests as JSON.
-"""
+"""The server's metrics: `render()` as Prometheus text, `aggregates()` over the last requests as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -20,14 +16,12 @@ from saywell.machine.monitor import process_memory
 if TYPE_CHECKING:
     from saywell.types import Summary
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 RTF = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0, 10.0)
 MAX_LABELS = 32
-"""Values one label may take; whatever comes after counts as `other`, so that a client cannot grow the series."""
+"""Distinct values per label; further values count as `other`, so that clients cannot create unbounded series."""
 WINDOW = 256
-"""Requests the rolling aggregates look back on."""
-Reading = Callable[[], float]
+"""Requests in the rolling aggregates."""
 
 
 class Metrics:
@@ -58,13 +52,13 @@ class Metrics:
         self.active = Gauge("saywell_active_sequences", "Sequences in a slot.", registry=self.registry)
         self.slots = Gauge("saywell_slots", "Slots of the engine.", registry=self.registry)
         self.ready = Gauge("saywell_ready", "1 while the engine can speak.", registry=self.registry)
-        self._restarts = _Total("saywell_worker_restarts", "Worker processes replaced.", self.registry)
+        self.restarts = _Total("saywell_worker_restarts", "Worker processes replaced.", self.registry)
         self.loaded = Gauge("saywell_model_loaded", "1 while the model is in memory.", registry=self.registry)
         self.pressure = Gauge(
-            "saywell_pressure_level", "Steps the engine has given up under pressure; 0: none.", registry=self.registry
+            "saywell_pressure_level", "Steps of degradation in force under pressure; 0: none.", registry=self.registry
         )
-        self._downs = _Total("saywell_pressure_downs", "Steps given up under pressure.", self.registry)
-        self._ups = _Total("saywell_pressure_ups", "Steps taken up again.", self.registry)
+        self.downs = _Total("saywell_pressure_downs", "Degradation steps taken under pressure.", self.registry)
+        self.ups = _Total("saywell_pressure_ups", "Degradation steps reverted.", self.registry)
         self.memory = Gauge(
             "saywell_process_memory_bytes", "Resident memory of the HTTP process.", registry=self.registry
         )
@@ -75,14 +69,14 @@ class Metrics:
         self._spoken: deque[Summary] = deque(maxlen=WINDOW)
 
     def answered(self, route: str, model: str, code: int, seconds: float) -> None:
-        """A request to speak has ended. `route`: the template, never the path as sent."""
+        """Count a finished speech request. `route`: the template, never the path as sent."""
         route = self._bounded("route", route)
         self.requests.labels(route, self._bounded("model", model), self._bounded("code", str(code))).inc()
         self.duration.labels(route).observe(seconds)
         self._recent.append((code < 400, seconds))
 
     def spoke(self, model: str, summary: Summary) -> None:
-        """A request has been spoken to its end."""
+        """Count a complete synthesis."""
         model = self._bounded("model", model)
         self.ttfa.labels(model).observe(summary.first_audio_s)
         self.audio.labels(model).inc(summary.audio_s)
@@ -90,37 +84,12 @@ class Metrics:
             self.rtf.labels(model).observe(summary.rtf)
         self._spoken.append(summary)
 
-    def watch(
-        self,
-        *,
-        queue_depth: Reading | None = None,
-        active: Reading | None = None,
-        slots: Reading | None = None,
-        ready: Reading | None = None,
-        restarts: Reading | None = None,
-        loaded: Reading | None = None,
-        pressure: Reading | None = None,
-        downs: Reading | None = None,
-        ups: Reading | None = None,
-    ) -> None:
-        """Read these at each scrape. `restarts`, `downs`, `ups`: totals so far."""
-        gauges = (
-            (self.queue_depth, queue_depth), (self.active, active), (self.slots, slots), (self.ready, ready),
-            (self.loaded, loaded), (self.pressure, pressure),
-        )  # fmt: skip
-        for gauge, reading in gauges:
-            if reading is not None:
-                gauge.set_function(reading)
-        for total, reading in ((self._restarts, restarts), (self._downs, downs), (self._ups, ups)):
-            if reading is not None:
-                total.reading = reading
-
     def render(self) -> bytes:
-        """Prometheus text format; its content type is CONTENT_TYPE."""
+        """Prometheus text format."""
         return generate_latest(self.registry)
 
     def aggregates(self) -> dict[str, Any]:
-        """The last WINDOW requests as plain figures; None where nothing has happened yet."""
+        """Statistics of the last WINDOW requests; None without data."""
         recent, spoken = list(self._recent), list(self._spoken)
         return {
             "requests": len(recent),
@@ -143,16 +112,19 @@ class Metrics:
 
 
 class _Total(Collector):
-    """A counter somebody else keeps."""
+    """A counter whose total is kept elsewhere and read at each scrape."""
 
     def __init__(self, name: str, text: str, registry: CollectorRegistry) -> None:
         self._name, self._text = name, text
-        self.reading: Reading = lambda: 0.0
+        self._read: Callable[[], float] = lambda: 0.0
         registry.register(self)
+
+    def set_function(self, read: Callable[[], float]) -> None:
+        self._read = read
 
     def collect(self) -> Iterable[Metric]:
         metric = Metric(self._name, self._text, "counter")
-        metric.add_sample(f"{self._name}_total", {}, self.reading())
+        metric.add_sample(f"{self._name}_total", {}, self._read())
         yield metric
 
 

@@ -1,4 +1,4 @@
-"""What every request passes through, outermost first: Envelope, HostGuard, KeyGuard, BodyGuard. Plain ASGI."""
+"""ASGI middleware, outermost first: Envelope, HostGuard, KeyGuard, BodyGuard."""
 
 from __future__ import annotations
 
@@ -26,15 +26,14 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 DRAIN_S, DRAIN_BYTES = 5.0, 64 << 20
-"""How long and how much of a refused body is still taken in, so that a client busy sending gets to read the answer."""
+"""Time and size limits for draining a rejected body, so that a client still sending can read the response."""
 BODY_S = 10.0
-"""Seconds a request's body may take …"""
+"""Seconds allowed for receiving a body, plus the time its received bytes take at BODY_BYTES_PER_S."""
 BODY_BYTES_PER_S = 50_000
-"""… and a second more for each of these it has brought."""
 
 
 class Envelope:
-    """Gives each request an id, counts it, logs it without its content, and turns it away while the server stops."""
+    """Assigns the request id, counts and logs requests (never their content), and rejects them during shutdown."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
@@ -63,7 +62,7 @@ class Envelope:
             self._account(scope, status, time.monotonic() - began)
 
     def _account(self, scope: Scope, status: int, seconds: float) -> None:
-        """`ended` is set where a response ended otherwise than its status promised."""
+        """`ended` in the state replaces the status of a response that failed after its status was sent."""
         path, state = scope["path"], scope["state"]
         code = state.get("ended") or status or Cancelled.status
         if path not in self._service.probes:
@@ -95,14 +94,14 @@ class Envelope:
 
 
 def route_of(scope: Scope) -> str:
-    """The template of the route a request matched: never the path as sent."""
+    """The template of the matched route, never the path as sent."""
     return getattr(scope.get("route"), "path", "(none)")
 
 
 class HostGuard:
-    """On a loopback bind, answers only to this machine's own names, and to web pages it or its owner's origins served.
+    """On a loopback bind, accepts only local host names, and only local or configured web origins.
 
-    Any page a browser has open can reach 127.0.0.1, directly or under a name of its own that it points there.
+    Otherwise any page open in a browser could reach 127.0.0.1, directly or by DNS rebinding.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -112,18 +111,17 @@ class HostGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope) if scope["type"] in ("http", "websocket") and self._loopback else None
-        if refusal is None or scope["type"] == "websocket":
-            if refusal is None:
-                await self._app(scope, receive, send)
-            else:
-                await send({"type": "websocket.close", "code": 1008, "reason": "foreign host or origin"})
-            return
-        await error_response(refusal)(scope, receive, send)
+        if refusal is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": "foreign host or origin"})
+        else:
+            await error_response(refusal)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> SaywellError | None:
         headers = Headers(scope=scope)
         if not _local(f"//{headers.get('host', '')}"):
-            return _Misdirected("listening on loopback, this server answers to localhost only", param="Host")
+            return _Misdirected("this server listens on loopback and accepts localhost only", param="Host")
         origin = headers.get("origin")
         foreign = origin is not None and not _local(origin) and origin not in self._origins and "*" not in self._origins
         if foreign and (scope["type"] == "websocket" or scope["method"] in _UNSAFE):
@@ -150,7 +148,7 @@ def _local(url: str) -> bool:
 
 
 class KeyGuard:
-    """With keys configured, everything but the probes needs one: `Authorization: Bearer KEY`."""
+    """If API keys are configured, requires one on every path except probes: `Authorization: Bearer KEY`."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
@@ -163,27 +161,27 @@ class KeyGuard:
         key = self._key(Headers(scope=scope))
         known = key is not None
         scope.setdefault("state", {})["key"] = key
-        # Who may see the machine's details: whoever has a key; without keys, whoever is on this machine.
+        # Details of the machine are visible to clients with a key; without configured keys, to local clients.
         scope["state"]["trusted"] = known or (not self._service.keys and self._service.loopback)
         if known or not self._service.keys or scope["path"] in self._service.probes:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008, "reason": "an API key is needed"})
+            await send({"type": "websocket.close", "code": 1008, "reason": "an API key is required"})
         else:
             message = "send one of this server's API keys: Authorization: Bearer KEY"
             await error_response(Unauthorized(message))(scope, receive, send)
 
     def _key(self, headers: Headers) -> int | None:
-        """The number of the server's key a request brings; None: it brings none of them."""
+        """Index of the API key the request carries; None: no valid key."""
         scheme, _, given = headers.get("authorization", "").partition(" ")
         key = given.strip().encode()
-        # All are compared, whichever fits: the time taken tells nothing.
+        # Compare with every key, so that timing reveals nothing.
         fits = [hmac.compare_digest(key, known) for known in self._service.keys]
         return fits.index(True) if scheme.lower() == "bearer" and any(fits) else None
 
 
 class BodyGuard:
-    """Refuses a body that is too long, whatever its length header says, or that trickles in."""
+    """Rejects a body that is too long, whatever its Content-Length says, or that arrives too slowly."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app = app
@@ -197,10 +195,10 @@ class BodyGuard:
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start" and body.unread:
-                # What is still to come of the body must not be taken for the next request.
+                # The unread rest of the body must not be parsed as the next request.
                 MutableHeaders(scope=message)["connection"] = "close"
             if message["type"] == "http.response.body" and body.unread and not message.get("more_body"):
-                # Closing now would reset the connection under a client that is still sending.
+                # Closing now would reset the connection of a client that is still sending.
                 await send({**message, "more_body": True})
                 await body.drain()
                 message = {"type": "http.response.body", "body": b""}
@@ -222,7 +220,7 @@ class _TooLong(SaywellError):
 
 
 class _Body:
-    """Counts and times one request's body on its way in."""
+    """Measures size and duration of one request body while it is received."""
 
     def __init__(self, scope: Scope, receive: Receive, limit: int) -> None:
         headers = Headers(scope=scope)
@@ -238,19 +236,19 @@ class _Body:
 
     async def receive(self) -> Message:
         if self._over:
-            return await self._receive()  # nothing but the end of the connection can come
+            return await self._receive()  # only http.disconnect can follow
         message = await self._in_time()
         self._count += len(message.get("body", b""))
         self._over = not message.get("more_body", False)
         if message["type"] == "http.request" and self._over:
             self.unread = False
         if self._count > self._limit:
-            # An HTTPException, because FastAPI turns whatever else is raised while it reads a body into a 400.
+            # HTTPException, because FastAPI turns any other exception raised while reading a body into a 400.
             raise HTTPException(413, f"the body is longer than {self._limit} bytes, the limit here")
         return message
 
     async def drain(self) -> None:
-        """Take in and forget the rest, within bounds; nothing of one that has already been waited for."""
+        """Receive and discard the rest of the body, within limits; skipped if the body already timed out."""
         left = 0 if self._late else DRAIN_BYTES
         with anyio.move_on_after(DRAIN_S):
             while self.unread and left > 0:
@@ -270,12 +268,12 @@ class _Body:
 
 
 def body_limit(max_text_chars: int) -> int:
-    """Bytes of the longest body that can hold a text within the limit: 12 for a character written as two escapes."""
+    """Maximum body size in bytes: 12 per character (a JSON surrogate pair, two escapes) plus 64 KiB."""
     return 12 * max_text_chars + (64 << 10)
 
 
 def install(app: Any, service: Service) -> None:
-    """Wrap `app`; the one added last is outermost."""
+    """Add the middleware to `app`; the last one added is outermost."""
     app.add_middleware(BodyGuard, limit=body_limit(service.engine.plan.max_text_chars))
     app.add_middleware(KeyGuard, service=service)
     if service.settings.cors_origins:

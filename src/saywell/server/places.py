@@ -1,7 +1,7 @@
-"""Answers on their way to listeners: how many there may be, how many for one client, and who goes when they are many.
+"""Limits on concurrent responses, in total and per client, and which response is dropped when the limit is reached.
 
-Speech is made many times faster than it is heard, so most answers under way need no work. They cost a connection and
-some memory, and a listener may pause for as long as nobody needs his place.
+Synthesis is much faster than playback, so most open responses need no work. They cost a connection and some memory,
+and a listener may pause for as long as no new request needs the place.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _RETRY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who asks: the number of an API key, if the server has any, and the address of the connection."""
+    """A client: the index of its API key, if the server has any, and its network address."""
 
     key: int | None
     address: str
 
 
 class Place:
-    """One answer's, from the request to the last byte that was taken."""
+    """The place of one response, from the request until its last byte is sent."""
 
     def __init__(self, client: Client, hang_up: Callable[[float], None], clock: Callable[[], float]) -> None:
-        """`hang_up(grace_s)` ends the connection."""
+        """`hang_up(grace_s)` closes the connection."""
         self.client = client
         self.stream: Stream | None = None
-        """What is spoken for it; None until it is submitted."""
+        """The synthesis; None until it is submitted."""
         self.lost = False
-        """It was given to another, and the connection is gone."""
+        """The place was given to another response and the connection was closed."""
         self._hang_up = hang_up
         self._clock = clock
         self._taken_s = 0.0
@@ -47,22 +47,22 @@ class Place:
 
     @property
     def due(self) -> bool:
-        """Whether the engine has work to do for it."""
+        """Whether the engine still has work to do for this response."""
         return self.stream is not None and not self.stream.ended and self.stream.window.wants_more()
 
     @property
     def blocked(self) -> bool:
-        """Whether the listener does not take what is there for him."""
+        """Whether a send is waiting for the listener to read."""
         return self._blocked_since is not None
 
     @property
     def behind_s(self) -> float:
-        """How far the listener is behind the pace of speech: what he made us wait, less what he has taken meanwhile."""
+        """Seconds the listener is behind real-time playback: time spent waiting for it minus audio it has taken."""
         waiting = self._clock() - self._blocked_since if self._blocked_since is not None else 0.0
         return self._blocked_s + waiting - self._taken_s
 
     async def put(self, send: Send, message: MutableMapping[str, Any], audio_s: float) -> None:
-        """Send a message that brings so much audio; waits for the listener to take what came before it."""
+        """Send a message with `audio_s` seconds of audio; waits until the listener has taken earlier data."""
         began = self._blocked_since = self._clock()
         try:
             await send(message)
@@ -88,54 +88,49 @@ class Places:
         each_address: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`most`: answers under way. `patience_s`: how far a listener may be behind before he may lose his place.
-        `each_key`, `each_address`: answers in the making for one of them; None: no limit."""
+        """`most`: open responses. `patience_s`: how far a listener may be behind before its place may be taken.
+        `each_key`, `each_address`: responses in synthesis per key or address; None: no limit."""
         self._most = most
         self._patience_s = patience_s
         self._each_key = each_key
         self._each_address = each_address
         self._clock = clock
-        self._there: set[Place] = set()
-
-    def __len__(self) -> int:
-        return len(self._there)
+        self.open: set[Place] = set()
+        """The places in use."""
 
     def enter(self, client: Client, hang_up: Callable[[float], None]) -> Place:
-        """A place for one more answer. Raises TooManyRequests."""
-        due = [place.client for place in self._there if place.due]
-        if self._each_key and client.key is not None and sum(each.key == client.key for each in due) >= self._each_key:
-            raise TooManyRequests(
-                f"{self._each_key} requests with this API key are being spoken, which is the limit",
-                retry_after=_RETRY_S,
-            )
-        if self._each_address and sum(each.address == client.address for each in due) >= self._each_address:
-            raise TooManyRequests(
-                f"{self._each_address} requests of this address are being spoken, which is the limit",
-                retry_after=_RETRY_S,
-            )
-        if len(self._there) >= self._most and not self.give_way():
-            raise TooManyRequests(
-                f"{self._most} answers are being read, which is the limit; try again in a moment", retry_after=_RETRY_S
-            )
+        """Reserve a place for a response. Raises TooManyRequests."""
+        due = [place.client for place in self.open if place.due]
+        same_key = sum(other.key == client.key for other in due) if client.key is not None else 0
+        same_address = sum(other.address == client.address for other in due)
+        refusal = None
+        if self._each_key and same_key >= self._each_key:
+            refusal = f"the limit of {self._each_key} concurrent requests per API key is reached"
+        elif self._each_address and same_address >= self._each_address:
+            refusal = f"the limit of {self._each_address} concurrent requests per address is reached"
+        elif len(self.open) >= self._most and not self.give_way():
+            refusal = f"the limit of {self._most} open responses is reached"
+        if refusal is not None:
+            raise TooManyRequests(f"{refusal}; try again in a moment", retry_after=_RETRY_S)
         place = Place(client, hang_up, self._clock)
-        self._there.add(place)
+        self.open.add(place)
         return place
 
     def close(self) -> None:
-        """Hang up on everybody who does not take what is there: the server ends."""
-        for place in [place for place in self._there if place.blocked]:
-            self._there.remove(place)
+        """Close the connections of all blocked listeners, for shutdown."""
+        for place in [place for place in self.open if place.blocked]:
+            self.open.remove(place)
             place.lose()
 
     def leave(self, place: Place) -> None:
-        self._there.discard(place)
+        self.open.discard(place)
 
     def give_way(self) -> bool:
-        """Take the slowest listener's place away, if he is far behind. Whether somebody was."""
-        slowest = max(self._there, key=lambda place: place.behind_s, default=None)
+        """Drop the slowest listener if it is too far behind. Returns True if one was dropped."""
+        slowest = max(self.open, key=lambda place: place.behind_s, default=None)
         if slowest is None or slowest.behind_s <= self._patience_s:
             return False
-        _log.warning("places are short: a listener %.0f s behind the pace of speech is hung up on", slowest.behind_s)
-        self._there.remove(slowest)
+        _log.warning("too many open responses: closing the connection of a listener %.0f s behind", slowest.behind_s)
+        self.open.remove(slowest)
         slowest.lose()
         return True

@@ -1,4 +1,4 @@
-"""The uvicorn server as it runs here: how it answers signals, when it stops, and with which exit code."""
+"""The uvicorn server: signals, draining, connection limits and exit codes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import anyio.to_thread
 import uvicorn
 from fastapi import FastAPI
 
-from saywell.server.log import not_broken_on_purpose
+from saywell.server.log import drop_broken_responses
 from saywell.server.protocol import Protocol
 from saywell.server.service import Service
 
@@ -26,20 +26,20 @@ _log = logging.getLogger(__name__)
 _SIGNALS = [signal.SIGINT, signal.SIGTERM]
 if sys.platform == "win32":
     _SIGNALS.append(signal.SIGBREAK)
-elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
-    _SIGNALS.append(signal.SIGHUP)  # the terminal was closed
+elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
+    _SIGNALS.append(signal.SIGHUP)  # sent when the terminal closes
 WAITING_CONNECTIONS, ACCEPTED_AT_ONCE = 1024, 8
-"""In the kernel's queue, and taken from it before the event loop does anything else, such as closing some."""
+"""Length of the kernel's accept queue; connections accepted per turn of the event loop, so that closing keeps up."""
 MOST_CONNECTIONS, RESERVE = 4096, 64
-"""Connections at most, and descriptors kept for everything else: files, pipes, probes that come when all are taken."""
+"""Maximum connections; file descriptors reserved for everything else (files, pipes, probes at the limit)."""
 CUT_OFF = 3
-"""Exit code of a server that was told to stop and did not finish every answer."""
-_LAST_WORDS_S = 1
-"""Seconds connections get to close once everything on them is over."""
+"""Exit code of a shutdown that cut off responses."""
+_CLOSE_S = 1
+"""Seconds connections get to close after their last response."""
 
 
 def most_connections() -> int:
-    """How many connections there may be: what the process may open, as far as it can be raised, less a reserve."""
+    """The connection limit: the file descriptor limit (raised as far as allowed) minus a reserve."""
     if sys.platform == "win32":
         return MOST_CONNECTIONS
     import resource
@@ -54,7 +54,7 @@ def most_connections() -> int:
 
 
 class Server(uvicorn.Server):
-    """Serves one application. Keeps listening while it drains, so that whoever comes is told to go elsewhere."""
+    """Serves one application. Keeps listening while it drains, to answer new requests with 503."""
 
     def __init__(self, app: FastAPI) -> None:
         self._service: Service = app.state.service
@@ -69,17 +69,17 @@ class Server(uvicorn.Server):
             server_header=False,
             backlog=ACCEPTED_AT_ONCE,
             timeout_keep_alive=5,
-            timeout_graceful_shutdown=_LAST_WORDS_S,
+            timeout_graceful_shutdown=_CLOSE_S,
         )
         super().__init__(config)
-        logging.getLogger("uvicorn.error").addFilter(not_broken_on_purpose)  # the same one twice counts once
+        logging.getLogger("uvicorn.error").addFilter(drop_broken_responses)  # adding it again has no effect
         self.exit_code = 0
-        self._told = False
+        self._reported = False
         self._until: float | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle signals while serving. Unlike uvicorn, does not raise them again: an orderly end is exit code 0."""
+        """Handle signals while serving. Unlike uvicorn, does not re-raise them: a clean shutdown exits with 0."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -90,8 +90,8 @@ class Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the shape of a handler
-        """First: refuse newcomers, let the others finish. Second: go."""
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signature of a handler
+        """First signal: refuse new requests and drain. Second: exit now."""
         if self._service.draining:
             self.exit_code = 128 + sig
             self.should_exit = self.force_exit = True
@@ -113,29 +113,29 @@ class Server(uvicorn.Server):
         if self._until is None or (self._service.active and time.monotonic() < self._until):
             return False
         if self._service.active:
-            self._own_up()
-            # Ends their streams with an error, which breaks their connections: nobody takes a part for the whole.
+            self._report_cut_off()
+            # Ends the streams with an error, which breaks their connections, so that no client takes a part for all.
             await anyio.to_thread.run_sync(self._service.fleet.close)
         return True
 
-    def _own_up(self) -> None:
-        """Somebody was promised more than they get: whoever runs the server is told, once, by log and exit code."""
+    def _report_cut_off(self) -> None:
+        """Report responses cut off by the shutdown, once, in the log and by the exit code."""
         lost = self._service.active + self._service.cut
-        if lost and not self._told:
-            self._told = True
+        if lost and not self._reported:
+            self._reported = True
             self.exit_code = self.exit_code or CUT_OFF
             drain_s = self._service.drain_s
-            _log.error("%d answers are cut off; drain_s, now %g, is how long they may take after a stop", lost, drain_s)
+            _log.error("%d answers are cut off; raise drain_s, now %g s, to give them longer", lost, drain_s)
 
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        self._own_up()
+        self._report_cut_off()
         self._service.places.close()
         await super().shutdown(sockets)  # type: ignore[arg-type]
         if self.force_exit:
             self._close_briefly()
 
     def _close_briefly(self) -> None:
-        """uvicorn skips the lifespan's end when forced. The engine gets a second; its worker ends with us anyway."""
+        """Close the engine within a second: a forced uvicorn skips the end of the lifespan. Workers exit with us."""
         closing = threading.Thread(target=self._service.fleet.close, daemon=True)
         closing.start()
         closing.join(1.0)

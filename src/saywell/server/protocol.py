@@ -1,8 +1,8 @@
-"""HTTP/1.1 as uvicorn speaks it, without its patience: who does not send or take bytes is hung up on.
+"""uvicorn's HTTP/1.1 with limits on connections, request heads and unread responses.
 
-By subclassing uvicorn's protocol, since none of this can be had from outside: its settings bound neither the time nor
-the size of a request's head (with httptools) nor how long a response lies unread, and an ASGI app never sees the
-connection. `tests/server/test_door.py` notices if a release of uvicorn changes what is used here.
+A subclass of uvicorn's protocol, because its settings limit neither the time nor the size of a request's head (with
+httptools) nor how long a response stays unread, and an ASGI app has no access to the connection.
+`tests/server/test_door.py` fails if a release of uvicorn changes what is used here.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _log = logging.getLogger(__name__)
 
 HEAD_S = 10.0
-"""Seconds a request's head may take, from the connection or from its first byte."""
+"""Seconds allowed for a request's head, from the connection or from its first byte."""
 HEAD_BYTES = 64 << 10
 SEND_BYTES = 64 << 10
-"""Asked of the kernel for what is sent and not yet taken (it doubles that): about three seconds of WAV. Left to itself
-it takes megabytes, and a reader who does not read looks like one who does."""
+"""Size of the kernel's send buffer (Linux doubles it): about three seconds of WAV. The default of several megabytes
+would hide a client that has stopped reading."""
 LINGER_S = 30.0
-"""Seconds a client may take to fetch the end of a finished response."""
-_AT_ONCE = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""Seconds a client gets to read the rest of a finished response."""
+_NO_LINGER = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 HANG_UP = "saywell.hang_up"
-"""Extension of the ASGI scope: `hang_up(grace_s)` closes the connection, dropping what is unsent after the grace."""
+"""Extension of the ASGI scope: `hang_up(grace_s)` closes the connection, dropping unsent data after the grace."""
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection, of at most `most` at a time. `give_way()` ends the slowest one that is answered, if it may."""
+    """One of at most `most` connections. `give_way()` drops the slowest listener and returns whether there was one."""
 
     _deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
@@ -49,15 +49,17 @@ class Protocol(HttpToolsProtocol):
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         self._expect_head()
-        there = [each for each in self.connections if isinstance(each, Protocol) and not each.transport.is_closing()]
-        if len(there) > self._most:
-            self._make_room(there)
+        active = [
+            other for other in self.connections if isinstance(other, Protocol) and not other.transport.is_closing()
+        ]
+        if len(active) > self._most:
+            self._make_room(active)
 
-    def _make_room(self, there: list[Protocol]) -> None:
-        """Hang up on who has waited longest without asking for anything; else on the slowest listener; else on this."""
-        idle = [each for each in there if each is not self and each._deadline is not None]
-        longest = min(idle, key=lambda each: each._deadline.when() if each._deadline else 0.0, default=self)
-        _log.warning("%d connections are open, which is the limit: hanging up on idle ones", self._most)
+    def _make_room(self, active: list[Protocol]) -> None:
+        """Close the connection that has been idle longest; else the slowest listener's; else this one."""
+        idle = [other for other in active if other is not self and other._deadline is not None]
+        longest = min(idle, key=lambda other: other._deadline.when() if other._deadline else 0.0, default=self)
+        _log.warning("the limit of %d connections is reached: closing idle ones", self._most)
         if longest is not self or not self._give_way():
             longest.transport.abort()
 
@@ -74,7 +76,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # a TypedDict that knows no extension of ours
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # a TypedDict without our extension
         scope["extensions"] = {**(scope.get("extensions") or {}), HANG_UP: self.hang_up}
 
     def on_headers_complete(self) -> None:
@@ -91,14 +93,14 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def hang_up(self, grace_s: float) -> None:
-        """Close when what is unsent has been fetched, or the grace is over; without grace reset the connection."""
+        """Close once unsent data has been read or the grace is over; without grace, reset the connection."""
         if grace_s:
             self.transport.close()
             self._abort_later(grace_s)
             return
         sock = self.transport.get_extra_info("socket")
-        if sock is not None:  # or the kernel would keep what nobody fetches, and a late reader find an orderly end
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        if sock is not None:  # else the kernel keeps unread data, and a late reader sees a clean end
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.transport.abort()
 
     def _abort_later(self, seconds: float) -> None:

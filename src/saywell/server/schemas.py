@@ -1,4 +1,4 @@
-"""What clients may send. Fields that mean nothing here are taken and named in the `x-saywell-ignored` header."""
+"""Request bodies. Fields without effect are accepted and named in the `x-saywell-ignored` header."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     FormatName = Literal[tuple(FORMATS)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
-Text = Annotated[str, Field(description="What is to be spoken.")]
+Text = Annotated[str, Field(description="The text to synthesise.")]
 
 _SAMPLING = ("temperature", "top_p", "repetition_penalty", "seed")
 _PRINTABLE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -25,7 +25,7 @@ _MOST_NAMES = 16
 
 
 class SpeechFields(BaseModel):
-    """The fields every way to ask for speech has in common."""
+    """Fields common to all speech routes."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
@@ -36,14 +36,14 @@ class SpeechFields(BaseModel):
     repetition_penalty: float | None = Field(None, gt=0.0, le=2.0)
     language: Annotated[str, Field(max_length=35)] | None = Field(None, description="BCP-47 tag.")
     max_frames: int | None = Field(None, ge=1, le=1_000_000)
-    timeout: float | None = Field(None, gt=0.001, le=3_600, description="Seconds until all work on this stops.")
+    timeout: float | None = Field(None, gt=0.001, le=3_600, description="Deadline of the request in seconds.")
     priority: int | None = Field(None, ge=-10, le=10)
     markup: Markup | None = Field(
         None, description="How markup in the text is read; auto (the default): whatever the text has."
     )
 
     def request(self, text: str, voice: str | None, spec: ModelSpec) -> Request:
-        """What the engine is asked. Fields that only the model knows become its options."""
+        """The engine's request. Fields that the model declares as options are passed on to it."""
         return Request(
             text=text,
             voice=voice,
@@ -65,7 +65,7 @@ class SpeechFields(BaseModel):
 
 
 class VoiceChoice(BaseModel):
-    """A voice as an object, the way OpenAI's clients send one of their own making."""
+    """A voice as an object, as OpenAI's clients send a custom voice."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -75,17 +75,17 @@ class VoiceChoice(BaseModel):
 class SpeechBody(SpeechFields):
     """`POST /v1/audio/speech`."""
 
-    model: Name | None = Field(None, description="An installed model, loaded if it is not; left out: the server's own.")
+    model: Name | None = Field(None, description="An installed model, loaded if needed. Default: the server's own.")
     keep_alive: float | None = Field(
-        None, ge=-1, le=31_536_000, description="Seconds the model stays loaded after this; -1: until it has to go."
+        None, ge=-1, le=31_536_000, description="Seconds the model stays loaded afterwards; -1: until memory is needed."
     )
     input: Text
-    voice: Name | VoiceChoice | None = Field(None, description="Left out: the default voice.")
-    response_format: FormatName | None = Field(None, description="mp3 unless named.")
+    voice: Name | VoiceChoice | None = Field(None, description="Default: the server's default voice.")
+    response_format: FormatName | None = Field(None, description="Default: mp3.")
     stream_format: Literal["audio", "sse"] | None = None
-    timestamps: bool | None = Field(None, description="With `sse`: events that say when each word and phone is heard.")
+    timestamps: bool | None = Field(None, description="With `sse`: events with the times of words and phones.")
     instructions: Annotated[str, Field(max_length=4096)] | None = Field(
-        None, description="Taken for the sake of clients; the voices here cannot follow them."
+        None, description="Accepted for compatibility; not supported by the voices."
     )
 
     def request(self, text: str, voice: str | None, spec: ModelSpec) -> Request:
@@ -111,4 +111,4 @@ class ClearedAnswer(BaseModel):
     """`POST /cache/clear`."""
 
     status: Literal["cleared"]
-    freed_mb: float = Field(description="What the engine's process gave back to the system.")
+    freed_mb: float = Field(description="MiB that the engine's process returned to the system.")

@@ -1,4 +1,4 @@
-"""What the routes speak to: the engine, what was decided about it, and the state of this server."""
+"""The server's state, used by the routes: its models, the decision behind its own model, and its limits."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _log = logging.getLogger(__name__)
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 DEFAULT_DRAIN_S = 30.0
 LISTENERS = 8
-"""Answers that may be under way for each one in the making: speech is made many times faster than it is heard."""
+"""Open responses allowed per request in synthesis: synthesis is much faster than playback."""
 _LOOK_S = 1.0
-"""How long one look at the machine serves everybody who asks."""
+"""Seconds one sample of the machine's state is reused."""
 
 
 class Service:
-    """One server's state. Used from the event loop, except where said."""
+    """The state of one server. Use from the event loop only, unless noted."""
 
     def __init__(self, engine: SpeechEngine, decision: Decision) -> None:
         self.engine = engine
-        """Of the server's own model."""
+        """The engine of the server's own model."""
         self.fleet = Fleet(decision, engine)
         self.decision = decision
         self.settings = decision.settings
@@ -51,14 +51,14 @@ class Service:
         self.loopback = is_loopback(self.settings.host or DEFAULT_HOST)
         self.draining = False
         self.failure: SaywellError | None = None
-        """Why the engine could not be started."""
+        """The error that kept the engine from starting."""
         self.active = 0
-        """Requests being answered, probes and scrapes not counted."""
+        """Requests in progress, without probes and scrapes."""
         self.cut = 0
-        """Answers that broke off while the server was stopping."""
+        """Responses cut off during shutdown."""
         self.started = time.monotonic()
         self.last: Performance | None = None
-        """The report of the last synthesis."""
+        """Report of the last synthesis."""
         self.speech_paths: set[str] = set()
         """Paths counted by the request metrics; routes and extensions add theirs."""
         self.probes: set[str] = set()
@@ -67,29 +67,27 @@ class Service:
         """Paths not counted among the active requests."""
         self.places = _places(engine.plan, self.settings, len(self.keys))
         self._loads: dict[str, asyncio.Task[SpeechEngine]] = {}
-        """By what a client calls the model, so that all who wait for one wait for the same thread."""
+        """Loads in progress by requested name, so that concurrent requests share one load."""
         self._monitor = Monitor()
         self._look: tuple[float, Resources] | None = None
-        self._watch()
+        self._connect_metrics()
 
-    def _watch(self) -> None:
-        health = self.engine.health
-        self.metrics.in_flight.set_function(lambda: self.active)
-        self.metrics.watch(
-            queue_depth=lambda: self.fleet.queue_depth(),
-            active=lambda: health().running,
-            slots=lambda: health().slots,
-            ready=lambda: float(self.ready),
-            restarts=lambda: health().restarts,
-            loaded=lambda: float(health().loaded),
-            pressure=lambda: health().pressure.level,
-            downs=lambda: health().pressure.downs,
-            ups=lambda: health().pressure.ups,
-        )
+    def _connect_metrics(self) -> None:
+        health, metrics = self.engine.health, self.metrics
+        metrics.in_flight.set_function(lambda: self.active)
+        metrics.queue_depth.set_function(lambda: self.fleet.queue_depth())
+        metrics.active.set_function(lambda: health().running)
+        metrics.slots.set_function(lambda: health().slots)
+        metrics.ready.set_function(lambda: float(self.ready))
+        metrics.restarts.set_function(lambda: health().restarts)
+        metrics.loaded.set_function(lambda: float(health().loaded))
+        metrics.pressure.set_function(lambda: health().pressure.level)
+        metrics.downs.set_function(lambda: health().pressure.downs)
+        metrics.ups.set_function(lambda: health().pressure.ups)
 
     @property
     def ready(self) -> bool:
-        """Whether a request would be spoken now."""
+        """Whether a request would be accepted now."""
         health = self.engine.health()
         return not self.draining and health.state == "ready" and not health.pressure.refusing
 
@@ -98,7 +96,7 @@ class Service:
         return DEFAULT_DRAIN_S if self.settings.drain_s is None else self.settings.drain_s
 
     def model(self, name: str | None) -> str:
-        """The installed model a client means by `name`. Raises UnknownModel naming what there is."""
+        """Resolve a client's model name to an installed model. Raises UnknownModel listing the known names."""
         if name is None or is_openai(name):
             return self.engine.spec.name
         try:
@@ -107,8 +105,11 @@ class Service:
             raise UnknownModel(f"{error.message}, {', '.join(OPENAI_MODELS)}", param="model") from None
 
     async def load(self, name: str | None, timeout_s: float | None = None) -> SpeechEngine:
-        """The engine of the model a client means, loaded if it is not. Raises what finding and loading it raise, and
-        DeadlineExceeded after `timeout_s`, None: as long as the plan gives a request."""
+        """The engine for a client's model name, loading the model if needed.
+
+        `timeout_s` None: the plan's request timeout. Raises DeadlineExceeded after it, UnknownModel, and errors of
+        loading.
+        """
         wanted = self.engine.spec.name if name is None or is_openai(name) else name
         known = self.fleet.known(wanted)
         engine = self.fleet.engine(known) if known is not None else None
@@ -123,27 +124,27 @@ class Service:
                 )
             done, _ = await asyncio.wait([task], timeout=timeout_s or self.engine.plan.timeout_s)
         if not done:
-            raise DeadlineExceeded("the model is still being loaded; try again in a moment")
+            raise DeadlineExceeded("the model is still loading; try again in a moment")
         return task.result()
 
     async def _load(self, name: str) -> SpeechEngine:
-        # Threads of their own: those that encode sound must not wait for a model.
+        # A separate thread: encoding, which uses the default pool, must not wait for loads.
         return await anyio.to_thread.run_sync(lambda: self.fleet.load(self.model(name)), limiter=CapacityLimiter(1))
 
     def voice(self, name: str | None, engine: SpeechEngine) -> str | None:
-        """The id of the voice a client means by `name`."""
+        """Resolve a client's voice name to a voice id."""
         own = self.settings.voice if engine is self.engine else None
         return resolve_voice(name, engine.voices(), own)
 
     def resources(self) -> Resources:
-        """The state of the machine, at most a second old."""
+        """The state of the machine, at most _LOOK_S old."""
         now = time.monotonic()
         if self._look is None or now - self._look[0] > _LOOK_S:
             self._look = (now, self._monitor.look())
         return self._look[1]
 
     def spoke(self, summary: Summary, engine: SpeechEngine, before: int) -> Performance:
-        """Count and log a request that was spoken to its end. `before`: the engine's resident bytes before it."""
+        """Count and log a complete synthesis. `before`: the engine's resident bytes at its start."""
         report = performance(summary, before, engine.health().rss_bytes, self.resources())
         self.metrics.spoke(engine.spec.name, summary)
         self.last = report
@@ -151,15 +152,15 @@ class Service:
         return report
 
     def broke(self) -> None:
-        """Take into account that an answer ended before its end."""
+        """Count a response that failed midway."""
         self.cut += self.draining
 
     def close(self) -> None:
-        """Stop looking at the machine."""
+        """Stop monitoring the machine."""
         self._monitor.close()
 
     def start(self, then: Callable[[], None] = lambda: None) -> None:
-        """Start the engine in a thread of its own, so that probes are answered while it loads; `then` runs there."""
+        """Start the engine in a thread, so that probes are answered while it loads; then call `then` in that thread."""
         threading.Thread(target=self._start, args=(then,), name="saywell-load", daemon=True).start()
 
     def _start(self, then: Callable[[], None]) -> None:
@@ -169,7 +170,7 @@ class Service:
             return  # the server is stopping
         except SaywellError as error:
             _log.error("the engine could not be started: %s", error.message)
-            # What can be installed is told to whoever asks, by a server that goes on.
+            # With a missing dependency the server keeps running: clients get the instructions for installing it.
             self.failure = None if isinstance(error, MissingDependency) else error
         else:
             then()
@@ -177,7 +178,7 @@ class Service:
 
 def _places(plan: Plan, settings: Settings, keys: int) -> Places:
     work = plan.max_batch_size + plan.max_queue
-    share = max(1, work * 3 // 4) if keys > 1 else None  # one of several leaves something to the others
+    share = max(1, work * 3 // 4) if keys > 1 else None  # several keys: none may use all capacity
     return Places(
         LISTENERS * work,
         plan.stall_s,
@@ -196,20 +197,20 @@ def is_loopback(host: str) -> bool:
 
 
 def check_bind(settings: Settings) -> None:
-    """Raise PlanError for a server that anybody on the network could use without a key."""
+    """Raise PlanError for a non-loopback host without API keys, unless the settings allow it."""
     host = settings.host or DEFAULT_HOST
     if is_loopback(host) or settings.api_keys or settings.allow_public:
         return
     raise PlanError(
-        f"listening on {host} would let anybody on the network use this machine; set SAYWELL_API_KEYS to a key of at "
-        "least 8 characters, or listen on 127.0.0.1, or, if something in front of it asks for a key, set "
+        f"listening on {host} would let anyone on the network use this server; set SAYWELL_API_KEYS to a key of at "
+        "least 8 characters, or listen on 127.0.0.1, or, if a proxy in front of it authenticates clients, set "
         "SAYWELL_ALLOW_PUBLIC=true",
         param="host",
     )
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket, before anything slow begins. Raises PlanError naming the way out.
+    """A bound socket. Raises PlanError if the address is invalid or in use.
 
     `host`: an address or a name; an IPv6 address also in brackets, as in a URL.
     """
@@ -219,8 +220,8 @@ def listen(host: str, port: int) -> socket.socket:
             bare, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no name of a host looks like that"
-        raise PlanError(f"there is no address {host!r} to listen on ({why}); try 127.0.0.1", param="host") from error
+        why = error.strerror if isinstance(error, OSError) else "not a valid host name"
+        raise PlanError(f"cannot listen on the address {host!r} ({why}); try 127.0.0.1", param="host") from error
     sock = socket.socket(family, kind, proto)
     try:
         if hasattr(socket, "SO_REUSEADDR") and not hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
@@ -228,6 +229,6 @@ def listen(host: str, port: int) -> socket.socket:
         sock.bind(address)
     except OSError as error:
         sock.close()
-        way = "stop what uses it, or choose another port (0: any free one)"
-        raise PlanError(f"cannot listen on {host} port {port}: {error.strerror}; {way}", param="port") from error
+        advice = "stop the program that uses it, or choose another port (0: any free one)"
+        raise PlanError(f"cannot listen on {host} port {port}: {error.strerror}; {advice}", param="port") from error
     return sock

@@ -1,16 +1,14 @@
-"""One stream on its way to one client: waits for sound, encodes it, and stops the work when nobody listens any more."""
+"""Speech responses: submit a request, encode its audio, and cancel the synthesis when the client disconnects."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
-import anyio.to_thread
+from anyio.to_thread import run_sync
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -28,25 +26,24 @@ from saywell.server.service import Service
 from saywell.types import Request, Samples, Timestamp
 
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _SLICE = 64 << 10
-"""Bytes of a complete answer that are sent at once."""
+"""Bytes of a complete response sent at once."""
 _FAIL_GRACE_S = 5.0
-"""Seconds a client gets to fetch what was sent before its stream failed."""
+"""Seconds a client gets to read what was sent before its stream failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is to be spoken, and by whom."""
+    """A request and the engine it is for."""
 
     engine: SpeechEngine
     request: Request
     keep_s: float | None = None
-    """How long the engine's model stays loaded afterwards; None: as it is set."""
+    """Seconds the model stays loaded afterwards; None: as configured."""
 
     def submit(self, http: HttpRequest, service: Service) -> Stream:
-        """Hand it to the engine. Raises what that raises."""
+        """Submit the request. Raises the errors of `Fleet.submit`."""
         http.scope["state"]["model"] = self.engine.spec.name
         return service.fleet.submit(self.engine.spec.name, self.request, self.keep_s)
 
@@ -54,28 +51,28 @@ class Asked:
 async def stream_speech(
     http: HttpRequest, service: Service, asked: Asked, format: str, framing: Framing, headers: dict[str, str]
 ) -> Response:
-    """Answer as soon as there is sound; what fails before that is raised and becomes a proper status."""
+    """Respond as soon as there is audio. Errors before that are raised, so that they get a status of their own."""
     began, before = time.monotonic(), asked.engine.health().rss_bytes
     place = _enter(http, service)
     try:
         place.stream = asked.submit(http, service)
-        talk = EncodedStream(place.stream, format, http.receive)
+        encoded = EncodedStream(place.stream, format, http.receive)
         try:
-            first = await talk.read()
+            first = await encoded.read()
         except BaseException:
-            talk.close()
+            encoded.close()
             raise
     except BaseException:
         service.places.leave(place)
         raise
-    headers["server-timing"] = f"first-audio;dur={(talk.first_sound - began) * 1000:.2f}"
-    return StreamingSpeechResponse(service, asked.engine, place, talk, first, framing, headers, before)
+    headers["server-timing"] = f"first-audio;dur={(encoded.first_sound - began) * 1000:.2f}"
+    return StreamingSpeechResponse(service, asked.engine, place, encoded, first, framing, headers, before)
 
 
 async def whole_speech(
     http: HttpRequest, service: Service, asked: Asked, format: str, headers: dict[str, str]
 ) -> Response:
-    """Answer with a complete file, sizes in its header, once all of it is spoken."""
+    """Respond with a complete file, sizes in its header, after the synthesis."""
     before = asked.engine.health().rss_bytes
     place = _enter(http, service)
     try:
@@ -87,14 +84,14 @@ async def whole_speech(
             watch.cancel()
             stream.close()
         report = service.spoke(audio.summary, asked.engine, before)
-        data = await _off_loop(lambda: encode(audio.samples, audio.sample_rate, format))
+        data = await run_sync(encode, audio.samples, audio.sample_rate, format)
     except BaseException:
         service.places.leave(place)
         raise
     headers["x-audio-seconds"] = f"{audio.duration_s:.3f}"
     headers["x-finish-reason"] = audio.summary.finish_reason
     headers["server-timing"] = report.timing()
-    return _Whole(service, place, data, audio.duration_s, FORMATS[format].content_type, headers)
+    return _WholeResponse(service, place, data, audio.duration_s, FORMATS[format].content_type, headers)
 
 
 def _enter(http: HttpRequest, service: Service) -> Place:
@@ -104,18 +101,14 @@ def _enter(http: HttpRequest, service: Service) -> Place:
 
 
 def _close_when_gone(stream: Stream, receive: Receive) -> asyncio.Task[None]:
-    """A task that stops the work the moment the client hangs up, whatever is being waited for. Done: it did."""
+    """A task that closes the stream when the client disconnects; done means it has."""
 
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        stream.close()  # wakes whoever waits for its next chunk
+        stream.close()  # also wakes a reader that waits for the next chunk
 
     return asyncio.create_task(watch())
-
-
-async def _off_loop(work: Callable[[], T]) -> T:
-    return await anyio.to_thread.run_sync(work)
 
 
 class EncodedStream:
@@ -124,9 +117,9 @@ class EncodedStream:
     def __init__(self, stream: Stream, format: str, receive: Receive) -> None:
         self.stream = stream
         self.words: list[Timestamp] = []
-        """Timestamps that came with the audio read last and before."""
+        """Timestamps of the audio read so far; cleared by the reader."""
         self.first_sound = 0.0
-        """When the first samples came, on the monotonic clock."""
+        """Arrival of the first samples, on the monotonic clock."""
         self._format = format
         self._inline_s = FORMATS[format].inline_s
         self._encoder: Encoder | None = None
@@ -137,16 +130,16 @@ class EncodedStream:
 
     @property
     def gone(self) -> bool:
-        """Whether the client has hung up."""
+        """Whether the client has disconnected."""
         return self._watch.done() and not self._watch.cancelled()
 
     async def read(self) -> bytes:
-        """The next bytes, none at the end. Raises the SaywellError that ended the stream."""
+        """The next bytes; empty at the end. Raises the SaywellError that ended the stream."""
         while not self._over:
             chunk = await anext(self.stream, None)
             if chunk is None:
                 self._over = True
-                return await _off_loop(self._encoder.finish) if self._encoder else b""
+                return await run_sync(self._encoder.finish) if self._encoder else b""
             self.first_sound = self.first_sound or time.monotonic()
             self.read_s += len(chunk.samples) / chunk.sample_rate
             self.words += chunk.timestamps
@@ -159,18 +152,18 @@ class EncodedStream:
             self._encoder = self._encoder or Encoder(self._format, rate)
             return self._encoder.feed(samples)
 
-        return work() if len(samples) / rate <= self._inline_s else await _off_loop(work)
+        return work() if len(samples) / rate <= self._inline_s else await run_sync(work)
 
     def close(self) -> None:
-        """Stop the work if it is not done. Idempotent."""
+        """Cancel the synthesis if it is still running. Idempotent."""
         self._watch.cancel()
         self.stream.close()
 
 
 class StreamingSpeechResponse(Response):
-    """A response whose body is being spoken.
+    """A response whose body is sent while it is synthesised.
 
-    It pulls: while the client does not take bytes nothing is read from the stream, and what makes them pauses.
+    Pull-based: while the client does not read, nothing is read from the stream, and the synthesis pauses.
     """
 
     def __init__(
@@ -178,7 +171,7 @@ class StreamingSpeechResponse(Response):
         service: Service,
         engine: SpeechEngine,
         place: Place,
-        talk: EncodedStream,
+        encoded: EncodedStream,
         first: bytes,
         framing: Framing,
         headers: dict[str, str],
@@ -191,7 +184,7 @@ class StreamingSpeechResponse(Response):
         self._service = service
         self._engine = engine
         self._place = place
-        self._talk = talk
+        self._encoded = encoded
         self._first = first
         self._before = before
         self._framing = framing
@@ -204,63 +197,63 @@ class StreamingSpeechResponse(Response):
         finally:
             if self._place.lost:
                 scope["state"]["ended"] = 408
-            self._talk.close()
+            self._encoded.close()
             self._service.places.leave(self._place)
 
     async def _speak(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         data, sent_s = self._first, 0.0
         while data:
-            if self._talk.words:
-                await self._put(send, self._framing.timestamps(self._talk.words))
-                self._talk.words.clear()
-            await self._put(send, self._framing.data(data), audio_s=self._talk.read_s - sent_s)
-            sent_s = self._talk.read_s
-            data = await self._talk.read()
-        summary = self._talk.stream.summary
+            if self._encoded.words:
+                await self._put(send, self._framing.timestamps(self._encoded.words))
+                self._encoded.words.clear()
+            await self._put(send, self._framing.data(data), audio_s=self._encoded.read_s - sent_s)
+            sent_s = self._encoded.read_s
+            data = await self._encoded.read()
+        summary = self._encoded.stream.summary
         if summary is not None:
             self._service.spoke(summary, self._engine, self._before)
-        await self._put(send, self._framing.end(self._talk.stream.request, summary), more=False)
+        await self._put(send, self._framing.end(self._encoded.stream.request, summary), more=False)
 
     async def _put(self, send: Send, body: bytes, more: bool = True, *, audio_s: float = 0.0) -> None:
         await self._place.put(send, {"type": "http.response.body", "body": body, "more_body": more}, audio_s)
-        # With chunks waiting and a socket that takes them nothing above ever waits: let everybody else have a turn.
+        # If chunks are ready and the socket accepts them, nothing above yields to the event loop: yield here.
         await asyncio.sleep(0)
 
     async def _fail(self, error: SaywellError, scope: Scope, send: Send) -> None:
-        """Tell the client where the framing can; else break the connection, so that it cannot take this for the end."""
-        if self._talk.gone or self._place.lost:
+        """Send the error if the framing can; else break the connection, so that the client sees no regular end."""
+        if self._encoded.gone or self._place.lost:
             scope["state"]["ended"] = 499
             return
         self._service.broke()
         scope["state"]["ended"] = error.status
         _log.warning("%s: failed while speaking: %s", scope["state"]["request_id"], error.code)
-        told = self._framing.failure(error)
-        if told:
-            await self._put(send, told, more=False)
+        failure = self._framing.failure(error)
+        if failure:
+            await self._put(send, failure, more=False)
             return
-        # HTTP/1.0 has no chunks: there an orderly end of the connection would be the end of the answer.
+        # HTTP/1.0 has no chunked encoding: closing normally would mark the end of the response, so reset.
         _hang_up(scope, _FAIL_GRACE_S if scope["http_version"] != "1.0" else 0.0)
         raise BrokenResponse from error
 
 
-class _Whole(Response):
-    """A complete answer, sent as it is taken: who reads slowly is seen, and may lose his place."""
+class _WholeResponse(Response):
+    """A complete file, sent in slices, so that a slow reader is noticed and may lose its place."""
 
     def __init__(
-        self, service: Service, place: Place, data: bytes, audio_s: float, kind: str, headers: dict[str, str]
+        self, service: Service, place: Place, data: bytes, audio_s: float, content_type: str, headers: dict[str, str]
     ) -> None:
-        super().__init__(data, media_type=kind, headers=headers)
+        super().__init__(data, media_type=content_type, headers=headers)
         self._service, self._place, self._audio_s = service, place, audio_s
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            whole, most = memoryview(self.body), len(self.body)
-            for at in range(0, most, _SLICE):
-                part = whole[at : at + _SLICE]
-                message = {"type": "http.response.body", "body": bytes(part), "more_body": at + _SLICE < most}
-                await self._place.put(send, message, self._audio_s * len(part) / most)
+            body, size = memoryview(self.body), len(self.body)
+            for start in range(0, size, _SLICE):
+                part = body[start : start + _SLICE]
+                message = {"type": "http.response.body", "body": bytes(part), "more_body": start + _SLICE < size}
+                await self._place.put(send, message, self._audio_s * len(part) / size)
         finally:
             if self._place.lost:
                 scope["state"]["ended"] = 408
@@ -268,7 +261,7 @@ class _Whole(Response):
 
 
 def _hang_up(scope: Scope, grace_s: float) -> None:
-    """Close the connection where the server lets us; elsewhere raising BrokenResponse has to do."""
+    """Close the connection if the server supports it; other servers close it because of BrokenResponse."""
     hang_up = scope.get("extensions", {}).get(HANG_UP)
     if hang_up is not None:
         hang_up(grace_s)

@@ -10,8 +10,6 @@ from saywell.types import Samples
 
 
 class Aac:
-    """AAC in ADTS through PyAV, which is an extra: its wheels carry an FFmpeg with GPL parts."""
-
     BIT_RATE = 64_000
 
     def __init__(self, rate: int) -> None:

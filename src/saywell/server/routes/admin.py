@@ -1,4 +1,4 @@
-"""What changes the running engine. For its owner only: a key if there are any, else a loopback bind."""
+"""Routes that change the running engine; trusted clients only."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ router = APIRouter(dependencies=[Trusted], responses={status: ERRORS[status] for
 
 @router.post("/cache/clear", response_model=ClearedAnswer)
 async def clear_cache(service: ServiceOf) -> dict[str, Any]:
-    """Empty the engine's caches and give memory back to the system. Running requests are not touched."""
-    done = await anyio.to_thread.run_sync(service.engine.clear_caches)
-    return {"status": "cleared", "freed_mb": round(done.freed / MIB, 1)}
+    """Clear the engine's caches and return free memory to the system. Running requests are not affected."""
+    cleared = await anyio.to_thread.run_sync(service.engine.clear_caches)
+    return {"status": "cleared", "freed_mb": round(cleared.freed / MIB, 1)}

@@ -1,4 +1,4 @@
-"""What there is: models and voices, in the shapes different clients look for."""
+"""Lists of models and voices, in the forms that different clients expect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ router = APIRouter(responses={status: ERRORS[status] for status in (401, 404, 42
 
 @router.get("/v1/models")
 async def models(service: ServiceOf) -> dict[str, Any]:
-    """The server's own model first, then the names of OpenAI's that stand for it, then the other installed ones."""
+    """The server's own model, then its OpenAI aliases, then the other installed models."""
     health = await anyio.to_thread.run_sync(service.fleet.health)
     own, *others = health
     loaded = {name: state is not None and state.loaded for name, state in health.items()}
@@ -43,13 +43,13 @@ async def audio_models(service: ServiceOf) -> dict[str, Any]:
 @router.get("/v1/audio/voices")
 @router.get("/v1/voices", include_in_schema=False)
 async def voices(service: ServiceOf, model: str | None = None) -> dict[str, Any]:
-    """Every voice of a model, the default first; the model is loaded if it is not. Left out: the server's own."""
-    found = (await service.load(model)).voices()
-    if not found:  # an empty list would be believed
+    """All voices of a model, the default first. Loads the model if needed. `model` defaults to the server's own."""
+    known = (await service.load(model)).voices()
+    if not known:  # an empty list would look like a final answer
         raise Unavailable("the voices are not known before the model is loaded; try again in a moment", retry_after=1.0)
     return {
         "voices": [
             {"id": voice.id, "name": voice.name, "language": voice.language, "description": voice.description}
-            for voice in found
+            for voice in known
         ]
     }

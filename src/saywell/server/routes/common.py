@@ -1,4 +1,4 @@
-"""What the routes share: the service they speak to, and what every answer says about itself."""
+"""Shared by the routes: the service and trust dependencies, documented errors, response headers."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ ServiceOf = Annotated[Service, Depends(_service)]
 
 async def _trusted(http: HttpRequest) -> None:
     if not http.state.trusted:
-        message = "only who has a key may ask this of a server on a public address; start it with SAYWELL_API_KEYS"
+        message = "on a public address this route requires an API key; start the server with SAYWELL_API_KEYS"
         raise Forbidden(message)
 
 
 Trusted = Depends(_trusted)
-"""Dependency of routes for the owner: a key if there are any, else a loopback bind."""
+"""Dependency of routes for trusted clients: with an API key or, without configured keys, on loopback."""
 
 
 class ErrorDetail(BaseModel):
@@ -45,23 +45,23 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
-_REFUSALS = {
-    400: "Not valid JSON, or a value that does not fit",
-    401: "An API key is needed",
-    403: "Only for who has a key, on a public address",
-    404: "No such voice or model",
+_ERRORS = {
+    400: "Invalid JSON or an invalid value",
+    401: "An API key is required",
+    403: "On a public address, requires an API key",
+    404: "Unknown voice or model",
     408: "The body arrived too slowly",
     413: "Text or body too long",
-    415: "This format is not installed here, or the body is no form where one is needed",
-    422: "A field has the wrong type or value, or the text cannot be spoken",
+    415: "The format is not available on this server, or the body is not a form where one is required",
+    422: "A field has the wrong type or value, or the text cannot be synthesised",
     429: "The queue is full; see Retry-After",
     500: "The engine failed",
     503: "Loading or shutting down; see Retry-After",
-    504: "The deadline passed",
-    507: "Would not fit into memory",
+    504: "Deadline exceeded",
+    507: "Not enough memory",
 }
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody, "description": text} for status, text in _REFUSALS.items()
+    status: {"model": ErrorBody, "description": text} for status, text in _ERRORS.items()
 }
 _SOUND = {"schema": {"type": "string", "format": "binary"}}
 _CONTENT_TYPES = tuple(format.content_type for format in FORMATS.values())
@@ -72,7 +72,7 @@ AUDIO: dict[int | str, dict[str, Any]] = {
 
 
 def response_headers(engine: SpeechEngine, wanted: Request, ignored: list[str]) -> dict[str, str]:
-    """Headers that name who speaks, and the fields that have no effect."""
+    """Headers naming model, voice and fields without effect."""
     voices = engine.voices()
     voice = wanted.voice or (voices[0].id if voices else "")
     headers = {"x-saywell-model": engine.spec.name}

@@ -1,4 +1,4 @@
-"""Whether the server lives and can speak, and what it knows about its machine. None of this waits for the engine."""
+"""Liveness, readiness and health. None of these routes waits for the engine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STATUS = {
 
 @router.get("/livez")
 async def livez() -> dict[str, str]:
-    """200 while this process answers at all."""
+    """200 while the process is running."""
     return {"status": "alive"}
 
 
@@ -39,18 +39,18 @@ async def livez() -> dict[str, str]:
 @router.get("/readyz", include_in_schema=False)
 @router.get("/ping", include_in_schema=False)
 async def ready(service: ServiceOf) -> JSONResponse:
-    """200 once the engine has produced checked audio, and until the server stops; 503 otherwise."""
+    """200 while the server can synthesise (the first audio passed its checks); 503 otherwise."""
     if service.ready:
         return JSONResponse({"status": "ready"})
-    return error_response(_why_not(service))
+    return error_response(_unready(service))
 
 
-def _why_not(service: Service) -> SaywellError:
+def _unready(service: Service) -> SaywellError:
     health = service.engine.health()
     if service.draining or health.state in ("draining", "closed"):
         return EngineClosed("the server is shutting down", retry_after=5.0)
     if health.state == "failed":
-        return Unavailable("the engine is out of order; see /health", retry_after=30.0)
+        return Unavailable("the engine has failed; see /health", retry_after=30.0)
     if health.pressure.refusing:
         return refusal(health.pressure)
     return Unavailable("the model is loading; try again in a moment", retry_after=1.0)
@@ -58,13 +58,13 @@ def _why_not(service: Service) -> SaywellError:
 
 @router.get("/health")
 async def health(http: HttpRequest, service: ServiceOf) -> dict[str, Any]:
-    """200 whatever the engine is doing; `status` tells. Details only for who has a key, or is on this machine."""
+    """Always 200; see `status`. Details only for trusted clients: with an API key or, without keys, on loopback."""
     state = "draining" if service.draining else service.engine.health().state
-    found: dict[str, Any] = {"status": _STATUS[state]}
+    status = {"status": _STATUS[state]}
     if not http.state.trusted:
-        return found
-    models = await anyio.to_thread.run_sync(service.fleet.health)  # looks which are installed
-    return {**found, **_details(service), "models": describe.models(models)}
+        return status
+    models = await anyio.to_thread.run_sync(service.fleet.health)  # in a thread: reads the model directories
+    return {**status, **_details(service), "models": describe.models(models)}
 
 
 def _details(service: Service) -> dict[str, Any]:

@@ -6,18 +6,18 @@ from typing import Any
 
 import msgspec
 from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 from saywell.server.describe import current, gpu_util
-from saywell.server.metrics import CONTENT_TYPE
 from saywell.server.routes.common import ERRORS, ServiceOf
 from saywell.server.service import Service
 
 router = APIRouter()
 SCRAPES = frozenset({"/metrics"})
 
-_BOTH: dict[int | str, dict[str, Any]] = {
+_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"text/plain": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}}
     },
@@ -25,17 +25,17 @@ _BOTH: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/metrics", response_class=Response, responses=_BOTH)
+@router.get("/metrics", response_class=Response, responses=_RESPONSES)
 async def metrics(http: HttpRequest, service: ServiceOf) -> Response:
     if _wants_json(http.headers.get("accept", "")):
         return JSONResponse(_figures(service))
-    return Response(service.metrics.render(), headers={"content-type": CONTENT_TYPE})
+    return Response(service.metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 def _wants_json(accept: str) -> bool:
-    """Whether JSON is asked for by name; a browser's or a scraper's `*/*` is not."""
-    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    return "application/json" in kinds and "text/plain" not in kinds
+    """Whether `Accept` names JSON; the `*/*` of browsers and scrapers does not count."""
+    media_types = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    return "application/json" in media_types and "text/plain" not in media_types
 
 
 def _figures(service: Service) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`POST /v1/audio/speech`, as OpenAI's clients call it."""
+"""`POST /v1/audio/speech`, compatible with OpenAI's API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPEECH = frozenset({"/v1/audio/speech"})
 
 @router.post("/v1/audio/speech", response_class=Response, responses=AUDIO)
 async def speech(http: HttpRequest, body: SpeechBody, service: ServiceOf) -> Response:
-    """Speak `input`. The first bytes leave as soon as there is sound; a failure after them breaks the connection."""
+    """Synthesise `input` as a stream. A failure after the first byte breaks the connection."""
     engine = await service.load(body.model, body.timeout)
     wanted = body.request(body.input, service.voice(body.voice_name, engine), engine.spec)
     asked = Asked(engine, wanted, body.keep_s)
