@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, wraps
 from importlib import metadata
+from threading import Lock
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def installed_version(package: str) -> str | None:
@@ -54,3 +59,15 @@ class Threading:
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {self.threads}")
+
+
+def once(load: Callable[[], T]) -> Callable[[], T]:
+    """Like `functools.cache` for a function without arguments, but threads that call it together load only once."""
+    lock, cached = Lock(), cache(load)
+
+    @wraps(load)
+    def locked() -> T:
+        with lock:
+            return cached()
+
+    return locked

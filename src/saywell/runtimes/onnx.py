@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
-from functools import cache
 from importlib import import_module, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from saywell import RUNTIME_CAME_FIRST
 from saywell.errors import MissingDependency, SaywellError
-from saywell.runtimes.base import RuntimeSpec, Threading, installed_version
+from saywell.runtimes.base import RuntimeSpec, Threading, installed_version, once
 from saywell.runtimes.pages import huge_pages
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ RUNTIME = RuntimeSpec(
 )
 
 
-@cache
+@once
 def package() -> Any:
     """The package, with its telemetry off. Raises MissingDependency."""
     try:

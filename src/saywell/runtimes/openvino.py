@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saywell.errors import MissingDependency
-from saywell.runtimes.base import RuntimeSpec, Threading, installed_version
+from saywell.runtimes.base import RuntimeSpec, Threading, installed_version, once
 from saywell.runtimes.onnx import GraphError
 
 _log = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ def _without_telemetry() -> Iterator[None]:
         del sys.modules[_TELEMETRY]
 
 
-@cache
+@once
 def package() -> Any:
     """The package, with its telemetry off. Raises MissingDependency."""
     try:
