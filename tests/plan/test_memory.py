@@ -12,7 +12,7 @@ from machines import made_up
 from saywell.engine.launch import decide, start
 from saywell.errors import OutOfMemory
 from saywell.machine import Cpu, Hardware, Runtime
-from saywell.plan.memory import Estimate, beside, busy, check, estimate, kv_bytes, mb
+from saywell.plan.memory import Estimate, busy, check, estimate, kv_bytes, mb, measured_overhead
 from saywell.plan.plan import Plan, make_plan
 from saywell.plan.tuning_store import FOLDER, Store
 from saywell.settings import Settings, load_settings
@@ -89,9 +89,9 @@ def test_sizes_are_readable() -> None:
 def test_a_busy_engine_holds_the_model_and_all_slots() -> None:
     mine = plan(max_batch_size=4)
     assert busy(mine, SPEC) == 130 * MIB + 4 * (2 * MIB + 1000 * 10_000)
-    assert beside(mine, SPEC, busy(mine, SPEC)) == SPEC.overhead_bytes
-    assert beside(mine, SPEC, busy(mine, SPEC) + 7 * MIB) == SPEC.overhead_bytes + 7 * MIB
-    assert beside(mine, SPEC, 1) == 0
+    assert measured_overhead(mine, SPEC, busy(mine, SPEC)) == SPEC.overhead_bytes
+    assert measured_overhead(mine, SPEC, busy(mine, SPEC) + 7 * MIB) == SPEC.overhead_bytes + 7 * MIB
+    assert measured_overhead(mine, SPEC, 1) == 0
 
 
 def test_measured_overhead_replaces_the_models_estimate(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def check(decision: Decision, streams: Sequence[int], lengths: Sequence[int]) ->
 def measure(
     decision: Decision, top: Ceiling | str, streams: Sequence[int], lengths: Sequence[int], repeats: int
 ) -> list[dict[str, Any]]:
-    """A row for each number of streams and length of text, beside the ceiling if one is known."""
+    """A row for each number of streams and length of text, with the ceiling if one is known."""
     device = decision.plan.device
     # Among several devices of a kind, naming the index makes it one worker, whose memory is measured.
     several = sum(each.kind == device.kind for each in decision.hardware.devices) > 1

@@ -18,7 +18,7 @@ from saywell.commands import show
 from saywell.engine.launch import facts, measured
 from saywell.errors import InvalidRequest
 from saywell.machine import detect
-from saywell.plan.memory import beside
+from saywell.plan.memory import measured_overhead
 from saywell.plan.tuning_store import Goal, Record
 from saywell.settings import Settings
 from saywell.tune.search import Judge, Result, Search, Tell
@@ -87,7 +87,7 @@ def run(settings: Settings, wanted: Wanted) -> None:
     if kept and trial is not None:
         store.save(record)
         if trial.peak_bytes:
-            store.weigh(plan, beside(plan, spec, trial.peak_bytes))
+            store.weigh(plan, measured_overhead(plan, spec, trial.peak_bytes))
 
 
 def _goal(name: str) -> Goal:

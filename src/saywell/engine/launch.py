@@ -20,7 +20,7 @@ from saywell.machine import Hardware, detect
 from saywell.machine.monitor import OWN_MEMORY
 from saywell.models.base import built_in, find_spec
 from saywell.models.installed import installed
-from saywell.plan.memory import beside
+from saywell.plan.memory import measured_overhead
 from saywell.plan.plan import Plan, make_plan
 from saywell.plan.tuning_store import Record, Store
 from saywell.settings import Settings, default_data_dir, load_settings
@@ -111,7 +111,8 @@ def learn(decision: Decision, engine: SpeechEngine) -> None:
         return
     spec, plan = decision.spec, decision.plan
     # Both when idle, without slots, and at its peak; the larger overhead counts.
-    overhead = max(beside(plan, spec, held.idle, 0), beside(plan, spec, held.most, max(1, held.running)))
+    idle, busy = (held.idle, 0), (held.most, max(1, held.running))
+    overhead = max(measured_overhead(plan, spec, *each) for each in (idle, busy))
     try:
         measured(decision.settings, decision.hardware, spec).learn(plan, overhead, spec.overhead_bytes)
     except OSError as error:

@@ -81,7 +81,7 @@ def busy(plan: Plan, spec: ModelSpec, slots: int | None = None) -> int:
     return fixed_bytes(spec, variant) + (plan.max_batch_size if slots is None else slots) * each
 
 
-def beside(plan: Plan, spec: ModelSpec, held: int, slots: int | None = None) -> int:
+def measured_overhead(plan: Plan, spec: ModelSpec, held: int, slots: int | None = None) -> int:
     """Measured bytes `held` minus modelled weights and slots: the true `overhead_bytes`."""
     return max(0, held - busy(plan, spec, slots) + spec.overhead_bytes)
 

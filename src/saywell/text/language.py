@@ -1,4 +1,4 @@
-"""Is this English? For texts whose language nobody has named: other languages must not be read by English rules."""
+"""Is this English? For texts whose language is unknown: other languages must not be read by English rules."""
 
 from __future__ import annotations
 
