@@ -123,8 +123,9 @@ def _run(options: argparse.Namespace, overrides: dict[str, Any], kinds: list[str
         speaking = Speaking(server, decision, options.frames)
         with speaking.by(options.readers):
             pressures = [_press(speaking, kind, limit, options, adapts=overrides["adapt"]) for kind in kinds]
+        relieved = sorted({cause for level in decision.plan.levels for cause in level.against})
         return {"limit": limit.about, "watch_percent": cost, "kills": limit.kills(), "pressures": pressures,
-                "events": speaking.events}  # fmt: skip
+                "relieved": relieved, "events": speaking.events}  # fmt: skip
 
 
 def _press(
@@ -335,7 +336,11 @@ def goals(runs: Mapping[str, dict[str, Any]]) -> list[tuple[str, bool]]:
     run, lines = runs["adapts"], list[tuple[str, bool]]()
     for row in (figures(run["events"], each) for each in run["pressures"]):
         kind = row["kind"]
-        for name, goal, what in (("down_s", DOWN_S, "first degradation"), ("back_s", BACK_S, "recovery")):
+        timed = [("down_s", DOWN_S, "first degradation"), ("back_s", BACK_S, "recovery")]
+        if kind not in run["relieved"]:
+            timed = []
+            lines.append((f"{kind}: no level of this model relieves it", True))
+        for name, goal, what in timed:
             took = "never" if row[name] is None else f"after {row[name]:.1f} s"
             lines.append((f"{kind}: {what} {took} (goal {goal:g} s)", row[name] is not None and row[name] <= goal))
         lines.append((f"{kind}: {row['failed']} of {row['requests']} requests failed (goal 0)", not row["failed"]))

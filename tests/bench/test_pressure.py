@@ -101,7 +101,7 @@ def runs(**fields: object) -> dict:
         look(39.0, "chunks"),
         look(43.0),
     ]
-    adapts = {"watch_percent": 0.3, "kills": 0, "limit": "…", "pressures": [CPU], "events": events}
+    adapts = {"watch_percent": 0.3, "kills": 0, "limit": "…", "pressures": [CPU], "relieved": ["cpu"], "events": events}
     stays = {**adapts, "events": [*(spoken(10 + n, 0.1) for n in range(5)), *(spoken(27 + n, 0.6) for n in range(5))]}
     return {"adapts": {**adapts, **fields}, "as planned": stays}
 
@@ -133,6 +133,12 @@ def test_goals_met() -> None:
 )
 def test_goals_missed(fields: dict, missed: str) -> None:
     assert any(missed in text for text, met in pressure.goals(runs(**fields)) if not met)
+
+
+def test_pressure_that_no_level_relieves_has_no_goal() -> None:
+    lines = pressure.goals(runs(relieved=["memory"], events=[look(19.0)]))
+    assert ("cpu: no level of this model relieves it", True) in lines
+    assert not any("degradation" in text for text, _ in lines)
 
 
 def test_audible_level_may_change_the_sound() -> None:
