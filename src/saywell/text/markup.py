@@ -12,6 +12,7 @@ from re import Match
 from typing import Literal
 
 from saywell.text.breaks import word_set
+from saywell.text.check import speakable
 from saywell.text.spans import Edit, Edited
 from saywell.types import Markup
 
@@ -48,6 +49,7 @@ _TABLE_RULE = re.compile(
     r"(?:^|(?<=\n))[ ]{0,3}\|?[ ]{0,3}:?-{2,50}:?[ ]{0,3}(?:\|[ ]{0,3}:?-{2,50}:?[ ]{0,3}){1,30}\|?[ ]*(?:\n|$)"
 )
 _TABLE_ROW = re.compile(r"(?:^|(?<=\n))[ ]{0,3}\|([^\n]{1,1000})\|[ ]*(?=\n|$)")
+_OTHER_MARKDOWN = re.compile(r"(?:^|\n)#{1,6} \S|\*\*\w|(?:^|\n)[-*+] \S|`\w")
 
 _MATH = re.compile(
     r"\$\$(?P<display>[^$]{1,500})\$\$|(?<![\w\\$])\$(?P<inline>[^\s$](?:[^$\n]{0,300}[^\s$\\])?)\$(?![\d$])"
@@ -115,7 +117,7 @@ def _has_markdown(text: str) -> bool:
         _BOX,
         _FOOTNOTE,
         _MATH,
-        re.compile(r"(?:^|\n)#{1,6} \S|\*\*\w|(?:^|\n)[-*+] \S|`\w"),
+        _OTHER_MARKDOWN,
     )
     return any(sign.search(text) for sign in signs)
 
@@ -189,8 +191,6 @@ def _stops(text: str) -> Iterator[Edit]:
 
 
 def _bullets(text: str) -> Iterator[Edit]:
-    from saywell.text.check import speakable
-
     for found in _BULLET.finditer(text):
         end = text.find("\n", found.end())
         if speakable(text[found.end() : end if end >= 0 else None]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 
 from saywell.text.english import amounts, dates, figures, signs, web, words
@@ -30,10 +29,6 @@ def _ordered() -> list[Rule]:
 
 
 RULES: tuple[Rule, ...] = tuple(_ordered())
-
-_SPACES = re.compile(r"\s+")
-_BEFORE_MARK = re.compile(r" (?=[,;!?](?![\w.])|[.:](?=\s|$))")
-_LOST_QUOTES = re.compile(r"(?<=\s)\"(?=\s)|\(\s*\)|``|''")
 
 
 @cache

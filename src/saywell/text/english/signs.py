@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from re import Match
 
+from saywell.text.breaks import word_set
 from saywell.text.english.context import word_after
 from saywell.text.english.grammar import Rules, Scan
 from saywell.text.english.units import UNITS
@@ -122,24 +123,8 @@ def arithmetic(match: Match[str]) -> str | None:
     return f" {_OPERATORS[sign]} " if sign in "-−" and spaced and left and variables else None
 
 
-_SIZED = frozenset(
-    [
-        "screen",
-        "screens",
-        "display",
-        "displays",
-        "pixels",
-        "px",
-        "image",
-        "images",
-        "grid",
-        "matrix",
-        "photo",
-        "resolution",
-        "monitor",
-        "panel",
-        "room",
-    ]
+_SIZED = word_set(
+    "screen screens display displays pixels px image images grid matrix photo resolution monitor panel room"
 )
 
 
