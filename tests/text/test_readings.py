@@ -79,3 +79,13 @@ def test_english_of_unknown_language_is_read(text: str) -> None:
 )
 def test_markup_is_read_as_asked(markup: str, spoken: str) -> None:
     assert normalise("Tom &amp; Bob <b>bold</b>", markup=markup) == spoken
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("language", ["de", "en"])
+def test_lines_of_every_system_stay_apart(language: str, end: str) -> None:
+    assert normalise(f"Guten Tag.{end}Wie geht es?", language) == "Guten Tag. Wie geht es?"
+
+
+def test_no_decision_is_made_in_other_languages() -> None:
+    assert explain("Dr. Klein zahlte 5 Euro.", "de") == []

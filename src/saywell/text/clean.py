@@ -50,23 +50,11 @@ _FOLDED = {
 _KEPT_SYMBOLS = "→±×÷≈≠≤≥∞√∑π©®™°№§‰€£¥₹₩₽₿¢·•‣–—†‡¿¡¬¶¦¨¯¸∆∂∏∫"
 
 
-def clean(text: str, *, latin: bool = False) -> str:
+def clean(edited: Edited, *, latin: bool = False) -> Edited:
     """Plain characters in NFC, without controls, invisible characters, emoji and piles of accents.
 
     `latin`: also fold wide forms, styled letters and digits of other scripts to ASCII, as English needs it.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if _ODD.search(text):
-        text = _FIXED_THOUSANDS.sub("", text)
-        text = unicodedata.normalize("NFC", _PILE.sub(_thin, text))
-        text = _JOINERS.sub("", text)
-        plain = _plain_latin if latin else _plain
-        text = _ODD_RUN.sub(lambda run: "".join(map(plain, run[0])), text)
-    return text
-
-
-def clean_edits(edited: Edited, *, latin: bool = False) -> Edited:
-    """As `clean`, for a text that knows where its characters come from."""
     if not _ODD.search(edited.text):
         return edited
     edited = edited.edit((found.start(), found.end(), "") for found in _FIXED_THOUSANDS.finditer(edited.text))

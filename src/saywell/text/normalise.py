@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
-from saywell.text.clean import clean_edits
+from saywell.text.clean import clean
 from saywell.text.english import read
 from saywell.text.english.grammar import Reading, join
 from saywell.text.language import looks_english
@@ -21,6 +21,7 @@ from saywell.text.spans import Edit, Edited
 from saywell.types import Markup
 
 _MONTH_FIRST = ("en-us",)
+_RETURN = re.compile(r"\r\n?")
 _SPACES = re.compile(r"\s+")
 _RUN = re.compile(r"([!?,;:\"'(\[{<)\]}>*_~#|\\/^&%@+°§©$€£¥₹₩₽₿¢-])\1{2,}")
 _STOPS = re.compile(r"\.{4,}")
@@ -82,11 +83,7 @@ class Spoken:
 
 def speak(text: str, language: str = "en", *, markup: Markup = "auto") -> Spoken:
     """The spoken form of `text` with its spans. `language`: BCP-47 tag; `und`: English if it looks so."""
-    if _is_english(language, text):
-        plain = _plain(text, markup)
-        return Spoken(plain, read(plain.text, month_first=_tag(language) in _MONTH_FIRST))
-    plain = clean_edits(Edited(text))
-    return Spoken(plain, [Reading(0, len(plain.text), plain.text, "word")])
+    return Spoken(*_readings(text, language, markup))
 
 
 def normalise(text: str, language: str = "en", *, markup: Markup = "auto") -> str:
@@ -95,10 +92,10 @@ def normalise(text: str, language: str = "en", *, markup: Markup = "auto") -> st
 
 
 def explain(text: str, language: str = "en", *, markup: Markup = "auto", off: Iterable[str] = ()) -> list[Decision]:
-    """Each span of an English text that is spoken other than written, in order. `off`: names of rules to leave out."""
-    plain = _plain(text, markup)
+    """Each span that the rules of English speak other than written, in order. `off`: names of rules to leave out."""
+    plain, readings = _readings(text, language, markup, frozenset(off))
     found = []
-    for reading in read(plain.text, month_first=_tag(language) in _MONTH_FIRST, off=frozenset(off)):
+    for reading in readings:
         written = plain.text[reading.start : reading.end]
         if reading.rule not in ("word", "mark") or (
             reading.spoken.strip() != written.strip() and reading.spoken.strip()
@@ -106,6 +103,18 @@ def explain(text: str, language: str = "en", *, markup: Markup = "auto", off: It
             start, end = plain.source(reading.start), plain.source(reading.end, end=True)
             found.append(Decision(start, end, text[start:end], reading.spoken.strip(), reading.rule))
     return found
+
+
+def _readings(
+    text: str, language: str, markup: Markup, off: frozenset[str] = frozenset()
+) -> tuple[Edited, list[Reading]]:
+    edited = Edited(text)
+    edited = edited.edit(_replaced(text, _RETURN, "\n"))
+    if not _is_english(language, text):
+        plain = clean(edited)
+        return plain, [Reading(0, len(plain.text), plain.text, "word")]
+    plain = _plain(edited, markup)
+    return plain, read(plain.text, month_first=_tag(language) in _MONTH_FIRST, off=off)
 
 
 def _tag(language: str) -> str:
@@ -117,14 +126,12 @@ def _is_english(language: str, text: str) -> bool:
     return primary == "en" or (primary == "und" and looks_english(text))
 
 
-def _plain(text: str, markup: Markup) -> Edited:
+def _plain(edited: Edited, markup: Markup) -> Edited:
     """One line without markup, invisible characters and runs of marks."""
-    edited = Edited(text)
-    edited = edited.edit((m.start(), m.end(), "\n") for m in re.finditer(r"\r\n?", text)) if "\r" in text else edited
     if markup != "plain":
         edited = references(strip_markup(edited, markup))
     edited = lines(edited)
-    edited = clean_edits(edited, latin=True)
+    edited = clean(edited, latin=True)
     edited = edited.edit(_replaced(edited.text, _STOPS, "..."))
     edited = edited.edit((m.start(), m.end(), m[1]) for m in _RUN.finditer(edited.text))
     edited = edited.edit((m.start(), m.end(), " ") for m in _SPACES.finditer(edited.text) if m[0] != " ")
