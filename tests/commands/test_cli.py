@@ -839,6 +839,21 @@ def test_explain_prints_each_decision_and_speaks_nothing(tmp_path: Path) -> None
     assert "Nothing is spoken other than written." in run("say", "--explain", "Good morning.").stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "spoken"),
+    [
+        ([], "Doctor Klein: March fourth, twenty twenty-six."),
+        (["--voice", "emma"], "Doctor Klein: April third, twenty twenty-six."),
+        (["--language", "en-GB"], "Doctor Klein: April third, twenty twenty-six."),
+        (["-m", "espeak", "--voice", "espeak:de"], "Dr. Klein: 3/4/2026."),
+        (["-m", "espeak", "--language", "de"], "Dr. Klein: 3/4/2026."),
+    ],
+)
+def test_a_text_is_explained_as_the_voice_speaks_it(options: list[str], spoken: str) -> None:
+    done = run("say", "--explain", "--json", "Dr. Klein: 3/4/2026.", *options)
+    assert json.loads(done.stdout)["spoken"] == spoken
+
+
 def test_markup_is_read_as_asked() -> None:
     assert "<b>" not in run("say", "--explain", "<b>Hi</b> there").stdout
     assert "b Hi b there" in run("say", "--explain", "--markup", "plain", "<b>Hi</b> there").stdout

@@ -27,7 +27,7 @@ from saywell.engine.performance import Performance, performance
 from saywell.errors import InvalidRequest, InvalidText, TooLarge
 from saywell.files import open_file
 from saywell.machine.monitor import process_memory, resources
-from saywell.models.base import phones_of
+from saywell.models.base import language_of, phones_of
 from saywell.settings import Settings
 from saywell.text.check import check as check_text
 from saywell.text.normalise import explain, normalise
@@ -151,18 +151,21 @@ def _explain(text: str, settings: Settings, fields: dict[str, Any], *, as_json: 
     spec = launch.facts(replace(settings, voice=fields.get("voice", settings.voice)))
     request = Request(text=text, **{name: fields[name] for name in ("language", "markup") if name in fields})
     check_text(text, MAX_CHARS)
-    decisions = explain(text, request.language or "en", markup=request.markup)
-    phones = phones_of(spec, [decision.spoken for decision in decisions])
+    voice = fields.get("voice")
+    language = request.language or language_of(spec, voice)
+    spoken = normalise(text, language, markup=request.markup)
+    decisions = explain(text, language, markup=request.markup)
+    phones = phones_of(spec, voice, [decision.spoken for decision in decisions])
     if as_json:
         rows = [asdict(each) | {"phones": sound} for each, sound in zip(decisions, phones, strict=True)]
-        print(show.as_json({"spoken": normalise(text, markup=request.markup), "decisions": rows}))  # noqa: T201
+        print(show.as_json({"spoken": spoken, "decisions": rows}))  # noqa: T201
         return
     table = show.table("Written", "Spoken", "Rule", "Span", "Phones")
     for decision, sound in zip(decisions, phones, strict=True):
         span = f"{decision.start}–{decision.end}"
         table.add_row(*map(escape, (decision.written.strip(), decision.spoken, decision.rule, span, sound)))
     screen = show.console()
-    screen.print(normalise(text, markup=request.markup), markup=False, soft_wrap=True)
+    screen.print(spoken, markup=False, soft_wrap=True)
     screen.print(table if decisions else "Nothing is spoken other than written.")
 
 

@@ -223,12 +223,18 @@ def built_in() -> dict[str, str]:
     return {name: name for name in order if not _declared(name, "NEEDS_FILES", False)}
 
 
-def phones_of(spec: ModelSpec, texts: list[str]) -> list[str]:
+def language_of(spec: ModelSpec, voice: str | None) -> str:
+    """The BCP-47 tag of a voice (None: the default one) of a model that is not loaded; `und`: it speaks any."""
+    language: Callable[[ModelSpec, str | None], str] = _declared(spec.family, "language", lambda _spec, _voice: "und")
+    return language(spec, voice)
+
+
+def phones_of(spec: ModelSpec, voice: str | None, texts: list[str]) -> list[str]:
     """The phones of spoken texts in the notation of the model's family; empty if it gives none."""
-    phones: Callable[[ModelSpec, list[str]], list[str]] = _declared(
-        spec.family, "phones", lambda _spec, texts: [""] * len(texts)
+    phones: Callable[[ModelSpec, str | None, list[str]], list[str]] = _declared(
+        spec.family, "phones", lambda _spec, _voice, texts: [""] * len(texts)
     )
-    return phones(spec, texts)
+    return phones(spec, voice, texts)
 
 
 def missing(family: str) -> str:

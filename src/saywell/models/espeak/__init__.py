@@ -53,6 +53,11 @@ def spec(name: str, path: Path | None) -> ModelSpec:
     )
 
 
+def language(spec: ModelSpec, voice: str | None) -> str:
+    """The tag in the name of `voice` (`espeak:de`), or of the default one."""
+    return (voice or "").partition(":")[2] or spec.default_voice.partition(":")[2]
+
+
 def load(spec: ModelSpec, plan: Plan) -> Model:
     """Start the first child, which lists its voices. Raises MissingDependency, ModelFailure."""
     from saywell.models.espeak.model import EspeakModel

@@ -92,11 +92,20 @@ def load(spec: ModelSpec, plan: Plan) -> Model:
     return HibariModel(spec, plan)
 
 
-def phones(spec: ModelSpec, texts: list[str]) -> list[str]:
+def language(spec: ModelSpec, voice: str | None) -> str:
+    """That of `voice`, or of the default one."""
+    return _voice(spec, voice).language
+
+
+def phones(spec: ModelSpec, voice: str | None, texts: list[str]) -> list[str]:
     """The phones of spoken texts, for `say --explain`. Raises MissingDependency without the package."""
     from saywell.models.hibari.reader import phones_of
 
-    return phones_of(texts, british=VOICES[spec.default_voice].british)
+    return phones_of(texts, british=_voice(spec, voice).british)
+
+
+def _voice(spec: ModelSpec, voice: str | None) -> HibariVoice:
+    return VOICES.get((voice or "").lower()) or VOICES[spec.default_voice]
 
 
 def missing() -> str:
