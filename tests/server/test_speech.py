@@ -100,6 +100,25 @@ async def test_fields_without_effect_are_named(client):
     assert "x-saywell-ignored" not in (await client.post(SPEECH, json=body())).headers
 
 
+@pytest.mark.parametrize(
+    ("text", "fields", "markup"),
+    [
+        ("Hello <b>there</b>.", {}, "html"),
+        ("Hello **there**.", {}, "markdown"),
+        ("Hello **there**.", {"markup": "plain"}, "plain"),
+        ("Hello there.", {}, None),
+        ("Wir sagen **nicht** die Zeit.", {"language": "und"}, None),
+        ("Wir sagen **nicht** die Zeit.", {"language": "und", "markup": "markdown"}, "plain"),
+    ],
+)
+async def test_a_header_says_which_markup_was_read(
+    client: httpx.AsyncClient, text: str, fields: dict[str, str], markup: str | None
+) -> None:
+    answer = await client.post(SPEECH, json=body(input=text, **fields))
+    assert answer.status_code == 200
+    assert answer.headers.get("x-saywell-markup") == markup
+
+
 async def test_server_sent_events(client, engine):
     answer = await client.post(SPEECH, json=body(stream_format="sse", response_format="pcm"))
     assert answer.headers["content-type"].startswith("text/event-stream")

@@ -16,7 +16,7 @@ from saywell.text.clean import clean
 from saywell.text.english import read
 from saywell.text.english.grammar import Reading, join
 from saywell.text.language import looks_english
-from saywell.text.markup import lines, references, strip_markup
+from saywell.text.markup import detect, lines, references, strip_markup
 from saywell.text.spans import Edit, Edited
 from saywell.types import Markup
 
@@ -89,6 +89,13 @@ def speak(text: str, language: str = "en", *, markup: Markup = "auto") -> Spoken
 def normalise(text: str, language: str = "en", *, markup: Markup = "auto") -> str:
     """The spoken form of `text`, on one line; see `speak`. Raises nothing."""
     return speak(text, language, markup=markup).text
+
+
+def markup_of(text: str, language: str = "en", markup: Markup = "auto") -> Markup:
+    """Which markup `speak` reads in `text`; `plain` in languages other than English."""
+    if not _is_english(language, text):
+        return "plain"
+    return detect(text) if markup == "auto" else markup
 
 
 def explain(text: str, language: str = "en", *, markup: Markup = "auto", off: Iterable[str] = ()) -> list[Decision]:

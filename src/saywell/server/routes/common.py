@@ -12,7 +12,7 @@ from saywell.audio.formats import FORMATS
 from saywell.engine import SpeechEngine
 from saywell.errors import Forbidden
 from saywell.server.service import Service
-from saywell.text.markup import detect
+from saywell.text.normalise import markup_of
 from saywell.types import Request
 
 
@@ -78,8 +78,10 @@ def response_headers(engine: SpeechEngine, wanted: Request, ignored: list[str]) 
     headers = {"x-saywell-model": engine.spec.name}
     if voice.isascii() and voice.isprintable():
         headers["x-saywell-voice"] = voice
-    if wanted.markup != "auto" or (used := detect(wanted.text)) != "plain":
-        headers["x-saywell-markup"] = wanted.markup if wanted.markup != "auto" else used
+    language = wanted.language or next((each.language for each in voices if each.id == voice), "und")
+    markup = markup_of(wanted.text, language, wanted.markup)
+    if markup != "plain" or wanted.markup != "auto":
+        headers["x-saywell-markup"] = markup
     if ignored:
         headers["x-saywell-ignored"] = ", ".join(ignored)
     return headers
