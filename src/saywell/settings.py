@@ -134,6 +134,8 @@ class Settings:
     """Log in JSON lines."""
     hub_token: str | None = field(default=None, repr=False)
     """Hugging Face token for gated weights. Never printed."""
+    lexicon: Path | None = None
+    """File with the user's own readings of words."""
     data_dir: Path | None = None
     """Directory of converted models, voices and measurements."""
     worker_python: Path | None = None

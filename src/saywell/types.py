@@ -123,6 +123,8 @@ class Request:
     reference: Reference | None = None
     """Speak like this recording instead of `voice`."""
     markup: Markup = "auto"
+    lexicon: dict[str, str] = field(default_factory=dict)
+    """Word → how to read it: in other words or, between slashes, in IPA; wins over the plan's (`text.lexicon`)."""
     timestamps: bool = False
     """Return the time of each word and phone, if the model can (`ModelSpec.timestamps`)."""
     options: dict[str, float | str] = field(default_factory=dict)
@@ -256,6 +258,8 @@ class ModelSpec:
     """Parameters that change its sound, by name: fields of SamplingParams, `speed`, and those of this family alone."""
     timestamps: bool = False
     """Whether it reports the time of each word."""
+    phones: bool = False
+    """Whether it takes phones (`Sequence.phones`)."""
     clones: bool = False
     """Whether it can clone the voice of a reference recording."""
     default_voice: str = ""
@@ -316,6 +320,8 @@ class Sequence:
     """Position of `source` in the request's text."""
     locate: Callable[[Iterable[str]], list[tuple[int, int]]] | None = None
     """Words of `text`, in order → their spans in `source`; None for a raw text."""
+    phones: tuple[tuple[int, int, str], ...] = ()
+    """Start, end in `text` and phones of words that the user gave phones for; only if `ModelSpec.phones`."""
     voice: Voice
     voice_state: VoiceState | None = None
     """The result of `Model.prepare`; None for the default voice."""

@@ -30,6 +30,7 @@ from saywell.machine.monitor import process_memory, resources
 from saywell.models.base import language_of, phones_of
 from saywell.settings import Settings
 from saywell.text.check import check as check_text
+from saywell.text.lexicon import Lexicon
 from saywell.text.normalise import explain, normalise
 from saywell.types import Reference, Request
 
@@ -153,9 +154,11 @@ def _explain(text: str, settings: Settings, fields: dict[str, Any], *, as_json: 
     check_text(text, MAX_CHARS)
     voice = fields.get("voice")
     language = request.language or language_of(spec, voice)
-    spoken = normalise(text, language, markup=request.markup)
-    decisions = explain(text, language, markup=request.markup)
-    phones = phones_of(spec, voice, [decision.spoken for decision in decisions])
+    own = Lexicon.of(settings.lexicon, spec).words(voice or spec.default_voice)
+    spoken = normalise(text, language, markup=request.markup, own=own)
+    decisions = explain(text, language, markup=request.markup, own=own)
+    read = phones_of(spec, voice, [decision.spoken for decision in decisions])
+    phones = [decision.phones or sound for decision, sound in zip(decisions, read, strict=True)]
     if as_json:
         rows = [asdict(each) | {"phones": sound} for each, sound in zip(decisions, phones, strict=True)]
         print(show.as_json({"spoken": spoken, "decisions": rows}))  # noqa: T201

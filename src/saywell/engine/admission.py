@@ -12,6 +12,7 @@ from saywell.machine.monitor import available_memory
 from saywell.plan.memory import check, estimate
 from saywell.plan.plan import Plan
 from saywell.text.check import check as check_text
+from saywell.text.lexicon import own_entries
 from saywell.types import ModelSpec, Request, Voice
 from saywell.voices.names import resolve_voice
 
@@ -107,6 +108,11 @@ def check_request(request: Request, spec: ModelSpec, plan: Plan, *, more: bool =
             raise InvalidRequest(f"{spec.name} has no option {name!r:.80}; it has {names}", param="options")
     if request.reference is not None and not spec.clones:
         raise InvalidRequest(f"{spec.name} cannot speak like a recording; name a voice", param="reference")
+    if request.lexicon and request.raw:
+        raise InvalidRequest("a raw text is spoken as it is; leave raw or lexicon out", param="lexicon")
+    if any(entry.phones for entry in own_entries(request.lexicon)) and not spec.phones:
+        message = f"{spec.name} takes no phones; give the reading in words, or use a model that takes phones"
+        raise InvalidRequest(message, param="lexicon")
     if request.timestamps and not spec.timestamps:
         message = f"{spec.name} has no word timestamps; leave timestamps out, or use a model that has them"
         raise InvalidRequest(message, param="timestamps")

@@ -29,6 +29,7 @@ from saywell.plan.plan import Plan
 from saywell.runtimes.out_of_memory import ran_out
 from saywell.runtimes.pinning import pin
 from saywell.text.check import IncomingText
+from saywell.text.lexicon import Lexicon
 from saywell.types import ModelSpec, Request, SamplingParams, Voice, VoiceState
 
 _log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Engine:
         self.spec = spec
         self.plan = plan
         """As decided; `health().pressure` says how it is degraded."""
+        self._lexicon = Lexicon.of(plan.lexicon, spec)
         self._resident = ModelHolder(load or (lambda now: load_family(spec.family).load(spec, now)), plan)
         self._loop = Loop(spec, plan, self._resident, self._ran_out)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -195,7 +197,8 @@ class Engine:
                 raise copy(self._error) if self._error else EngineClosed("the engine has stopped", retry_after=5.0)
             voice = admit()
             # Split by the original plan, never a degraded one: other chunks would sound different.
-            state = RequestState(request, voice, self.plan, outlet, resume, more=more)
+            words = self._lexicon.words(voice.id, request.lexicon)
+            state = RequestState(request, voice, self.plan, outlet, resume, more=more, words=words)
             loop.in_flight[request.id] = outlet
 
             def add(prepared: VoiceState | None = None) -> None:

@@ -24,6 +24,7 @@ from saywell.plan.memory import measured_overhead
 from saywell.plan.plan import Plan, make_plan
 from saywell.plan.tuning_store import Record, Store
 from saywell.settings import Settings, default_data_dir, load_settings
+from saywell.text.lexicon import Lexicon
 from saywell.types import Audio, ModelSpec, Request, SamplingParams, Voice
 
 _log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ def decide(settings: Settings, hardware: Hardware | None = None) -> Decision:
     plan = make_plan(settings, hardware, spec, store.measurements())
     if record is not None and record.device != str(plan.device):  # measured on another device
         plan, record = make_plan(settings, hardware, spec), None
+    Lexicon.of(plan.lexicon, spec)  # raises for one that cannot be read, before anything is loaded
     return Decision(settings=settings, hardware=hardware, spec=spec, plan=plan, record=record)
 
 

@@ -15,6 +15,7 @@ from saywell.engine.stream import START, Outlet, Resume
 from saywell.models.base import DecodeJob
 from saywell.plan.plan import Plan
 from saywell.text.check import speakable
+from saywell.text.lexicon import NO_WORDS, Words
 from saywell.text.normalise import speak
 from saywell.text.split import Splitter
 from saywell.types import (
@@ -49,8 +50,10 @@ class RequestState:
         resume: Resume = START,
         *,
         more: bool = False,
+        words: Words = NO_WORDS,
     ) -> None:
-        """`request` has a seed. `resume`: where to continue. `more`: more text follows by `feed`.
+        """`request` has a seed. `resume`: where to continue. `more`: more text follows by `feed`. `words`: the user's
+        own readings, also those of the request.
 
         May be created in any thread; then used in the engine's thread only.
         """
@@ -64,6 +67,7 @@ class RequestState:
         self._running: dict[Sequence, float] = {}
         """Seconds of audio each running sequence has given."""
         self._plan = plan
+        self._words = words
         self._resume = resume
         self._splitter = Splitter(plan.first_chunk_chars, plan.chunk_chars)
         self._raw: list[str] = []
@@ -195,7 +199,7 @@ class RequestState:
         (start, source), self._next = self._next, None
         request = self.request
         language = request.language or self.voice.language
-        spoken = None if request.raw else speak(source, language, markup=request.markup)
+        spoken = None if request.raw else speak(source, language, markup=request.markup, own=self._words)
         sequence = Sequence(
             request=request,
             index=self._index,
@@ -203,6 +207,7 @@ class RequestState:
             text=spoken.text if spoken else source,
             start=start,
             locate=spoken.spans if spoken else None,
+            phones=spoken.phones if spoken else (),
             voice=self.voice,
             voice_state=self.voice_state,
             seed=next_seed(self.request.sampling.seed or 0, self._index),

@@ -93,6 +93,8 @@ class Plan:
     """Whether heat reduces the load."""
     data_dir: Path
     """Where voices and measurements are kept."""
+    lexicon: Path | None = None
+    """The user's own readings of words."""
     adapt: bool = True
     """Whether the engine degrades under pressure."""
     check_memory: bool = True
@@ -275,6 +277,7 @@ class _Decision:
             cache_bytes=caches,
             thermal=choose("thermal", rules.thermal(device)),
             data_dir=choose("data_dir", (default_data_dir(), "the system's data directory")),
+            lexicon=choose("lexicon", (None, "no readings of your own; --set lexicon=FILE")),
             **lengths,
             **self.patience(device),
             reasons=tuple(sorted(self.reasons, key=lambda reason: _ORDER[reason.field])),

@@ -41,6 +41,9 @@ class SpeechFields(BaseModel):
     markup: Markup | None = Field(
         None, description="How markup in the text is read; auto (the default): whatever the text has."
     )
+    lexicon: dict[str, str] | None = Field(
+        None, description="Word → how to read it: in other words or, between slashes, in IPA."
+    )
 
     def request(self, text: str, voice: str | None, spec: ModelSpec) -> Request:
         """The engine's request. Fields that the model declares as options are passed on to it."""
@@ -54,6 +57,7 @@ class SpeechFields(BaseModel):
             timeout_s=self.timeout,
             priority=self.priority or 0,
             markup=self.markup or "auto",
+            lexicon=self.lexicon or {},
             options={name: value for name, value in (self.model_extra or {}).items() if name in spec.options},
         )
 

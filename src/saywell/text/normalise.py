@@ -7,20 +7,21 @@ synthesisers know their own numbers better. Time is linear in the length of the 
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
 from saywell.text.clean import clean
 from saywell.text.english import read
-from saywell.text.english.grammar import Reading, join
+from saywell.text.english.grammar import Reading, Scan, join
 from saywell.text.language import looks_english
+from saywell.text.lexicon import NO_WORDS, Words
 from saywell.text.markup import detect, lines, references, strip_markup
 from saywell.text.spans import Edit, Edited
 from saywell.types import Markup
 
-_MONTH_FIRST = ("en-us",)
+_AMERICAN = ("en-us",)
 _RETURN = re.compile(r"\r\n?")
 _SPACES = re.compile(r"\s+")
 _RUN = re.compile(r"([!?,;:\"'(\[{<)\]}>*_~#|\\/^&%@+°§©$€£¥₹₩₽₿¢-])\1{2,}")
@@ -39,6 +40,8 @@ class Decision:
     written: str
     spoken: str
     rule: str
+    phones: str = ""
+    """Those the user gave."""
 
 
 class Spoken:
@@ -56,6 +59,18 @@ class Spoken:
         self._spoken = joined
         self.text = joined.text.strip()
         self._begun = len(joined.text) - len(joined.text.lstrip())
+        self.phones = tuple(self._given(index) for index, reading in enumerate(readings) if reading.phones)
+        """Start and end in `text`, and the phones that the user gave for it."""
+
+    def _given(self, index: int) -> tuple[int, int, str]:
+        reading = self._readings[index]
+        first = self._spoken.text.find(reading.spoken, self._place(self._starts[index]))
+        start = first - self._begun
+        return start, start + len(reading.spoken), reading.phones
+
+    def _place(self, joined: int) -> int:
+        """Where a character of the joined readings is in the text made of them."""
+        return bisect_left(range(len(self._spoken.text)), joined, key=self._spoken.source)
 
     def spans(self, words: Iterable[str]) -> list[tuple[int, int]]:
         """For words of the spoken text, in order: the spans of the written text they speak."""
@@ -81,14 +96,17 @@ class Spoken:
         return self._plain.source(start), self._plain.source(end, end=True)
 
 
-def speak(text: str, language: str = "en", *, markup: Markup = "auto") -> Spoken:
-    """The spoken form of `text` with its spans. `language`: BCP-47 tag; `und`: English if it looks so."""
-    return Spoken(*_readings(text, language, markup))
+def speak(text: str, language: str = "en", *, markup: Markup = "auto", own: Words = NO_WORDS) -> Spoken:
+    """The spoken form of `text` with its spans.
+
+    `language`: BCP-47 tag; `und`: English if it looks so. `own`: the user's own readings.
+    """
+    return Spoken(*_readings(text, language, markup, own))
 
 
-def normalise(text: str, language: str = "en", *, markup: Markup = "auto") -> str:
+def normalise(text: str, language: str = "en", *, markup: Markup = "auto", own: Words = NO_WORDS) -> str:
     """The spoken form of `text`, on one line; see `speak`. Raises nothing."""
-    return speak(text, language, markup=markup).text
+    return speak(text, language, markup=markup, own=own).text
 
 
 def markup_of(text: str, language: str = "en", markup: Markup = "auto") -> Markup:
@@ -98,9 +116,11 @@ def markup_of(text: str, language: str = "en", markup: Markup = "auto") -> Marku
     return detect(text) if markup == "auto" else markup
 
 
-def explain(text: str, language: str = "en", *, markup: Markup = "auto", off: Iterable[str] = ()) -> list[Decision]:
-    """Each span that the rules of English speak other than written, in order. `off`: names of rules to leave out."""
-    plain, readings = _readings(text, language, markup, frozenset(off))
+def explain(
+    text: str, language: str = "en", *, markup: Markup = "auto", own: Words = NO_WORDS, off: Iterable[str] = ()
+) -> list[Decision]:
+    """Each span that is spoken other than written, in order. `off`: names of rules of English to leave out."""
+    plain, readings = _readings(text, language, markup, own, frozenset(off))
     found = []
     for reading in readings:
         written = plain.text[reading.start : reading.end]
@@ -108,20 +128,37 @@ def explain(text: str, language: str = "en", *, markup: Markup = "auto", off: It
             reading.spoken.strip() != written.strip() and reading.spoken.strip()
         ):
             start, end = plain.source(reading.start), plain.source(reading.end, end=True)
-            found.append(Decision(start, end, text[start:end], reading.spoken.strip(), reading.rule))
+            found.append(Decision(start, end, text[start:end], reading.spoken.strip(), reading.rule, reading.phones))
     return found
 
 
 def _readings(
-    text: str, language: str, markup: Markup, off: frozenset[str] = frozenset()
+    text: str, language: str, markup: Markup, own: Words, off: frozenset[str] = frozenset()
 ) -> tuple[Edited, list[Reading]]:
     edited = Edited(text)
     edited = edited.edit(_replaced(text, _RETURN, "\n"))
     if not _is_english(language, text):
         plain = clean(edited)
-        return plain, [Reading(0, len(plain.text), plain.text, "word")]
+        return plain, [*_words(plain.text, _given(plain.text, own))]
     plain = _plain(edited, markup)
-    return plain, read(plain.text, month_first=_tag(language) in _MONTH_FIRST, off=off)
+    scan = Scan(plain.text, american=_tag(language) in _AMERICAN, given=[*_given(plain.text, own)])
+    return plain, read(scan, off)
+
+
+def _given(text: str, own: Words) -> Iterator[Reading]:
+    return (Reading(start, end, entry.spoken, "lexicon", entry.phones) for start, end, entry in own.find(text))
+
+
+def _words(text: str, given: Iterable[Reading]) -> Iterator[Reading]:
+    """Readings of a whole text, as written between those given."""
+    at = 0
+    for reading in given:
+        if reading.start > at:
+            yield Reading(at, reading.start, text[at : reading.start], "word")
+        yield reading
+        at = reading.end
+    if at < len(text):
+        yield Reading(at, len(text), text[at:], "word")
 
 
 def _tag(language: str) -> str:

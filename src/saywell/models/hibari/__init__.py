@@ -80,6 +80,7 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         max_threads=8,
         options={**SEED, **SPEED},
         timestamps=True,
+        phones=True,
         default_voice=voice,
         path=path,
     )

@@ -67,7 +67,7 @@ class HibariModel(SingleShot):
     def _speak_sequence(self, sequence: Sequence) -> Generator[Samples, None, None]:
         """Read, then speak window by window. Raises InvalidText."""
         voice = self._voice(sequence.voice.id)
-        utterances = voice.reader.read(sequence.text)
+        utterances = voice.reader.read(sequence.text, sequence.phones)
         scores: Iterable[Score] = (self._score(voice, utterance, sequence.request.speed) for utterance in utterances)
         if sequence.request.timestamps:
             scores = list(scores)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
@@ -43,7 +43,8 @@ _DROPPED = str.maketrans(
 )
 _TIGHT_MARK = re.compile(r"[;:!?…]+(?=[^\W\d_])")
 _MARK_RUN = re.compile(r"([,;:!?—…])[\s,;:!?—…]*([,;:!?—…])")
-_OUTER_QUOTE = re.compile(r"(?<![^\W_])'+(?!(?:em|til|cause|bout|tis|twas)\b)|'+(?![^\W_])")
+_OUTER_QUOTE = re.compile(r"(?<![^\W_])(?<![\ue000-\uf8ff])'+(?!(?:em|til|cause|bout|tis|twas)\b)|'+(?![^\W_])")
+_NO_WORD = re.compile(r"[\[\]()/]")
 _LETTERS_M = re.compile(r"\b([AP]) M\b(\.?)")
 _LETTER_A = re.compile(r"\bA\b")
 _CAPITALS = re.compile(r"(?<![A-Z'])[A-Z][A-Z']+(?: [A-Z'][A-Z']*)+")
@@ -78,6 +79,11 @@ _GREEK = re.compile(r"GREEK (?:SMALL|CAPITAL) LETTER (?:FINAL )?(\w+)(?: WITH .*
 
 
 Files = list[Future[bytes]]
+Given = tuple[int, int, str]
+"""Start and end of a word, and its phones."""
+_FIRST_ASIDE, _LAST_ASIDE = 0xE000, 0xF8FF
+_ASIDE = re.compile("[\ue000-\uf8ff]")
+"""Characters for private use: they stand for words whose phones are given, so that nothing else changes these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +133,10 @@ class Reader:
         self._g2p.tagger = module.Tagger(tables.tagger(tagger.result()))
         self._g2p._oov, self._g2p.unk, self._g2p.british = letters, "", british
 
-    def read(self, text: str) -> list[Utterance]:
-        """Raises InvalidText if most of the text cannot be read in English."""
-        text = self._plain(text)
+    def read(self, text: str, given: Iterable[Given] = ()) -> list[Utterance]:
+        """`given`: words with the user's own phones. Raises InvalidText if most of the text cannot be read in English."""
+        text, words = _set_aside(text, given)
+        text = _ASIDE.sub(lambda found: words[ord(found[0]) - _FIRST_ASIDE], self._plain(text))
         spoken: list[tuple[str, str, bool]] = []
         for sentence in _SENTENCE_END.split(text):
             tokens = self._g2p.phonemize_tokens(self._g2p.tokenize(sentence)) if sentence.strip() else []
@@ -200,6 +207,18 @@ def _names(british: bool) -> dict[str, str]:
     # GitHub is also written github. The phonemiser itself looks up Github in lower case.
     mixed = {word.lower(): phones for word, phones in names.items() if word[1:] != word[1:].lower()}
     return {**mixed, **names}
+
+
+def _set_aside(text: str, given: Iterable[Given]) -> tuple[str, list[str]]:
+    """The text with a private character for each given word, and what these stand for, as the phonemiser takes it."""
+    pieces, words, at = list[str](), list[str](), 0
+    for start, end, phones in given:
+        if len(words) > _LAST_ASIDE - _FIRST_ASIDE:
+            break  # beyond any chunk
+        pieces += (_ASIDE.sub("", text[at:start]), chr(_FIRST_ASIDE + len(words)))
+        words.append(f"[{_NO_WORD.sub('', text[start:end])}](/{phones}/)")
+        at = end
+    return "".join([*pieces, _ASIDE.sub("", text[at:])]), words
 
 
 def _utterances(spoken: list[tuple[str, str, bool]]) -> Iterator[Utterance]:

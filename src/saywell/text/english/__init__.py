@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from functools import cache
 
 from saywell.text.english import amounts, dates, figures, signs, web, words
@@ -21,6 +23,13 @@ _ORDER = """
 """
 
 
+_BRITISH_AND = re.compile(
+    r"\b(hundred|thousand|million|billion|trillion) and (?=(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|"
+    r"twelve|[a-z]+teen|[a-z]+ty|first|second|third|[a-z]+th|[a-z]+tieth)\b)(?![a-z]+ (?:hal|third|quarter|\w+th)s?\b)"
+)
+"""One hundred and one; not: one hundred and one half."""
+
+
 def _ordered() -> list[Rule]:
     named = {rule.name: rule for room in (amounts, dates, figures, signs, web, words) for rule in room.rule}
     order = _ORDER.split()
@@ -36,10 +45,17 @@ def _grammar(off: frozenset[str]) -> Grammar:
     return Grammar(list(RULES), off)
 
 
-def read(text: str, *, month_first: bool = False, off: frozenset[str] = frozenset()) -> list[Reading]:
+def read(scan: Scan, off: frozenset[str] = frozenset()) -> list[Reading]:
     """How each span of a cleaned text on one line is spoken, in order. `off`: names of rules to leave out."""
-    readings = _grammar(off).read(Scan(text, month_first=month_first))
-    return [_spoken_mark(text, reading) if reading.rule == "mark" else reading for reading in readings]
+    return [_finished(scan, reading) for reading in _grammar(off).read(scan)]
+
+
+def _finished(scan: Scan, reading: Reading) -> Reading:
+    if reading.rule == "mark":
+        return _spoken_mark(scan.text, reading)
+    if scan.american and reading.rule not in ("word", "lexicon") and " and " in reading.spoken:
+        return replace(reading, spoken=_BRITISH_AND.sub(r"\1 ", reading.spoken))
+    return reading
 
 
 def _spoken_mark(text: str, reading: Reading) -> Reading:

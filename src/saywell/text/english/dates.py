@@ -42,7 +42,7 @@ def iso_date(match: Match[str]) -> str | None:
 @rule.in_context("9", r"(?<![\w./-])(?P<a>\d{1,2})([/.-])(?P<b>\d{1,2})\2(?P<year>[12]\d{3}|\d{2})(?![\w/-]|\.\d)")
 def numeric_date(match: Match[str], scan: Scan) -> str | None:
     """21/11/2026, 11/21/2026, 3/4/26: the order of day and month by language where both are possible."""
-    month, day = (match["a"], match["b"]) if scan.month_first else (match["b"], match["a"])
+    month, day = (match["a"], match["b"]) if scan.american else (match["b"], match["a"])
     if int(month) > 12:
         month, day = day, month
     if not (1 <= int(month) <= 12 and 1 <= int(day) <= 31) or (len(match["year"]) == 2 and match[2] != "/"):
@@ -58,7 +58,7 @@ def day_and_month(match: Match[str], scan: Scan) -> str | None:
     if before not in _BEFORE_DATE:
         return None
     month, day = int(match["a"]), int(match["b"])
-    if not scan.month_first and month > 12:
+    if not scan.american and month > 12:
         month, day = day, month
     if not (1 <= month <= 12 and 1 <= day <= 31) or (match["a"], match["b"]) in (
         ("9", "11"),

@@ -23,6 +23,8 @@ class Reading:
     """Empty: not spoken."""
     rule: str
     """Name of the rule that decided; `word` or `mark` for what is passed on as it is."""
+    phones: str = ""
+    """Those the user gave for it."""
 
 
 @dataclass(slots=True)
@@ -30,8 +32,10 @@ class Scan:
     """One text being read: what rules may look at."""
 
     text: str
-    month_first: bool = False
-    """3/4/2026 is March 4th."""
+    american: bool = False
+    """3/4/2026 is March 4th; 101 is one hundred one."""
+    given: list[Reading] = field(default_factory=list)
+    """Readings that no rule may change, in order: the user's own."""
     readings: list[Reading] = field(default_factory=list)
     """Of everything before the token being read."""
 
@@ -108,24 +112,33 @@ class Grammar:
 
     def read(self, scan: Scan) -> list[Reading]:
         """Readings that cover the whole text, in order."""
-        text, at = scan.text, 0
-        while at < len(text):
-            reading = self._reading(scan, at)
-            scan.readings.append(reading)
-            at = reading.end
+        at = 0
+        for given in scan.given:
+            self._read_to(scan, at, given.start)
+            scan.readings.append(given)
+            at = given.end
+        self._read_to(scan, at, len(scan.text))
         return scan.readings
 
-    def _reading(self, scan: Scan, at: int) -> Reading:
+    def _read_to(self, scan: Scan, at: int, stop: int) -> None:
+        while at < stop:
+            reading = self._reading(scan, at, stop)
+            scan.readings.append(reading)
+            at = reading.end
+
+    def _reading(self, scan: Scan, at: int, stop: int) -> Reading:
+        """What begins at `at` and does not reach beyond `stop`; rules look beyond it."""
         text = scan.text
-        if (prose := _PROSE.match(text, at)) and text[at - 1 : at] in ("", " ", '"', "(", "'"):
+        if (prose := _PROSE.match(text, at, stop)) and text[at - 1 : at] in ("", " ", '"', "(", "'"):
             return Reading(at, prose.end(), prose[0], "word")
         for rule in self._for(text[at]):
             if match := rule.pattern.match(text, at):
                 spoken = rule.say(match, scan)
                 if spoken is not None:
                     words, end = spoken if isinstance(spoken, tuple) else (spoken, match.end())
-                    return Reading(at, max(end, at + 1), words, rule.name)
-        if word := _WORD.match(text, at):
+                    if end <= stop:
+                        return Reading(at, max(end, at + 1), words, rule.name)
+        if word := _WORD.match(text, at, stop):
             return Reading(at, word.end(), word[0], "word")
         return Reading(at, at + 1, text[at], "mark")
 
