@@ -47,7 +47,7 @@ _FOLDED = {
     "\u2049": "!?",
     "\u2044": "/",
 }
-_KEPT_SYMBOLS = "→±×÷≈≠≤≥∞√∑π©®™°№§‰€£¥₹₩₽₿¢·•‣–—†‡¿¡¬¶¦¨¯¸∆∂∏∫"
+_KEPT_SYMBOLS = "⌘⇧⌥♭→±×÷≈≠≤≥∞√∑π©®™°№§‰€£¥₹₩₽₿¢·•‣–—†‡¿¡¬¶¦¨¯¸∆∂∏∫"
 
 
 def clean(edited: Edited, *, latin: bool = False) -> Edited:

@@ -53,7 +53,7 @@ def decade(text: str) -> str:
         return _TENS[tens]
     if tens:
         return f"{cardinal(text[:2])} {_TENS[tens]}" if tens > 1 else f"{cardinal(text[:2])} tens"
-    return f"{year(text)}s"
+    return f"{year(text)}s" if int(text) < 2100 else f"{cardinal(text[:2])} hundreds"
 
 
 def decimal(text: str) -> str:

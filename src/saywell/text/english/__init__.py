@@ -6,20 +6,20 @@ import re
 from dataclasses import replace
 from functools import cache
 
-from saywell.text.english import amounts, dates, figures, signs, web, words
+from saywell.text.english import amounts, dates, figures, science, signs, web, words
 from saywell.text.english.grammar import Grammar, Reading, Rule, Scan
 
 _ORDER = """
-    mail-address web-address bare-address path windows-path emoticon long-digits
-    iso-date numeric-date day-and-month year-and-month phone-number code-number verse numbered-book version
-    months month-first month-and-year short-month weekdays weekday
-    numbering circa doctor-or-drive apartment saint-or-street street title senior-or-sister junior versus-in-law before-or-after-number rate-unit title-before-name
-    abbreviation versus with-or-without initial initialism world-war roman-numeral sharp and-or
-    time-range time-to-noon clock hour day-first duration plural-number short-year season feet-and-inches coordinates
-    money money-after currency-code currency-code-before cents years inches measure scaled dimensions times-as
+    mail-address web-address bare-address path windows-path emoticon hexadecimal long-digits
+    iso-date numeric-date named-date time-signature position day-and-month year-and-month aircraft phone-number code-number verse numbered-book version
+    months month-first month-and-year short-month weekdays weekday fiscal-year born-or-died
+    numbering circa doctor-or-drive apartment saint-or-street street before-street-number title senior-or-sister junior versus-in-law before-or-after-number rate-unit title-before-name
+    abbreviation versus with-or-without care-of compass initial initialism world-war sharp function roman-numeral and-or
+    noon-to time-range time-to-noon clock hour day-first minutes duration plural-number short-year season stones feet-and-inches feet inch-wide coordinates
+    money money-after currency-code currency-code-before cents retirement-plan years factorial inches measure scaled dimensions times-as
     scientific ordinal-number mixed-number vulgar-fraction rating slash-fraction fifty-fifty ratio number-range lone-year european-number decimal-comma letters-and-digits number
-    footnote-mark power plus-plus number-sign hashtag about heart comparison less-than greater-than
-    option arithmetic range-dash minus spaced-hyphen dash dot slash equals-signs named-sign
+    charge isotope footnote-mark power unit-of-power plus-plus number-sign hashtag about heart comparison less-than menu-path greater-than
+    option arithmetic range-dash minus spaced-hyphen dash dot slash equals-signs sections named-sign
 """
 
 
@@ -31,7 +31,7 @@ _BRITISH_AND = re.compile(
 
 
 def _ordered() -> list[Rule]:
-    named = {rule.name: rule for room in (amounts, dates, figures, signs, web, words) for rule in room.rule}
+    named = {rule.name: rule for room in (amounts, dates, figures, science, signs, web, words) for rule in room.rule}
     order = _ORDER.split()
     assert sorted(order) == sorted(named), sorted(set(order) ^ set(named))
     return [named[name] for name in order]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from re import Match
 
+from saywell.text.breaks import word_set
 from saywell.text.english.context import attributive, is_noun, starts_sentence, word_after, word_before
 from saywell.text.english.grammar import Rules, Scan
 from saywell.text.english.units import (
@@ -19,14 +20,14 @@ from saywell.text.english.units import (
     plural,
     unit_name,
 )  # fmt: skip
-from saywell.text.numbers import cardinal, decimal, is_one
+from saywell.text.numbers import cardinal, decimal, is_one, plural_words
 
 rule = Rules()
 
 GROUPED = r"\d{1,3}(?:,\d{2,3}){0,4},\d{3}(?!\d)|\d{1,3}(?:[ ']\d{3}){0,4}[ ']000(?!\d)"
 NUMBER = rf"(?:(?:{GROUPED}|\d{{1,15}}(?!\d))(?:\.\d{{1,15}}(?!\d))?|\.\d{{1,15}}(?!\d))"
 """1,234.5  1,00,000  10 000  12  .5"""
-_COMMA = r"(?:\d{1,3}(?:[. ]\d{3}){0,4}|\d{1,9}),\d{1,2}(?!\d)"
+_COMMA = r"(?:0,\d{3,9}(?!\d)|(?:\d{1,3}(?:[. ]\d{3}){0,4}|\d{1,9}),\d{1,2}(?!\d))"
 AMOUNT = rf"(?:{_COMMA}(?!,\d)|{NUMBER})"
 """As NUMBER, and with a decimal comma, as only amounts of something may have it."""
 LEFT = r"(?<![\w.,])"
@@ -54,7 +55,7 @@ def value(written: str) -> str:
     """A written number as `decimal` takes it: no groups, a decimal point."""
     bare = written.replace(" ", "").replace("'", "")
     if re.fullmatch(r"[-+]?(?:\d{1,3}(?:\.\d{3})+|\d{1,9}),\d{1,9}", bare) and not re.fullmatch(
-        r"\d{1,3}(?:,\d{3})+", bare
+        r"[1-9]\d{0,2}(?:,\d{3})+", bare
     ):
         return bare.replace(".", "").replace(",", ".")
     return bare.replace(",", "")
@@ -74,7 +75,7 @@ def _per(text: str, end: int) -> tuple[str, int]:
     return f" per {_PER_NAMES.get(word) or UNITS.get(word) or word}", found.end()
 
 
-@rule("$€£¥₹₩₽₿₺₴₫₱฿₦₪₡aR-−–", rf"(?<![\d.,]){MINUS}(?:(?P<area>\b(?:US|AU|CA|HK|NZ|NT|MX|[ACS]))(?=\$))?(?P<symbol>{_BEFORE})\s?(?P<minus>-?)(?P<number>{AMOUNT})(?!\d)"
+@rule("$€£¥₹₩₽₿₺₴₫₱฿₦₪₡₵৳₸₮₲₾aR-−–", rf"(?<![\d.,]){MINUS}(?:(?P<area>\b(?:US|AU|CA|HK|NZ|NT|MX|[ACS]))(?=\$))?(?P<symbol>{_BEFORE})\s?(?P<minus>-?)(?P<number>{AMOUNT})(?!\d)"
       rf"(?:\s?[kKmMbB]?n?{_DASH}(?:{_BEFORE})?\s?(?P<to>{NUMBER})(?![\w.,-]*\d))?{_SCALE}")  # fmt: skip
 def money(match: Match[str]) -> tuple[str, int] | None:
     """An amount with its currency sign before it: $5.20, £3m, US$20, €50 million."""
@@ -88,8 +89,16 @@ def money(match: Match[str]) -> tuple[str, int] | None:
     return words + tail, end
 
 
+_DOTTED = ("€", "kr", "R$", "zł", "Kč", "₺")
+"""Currencies of countries that write 1.250 for 1,250."""
+
+
 def _money(match: Match[str], symbol: str, number: str, to: str | None, first_scale: str | None = None) -> str:
     one, many, coin, coins = CURRENCIES[symbol]
+    if symbol in _DOTTED and re.fullmatch(r"[1-9]\d{0,2}(?:\.\d{3})+", number):
+        number = number.replace(".", "")
+    if match.groupdict().get("area") == "MX":
+        one, many = "peso", "pesos"
     found = match.groupdict()
     area = AREAS[found["area"]] if found.get("area") else ""
     sign = "minus " if found.get("sign") or found.get("minus") else ""
@@ -143,7 +152,14 @@ def _coded(match: Match[str]) -> str:
 @rule("9", rf"{LEFT}(?P<number>{NUMBER})\s?¢")
 def cents(match: Match[str]) -> str:
     """99¢"""
-    return f"{number_words(match['number'])} {'cent' if is_one(match['number']) else 'cents'}"
+    one = is_one(match["number"]) or attributive(match.string, match.start(), match.end())
+    return f"{number_words(match['number'])} {'cent' if one else 'cents'}"
+
+
+@rule("4", r"\b40([13])(?:\(?([kKbB])\)?)(?!\w)")
+def retirement_plan(match: Match[str]) -> str:
+    """401(k)"""
+    return f"four oh {cardinal(match[1])} {match[2].upper()}"
 
 
 def _scale(text: str | None) -> str:
@@ -155,7 +171,7 @@ _DURATION_PART = re.compile(r"\s?(\d{1,4}(?:\.\d{1,3})?)\s?(hrs?|mins?|secs?|[yw
 
 @rule(
     "9",
-    r"(?<![\w.,/$€£-])\d{1,4}(?:\.\d{1,3})?\s?(?:hrs?|mins?|secs?|[ywdhms])(?![^\W\d_])(?=\s?\d|\s(?:remaining|left|ago|later|long)\b)",
+    r"(?<![\w.,/$€£-])\d{1,4}(?:\.\d{1,3})?\s?(?:hrs?|mins?|secs?|[ywdhms])(?![^\W\d_])(?=\s?\d|\s(?:remaining|left|ago|later)\b)",
 )
 def duration(match: Match[str]) -> tuple[str, int] | None:
     """Hours, minutes and seconds in a row, or what is left of them: 1h 20m, 5m 30s, 48m left."""
@@ -177,7 +193,7 @@ def duration(match: Match[str]) -> tuple[str, int] | None:
     short = re.match(r"([0-5]\d)(?![\d.,:\w])", text[at : at + 3]) if parts and text[at - 1] == "h" else None
     if short:
         return f"{' '.join(parts)} {cardinal(short[1].lstrip('0') or '0')}", at + 2
-    left = word_after(text, at) in ("remaining", "left", "ago", "later", "long")
+    left = word_after(text, at) in ("remaining", "left", "ago", "later")
     return (" ".join(parts), at) if len(parts) > 1 or (parts and left) else None
 
 
@@ -187,7 +203,7 @@ def measure(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     """A number, or a range, with its unit: 5 km, 10-20%, 9.81 m/s², 5 kg/m³."""
     unit, gap, text = match["unit"], match["gap"], match.string
     name = unit_name(unit)
-    if name is None or (gap == " " and not _unit_after_space(match, unit)):
+    if name is None or (gap == " " and not _unit_after_space(match, unit)) or _is_label(match, unit):
         return None
     if text[match.start() - 1 : match.start()] == "/" and not (
         len(scan.readings) > 1 and scan.readings[-2].rule == "measure"
@@ -212,7 +228,30 @@ def measure(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     tail = ""
     if not per:
         tail, end = _per(text, end)
+    if inverse := re.match(r"⁻([¹²³])", text[end : end + 2]):  # 3 s⁻¹
+        return f"{sign}{words}{_inverse(unit, inverse[1])}", end + 2
+    while factor := _FACTOR.match(text, end):
+        if factor["times"]:
+            name += f" {UNITS[factor['times']]}"
+        else:
+            tail += _inverse(factor["unit"], factor["power"])
+        end = factor.end()
+    if unit == "°" and (toward := re.match(r"\s?([NSEW])(?!\w)", text[end : end + 3])):
+        tail, end = f" {COMPASS[toward[1]]}", end + toward.end()
     return f"{sign}{words} {name if single else plural(name)}{per}{tail}{stop}", end
+
+
+_FACTOR = re.compile(r"(?:[ ·](?P<unit>km|cm|m|s|kg|g|L|mol|K|h|min|Pa|V)⁻(?P<power>[¹²³])|·(?P<times>km|cm|m|s|kg|h|A|V)(?![\w⁻]))")
+COMPASS = {"N": "north", "S": "south", "E": "east", "W": "west"}
+
+
+def _inverse(unit: str, power: str) -> str:
+    """`s`, `²` → per second squared."""
+    name = UNITS[unit]
+    if power == "¹":
+        return f" per {name}"
+    shape = "square" if power == "²" else "cubic"
+    return f" per {shape} {name}" if name.endswith("metre") else f" per {name} {'squared' if power == '²' else 'cubed'}"
 
 
 def _signed(written: str) -> str:
@@ -231,19 +270,61 @@ def _unit_after_space(match: Match[str], unit: str) -> bool:
     return not (before[:1].isupper() and before.lower() not in ("the", "a", "an", "in", "at", "is", "use", "about"))
 
 
+_LABELLED = word_set(
+    "exit seat flat gate section room page bus team apartment apt unit block class level zone row platform track route "
+    "road highway table figure appendix annex suite building hall stand grade year form group type part chapter article "
+    "clause schedule stage lane bay pier terminal dock door locker floor area sector ward division plate panel question "
+    "exercise problem item version model channel ticket coach car rule regulation paragraph note lot size number no"
+)
+_STREET_AHEAD = re.compile(
+    r"\.?\s(?:\d{1,3}(?:st|nd|rd|th)\b|[A-Z][a-z]+\s(?:St|Ave|Rd|Blvd|Dr|Ln|Street|Avenue|Road|Drive|Boulevard|Lane)\b)"
+)
+
+
+def _is_label(match: Match[str], unit: str) -> bool:
+    """`Seat 14A`, `I-80 W` and `12 W 45th St.` have no unit."""
+    if len(unit) > 1 or not unit.isupper() or match["to"]:
+        return False
+    text, start, end = match.string, match.start(), match.end()
+    if match["gap"] == " ":
+        road = re.search(r"[A-Za-z]-\Z", text[max(0, start - 2) : start])
+        return unit in COMPASS and (road is not None or _STREET_AHEAD.match(text, end) is not None)
+    before = word_before(text, start).lower()
+    return before in _LABELLED or before.removesuffix("s") in _LABELLED
+
+
+@rule("NSEW", r"\b([NSEW]|[NS][EW])\b(?P<stop>\.?)")
+def compass(match: Match[str]) -> str | None:
+    """12 W 45th St., I-80 E, N. Main St."""
+    text = match.string
+    if len(match[1]) == 2:
+        before = re.search(r"\d\s\Z", text[max(0, match.start() - 2) : match.start()])
+        there = before and _STREET_AHEAD.match(text, match.end())
+        return f"{COMPASS[match[1][0]].capitalize()}{COMPASS[match[1][1]]}" if there else None
+    if match["stop"] and _STREET_AHEAD.match(text, match.end()):
+        return COMPASS[match[1]].capitalize()
+    road = re.search(r"\b(?:I|US|Route|Highway|Interstate)[- ]\d{1,3}\s\Z", text[max(0, match.start() - 16) : match.start()])
+    street = re.search(r"\d\s\Z", text[max(0, match.start() - 2) : match.start()]) and _STREET_AHEAD.match(text, match.end())
+    return COMPASS[match[1]].capitalize() if road or street else None
+
+
 def _is_scale(match: Match[str], unit: str) -> bool:
     """`10m views` are millions, `100m sprint` is not."""
     after = word_after(match.string, match.end())
-    return unit == "m" and after in ("people", "users", "views", "followers", "subscribers", "downloads", "dollars")
+    return (unit == "T" and after in _OF_MODELS) or unit == "m" and after in ("people", "users", "views", "followers", "subscribers", "downloads", "dollars")
 
 
 @rule(
     "9",
     rf"{LEFT}(?P<number>{NUMBER})(?P<gap>\s?)(?P<scale>[kKmMbB]n?|tn|T)(?!\w)(?:{_DASH}(?P<to>{NUMBER})(?P<scale_to>[kKmMbB])(?!\w))?",
 )
-def scaled(match: Match[str]) -> str | None:
+def scaled(match: Match[str]) -> str | tuple[str, int] | None:
     """Thousands and millions by a letter: 250k users, 2.5bn, 1.7B."""
     number, scale, text = match["number"], match["scale"], match.string
+    if match[0] == "3M" and word_after(text, match.end()) in ("makes", "sells", "has", "says", "owns", "is", "was"):
+        return None  # the company
+    if number in ("4", "8", "2", "5") and word_after(text, match.end()) in _PICTURES:
+        return f"{cardinal(number)} K" if scale in "kK" else None
     if match["to"]:
         return f"{number_words(number)}{_scale(scale)} to {number_words(match['to'])}{_scale(match['scale_to'])}"
     after = word_after(text, match.end())
@@ -258,8 +339,18 @@ def scaled(match: Match[str]) -> str | None:
             or (scale == "m" and _is_scale(match, "m"))
             or (scale in "MKB" and counted)
             or (scale == "K" and len(number) > 2)
+            or (scale == "M" and number != "3")
+            or (scale in "BT" and after in _OF_MODELS)
         )
-    return f"{number_words(number)}{_scale(scale)}" if sure else None
+    if not sure:
+        return None
+    unit = re.match(r"\s(km|ft|m|mi|kg|lbs?|W|V|Hz|rpm|mAh)\b", text[match.end() : match.end() + 6])
+    spoken = f"{number_words(number)}{_scale(scale)}"
+    return (f"{spoken} {plural(UNITS[unit[1]])}", match.end() + unit.end()) if unit else spoken
+
+
+_PICTURES = word_set("video videos resolution tv tvs display monitor screen footage movie film camera content streaming TV")
+_OF_MODELS = word_set("parameter parameters token tokens param params")
 
 
 @rule(
@@ -271,35 +362,86 @@ def feet_and_inches(match: Match[str]) -> str:
     feet, inches = (match[at] or match[at + 2] or match[at + 4] for at in (1, 2))
     tail = (" inch" if inches == "1" else " inches") if match[5] else ""
     stop = "." if match[0].endswith(".") and starts_sentence(match.string, match.end()) else ""
+    if match[5] and attributive(match.string, match.start(), match.end()):
+        return f"{cardinal(feet)} foot {cardinal(inches)} inch"
     return f"{cardinal(feet)} {'foot' if feet == '1' else 'feet'} {cardinal(inches)}{tail}{stop}"
 
 
-@rule("9", r"(?<![\w.,])(\d{1,3})°\s?(\d{1,2})['′](?:\s?(\d{1,2}(?:\.\d{1,3})?)(?:\"|″|''))?")
+@rule(
+    "9",
+    r"(?<![\w.,'])(?P<number>\d{1,4}(?:\.\d{1,2})?)(?:(?P<prime>['′])|(?P<inch>\"|″))"
+    r"(?:\s?[x×]\s?(?P<other>\d{1,4}(?:\.\d{1,2})?)(?:['′]|\"|″)|(?=\s(?P<after>[a-z]{3,})))(?!\w)",
+)
+def feet(match: Match[str]) -> str | None:
+    """6' tall, a 5' x 7' rug, 8.5" x 11\""""
+    one, many = ("foot", "feet") if match["prime"] else ("inch", "inches")
+    text, start = match.string, match.start()
+    adjective = attributive(text, start, match.end())
+    if not match["other"]:
+        quoted = not match["prime"] or text.count("'", max(0, start - 100), start) % 2
+        sized = match["after"] in _EXTENTS or adjective
+        return f"{number_words(match['number'])} {one if adjective else many}" if sized and not quoted else None
+    name = one if adjective else many
+    return f"{number_words(match['number'])} {name} by {number_words(match['other'])} {name}"
+
+
+_EXTENTS = word_set("tall long wide high deep away above below across thick apart")
+
+
+@rule("9", r"(?<![\w.,])(?P<number>\d{1,3}(?:\.\d{1,2})?)(?:\s|-)in(?=\s(?P<noun>[a-z]{3,}))")
+def inch_wide(match: Match[str]) -> str | None:
+    """a 24 in monitor"""
+    return f"{number_words(match['number'])} inch" if attributive(match.string, match.start(), match.end()) else None
+
+
+@rule(
+    "9",
+    r"(?<![\w.,])(\d{1,3})°\s?(\d{1,2})['′](?:\s?(\d{1,2}(?:\.\d{1,3})?)(?:\"|″|''))?(?:\s?(?P<toward>[NSEW])(?!\w))?",
+)
 def coordinates(match: Match[str]) -> str:
     """51° 30' 26\""""
     parts = [f"{cardinal(match[1])} degrees", f"{cardinal(str(int(match[2])))} minutes"]
-    return " ".join(parts + ([f"{number_words(match[3])} seconds"] if match[3] else []))
+    parts += [f"{number_words(match[3])} seconds"] if match[3] else []
+    return " ".join(parts + ([COMPASS[match["toward"]]] if match["toward"] else []))
 
 
-@rule("9", rf"{LEFT}(?P<number>{NUMBER})[- ]?(?:\"|″)(?=[ ](?:[48]K[ ])?(?P<noun>[a-z]{{3,}}))")
+@rule("9", r"(?<![\w.,])(\d{1,2})\s?st\.?\s?(\d{1,2})\s?lbs?\b")
+def stones(match: Match[str]) -> str:
+    """12st 7lb"""
+    return f"{cardinal(match[1])} stone {cardinal(match[2])} pound{'' if match[2] == '1' else 's'}"
+
+
+_QUOTE = re.compile(r'(?<!\d)"|(?<=\d)"(?=[.,;:!?]?$)')
+"""A quotation mark that is no sign of inches."""
+
+
+@rule("9", rf"{LEFT}(?P<number>{NUMBER})[- ]?(?:\"|″)(?=[ ](?:[48]K[ ])?(?P<noun>[a-z]{{3,}}|TVs?|OLED|LCD|LED|HDTV)|(?P<end>[\s.,;)]|$))")
 def inches(match: Match[str]) -> str | None:
-    """A size in inches before its noun: a 12" ruler. A quotation mark that closes a quotation is none."""
-    opened = match.string.count('"', max(0, match.start() - 200), match.start()) % 2
-    return f"{number_words(match['number'])} inch" if not opened and is_noun(match["noun"]) else None
+    """A size in inches before its noun, or one with decimals: a 12" ruler, 15.6". A quotation mark that closes a
+    quotation is none."""
+    if len(_QUOTE.findall(match.string, max(0, match.start() - 200), match.start())) % 2:
+        return None
+    if match["noun"] and is_noun(match["noun"]):
+        return f"{number_words(match['number'])} inch"
+    return f"{number_words(match['number'])} inches" if "." in match["number"] else None
 
 
 @rule("9", rf"{LEFT}(?P<number>{NUMBER})\s?x\s?(?={NUMBER}|[$€£])")
-def dimensions(match: Match[str]) -> str:
+def dimensions(match: Match[str]) -> str | tuple[str, int]:
     """1920x1080, 4x4; 3 x 4 = 12"""
+    if planks := re.match(r"(\d)s\b", match.string[match.end() : match.end() + 3]):
+        return f"{number_words(match['number'])} by {plural_words(cardinal(planks[1]))}", match.end() + 2
     rest = match.string[match.end() : match.end() + 16]
     counted = match[0].endswith(" x ") and re.match(r"\d+\s?(?:g|kg|ml|l|oz|lb)\b", rest)
-    product = counted or re.match(r"[\d.,]+\s?=|[$€£]", rest)
+    product = counted or re.match(r"[\d.,]+\s?=|[$€£]|10\^", rest)
     return f"{number_words(match['number'])} {'times' if product else 'by'} "
 
 
 @rule("9", rf"{LEFT}(?P<number>{NUMBER})(?:[xX×]|\sx(?=\s(?:faster|slower|more|less|better|bigger|larger|as)\b))(?!\w)")
 def times_as(match: Match[str]) -> str | None:
     """A factor: 3x faster. In an equation the x is a variable."""
-    if re.match(r"\s?[-+=<>≤≥^*/]", match.string[match.end() : match.end() + 2]):
+    if re.match(r"\s?[-+=<>≤≥^*/−–]", match.string[match.end() : match.end() + 2]) or re.search(
+        r"[-+−=(]\s?\Z", match.string[max(0, match.start() - 2) : match.start()]
+    ):
         return None
     return f"{number_words(match['number'])} times"

@@ -26,8 +26,17 @@ _DETERMINER = re.compile(
     r"(?<![\w'])(?:a|an|the|this|that|every|each|another|any|no|our|my|his|her|its|their|your|per|two|three|four|five|six|ten)\s+\Z",
     re.IGNORECASE,
 )
+_PAST = word_set("invested spent earned raised donated paid borrowed saved owed lost won made left")
 _WORD_AFTER = re.compile(r"[ \t]+([A-Za-z][A-Za-z'’]*)")
 _WORD_BEFORE = re.compile(r"([A-Za-z][A-Za-z'’]*)([^\w]{1,4})\Z")
+_OPENERS = STARTERS | word_set(
+    "come turn cut ask bring follow take go call see please add put let make get keep use try check open close drive walk "
+    "look wait stop start leave return send give people everyone everybody someone nobody nothing something today tomorrow "
+    "yesterday later next first last finally meanwhile also still even only just maybe perhaps yes well oh each every both "
+    "several few more two three four five six seven eight nine ten another such inside outside under over about above below "
+    "between during until through without within business sales it's that's there's he's she's we're they're i'm let's don't"
+)
+"""Words after which a full stop also ended a sentence."""
 _CLOSERS = "\"'”’)] \t\n"
 
 
@@ -55,7 +64,7 @@ def attributive(text: str, start: int, end: int) -> bool:
     if re.match(r"-an?-[a-z]", text[end : end + 6]):
         return True
     after = word_after(text, end)
-    return is_noun(after) and after[0].islower()
+    return is_noun(after) and after[0].islower() and after not in _PAST
 
 
 def starts_sentence(text: str, at: int) -> bool:
@@ -73,11 +82,11 @@ def starts_sentence(text: str, at: int) -> bool:
         after = word_after(bare, number.end()) if number else ""
         return after[:1].islower()
     if rest.lstrip()[:1] in "([":
-        return False
+        return re.match(r"\s*\([A-Z][a-z']* [^()]{0,80}[.!?]\)", text[at : at + 120]) is not None
     if not bare[:1].isupper():
         return False
     word = re.match(r"[A-Za-z']+", bare)
-    return quoted or word is None or word[0].lower() in STARTERS
+    return quoted or word is None or word[0].lower() in _OPENERS
 
 
 def continues_reference(text: str, at: int) -> bool:

@@ -6,8 +6,9 @@ import re
 from re import Match
 
 from saywell.text.breaks import word_set
-from saywell.text.english.context import NUMBER_WORDS, continues_reference, starts_sentence, word_after, word_before
+from saywell.text.english.context import NUMBER_WORDS, attributive, continues_reference, starts_sentence, word_after, word_before
 from saywell.text.english.grammar import Rules, Scan
+from saywell.text.english.figures import plural_of
 from saywell.text.english.units import unit_name
 from saywell.text.numbers import cardinal, decade, decimal, ordinal, plural_words, year
 
@@ -20,10 +21,11 @@ MONTHS = (
 _MONTH_OF = {name[:3].lower(): name for name in MONTHS} | {"sept": "September"}
 _MONTH = "(?P<month>" + "|".join([*MONTHS, r"Sept\.?", *(rf"{name[:3]}\.?" for name in MONTHS)]) + r")(?![a-z])"
 DAYS = {
-    "mon": "Monday", "tue": "Tuesday", "tues": "Tuesday", "wed": "Wednesday", "thu": "Thursday", "thur": "Thursday",
+    "mon": "Monday", "tue": "Tuesday", "tues": "Tuesday", "wed": "Wednesday", "weds": "Wednesday", "thu": "Thursday", "thur": "Thursday",
     "thurs": "Thursday", "fri": "Friday", "sat": "Saturday", "sun": "Sunday",
 }  # fmt: skip
-_SHORT_DAY = "Mon|Tues?|Wed|Thu(?:rs?)?|Fri|Sat|Sun"
+_SHORT_DAY = "Mon|Tues?|Weds?|Thu(?:rs?)?|Fri|Sat|Sun"
+_ANY_DAY = f"(?:{'|'.join(sorted(set(DAYS.values())))}|(?:{_SHORT_DAY})\\b\\.?)"
 _DAY = r"(?P<day>0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
 _TO_DAY = r"(?:\s?[–—-]\s?(?P<to>0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?(?!\d))?"
 _YEAR = r"(?:,?\s(?P<year>[12]\d{3})(?![\d,.:%-]*\d))?"
@@ -54,8 +56,14 @@ def numeric_date(match: Match[str], scan: Scan) -> str | None:
 @rule.in_context("9", r"(?<![\w./-])(?P<a>\d{1,2})/(?P<b>\d{1,2})(?![\w/-]|[.,]\d)")
 def day_and_month(match: Match[str], scan: Scan) -> str | None:
     """A date without a year where the words around it say so: on 3/14, due 12/25, by 1/31."""
-    before = word_before(match.string, match.start()).lower()
-    if before not in _BEFORE_DATE:
+    text, start = match.string, match.start()
+    before = word_before(text, start).lower()
+    second = before in ("to", "and", "or", "through", "until") and any(
+        reading.rule == "day-and-month" for reading in scan.readings[-5:]
+    )
+    weekday_first = re.search(r"day,\s\Z", text[max(0, start - 5) : start])
+    between = before == "between" and re.match(r"\sand\s\d{1,2}/\d{1,2}(?!\s(?:cup|inch|mile|of)|/)", text[match.end() :][:16])
+    if not (before in _BEFORE_DATE or second or weekday_first or between):
         return None
     month, day = int(match["a"]), int(match["b"])
     if not scan.american and month > 12:
@@ -81,14 +89,49 @@ def day_and_month(match: Match[str], scan: Scan) -> str | None:
 
 
 _BEFORE_DATE = word_set(
-    "on due by since until till from expires dated monday tuesday wednesday thursday friday saturday sunday"
+    "on due by since until till from expires dated before after deadline closed open closes opens ends starts monday tuesday wednesday thursday friday saturday sunday"
 )
 
 
+@rule(
+    "9a",
+    rf"(?<![\w./-])(?:(?P<day>0?[1-9]|[12]\d|3[01])(?P<sep>[-/]))?{_MONTH}(?(day)(?P=sep)|-(?P<day2>0?[1-9]|[12]\d|3[01])-)"
+    rf"(?P<year>(?:19|20)\d\d|\d\d)(?![\w/-])",
+)
+def named_date(match: Match[str]) -> str:
+    """14-Feb-2023, 14/Feb/2023, Feb-14-2023"""
+    found = match.groupdict()
+    full = found["year"] if len(found["year"]) == 4 else ("20" if int(found["year"]) < 70 else "19") + found["year"]
+    if match[0][0].isdigit():
+        return f"the {_day(found['day'])} of {_month(match)}, {year(full)}"
+    return f"{_month(match)} {_day(found['day2'])}, {year(full)}"
+
+
+@rule("F", r"\bFY\s?(?P<year>(?:19|20)\d\d)(?!\w)")
+def fiscal_year(match: Match[str]) -> str:
+    """FY2024"""
+    return f"F Y {year(match['year'])}"
+
+
+@rule("bd", r"(?<=[\s(,;])(?P<what>[bd])\.\s(?=(?:1\d|20)\d\d\b)")
+def born_or_died(match: Match[str]) -> str:
+    """(b. 1950, d. 2010)"""
+    return "born " if match["what"] == "b" else "died "
+
+
 @rule("9", r"(?<![\w.-])(?P<year>(?:19|20)\d{2})-(?P<month>0[1-9]|1[0-2])(?![\w-]|\.\d)")
-def year_and_month(match: Match[str]) -> str:
-    """2026-11"""
+def year_and_month(match: Match[str]) -> str | None:
+    """2026-11; the 2010-11 season is two years"""
+    text = match.string
+    if int(match["month"]) == (int(match["year"]) + 1) % 100:
+        before = word_before(text, match.start()).lower()
+        after = word_after(text, match.end()).lower()
+        if before in ("the", "from", "winter", "season", "during") or after in _SEASONS:
+            return None
     return f"{MONTHS[int(match['month']) - 1]} {year(match['year'])}"
+
+
+_SEASONS = word_set("season seasons school academic campaign fiscal financial winter term year budget edition")
 
 
 @rule("9", rf"(?<![\w.,:/$€£-]){_DAY}{_TO_DAY}\s(?:of\s)?{_MONTH}(?![\w]){_YEAR}")
@@ -127,19 +170,23 @@ def months(match: Match[str]) -> str:
     return f"{_month(match)} to {_MONTH_OF[match['to'][:3].lower()]}"
 
 
-@rule("a", r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.(?=\s[a-z\d]|,|$)")
-def short_month(match: Match[str]) -> str:
+@rule("a", r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.(?=\s[a-z\d]|,|$|\s[A-Z])")
+def short_month(match: Match[str]) -> str | None:
     """A month's abbreviation alone: in Sept. we"""
+    if re.match(r"\s[A-Z]", match.string[match.end() : match.end() + 2]) and not starts_sentence(match.string, match.end()):
+        return None
     stop = (
         "." if match.string[match.end() : match.end() + 1] == " " and starts_sentence(match.string, match.end()) else ""
     )
     return _MONTH_OF[match[1].lower()] + stop
 
 
-@rule("a", rf"\b({_SHORT_DAY})\s?[-–]\s?({_SHORT_DAY})\b")
+@rule("a", rf"\b(?P<first>{_ANY_DAY})\s?(?P<dash>[-–])\s?(?P<last>{_ANY_DAY})(?!\w)")
 def weekdays(match: Match[str]) -> str:
-    """Mon-Fri"""
-    return f"{DAYS[match[1].lower()]} to {DAYS[match[2].lower()]}"
+    """Mon-Fri, Monday–Friday, Sat.–Sun."""
+    first, last = (DAYS.get(match[at].rstrip(".").lower(), match[at]) for at in ("first", "last"))
+    stop = "." if match["last"].endswith(".") and starts_sentence(match.string, match.end()) else ""
+    return f"{first} to {last}{stop}"
 
 
 @rule("a", rf"\b({_SHORT_DAY})\b(?P<stop>\.?)")
@@ -157,10 +204,13 @@ def weekday(match: Match[str]) -> tuple[str, int] | None:
     )
     name = DAYS[match[1].lower()]
     if match["stop"]:
-        if not listed and not dated and not (text[end : end + 1] == "," or re.match(r"\s[a-z\d]", after)):
+        before = word_before(text, match.start()).lower()
+        ended = before in ("on", "by", "until", "till", "next", "last", "this", "every", "from", "since") and starts_sentence(text, end)
+        if not listed and not dated and not ended and not (text[end : end + 1] == "," or re.match(r"\s[a-z\d]", after)):
             return None
         return name + ("." if starts_sentence(text, end) else ""), end
-    return (name, end) if dated or listed else None
+    shut = re.search(r"\b(?:[Cc]losed|[Oo]pen)\s\Z", text[max(0, match.start() - 7) : match.start()])
+    return (name, end) if dated or listed or shut else None
 
 
 _DECADE_BEFORE = word_set(
@@ -169,6 +219,41 @@ _DECADE_BEFORE = word_set(
 _SECONDS_BEFORE = word_set(
     "after for within every about around takes took take wait waits waited sleep last lasts only just under over"
 )
+
+
+_BRIEF = word_set(
+    "timeout delay timer video clip pause break window interval countdown wait limit hold rest sprint recording exposure "
+    "gap cooldown warning intro loop sample snippet burst deadline fade period"
+)
+"""What lasts seconds: `a 30s timeout`, but `a 90s band`."""
+_SIZED = word_set("size sizes model iphone galaxy pixel boeing airbus straight mig")
+
+
+_WAITED = re.compile(
+    r"(?:\b(?:lasts?|lasted|took|takes?|(?:expires?|arrives?|leaves?|arriving|leaving|starts?|begins?|ends?|back|due|ready|done|departs?|there)\sin|"
+    r"eta|estimated\stime|time:|train:|bus:|duration|run\s?time|length|(?:time\s)?(?:left|remaining)|snooze|pause|sleep|timeout|timer|elapsed|"
+    r"(?:bake|cook|boil|simmer|rest|roast|fry|steam|chill|freeze|knead|stir|wait|nap|paused|breath|microwave|grill|soak|prove)(?:\s(?:it|them))?"
+    r"(?:\s(?:for|another|for\sanother))?)|\bfor\sanother):?\s\Z",
+    re.IGNORECASE,
+)
+_LASTS = word_set(
+    "break timer call meeting delay wait drive nap talk session timeout video film movie interval shower lecture podcast "
+    "episode flight commute workout rest pause left remaining ago later early late"
+)
+"""What lasts minutes."""
+
+
+@rule("9", r"(?<![\w.,/$€£-])(?P<number>\d{1,3})m\b(?!²|³|/|\^)")
+def minutes(match: Match[str]) -> str | None:
+    """Minutes where metres cannot be meant: wait 5m, a 10m break, Duration: 4m"""
+    text, end = match.string, match.end()
+    after = word_after(text, end)
+    timed = _WAITED.search(text[max(0, match.start() - 32) : match.start()])
+    long = after == "long" and word_after(text, end + 5) in _LASTS
+    if not (timed or long or after in _LASTS or text[end : end + 6] == " to go"):
+        return None
+    one = match["number"] == "1" or attributive(text, match.start(), end)
+    return f"{cardinal(match['number'])} {'minute' if one else 'minutes'}"
 
 
 @rule.in_context("9'", r"(?<![\w.,])'?(?P<number>\d{1,4})'?s\b(?!')")
@@ -180,20 +265,37 @@ def plural_number(match: Match[str], scan: Scan) -> str | None:
         hyphened = re.search(r"\b(early|mid|late)-\Z", text[max(0, match.start() - 6) : match.start()])
         before = hyphened[1] if hyphened else ""
     earlier = scan.previous(match.start())
-    if re.search(r"(?<![^\W_])[A-Z]{1,4}-\Z", text[max(0, match.start() - 6) : match.start()]):
-        return _plural(number)
-    if before in NUMBER_WORDS and len(number) < 3:
-        return _plural(number)
+    hyphen = text[max(0, match.start() - 6) : match.start()]
+    if re.search(r"(?<![^\W_])[A-Z][A-Za-z]{0,3}-\Z|\b(?:[Uu]nder|[Oo]ver)-\Z", hyphen):
+        return plural_of(number)
+    after = word_after(text, match.end())
+    row = re.match(r"(?:,|\s(?:and|or))\s\d{1,4}s\b", text[match.end() : match.end() + 11])
+    if len(number) < 3 and not number.endswith("0") and match[0][0] == "'":
+        return plural_of(number)
+    if len(number) < 3 and (
+        before in NUMBER_WORDS
+        or before in _SIZED
+        or (row and before not in _SECONDS_BEFORE)
+        or (before in ("and", "or") and any(reading.rule == "plural-number" for reading in scan.readings[-4:]))
+        or (len(number) == 1 and before in ("the", "all") and after not in _BRIEF)
+        or after in ("digit", "place", "column")
+    ):
+        return plural_of(number)
     if before in ("a", "an"):
-        return None
+        if len(number) == 4 and number.endswith("0"):
+            return decade(number)
+        styled = re.match(r"-(?:style|era|inspired|themed|looking)\b", text[match.end() : match.end() + 9])
+        era = len(number) == 2 and number.endswith("0") and number not in ("10", "00") and (styled or after not in _BRIEF)
+        return decade(number) if era and (after or styled) else None
     if len(number) == 4:
-        return decade(number) if number.endswith("0") else None
+        return decade(number) if number.endswith("0") else plural_words(year(number))
+    if number == "00" and before in _DECADE_BEFORE:
+        return "two thousands"
     if len(number) == 3:
         timed = before in _SECONDS_BEFORE or (earlier is not None and earlier.rule == "duration")
-        return None if timed else _plural(number)
-    after = word_after(text, match.end())
+        return None if timed else plural_of(number)
     if number.endswith("0") and len(number) == 2 and number != "00" and number != "10":
-        noun = after[:1].islower() and len(after) > 2 and after not in _AFTER_SECONDS
+        noun = after[:1].islower() and len(after) > 2 and after not in _AFTER_SECONDS and after not in _BRIEF
         if "'" in match[0] or before in _DECADE_BEFORE or (noun and before not in _SECONDS_BEFORE):
             return decade(number)
     return None
@@ -218,49 +320,53 @@ def season(match: Match[str]) -> str | None:
 _AFTER_SECONDS = word_set("later ago and remaining left before after each per the for in on at of to is was are were")
 
 
-def _plural(number: str) -> str:
-    """747 → seven forty-sevens, 400 → four hundreds."""
-    if number.endswith("00"):
-        return f"{cardinal(number[:-2])} hundreds"
-    if len(number) < 3:
-        return plural_words(cardinal(number))
-    words = f"{cardinal(number[0])} {cardinal(number[1:])}" if number[1] != "0" else cardinal(number)
-    return plural_words(words)
-
-
-@rule("9", r"(?<![\w.,$€£¥#-])(?P<a>1[1-9]\d\d|20\d\d)\s?[–-]\s?(?P<b>1[1-9]\d\d|20\d\d|\d\d)(?![\w%-]|[.,:]\d)")
+@rule("9", r"(?<![\w.,$€£¥#-])(?P<a>1\d\d\d|20\d\d)\s?[–-]\s?(?P<b>1\d\d\d|20\d\d|\d\d)(?![\w%-]|[.,:]\d)")
 def years(match: Match[str]) -> str | None:
     """1999–2005, 1914-18"""
     first, second = match["a"], match["b"]
+    if first.startswith("10"):
+        before = match.string[max(0, match.start() - 12) : match.start()]
+        closed = re.search(r"\([^()]*\Z", before) or word_before(match.string, match.start()).lower() in _YEAR_BEFORE
+        if not closed and not re.match(r"\s(?:AD|CE|BCE?)\b", match.string[match.end() : match.end() + 4]):
+            return None
     if unit_name(word_after(match.string, match.end())):
         return None
     if len(second) == 4:
         return f"{year(first)} to {year(second)}"
-    return f"{year(first)} to {cardinal(second)}" if int(second) > int(first[2:]) else None
+    if second == "00" and first.endswith("99"):
+        return f"{year(first)} to {year(f'{int(first) + 1}')}"
+    return f"{year(first)} to {cardinal(second) if second[0] != '0' else f'oh {cardinal(second[1])}'}" if int(second) > int(first[2:]) else None
 
 
-@rule(
+@rule.in_context(
     "9",
     r"(?<![\d.,:/$€£¥#+^])(?<!\d[-–])\b(?P<year>1[1-9]\d\d|20\d\d|10\d\d|2100)(?![\w%°/]|[.,:]\d|\s?[-–×*+=/]\s?\d)(?P<next>\s[a-z]+)?",
 )
-def lone_year(match: Match[str]) -> tuple[str, int] | None:
+def lone_year(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     """Four digits that are a year and not a count: in 1999, but 1500 people."""
     number, text = match["year"], match.string
     after = (match["next"] or "").strip()
+    opens = re.search(r"(?:^|[.!?\"”]\s)(?:In|By|Since|Until)\s\Z", text[max(0, match.start() - 8) : match.start()])
+    if opens and not number.endswith("00") and number[:2] != "10" and re.match(r"\s[a-z]+\s(?!of\b|in\b)[a-z]", text[match.end("year") :][:40]):
+        return year(number), match.end("year")
     if after in _COUNTED or (len(after) > 3 and after.endswith("s") and after not in _NOT_PLURAL):
         return None
     if number[:2] == "10" or number == "2100":
         before = word_before(text, match.start()).lower()
-        if before not in _YEAR_BEFORE and not re.search(
-            r"\bbetween \d{4} and \Z", text[max(0, match.start() - 18) : match.start()]
-        ):
+        earlier = text[max(0, match.start() - 18) : match.start()]
+        era = re.match(r"\s(?:AD|A\.D\.|CE|BCE?|B\.C\.)", text[match.end("year") : match.end("year") + 5])
+        second = re.search(r"\b\d{4} (?:and|to|or) \Z", earlier) and any(
+            reading.rule == "lone-year" for reading in scan.readings[-5:]
+        )
+        alone = text[match.start() - 1 : match.start()] == "(" and text[match.end("year") : match.end("year") + 1] == ")"
+        if before not in _YEAR_BEFORE and not (era or second or alone):
             return None
     end = match.end("year")
     return ("twenty-one hundred" if number == "2100" else year(number)), end
 
 
 _YEAR_BEFORE = word_set(
-    "between in by since until till from of ad ce bc year before after circa around about during summer winter"
+    "early mid late between in by since until till from of ad ce bc year before after circa around about during summer winter"
 )
 _COUNTED = word_set("people men women children percent times feet dollars euros pounds yen")
 _NOT_PLURAL = word_set(
@@ -268,8 +374,8 @@ _NOT_PLURAL = word_set(
 )
 
 _CLOCK = (
-    rf"(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?P<part>\.\d{{1,6}})?)?"
-    rf"(?![\d:])(?:Z\b|\s?h\b)?(?:{MERIDIEM})?"
+    rf"(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d)(?P<part>[.,]\d{{1,6}})?)?"
+    rf"(?![\d:])(?:(?P<zone>Z\b|[+-](?:0\d|1[0-4]):?[0-5]\d\b)|\s?h\b)?(?:{MERIDIEM})?"
 )
 
 
@@ -299,6 +405,12 @@ def time_range(match: Match[str]) -> str | None:
     )
 
 
+@rule("nm", r"\b(noon|midnight)\s?[–-]\s?(?=\d|midnight|noon)")
+def noon_to(match: Match[str]) -> str:
+    """noon–3 p.m."""
+    return f"{match[1]} to "
+
+
 @rule("9", r"(?<![\w.:,$€£-])(\d{1,2})(?::([0-5]\d))?\s?[–-]\s?(?=(?:noon|midnight|late|close)\b)")
 def time_to_noon(match: Match[str]) -> str:
     """8–noon"""
@@ -310,7 +422,13 @@ def _time(match: Match[str]) -> tuple[str, int]:
     named = word_after(match.string, match.end()) in ("noon", "midnight")
     spoken = _hour_and_minute(int(found["hour"]), found["minute"], bool(found["half"]) or named)
     if (found.get("second") or "00") != "00" or found.get("part"):
-        spoken += f" and {decimal(str(int(found['second'])) + (found['part'] or ''))} seconds"
+        spoken += f" and {decimal(str(int(found['second'])) + (found['part'] or '').replace(',', '.'))} seconds"
+    if zone := found.get("zone"):
+        spoken += " U T C"
+        if zone != "Z":
+            hours, minutes = zone[1:3], zone[-2:]
+            spoken += f" {'plus' if zone[0] == '+' else 'minus'} {cardinal(str(int(hours)))}"
+            spoken += "" if minutes == "00" else f" {cardinal(minutes)}"
     if found["half"]:
         spoken += f" {found['half'].upper()} M{_kept_stop(match)}"
     return spoken, match.end()

@@ -7,7 +7,7 @@ from re import Match
 
 from saywell.text.breaks import word_set
 from saywell.text.english.amounts import LEFT, NUMBER, number_words
-from saywell.text.english.context import word_before
+from saywell.text.english.context import word_after, word_before
 from saywell.text.english.grammar import LETTER, Rules
 from saywell.text.english.units import UNITS, plural
 from saywell.text.numbers import MAX_DIGITS, any_numeral, cardinal, decimal, digits, fraction, ordinal, plural_words
@@ -26,7 +26,7 @@ def long_digits(match: Match[str]) -> str:
     r"|\(\d{2,5}\)[ .-]?\d{2,5}(?:[ .-]\d{2,5}){0,4}"
     r"|(?:1[ .-])?\d{3}([.-])\d{3}\1\d{4}|\d{3}-\d{4}"
     r"|\d{3}-\d{2}-\d{4}|\d{4}(?:[ -]\d{4}){2,3}"
-    r"|0\d{2,4}(?:[ -]\d{3,4}){2}|0\d{4} \d{6}|0\d(?: \d{2}){4}|0\d{1,2} \d{4} \d{4}|1[38]00 \d{3} \d{3}"
+    r"|0\d{2,4}(?:[ -]\d{3,4}){2}|0\d{4} \d{6}|0\d(?: \d{2}){4}|0\d{1,2} \d{4} \d{4}|1[389]00 \d{3} \d{3}"
     r"|(?!\d{4}-\d\d-\d\d)\d{1,7}(?:-\d{1,7}){3,6})(?![\w-]|[.,]\d)")  # fmt: skip
 def phone_number(match: Match[str]) -> str | None:
     """Phone, card and social security numbers, digit by digit with a pause between the groups."""
@@ -37,19 +37,24 @@ def phone_number(match: Match[str]) -> str | None:
 
 
 _STATES = (
-    "AL AK AZ CA CO DC DE FL GA IA ID IL KS KY LA MA MD MI MN MS MT MO NC ND NE NH NV NY PA RI SC SD TN TX UT VA WA "
-    "WI WV WY PR US"
+    "AL AK AZ CA CO DC DE FL GA IA ID IL KS KY LA MA MD MI MN MS MT MO NC ND NE NH NJ NM NV NY OH PA RI SC SD TN TX UT "
+    "VA WA WI WV WY PR US"
 )
 _CALLED = re.compile(
-    r"\b(?:call|dial|call(?:ed|ing)|dial(?:l?ed|l?ing)|phone|ring)\s(?:\d{3}\s(?:or|and)\s)?\Z", re.IGNORECASE
+    r"\b(?:call|dial|call(?:ed|ing)|dial(?:l?ed|l?ing)|phone|ring)\s(?:\d{3}\s(?:or|and)\s)?\Z"
+    r"|\b(?:text|send)\s\w{1,12}\sto\s\Z|\b(?:tel|phone|mobile|cell)(?:\snumber)?(?::|\sis:?)\s\Z",
+    re.IGNORECASE,
 )
+_NOT_COUNTED = word_set("for if now and or when in immediately at right first before to is from then again")
+"""What may follow a number to call: `call 911 for help`, but `call 250 customers`."""
 _CODED = re.compile(
-    r"\b(?:PIN|OTP|ZIP|CVV|CVC|passcode|pass(?:word|phrase)|postcode|postal|code|number|reference|ref|order|invoice|ticket|"
+    r"\b(?:ending(?:\sin)?|ends\sin|last\s(?:four|4)(?:\sdigits)?(?:\sare)?|ID|PIN|OTP|ZIP|CVV|CVC|passcode|pass(?:word|phrase)|postcode|postal|code|number|reference|ref|order|invoice|ticket|"
     r"account|tracking|confirmation|serial|extension|ext)\b\.?(?:\s(?:code|number|no\.?|id))?\s?(?:is|was|:|#|=|of)?:?\s?#?\Z",
     re.IGNORECASE,
 )
 _SURE_CODE = re.compile(
-    r"(?i:\b(?:otp|code\s(?:is|was)|code:|zip|cvv|cvc|passcode|postcode|(?:zip|postal) code)\b)|\bPIN\b"
+    r"(?i:\b(?:otp|code\s(?:is|was)|code:|zip|cvv|cvc|passcode|postcode|(?:zip|postal|area|security) code|ending|ends in"
+    r"|last (?:four|4)|serial (?:number|no)|account (?:number|no)|case (?:number|no)|customer id|id:|id is)\b)|\bPIN\b|\bID[:#]"
 )
 
 
@@ -60,13 +65,19 @@ def code_number(match: Match[str]) -> str | None:
     before = text[max(0, match.start() - 40) : match.start()]
     if re.search(r"(?<![\w.-])\d{2,3}-\Z", before) and len(number) > 5:
         return digits(number)
-    if _CALLED.search(before) and (len(number) == 3 or len(number) > 6):
-        return digits(number)
-    if re.search(rf"(?:\b(?:{_STATES.replace(' ', '|')})|\b[A-Z]\.[A-Z]\.)\s\Z", before) and re.fullmatch(
+    called = _CALLED.search(before)
+    if called and (len(number) == 3 or len(number) > 4 or called[0].lower().startswith(("text", "send"))):
+        after = word_after(text, match.end())
+        if len(number) > 6 or not after or not after[0].islower() or after in _NOT_COUNTED:
+            return digits(number)
+    if re.search(rf"(?:, (?:OR|OK|IN|ME|HI)|\b(?:{_STATES.replace(' ', '|')})|\b[A-Z]\.[A-Z]\.)\s\Z", before) and re.fullmatch(
         r"\d{5}(?:-\d{4})?", number
     ):
         return ", ".join(map(digits, number.split("-")))
     found = _CODED.search(before)
+    short = len(number) == 3 and found and re.search(r"(?i)\b(?:cvv|cvc|(?:area|security) code)\b[^.!?]{0,8}\Z", before)
+    if short:
+        return digits(number)
     if found and len(number) >= 4 and (len(number) >= (5 if "#" in found[0] else 6) or _SURE_CODE.search(found[0])):
         return ", ".join(map(digits, re.split("[ -]", number)))
     return None
@@ -81,7 +92,7 @@ def rate_unit(match: Match[str]) -> str:
     return plural(UNITS[match[0]])
 
 
-_VERSION = r"(?<![\w.,])(?:[vV](?:er(?:sion)?)?\.?\s?(?P<one>\d{1,4}(?:\.\d{1,4})?)|[vV]?(?P<many>\d{1,4}(?:\.\d{1,4}){2,6}))(?![\w]|\.\d)(?P<suffix>-(?=[a-z])|:(?P<port>\d{2,5})(?![\d:]))?"
+_VERSION = r"(?<![\w.,])(?:[vV](?:er(?:sion)?)?\.?\s?(?P<one>\d{1,4}(?:\.\d{1,4})?)|[vV]?(?P<many>\d{1,4}(?:\.\d{1,4}){2,6}))(?![\w]|\.\d|,\d{1,2}\b)(?P<suffix>-(?=[a-z])|:(?P<port>\d{2,5})(?![\d:]))?"
 
 
 @rule("9a", _VERSION)
@@ -111,19 +122,34 @@ _BOOKS = (
 )
 
 
+_SHORT_BOOKS = {
+    "Gen": "Genesis", "Exod": "Exodus", "Ex": "Exodus", "Lev": "Leviticus", "Num": "Numbers", "Deut": "Deuteronomy",
+    "Josh": "Joshua", "Judg": "Judges", "Sam": "Samuel", "Kgs": "Kings", "Chr": "Chronicles", "Neh": "Nehemiah",
+    "Ps": "Psalm", "Pss": "Psalms", "Prov": "Proverbs", "Eccl": "Ecclesiastes", "Isa": "Isaiah", "Jer": "Jeremiah",
+    "Lam": "Lamentations", "Ezek": "Ezekiel", "Dan": "Daniel", "Hos": "Hosea", "Obad": "Obadiah", "Mic": "Micah",
+    "Nah": "Nahum", "Hab": "Habakkuk", "Zeph": "Zephaniah", "Hag": "Haggai", "Zech": "Zechariah", "Mal": "Malachi",
+    "Matt": "Matthew", "Mt": "Matthew", "Mk": "Mark", "Lk": "Luke", "Jn": "John", "Rom": "Romans", "Cor": "Corinthians",
+    "Gal": "Galatians", "Eph": "Ephesians", "Phil": "Philippians", "Col": "Colossians", "Thess": "Thessalonians",
+    "Tim": "Timothy", "Tit": "Titus", "Phlm": "Philemon", "Heb": "Hebrews", "Jas": "James", "Pet": "Peter",
+    "Rev": "Revelation", "Song": "Song",
+}  # fmt: skip
+_BOOKS += "|Song of (?:Solomon|Songs)|" + "|".join(rf"{short}\b\.?" for short in _SHORT_BOOKS)
+
+
 @rule(
     "a", rf"\b(?P<book>{_BOOKS})\s(?P<chapter>\d{{1,3}}):(?P<verse>\d{{1,3}})(?:\s?[-–]\s?(?P<to>\d{{1,3}}))?(?![\d:])"
 )
 def verse(match: Match[str]) -> str:
     """John 3:16, Genesis 1:1-3"""
     to = f" to {cardinal(match['to'])}" if match["to"] else ""
-    return f"{match['book']} {cardinal(match['chapter'])} {cardinal(match['verse'])}{to}"
+    book = _SHORT_BOOKS.get(match["book"].rstrip("."), match["book"])
+    return f"{book} {cardinal(match['chapter'])} {cardinal(match['verse'])}{to}"
 
 
-@rule("9", rf"(?<![\w.,])[123](?=\s(?:{_BOOKS})\s\d)")
+@rule("9I", rf"(?<![\w.,])(?:[123]|I{{1,3}})(?=\s(?:{_BOOKS})\s\d{{1,3}}:\d)")
 def numbered_book(match: Match[str]) -> str:
-    """1 Corinthians 13:4"""
-    return ordinal(match[0]).capitalize()
+    """1 Corinthians 13:4, II Samuel 7:12"""
+    return ordinal(match[0] if match[0].isdigit() else str(len(match[0]))).capitalize()
 
 
 @rule("9", rf"{LEFT}(?P<a>{NUMBER})[eE](?P<sign>[+-]?)(?P<b>\d{{1,3}})\b")
@@ -170,14 +196,29 @@ def _part_of_unit(part: str, match: Match[str]) -> tuple[str, int]:
 
 
 def _unit_next(text: str, at: int) -> tuple[str, int]:
-    found = re.match(r"\s?(km|cm|mm|kg|mi|lbs?|oz|ft|ml|hrs?|mins?|tsp|tbsp)\b\.?(?!\w)", text[at : at + 8])
+    found = re.match(r"\s?(km|cm|mm|kg|mi|lbs?|oz|ft|ml|hrs?|mins?|secs?|s|tsp|tbsp)\b\.?(?!\w)", text[at : at + 8])
     if not found:
         return "", at
     end = at + found.end()
     return UNITS[found[1]], end - (1 if found[0].endswith(".") and text[end : end + 2].strip() == "" else 0)
 
 
-_SPECIAL = {"24/7": "twenty-four seven", "9/11": "nine eleven", "50/50": "fifty fifty"}
+_SPECIAL = {"24/7": "twenty-four seven", "9/11": "nine eleven", "20/20": "twenty twenty", "10/4": "ten four"}
+_MARKS = word_set("10 20 25 30 40 50 60 100")
+_SCORED = re.compile(
+    r"\b(?:scor(?:e|es|ed)|marks?|grades?|results?|rat(?:ed|ing)|exam|test|quiz|got|gave|gives)\b[^.!?]{0,24}\Z", re.IGNORECASE
+)
+
+
+@rule(
+    "a",
+    r"\b(?P<head>pages?|slides?|step|part|question|level|stage|phase|attempt|try|round|lesson|item|chapter|batch|disc|epoch)\s"
+    r"(?P<a>\d{1,4})/(?P<b>\d{1,4})(?![\w/]|[.,]\d)",
+    re.IGNORECASE,
+)
+def position(match: Match[str]) -> str:
+    """step 2/5"""
+    return f"{match['head']} {cardinal(match['a'])} of {cardinal(match['b'])}"
 
 
 @rule(
@@ -199,13 +240,22 @@ def slash_fraction(match: Match[str]) -> str | tuple[str, int]:
         return _SPECIAL[match[0]]
     above, below, text = match[1], match[2], match.string
     rated = word_before(text, match.start()).lower() in _RATED and below in ("5", "10", "100", "20")
-    mark = below in ("10", "100") and above != "1" and text[match.end() : match.end() + 4] != " of "
-    if mark or rated:
+    if int(above) + int(below) == 100 and len(above) == len(below) == 2:
+        return f"{cardinal(above)} {cardinal(below)}"
+    of = text[match.end() : match.end() + 4] == " of "
+    high = 2 * int(above) > int(below) or below in ("10", "100")
+    mark = below in _MARKS and above != "1" and high and not of
+    scored = not of and int(above) <= int(below) > 4 and _SCORED.search(text[max(0, match.start() - 40) : match.start()])
+    right = word_after(text, match.end()) in ("right", "correct")
+    if mark or rated or scored or right or (above == below and not of):
         return f"{cardinal(above)} out of {cardinal(below)}"
     inch = re.match(r"-?(?:\"|″|inch\b)", text[match.end() : match.end() + 5])
     if inch and int(above) < int(below):
         return f"{fraction(above, below).removesuffix('s')} inch", match.end() + inch.end()
-    return _part_of_unit(fraction(above, below), match)
+    part = fraction(above, below)
+    if above == "1" and " over " in part and re.match(r"\s?s(?:ec)?\b", text[match.end() : match.end() + 5]):
+        part = f"one {ordinal(below)}"  # an exposure
+    return _part_of_unit(part, match)
 
 
 _RATED = word_set("rated rating score scored scores got gave give gives solid reviews review")
@@ -247,36 +297,6 @@ def number_range(match: Match[str]) -> str:
     return f"{number_words(match[1])} to "
 
 
-_POWER = r"\^\s?\(?(?P<caret>[-+−]?\d{1,15})\)?|\^\s?[{(](?P<braced>[-+−]?\w{1,8})[})]|\^(?P<letter>[a-z])\b|(?P<raised>[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,15})"
-_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
-
-
-@rule("^⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹", rf"(?<=[\w)])(?:{_POWER})|(?<=[\w)]\s)\^\s?(?P<spaced>[-+]?\d{{1,15}})")
-def power(match: Match[str]) -> str:
-    """x², 10^-3; after a word it is the mark of a footnote"""
-    exponent = (
-        match["caret"]
-        or match["braced"]
-        or match["letter"]
-        or match["spaced"]
-        or (match["raised"] or "").translate(_RAISED)
-    ).replace("−", "-")
-    word = re.search(r"[A-Za-z]+\Z", match.string[max(0, match.start() - 12) : match.start()])
-    if match["raised"] and word and (len(word[0]) > 3 or (len(word[0]) == 3 and word[0] not in UNITS)):
-        return ""
-    if exponent in ("2", "3"):
-        return " squared" if exponent == "2" else " cubed"
-    return (
-        f" to the power of {decimal(exponent) if exponent.lstrip('+-').isdigit() else exponent.replace('-', 'minus ')}"
-    )
-
-
-@rule("¹²³⁴⁵⁶⁷⁸⁹⁰", r"(?<=[.!?,;:\"”)])[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}(?=\s|$)")
-def footnote_mark(_match: Match[str]) -> str:
-    """A raised number behind a sentence: not spoken."""
-    return ""
-
-
 _MIXED = rf"(?<![\w-])(?<!\d\.)(?=\w{{0,24}}{LETTER})(?=\w{{0,24}}\d)(?:{LETTER}|[\d_-]){{2,40}}"
 _LETTER_DIGIT = re.compile(r"(?<=[^\W\d_])-?(?=\d)")
 _DIGIT_LETTER = re.compile(r"(?<=\d)(?=[^\W\d_])")
@@ -285,11 +305,27 @@ _DIGIT_LETTER = re.compile(r"(?<=\d)(?=[^\W\d_])")
 @rule("9a", _MIXED)
 def letters_and_digits(match: Match[str]) -> str | None:
     """Letters and digits in one token: MP3, COVID-19, h264, F-16s; long digit strings digit by digit."""
-    if many := re.fullmatch(r"([A-Za-z]{1,6})(\d{1,2})s", match[0]):
-        return f"{many[1]} {plural_words(cardinal(many[2]))}"
+    if many := re.fullmatch(r"([A-Za-z]{1,6})(\d{1,3})s", match[0]):
+        return f"{many[1]} {plural_of(many[2])}"
+    if jet := re.fullmatch(r"(A3[1-8]0)-(\d{3}|\d)", match[0]):
+        return f"A {_pairs(jet[1][1:])} {_pairs(jet[2])}"
     token = _DIGIT_LETTER.sub(" ", _LETTER_DIGIT.sub(" ", match[0]))
     spoken = re.sub(r"\d+", lambda run: cardinal(run[0]) if len(run[0]) <= 2 else digits(run[0]), token)
     return spoken.replace("_", " ")
+
+
+def _pairs(number: str) -> str:
+    """320 → three twenty, 200 → two hundred."""
+    if len(number) < 3 or number.endswith("00"):
+        return cardinal(number)
+    return f"{cardinal(number[0])} {cardinal(number[1:])}"
+
+
+def plural_of(number: str) -> str:
+    """747 → seven forty-sevens, 400 → four hundreds, 8 → eights."""
+    if len(number) == 3 and number.endswith("00"):
+        return f"{cardinal(number[:-2])} hundreds"
+    return plural_words(_pairs(number) if number[1:2] != "0" else cardinal(number))
 
 
 @rule("9", r"(?<![\w.,])\d{1,3}(?:\.\d{3}){1,4},\d{1,9}(?![\d.,]*\d)")
@@ -303,12 +339,15 @@ def number(match: Match[str]) -> tuple[str, int]:
     """Any other number, in words; a leading zero of a chapter is silent."""
     written = match[0].rstrip("._") if match["unread"] else match[0]
     text = match.string
-    if re.fullmatch(r"0\d{1,2}", written) and word_before(text, match.start()).lower() in _HEADED:
+    heading = re.search(r"([A-Za-z]+)\.?\s\Z", text[max(0, match.start() - 16) : match.start()])
+    if heading and re.fullmatch(r"0\d{1,2}", written) and heading[1].lower() in _HEADED:
         written = written.lstrip("0") or "0"
         return number_words(written), match.start() + len(match[0])
     return number_words(written), match.start() + len(written)
 
 
 _HEADED = word_set(
-    "chapter part section lesson episode step page day week level track unit volume scene act exercise figure"
+    "chapter part section lesson episode step page day week level track unit volume scene act exercise figure season series "
+    "book vol ch ep no module question stage round song disc verse appendix task topic tip rule slide image photo item week "
+    "year month phase sprint race lap heat issue number"
 )

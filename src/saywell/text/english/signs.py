@@ -6,7 +6,7 @@ import re
 from re import Match
 
 from saywell.text.breaks import word_set
-from saywell.text.english.context import word_after
+from saywell.text.english.context import word_after, word_before
 from saywell.text.english.grammar import Rules, Scan
 from saywell.text.english.units import UNITS
 from saywell.text.numbers import any_numeral
@@ -17,7 +17,10 @@ NAMES = {
     "&": "and", "%": "percent", "@": "at", "+": "plus", "=": "equals", "°": "degrees", "§": "section", "©": "copyright",
     "×": "times", "÷": "divided by", "±": "plus or minus", "≈": "approximately", "∞": "infinity", "√": "square root of",
     "∑": "sum of", "‰": "per mille", "$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "₩": "won",
-    "₽": "rouble", "₿": "bitcoin", "¢": "cent", "Ω": "ohm", "π": "pi",
+    "₽": "rouble", "₿": "bitcoin", "¢": "cent", "Ω": "omega", "π": "pi", "−": "minus", "∈": "in", "∩": "intersection",
+    "∪": "union", "⊂": "subset of", "⊆": "subset of", "∠": "angle", "∀": "for all", "∃": "there exists", "∇": "nabla",
+    "∂": "partial", "∧": "and", "∨": "or", "∅": "the empty set", "∝": "proportional to", "∫": "integral of",
+    "⌘": "command", "⇧": "shift", "⌥": "option", "♭": "flat", "♯": "sharp",
 }  # fmt: skip
 _OPERATORS = {
     "-": "minus",
@@ -31,10 +34,10 @@ _OPERATORS = {
 }
 
 
-@rule("CFGA", r"\b([CFGA])#(?!\w)")
+@rule("ABCDEFG", r"\b([A-G])(?P<sign>#|♯|b(?=\s(?:flat|major|minor|clarinet|trumpet)\b))(?P<minor>m?)(?=\d?\b|\W|$)")
 def sharp(match: Match[str]) -> str:
-    """C#"""
-    return f"{match[1]} sharp"
+    """C#, F#m, Bb major"""
+    return f"{match[1]} {'flat' if match['sign'] == 'b' else 'sharp'}{' minor' if match['minor'] else ''} ".rstrip()
 
 
 @rule("+", r"(?<=\w)\+\+")
@@ -43,7 +46,7 @@ def plus_plus(_match: Match[str]) -> str:
     return " plus plus"
 
 
-@rule("#№", r"(?:#|№\s?)(?=\d)")
+@rule("#№", r"(?:#|№\s?)(?=\d|[A-Z]{1,3}-?\d)")
 def number_sign(_match: Match[str]) -> str:
     """#1, № 5"""
     return "number "
@@ -75,10 +78,12 @@ def comparison(match: Match[str]) -> str:
         return " less than or equal to "
     if sign in (">=", "≥"):
         return " greater than or equal to "
+    if sign == "⇒":
+        return " implies "
     return " is not equal to " if sign in ("!=", "≠") else " to "
 
 
-@rule("<", r"<(?=\s?[$€£]?\.?\d)|(?<=[\w)]\s)<(?=\s\w)|(?<=\b[A-Za-z])<(?=[A-Za-z]\b)")
+@rule("<", r"<(?=\s?[-−]?[$€£]?\.?\d)|(?<=[\w)]\s)<(?=\s\w)|(?<=\b[A-Za-z])<(?=[A-Za-z]\b)")
 def less_than(match: Match[str]) -> str | None:
     """3 < 5"""
     return " less than " if _operand(match.string, match.start()) else None
@@ -86,7 +91,7 @@ def less_than(match: Match[str]) -> str | None:
 
 @rule(
     ">",
-    r"(?<=[\d)])>(?=\s?\d)|(?<=[\d)]\s)>(?=\s?\d)|(?<=[\w)]\s)>(?=\s\.?\w)|(?<=\b[A-Za-z])>(?=[A-Za-z]\b)|(?:(?<=^)|(?<=[\s(]))>(?=[$€£]?\.?\d)",
+    r"(?<=[\w)\]])>(?=\s?[-−]?\.?\d)|(?<=[\w)\]]\s)>(?=\s?[-−]?\.?\d)|(?<=[\w)]\s)>(?=\s\.?\w)|(?<=\b[A-Za-z])>(?=[A-Za-z]\b)|(?:(?<=^)|(?<=[\s(]))>(?=[$€£]?\.?\d)",
 )
 def greater_than(_match: Match[str]) -> str:
     """5 > 3"""
@@ -95,10 +100,17 @@ def greater_than(_match: Match[str]) -> str:
 
 def _operand(text: str, at: int) -> bool:
     before = text[:at][-2:].rstrip()
-    return not before or before[-1].isalnum() or before[-1] in ")(" or text[at - 1 : at].isspace()
+    return not before or before[-1].isalnum() or before[-1] in ")(," or text[at - 1 : at].isspace()
 
 
-@rule(" -−–*÷/×·", r"(?<=[\w)\]])\s?[-−–*÷/×·]\s?(?=[\d(.\w√])")
+@rule(" ", r"(?<=[A-Za-z]) > (?=[A-Z]\w)")
+def menu_path(match: Match[str]) -> str | None:
+    """File > Save As"""
+    named = re.search(r"(?<!\w)[A-Z][A-Za-z]*(?: [A-Z][A-Za-z]*)?\Z", match.string[max(0, match.start() - 40) : match.start()])
+    return ", " if named else None
+
+
+@rule(" -−–*÷/×·", r"(?<=[\w)\]])\s?[-−–*÷/×·]\s?(?=[\d(.\w√∂])")
 def arithmetic(match: Match[str]) -> str | None:
     """10 - 3 = 7, 6 × 7, 3x - 2"""
     text, start, end = match.string, match.start(), match.end()
@@ -110,6 +122,10 @@ def arithmetic(match: Match[str]) -> str | None:
         or (spaced and re.search(r"\d[a-z]\Z", text[max(0, start - 2) : start]))
     )
     right = text[end].isdigit() or text[end] in "(."
+    if sign == "/" and _is_quotient(text, start, end):
+        return " over "
+    if sign in "-−–" and _is_difference(text, start, end, spaced):
+        return " minus "
     if sign == "×":
         return _times(text, start, end, bool(left and right))
     if sign == "·":
@@ -123,6 +139,25 @@ def arithmetic(match: Match[str]) -> str | None:
     return f" {_OPERATORS[sign]} " if sign in "-−" and spaced and left and variables else None
 
 
+def _is_quotient(text: str, start: int, end: int) -> bool:
+    """(a + b)/c, n/(n - 1), ∂f/∂x"""
+    if text[end] == "∂":
+        return True
+    closed, opened = text[start - 1] == ")", text[end] == "("
+    term = r"(?:\d+|[A-Za-z])\b"
+    before = re.search(rf"(?<![A-Za-z]){term}\Z", text[max(0, start - 6) : start])
+    return (closed and (opened or re.match(term, text[end : end + 6]) is not None)) or (opened and before is not None)
+
+
+def _is_difference(text: str, start: int, end: int, spaced: bool) -> bool:
+    """x - 3, a - b = c, (x-1)"""
+    if not spaced:
+        return text[start - 2 : start - 1] == "(" and text[start - 1].islower() and bool(re.match(r"\d{1,4}\)", text[end : end + 6]))
+    variable = re.search(r"(?:^|[\s(=+*/−-])\(?\d{0,3}([A-Za-z])\Z", text[max(0, start - 6) : start])
+    term = re.match(r"\d{0,4}(?:[a-z]|\d|φ|θ)\b[²³]?(?P<next>\s?[=<>)+≤≥]|\.?$)?", text[end : end + 12])
+    return variable is not None and term is not None and (bool(term["next"]) or variable[1] not in "aAI" + "BCDEFGHJKL")
+
+
 _SIZED = word_set(
     "screen screens display displays pixels px image images grid matrix photo resolution monitor panel room"
 )
@@ -133,15 +168,15 @@ def _times(text: str, start: int, end: int, numbers: bool) -> str:
     if not numbers:
         return " times "
     left = re.search(r"(\d+)\s?\Z", text[max(0, start - 8) : start])
-    right = re.match(r"(\d+(?:\.\d+)?)", text[end : end + 8])
+    right = re.match(r"(?:\d+(?:\.\d+)?\s?×\s?){0,2}(\d+(?:\.\d+)?)", text[end : end + 24])
     if left and right and len(left[1]) >= 3 and len(right[1]) >= 3:
         return " by "
-    after = word_after(text, end + len(right[1])) if right else ""
+    after = word_after(text, end + right.end()) if right else ""
     sized = after in _SIZED or (after in UNITS and not re.match(r"\s*[=^]", text[end:]))
     return " by " if sized else " times "
 
 
-@rule("-−–+", r"(?:(?<=^)|(?<=[\s(\[=,:;\"'<>]))[-−–](?=(?:\d|\.\d))")
+@rule("-−–+", r"(?:(?<=^)|(?<=[\s(\[=,:;\"'<>]))[-−–](?=(?:\d|\.\d|[a-z]\s?[+*/=<>^²³−]))")
 def minus(match: Match[str]) -> str | None:
     """-5 outside; a dash between numbers is a range"""
     text, start = match.string, match.start()
@@ -160,7 +195,10 @@ _RANGES = frozenset(
 )  # fmt: skip
 
 
-@rule.in_context("-–— ", r"\s?[-–—]\s?(?=[$€£]?\d)")
+@rule.in_context(
+    "-–— ",
+    r"\s?[-–—]\s?(?=[$€£]?\d|(?:noon|midnight)\b|(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)[a-z]*\.?\s\d)",
+)
 def range_dash(match: Match[str], scan: Scan) -> str | None:
     """A dash between two amounts, times or dates: 50%-60%, 10 a.m.–4 p.m."""
     earlier = scan.previous(match.start())
@@ -175,6 +213,10 @@ def range_dash(match: Match[str], scan: Scan) -> str | None:
 def dash(match: Match[str], scan: Scan) -> str | None:
     """A dash between clauses; an en dash without spaces is a hyphen between words: Paris–Dakar, Q1–Q3"""
     text, start, end = match.string, match.start(), match.end()
+    if match[0] == " --" and text[end : end + 1].isalpha():
+        return None  # an option
+    if match[0] == "–" and re.search(r"(?<![\w–])[A-Z]\Z", text[max(0, start - 2) : start]) and re.match(r"[A-Z]\b", text[end : end + 2]):
+        return " to "
     if match[0] == "–" and text[start - 1 : start].isalnum() and text[end : end + 1].isalnum():
         return " to " if scan.readings and scan.readings[-1].rule == "letters-and-digits" else "-"
     return " — "
@@ -186,9 +228,9 @@ def spaced_hyphen(_match: Match[str]) -> str:
     return " — "
 
 
-@rule(".", r"(?<=[^\W\d_])\.(?=[a-z])")
+@rule(".", r"(?<=[^\W\d_])\.(?=[a-z])|(?:(?<=\s)|(?<=`))\.(?=[a-z]{2})")
 def dot(_match: Match[str]) -> str:
-    """file.txt"""
+    """file.txt, .venv"""
     return " dot "
 
 
@@ -220,17 +262,29 @@ def emoticon(_match: Match[str]) -> str:
     return " "
 
 
+_COMMANDS = word_set(
+    "rm ls tar sed grep cp mv ps git docker curl ssh scp chmod chown kill find unzip mkdir du df tail head cat sort node make go "
+    "the flag option with use pass and or"
+)
+
+
 @rule("-", r"(?:(?<=\s)|(?<=^)|(?<=`))--?[a-zA-Z][a-z]*(?:-[a-z]+)*(?=$|[\s=`,.)])")
 def option(match: Match[str]) -> str | None:
     """Options of commands: --help, -g"""
     text, start = match.string, match.start()
     if match[0].startswith("--"):
-        earlier = re.search(
-            r"(?:^|`|\.(?:sh|py|js|exe) |\b(?:run|use|using|pass|with|flag|option|add|try|the|install|set|and|or) )\Z",
-            text[max(0, start - 9) : start],
-        )
-        return f"dash dash {match[0][2:].replace('-', ' ')}" if earlier or start == 0 else None
+        return f"dash dash {match[0][2:].replace('-', ' ')}"
+    if re.fullmatch(r"-[a-z]{2,4}", match[0]) and word_before(text, start).lower() in _COMMANDS:
+        return f"dash {' '.join(match[0][1:])}"
+    if re.match(r"\s?[+*/=<>^]", text[match.end() : match.end() + 2]):
+        return None
     return f"dash {match[0][1:]}" if len(match[0]) == 2 else None
+
+
+@rule("§", r"§§\s?")
+def sections(_match: Match[str]) -> str:
+    """§§ 5-7"""
+    return "sections "
 
 
 @rule("".join(NAMES), "[" + re.escape("".join(NAMES)) + "]")
@@ -239,7 +293,7 @@ def named_sign(match: Match[str]) -> str:
     return f" {NAMES[match[0]]} "
 
 
-SILENT = frozenset("*_~`|\\^<>/#™®†‡¬¦¨¯¸·•‣¶−")
+SILENT = frozenset("*_~`|\\^<>/#™®†‡¬¦¨¯¸·•‣¶")
 BRACKETS = {"[": "(", "{": "(", "]": ")", "}": ")", "–": "-"}
 
 

@@ -9,7 +9,7 @@ UNITS = {
     "mi": "mile", "ft": "foot", "yd": "yard", "yds": "yard", "in.": "inch", "kg": "kilogram", "g": "gram",
     "mg": "milligram", "µg": "microgram", "mcg": "microgram", "lb": "pound", "lbs": "pound", "oz": "ounce",
     "fl oz": "fluid ounce", "fl. oz.": "fluid ounce", "l": "litre", "L": "litre", "ml": "millilitre", "mL": "millilitre",
-    "cl": "centilitre", "dl": "decilitre", "dL": "decilitre", "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz",
+    "µL": "microlitre", "cl": "centilitre", "dl": "decilitre", "dL": "decilitre", "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz",
     "GHz": "gigahertz", "THz": "terahertz", "W": "watt", "kW": "kilowatt", "MW": "megawatt", "GW": "gigawatt",
     "TW": "terawatt", "mW": "milliwatt", "Wh": "watt hour", "kWh": "kilowatt hour", "MWh": "megawatt hour",
     "GWh": "gigawatt hour", "TWh": "terawatt hour", "V": "volt", "kV": "kilovolt", "mV": "millivolt", "A": "amp",
@@ -22,7 +22,7 @@ UNITS = {
     "s": "second", "sec": "second", "secs": "second", "ms": "millisecond", "µs": "microsecond", "ns": "nanosecond",
     "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour", "yr": "year", "yrs": "year",
     "wk": "week", "wks": "week", "mo": "month", "mos": "month", "mph": "mile per hour", "kph": "kilometre per hour",
-    "km/h": "kilometre per hour", "kmh": "kilometre per hour", "kmph": "kilometre per hour", "kn": "knot",
+    "km/h": "kilometre per hour", "kmh": "kilometre per hour", "kmph": "kilometre per hour", "kn": "knot", "kt": "knot",
     "m/s": "metre per second", "m/s²": "metre per second squared", "m/s^2": "metre per second squared",
     "mpg": "mile per gallon", "fps": "frame per second", "rpm": "revolution per minute", "bpm": "beat per minute",
     "dpi": "dot per inch", "ppi": "pixel per inch", "wpm": "word per minute", "ppm": "part per million",
@@ -42,7 +42,8 @@ UNITS = {
     "ºC": "degree Celsius", "ºF": "degree Fahrenheit", "℃": "degree Celsius", "℉": "degree Fahrenheit",
     "°": "degree", "tsp": "teaspoon", "tsps": "teaspoon", "tbsp": "tablespoon", "tbsps": "tablespoon", "qt": "quart",
     "gal": "gallon", "pts": "point", "%": "percent", "‰": "per mille", "t": "tonne", "K": "kelvin", "Mt": "megatonne",
-    "IU": "international unit", "dpt": "dioptre", "T": "tesla", "bps": "bit per second",
+    "IU": "international unit", "dpt": "dioptre", "T": "tesla", "bps": "bit per second", "nmi": "nautical mile", "ly": "light year", "deg C": "degree Celsius", "deg F": "degree Fahrenheit",
+    "in³": "cubic inch", "km³": "cubic kilometre",
 }  # fmt: skip
 """What is written after a number → the singular name."""
 UNITS.update({unit.translate({178: "2", 179: "3"}): name for unit, name in UNITS.items() if unit[-1] in "²³"})
@@ -69,6 +70,9 @@ CURRENCIES = {
     "₺": ("lira", "lira", "kurush", "kurush"), "₴": ("hryvnia", "hryvnias", "kopiyka", "kopiykas"),
     "₫": ("dong", "dong", "hao", "hao"), "₱": ("peso", "pesos", "centavo", "centavos"),
     "฿": ("baht", "baht", "satang", "satang"), "₦": ("naira", "naira", "kobo", "kobo"),
+    "₵": ("cedi", "cedis", "pesewa", "pesewas"), "৳": ("taka", "taka", "poisha", "poisha"),
+    "₸": ("tenge", "tenge", "tiyn", "tiyn"), "₮": ("tugrik", "tugriks", "mongo", "mongo"),
+    "₲": ("guarani", "guaranis", "centimo", "centimos"), "₾": ("lari", "lari", "tetri", "tetri"),
     "₪": ("shekel", "shekels", "agora", "agorot"), "₡": ("colon", "colones", "centimo", "centimos"),
     "R$": ("real", "reais", "centavo", "centavos"), "zł": ("zloty", "zlotys", "grosz", "groszy"),
     "Kč": ("koruna", "korunas", "haler", "haleru"), "kr": ("krone", "kroner", "ore", "ore"),
@@ -91,6 +95,7 @@ CODES = {
     "SGD": ("Singapore dollar", "Singapore dollars"), "KRW": ("won", "won"), "BRL": ("Brazilian real", "Brazilian reais"),
     "MXN": ("Mexican peso", "Mexican pesos"), "ZAR": ("rand", "rand"), "TRY": ("Turkish lira", "Turkish lira"),
     "CZK": ("Czech koruna", "Czech korunas"), "THB": ("baht", "baht"), "AED": ("dirham", "dirhams"),
+    "SAR": ("riyal", "riyals"), "RUB": ("rouble", "roubles"), "RM": ("ringgit", "ringgit"), "ILS": ("shekel", "shekels"),
     "BTC": ("bitcoin", "bitcoins"), "ETH": ("ether", "ether"),
 }  # fmt: skip
 SCALES = {

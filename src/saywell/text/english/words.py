@@ -25,7 +25,9 @@ _ALWAYS = {
     "a.k.a.": "also known as", "ph.d.": "P H D", "et al.": "et al", "temp.": "temperature", "max.": "maximum",
     "min.": "minimum", "misc.": "miscellaneous", "tel.": "telephone", "ext.": "extension", "eds.": "editors",
     "apt.": "Apartment", "bldg.": "Building", "est.": "established", "avg.": "average", "qty.": "quantity",
-    "tbsp.": "tablespoon", "tsp.": "teaspoon",
+    "tbsp.": "tablespoon", "tsp.": "teaspoon", "drs.": "Doctors", "profs.": "Professors", "det.": "Detective",
+    "insp.": "Inspector", "atty.": "Attorney", "brig.": "Brigadier", "rt. hon.": "Right Honourable", "p.a.": "per annum",
+    "qty": "quantity", "amt.": "amount", "ea.": "each",
 }  # fmt: skip
 _MID_SENTENCE = word_set(
     """
@@ -36,6 +38,7 @@ _MID_SENTENCE = word_set(
 # Titles only before a name, else ordinary words.
 _BEFORE_NAME = {
     "gen.": "General", "sen.": "Senator", "rep.": "Representative", "col.": "Colonel", "maj.": "Major",
+    "br.": "Brother", "bro.": "Brother", "amb.": "Ambassador", "ofc.": "Officer",
     "pres.": "President", "ft.": "Fort", "fr.": "Father", "st.": "Saint", "adm.": "Admiral", "pvt.": "Private",
 }  # fmt: skip
 _BEFORE_NUMBER = {
@@ -48,7 +51,7 @@ _WORDS_TOO = word_set("no. art. fig. op. sec. ex. ch. p.")
 """They also end sentences as other words."""
 _STREETS = {
     "Ave": "Avenue", "Blvd": "Boulevard", "Rd": "Road", "Ln": "Lane", "Hwy": "Highway", "Pkwy": "Parkway",
-    "Ct": "Court", "Pl": "Place", "Sq": "Square", "Ter": "Terrace",
+    "Ct": "Court", "Pl": "Place", "Sq": "Square", "Ter": "Terrace", "Cir": "Circle", "Trl": "Trail",
 }  # fmt: skip
 
 
@@ -68,10 +71,13 @@ _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 def numbering(match: Match[str]) -> str | None:
     """What stands before a number: No. 5, vol. II. After a number `sec.` is a unit; `no. 3 reasons` is an answer."""
     short, text, end = match["short"].lower(), match.string, match.end()
+    if short == "p." and re.search(r"\d\s?\Z", text[max(0, match.start() - 2) : match.start()]):
+        return None
     if short in _WORDS_TOO and text[end : end + 1].isdigit():
         before = word_before(text, match.start()).lower()
         named = short == "no." and (
-            before in _COUNTED_THINGS or (match["short"][0] == "N" and before and before not in STARTERS)
+            before in ("my", "your", "his", "her", "its", "our", "their", "the", "a")
+            or before in _COUNTED_THINGS or (match["short"][0] == "N" and before and before not in STARTERS)
         )
         if (
             not named
@@ -108,8 +114,9 @@ def doctor_or_drive(match: Match[str]) -> str | None:
     text, end = match.string, match.end()
     named = re.match(r"\s[A-Z]", text[end : end + 2])
     street = re.search(r"(?<!\w)[A-Z][a-z]+\s\Z", text[max(0, match.start() - 24) : match.start()])
-    if match["stop"] and street and not named:
-        return f"Drive{'.' if starts_sentence(text, end) else ''}"
+    opens = starts_sentence(text, end)
+    if street and (not named or (match["stop"] and opens)):
+        return f"Drive{'.' if match['stop'] and opens else ''}"
     return "Doctor" if match["stop"] or named else None
 
 
@@ -120,6 +127,14 @@ def saint_or_street(match: Match[str]) -> str | None:
     name = re.match(r"\s[A-Z][a-z]" if not match["stop"] else r"\s[A-Z]", text[end : end + 3])
     before = text[max(0, match.start() - 32) : match.start()]
     street = re.search(r"\d[\w ]*\b(?:\d+(?:st|nd|rd|th)|[A-Z][a-z]+)\s\Z", before)
+    opens = match["stop"] and starts_sentence(text, end)
+    own = re.search(r"(?<!\w)([A-Z][a-z]+)\s\Z", before)
+    if match["kind"] == "Ste" and re.match(r"\s#?\d", text[end : end + 3]):
+        return "Suite"
+    if match["kind"] == "St" and opens and own and own[1] not in ("Mount", "Mt", "Rue", "Port", "Lake", "Fort"):
+        return "Street."
+    if match["kind"] == "St" and own and own[1] in ("Mount", "Mt", "Rue", "Port", "Fort") and name:
+        return "Saint"
     if match["kind"] == "St" and street and (match["stop"] or not name):
         return "Street" + ("." if match["stop"] and (name or starts_sentence(text, end)) else "")
     if name:
@@ -129,13 +144,27 @@ def saint_or_street(match: Match[str]) -> str | None:
     return "Street" + ("." if match["stop"] and starts_sentence(text, end) else "")
 
 
-@rule("a", r"\b(?P<kind>Ave|Blvd|Rd|Ln|Hwy|Pkwy|Ct|Pl|Sq|Ter)\b(?!\.)")
+@rule("a", r"\b(?P<kind>Ave|Blvd|Rd|Ln|Hwy|Pkwy|Ct|Pl|Sq|Ter|Cir|Trl)\b(?P<stop>\.?)")
 def street(match: Match[str]) -> str | None:
-    """A street's abbreviation without its full stop, after a name: Ocean Blvd"""
+    """A street's abbreviation after a name: Ocean Blvd, Elm Ct."""
     before = re.search(
         r"(?<!\w)(?:[A-Z][a-z]+|\d+(?:st|nd|rd|th))\s\Z", match.string[max(0, match.start() - 24) : match.start()]
     )
-    return _STREETS[match["kind"]] if before else None
+    stop = "." if match["stop"] and starts_sentence(match.string, match.end()) else ""
+    return _STREETS[match["kind"]] + stop if before else None
+
+
+@rule("a", r"\b(?P<kind>Hwy|Rte|Rt|Bldg|Fl|Flr|Pt)\b\.?(?=\s(?:#?\d|(?P<name>Reyes|Loma|Pleasant|Barrow|Judith|Lookout)))")
+def before_street_number(match: Match[str]) -> str | None:
+    """Hwy 101, Rt. 9, Bldg 4"""
+    kind = {"Hwy": "Highway", "Rte": "Route", "Rt": "Route", "Bldg": "Building", "Fl": "Floor", "Flr": "Floor"}.get(match["kind"])
+    return kind if not match["name"] else "Point" if match["kind"] == "Pt" else None
+
+
+@rule("c", r"\bc/o\b")
+def care_of(_match: Match[str]) -> str:
+    """c/o Mrs Hill"""
+    return "care of"
 
 
 @rule("a", r"\bApt\b\.?(?=\s#?\d)")
@@ -144,7 +173,7 @@ def apartment(_match: Match[str]) -> str:
     return "Apartment"
 
 
-@rule("a", r"(?<!\d\s)\b(Mr|Mrs|Ms|Prof|Gen|Sen|Capt|Lt|Sgt|Rev|Gov|Mt|Ft)(?=\s[A-Z][a-z])")
+@rule("a", r"(?<!\d\s)\b(Mr|Mrs|Ms|Prof|Gen|Sen|Capt|Lt|Sgt|Rev|Gov|Mt|Ft)(?=\s[A-Z][a-z]|\sand\sMrs?\b)")
 def title(match: Match[str]) -> str:
     """A title without its full stop before a name: Mr White"""
     short = f"{match[1].lower()}."
@@ -262,9 +291,11 @@ _REIGNS = word_set(
     Ramses Ramesses Darius Cleopatra Haakon Olav Harald Christian Gustav Carl Karl Felipe Otto Leopold Albert Margrethe
     Mary Robert David Malcolm Alfonso Joseph Urban Boniface Sixtus Julius Mehmed Selim Murad Victor Emmanuel Rudolf
     Amenhotep Thutmose Xerxes Artaxerxes Tiglath Nebuchadnezzar Philippe Juan Pedro Umberto Baldwin Sigismund John
-    Augustus Stephen Eric Erik Maximilian Vladimir Suleiman Abdul Naresuan Rama Mithridates Seleucus Antiochus
+    Seti Augustus Stephen Eric Erik Maximilian Vladimir Suleiman Abdul Naresuan Rama Mithridates Seleucus Antiochus
     """
 )
+_ANCIENT = word_set("Darius Xerxes Artaxerxes Seti Ramses Ramesses Thutmose Amenhotep Ptolemy Mehmed Selim Murad Seleucus Antiochus")
+"""Nobody says I after them."""
 _CROWNS = word_set("King Queen Pope Emperor Empress Tsar Kaiser Czar Sultan Pharaoh Prince")
 
 
@@ -282,7 +313,8 @@ def roman_numeral(match: Match[str]) -> str | None:
     before = shortened[1] if shortened else word_before(text, start)
     after = word_after(text, end)
     count = _value(numeral)
-    if match["suffix"] or (after.lower() in ("century", "centuries", "dynasty") and numeral not in ("C", "L")):
+    age = re.match(r"(?:-|\s(?:and|to|or)\s[IVX]{1,6}\s)?\s?(?:century|centuries|dynasty|dynasties|Olympiad|Olympics?)\b", text[end : end + 32])
+    if match["suffix"] or (age and numeral not in ("C", "L")):
         return ordinal(count)
     lower = before.lower()
     if shortened and numeral == "I" and after:
@@ -295,6 +327,7 @@ def roman_numeral(match: Match[str]) -> str | None:
         ended = not after or after in ("of", "was", "is", "ruled", "reigned", "died", "became", "married")
         if (
             numeral == "I"
+            and before not in _ANCIENT
             and second not in _CROWNS
             and not (ended and re.match(r"[.,;:!?)\s]|\Z", text[end : end + 1]))
         ) or (before == "Malcolm" and numeral == "X"):
@@ -303,7 +336,7 @@ def roman_numeral(match: Match[str]) -> str | None:
     if len(numeral) >= 3 and set(numeral) <= set("IVX") and numeral != "XXX":
         return cardinal(count)
     named = before[:1].isupper() and before[1:2].islower() and lower not in STARTERS
-    return cardinal(count) if named and numeral in ("II", "IV", "VI", "IX", "XI", "XX", "XV") else None
+    return cardinal(count) if named and numeral in ("II", "IV", "V", "VI", "IX", "XI", "XX", "XV") else None
 
 
 def _numbered(numeral: str, before: str, after: str, count: str) -> str | None:
