@@ -84,6 +84,20 @@ def engine() -> Iterator[Engine]:
 # The sound
 
 
+def test_what_is_hidden_is_silent_also_across_chunks_and_pieces(engine: Engine) -> None:
+    hidden = "A hidden sentence that is quite long, and another one. " * 4
+    text = f"Hello there, everybody. <!-- {hidden}--> And <b>this</b> is heard. <style>{hidden}</style> So is this."
+    whole = engine.submit(ask(text))
+    spoken = "".join(chunk.text for chunk in whole)
+    assert "hidden" not in spoken
+    assert " ".join(spoken.split()) == "Hello there, everybody. And <b>this</b> is heard. So is this."
+    assert heard(lambda: fed(engine, *(text[at : at + 7] for at in range(0, len(text), 7)))) == heard(
+        lambda: engine.submit(ask(text))
+    )
+    everything = "".join(chunk.text for chunk in engine.submit(ask(text, markup="plain")))
+    assert everything == text
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.lists(WORDS, max_size=24).map("".join), st.lists(st.integers(0, 10_000), max_size=12), st.booleans())
 @example("One, two; 1,000.50 dollars. " * 9, list(range(260)), False)

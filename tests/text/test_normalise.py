@@ -228,7 +228,7 @@ CASES = [
     ("COVID-19", "COVID-nineteen"),
     ("F-16", "F-sixteen"),
     ("MP3 and h264", "MP three and h two six four"),
-    ("A380", "A three eight zero"),
+    ("A380", "A-three eighty"),
     ("B747-400", "B seven four seven-four zero zero"),
     ("H₂O", "H two O"),
     ("3 < 5", "three less than five"),

@@ -276,3 +276,15 @@ def test_import_is_fast() -> None:
         subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True) for _ in range(3)
     ]
     assert min(float(run.stdout) for run in runs) < 0.06  # about 6 ms on an idle machine
+
+
+def test_tags_and_links_are_not_cut() -> None:
+    text = (
+        'See [this. Very long text](https://a.org/b?c=1, 2) and <a title="One. Two. Three">the link</a> now. Then more.'
+    )
+    splitter = Splitter(60, 60)
+    splitter.feed(text)
+    splitter.finish()
+    chunks = list(iter(splitter.take, None))
+    assert "".join(chunks) == text
+    assert all(chunk.count("<a") == chunk.count('">') and chunk.count("[") == chunk.count("](") for chunk in chunks)

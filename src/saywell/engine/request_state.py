@@ -16,6 +16,7 @@ from saywell.models.base import DecodeJob
 from saywell.plan.plan import Plan
 from saywell.text.check import speakable
 from saywell.text.lexicon import NO_WORDS, Words
+from saywell.text.markup import visible
 from saywell.text.normalise import speak
 from saywell.text.split import Splitter
 from saywell.types import (
@@ -76,6 +77,8 @@ class RequestState:
         """The text is complete."""
         self._next: tuple[int, str] | None = None
         """Position and text of the next chunk."""
+        self._awaited = ""
+        """The sign that ends what is hidden at the end of the last chunk, if anything is."""
         self._offset = 0
         """Characters handed out in chunks."""
         self._skip = resume.index
@@ -123,7 +126,10 @@ class RequestState:
             self._starved = self._starved or time.monotonic()
 
     def _take(self) -> tuple[int, str] | None:
-        """Position and text of the next chunk; those without speech (a line of dashes) are skipped."""
+        """Position and text of the next chunk, without what is hidden (comments of HTML).
+
+        Those without speech (a line of dashes) are skipped.
+        """
         if self.request.raw and self._ended and self._raw:
             text = "".join(self._raw)
             self._raw.clear()
@@ -131,8 +137,11 @@ class RequestState:
         while (chunk := self._splitter.take()) is not None:
             start = self._offset
             self._offset += len(chunk)
-            if speakable(chunk):
-                return start, chunk
+            begin, end = 0, len(chunk)
+            if self.request.markup != "plain":
+                begin, end, self._awaited = visible(chunk, self._awaited)
+            if speakable(chunk[begin:end]):
+                return start + begin, chunk[begin:end]
         return None
 
     @property

@@ -112,6 +112,8 @@ def judge(text: str, start: int, mark_end: int, gap_end: int, voiced: int, word:
     """
     marks = text[start:mark_end]
     space = text[mark_end:gap_end]
+    if _inside_markup(text, start):
+        return Break.GLUE
     if _PARAGRAPH.search(space):
         return Break.PARAGRAPH
     if space and not _LINE.search(space) and _belongs(text, start, marks, voiced, word):
@@ -122,6 +124,18 @@ def judge(text: str, start: int, mark_end: int, gap_end: int, voiced: int, word:
     if _LINE.search(space):
         return max(kind or Break.CLAUSE, Break.CLAUSE)
     return _judge_space(text, start, marks, space, gap_end, word) if kind is None else kind
+
+
+_TAG_OPEN = re.compile(r"<[/!]?[A-Za-z][^<>]{0,280}\Z")
+_LINK_OPEN = re.compile(r"\]\([^()\n]{0,280}\Z|\[[^\[\]\n]{1,120}\Z")
+
+
+def _inside_markup(text: str, at: int) -> bool:
+    """True inside a tag or a link, which no chunk could read if they were cut."""
+    before = text[max(0, at - 300) : at]
+    return ("<" in before and _TAG_OPEN.search(before, before.rfind("<")) is not None) or (
+        "[" in before and _LINK_OPEN.search(before, max(0, before.rfind("[") - 1)) is not None
+    )
 
 
 def _belongs(text: str, start: int, marks: str, voiced: int, word: str) -> bool:

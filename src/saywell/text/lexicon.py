@@ -1,8 +1,8 @@
 """The user's own readings of words: `nginx → engine x`, `Siobhan → /ʃɪˈvɔːn/`. They win over every rule.
 
-A word in small letters stands for every spelling of it; one with a capital only for itself: `us` for Us, `US` not for us.
-Files are tables with tabs or commas: word, reading and, if it is for one voice only, that voice. Lines that begin with
-`#` are comments. A reading between slashes is IPA, for models that take phones.
+A word in small letters stands for every spelling of it, one with a capital only for itself: `us` for Us, `US` not for
+us. Files are tables with tabs or commas: word, reading and, if it is for one voice only, that voice. Lines that begin
+with `#` are comments. A reading between slashes is IPA, for models that take phones.
 """
 
 from __future__ import annotations

@@ -45,7 +45,9 @@ _LINK = re.compile(
     r"\(\s{0,4}(?:<[^<>\n]{0,500}>|(?:https?://|mailto:|[/#.?\w])(?:[^()\s<>]|\([^()\s]{0,100}\)){0,500})"
     r"(?:\s{1,4}(?:\"[^\"\n]{0,200}\"|'[^'\n]{0,200}'))?\s{0,4}\)"
 )
-_REFERENCE_LINK = re.compile(r"!?\[(?=[^\[\]]{0,40}[A-Za-z]|!?\[)((?:[^\[\]]|\[[^\[\]]{0,100}\]){1,300})\]\[[^\[\]\n]{0,60}\]")
+_REFERENCE_LINK = re.compile(
+    r"!?\[(?=[^\[\]]{0,40}[A-Za-z]|!?\[)((?:[^\[\]]|\[[^\[\]]{0,100}\]){1,300})\]\[[^\[\]\n]{0,60}\]"
+)
 _WORD = re.compile(r"[^\W_]")
 _ALERT = re.compile(r"(?:^|(?<=\n))>[ ]?\[!(NOTE|TIP|IMPORTANT|WARNING|CAUTION)\][ ]*(?=\n|$)")
 _DEFINITION = re.compile(r"(?:^|(?<=\n))[ ]{0,3}\[[^\[\]\n^]{1,60}\]:[ ]{0,4}\S{1,500}[^\n]{0,200}(?:\n|$)")
@@ -71,13 +73,17 @@ _OTHER_MARKDOWN = re.compile(r"(?:^|\n)#{1,6} \S|\*\*\w|(?:^|\n)[-*+] \S|(?:^|\n
 _QUOTE_END = re.compile(r"(?:^|(?<=\n))[ ]{0,4}>[^\n]{0,1000}[\w,](?=\n(?![ ]{0,4}>|\n)[^\n])")
 _RAISED_TAG = re.compile(r"<sup>([-−+]?\d{1,4})</sup>", re.IGNORECASE)
 _RAISED = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻")
-_SPOKEN_AS = re.compile(r"<sub\s{1,8}alias\s?=\s?(?:\"([^\"<>]{1,300})\"|'([^'<>]{1,300})')\s?>[^<>]{0,300}</sub>", re.IGNORECASE)
+_SPOKEN_AS = re.compile(
+    r"<sub\s{1,8}alias\s?=\s?(?:\"([^\"<>]{1,300})\"|'([^'<>]{1,300})')\s?>[^<>]{0,300}</sub>", re.IGNORECASE
+)
 
 _MATH = re.compile(
     r"\$\$(?P<display>[^$]{1,500})\$\$|(?<![\w\\$])\$(?P<inline>[^\s$](?:[^$\n]{0,300}[^\s$\\])?)\$(?![\d$])"
     r"|\\\((?P<round>[^\n]{1,300}?)\\\)|\\\[(?P<square>[^\]]{1,500}?)\\\]"
 )
-_MATHEMATICAL = re.compile(r"\\[A-Za-z%]|[\^_=<>]|^-?\d+(?:\.\d+)?$|^\([a-z]\b|^[A-Za-z]'?$|^[A-Za-z]\W|[-+*/]\s?[A-Za-z]\b|^-?\d+[A-Za-z]\b")
+_MATHEMATICAL = re.compile(
+    r"\\[A-Za-z%]|[\^_=<>]|^-?\d+(?:\.\d+)?$|^\([a-z]\b|^[A-Za-z]'?$|^[A-Za-z]\W|[-+*/]\s?[A-Za-z]\b|^-?\d+[A-Za-z]\b"
+)
 _PROSE_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
 _COMMANDS = {
     "leq": "≤", "le": "≤", "leqslant": "≤", "geq": "≥", "ge": "≥", "neq": "≠", "ne": "≠", "approx": "≈", "times": "×",
@@ -91,15 +97,18 @@ _COMMANDS = {
     "mathrm": "", "mathbf": "", "mathbb": "", "mathcal": "", "text": "", "operatorname": "", "textbf": "",
     "textit": "", "emph": "", "varepsilon": " epsilon ", "varphi": " phi ", "ll": " much less than ",
     "gg": " much greater than ", "mid": " given ", "land": " and ", "lor": " or ", "neg": " not ",
-    "implies": " implies ", "Rightarrow": " implies ", "iff": " if and only if ", "gt": ">", "lt": "<", "vec": " vector ",
-    "hat": "", "bar": "", "overline": "", "tilde": "", "mathit": "", "mathsf": "", "bm": "", "big": "", "Big": "", "notin": " not in ",
+    "implies": " implies ", "Rightarrow": " implies ", "iff": " if and only if ", "gt": ">", "lt": "<",
+    "vec": " vector ",    "hat": "", "bar": "", "overline": "", "tilde": "",
+    "mathit": "", "mathsf": "", "bm": "", "big": "", "Big": "", "notin": " not in ",
 }  # fmt: skip
 """LaTeX commands → what is read; any other (`\\alpha`) is read as its name."""
 _FRACTION = re.compile(r"\\[dt]?frac\s?\{([^{}]{1,80})\}\s?\{([^{}]{1,80})\}")
 _SUM = re.compile(r"\\(sum|prod|int)\s?_(?:\{([^{}]{1,40})\}|(\w))\s?(?:\^(?:\{([^{}]{1,40})\}|(\w)))?")
 _ROOT = re.compile(r"\\sqrt\s?(?:\[(?P<degree>\w{1,3})\])?\s?\{(?P<of>[^{}]{1,80})\}")
 _TEXT = re.compile(r"\\(?:text|mathrm|operatorname|mbox)\s?\{[^{}]{0,80}\}")
-_ENVIRONMENT_BODY = re.compile(r"\\begin\{(?:equation|align|gather|math|displaymath)\*?\}([^$]{1,500}?)\\end\{[a-z]{1,20}\*?\}")
+_ENVIRONMENT_BODY = re.compile(
+    r"\\begin\{(?:equation|align|gather|math|displaymath)\*?\}([^$]{1,500}?)\\end\{[a-z]{1,20}\*?\}"
+)
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{[a-z]{1,20}\*?\}")
 _COMMAND = re.compile(r"\\([A-Za-z]{1,20})\s?")
 _SUBSCRIPT = re.compile(r"(?<=[A-Za-z0-9)])_(?:\{([^{}]{1,20})\}|(\w))")
@@ -109,11 +118,13 @@ _HYPHENATED = re.compile(r"(?<![\w-])([A-Za-z]{0,20}[a-z]{2})-[ ]{0,4}\n[ ]{0,8}
 _KEPT_HYPHEN = word_set(
     "well self non ex half long short high low two three four five six seven eight nine ten twenty thirty forty "
     "fifty sixty seventy eighty ninety full part hard soft old new good ill far near fast slow single double open "
-    "vice ice one by co anti pre post multi year user state decision data cross large small left right mother father sister brother check"
+    "vice ice one by co anti pre post multi "
+    "year user state decision data cross large small left right mother father sister brother check"
 )
 _SOFT_HYPHEN = re.compile(r"\u00ad[ ]?\n?[ ]{0,8}")
 _LINE_END = re.compile(
-    r"(?P<last>[^\s.!?,;:…—–\-*_~`])(?P<close>[\"')\]*_~`]{0,3})[ ]*(?P<gap>\n[ ]*(?:\n\s*)?)(?=(?P<next>\S))"
+    r"(?P<last>[^\s.!?,;:…—–\-*_~`。！？，；：、।؟])"
+    r"(?P<close>[\"')\]*_~`]{0,3})[ ]*(?P<gap>\n[ ]*(?:\n\s*)?)(?=(?P<next>\S))"
 )
 _MARKER = re.compile(r"[-*+•‣·▪◦]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)]\s|#{1,6}\s|[=-]{3}")
 _BULLET = re.compile(r"(?:^|(?<=\n))[ ]*(?:[-*+•‣·▪◦]|#{1,6})[ ]+(?=\S)")
@@ -150,11 +161,29 @@ def _has_markdown(text: str) -> bool:
     return any(sign.search(text) for sign in signs)
 
 
-def strip_markup(edited: Edited, markup: Markup = "auto") -> Edited:
-    """The text without the markup; `auto`: whatever it has."""
+def visible(text: str, awaited: str = "") -> tuple[int, int, str]:
+    """What is not hidden of a part of a text: start, end, and the sign that ends what is hidden after it, if any.
+
+    `awaited`: the sign that the part before it awaits.
+    """
+    lower, begin = text.lower(), 0
+    if awaited:
+        end = lower.find(awaited)
+        if end < 0:
+            return len(text), len(text), awaited
+        begin = end + len(awaited)
+    for found in _HIDDEN.finditer(text, begin):
+        closing = f"</{found[1].lower()}>" if found[1] else "-->"
+        if lower.rfind(closing) < found.end():
+            return begin, found.start(), closing
+    return begin, len(text), ""
+
+
+def strip_markup(edited: Edited, markup: Markup = "auto", *, formulas: bool = True) -> Edited:
+    """The text without the markup; `auto`: whatever it has. `formulas`: read LaTeX in English."""
     used = detect(edited.text) if markup == "auto" else markup
     if used == "plain":
-        return _math(edited) if markup == "auto" else edited
+        return _math(edited) if markup == "auto" and formulas else edited
     if used == "markdown":
         edited = restructured(edited)
         edited = edited.edit(_marks(edited.text, _DEFINITION, ""))
@@ -175,7 +204,7 @@ def strip_markup(edited: Edited, markup: Markup = "auto") -> Edited:
         edited = edited.edit(
             (m.start(), m.end(), unescape(m[0]).replace("\xa0", " ")) for m in _ENTITY.finditer(edited.text)
         )
-    return _math(edited)
+    return _math(edited) if formulas else edited
 
 
 def _links(text: str) -> Iterator[Edit]:
@@ -186,15 +215,29 @@ def _links(text: str) -> Iterator[Edit]:
 
 
 _DIRECTIVE = re.compile(
-    r"(?:^|(?<=\n))(?P<indent>[ ]{0,12})\.\.[ ](?:\|[^|\n]{1,60}\|[ ])?(?:(?P<name>[a-z][\w:-]{0,30})::[^\n]{0,300}|_[^\n]{1,300}|\[[^\n]{1,300}|[^\n]{0,300})"
+    r"(?:^|(?<=\n))(?P<indent>[ ]{0,12})\.\.[ ](?:\|[^|\n]{1,60}\|[ ])?"
+    r"(?:(?P<name>[a-z][\w:-]{0,30})::[^\n]{0,300}|[^\n]{0,300})"
     r"(?P<options>(?:\n(?P=indent)[ ]{2,8}:[\w-]{1,30}:[^\n]{0,300}){0,12})(?=\n|$)"
 )
-_SPOKEN_DIRECTIVES = word_set("note warning tip hint caution important attention danger seealso versionadded deprecated")
-_IS_RESTRUCTURED = re.compile(r"(?:^|\n)[ ]{0,12}\.\. (?:[a-z][\w:-]*::|_\S|\|)|(?:^|\n)[^\n]*::[ ]*\n\s*\n[ ]|:[a-z]{2,12}:`|`_(?:_)?(?!\w)|(?:^|\n)[ ]{0,8}\+[-=]{2,100}\+")
+_SPOKEN_DIRECTIVES = word_set(
+    "note warning tip hint caution important attention danger seealso versionadded deprecated"
+)
+_IS_RESTRUCTURED = re.compile(
+    r"(?:^|\n)[ ]{0,12}\.\. (?:[a-z][\w:-]*::|_\S|\|)|"
+    r"(?:^|\n)[^\n]*::[ ]*\n\s*\n[ ]|:[a-z]{2,12}:`|`_(?:_)?(?!\w)|(?:^|\n)[ ]{0,8}\+[-=]{2,100}\+"
+)
 _ROLE = re.compile(r":[a-z][a-z:]{1,20}:`[~!]?([^`<\n]{1,200}?)(?:\s?<[^<>`\n]{1,300}>)?`")
 _RST_LINK = re.compile(r"`([^`<]{1,200}?)\s{0,4}(?:<[^<>`]{1,500}>)?`__?(?!\w)")
 _GRID_RULE = re.compile(r"(?:^|(?<=\n))[ ]{0,8}\+(?:[-=]{2,100}\+){1,20}[ ]*(?:\n|$)")
 _LITERAL_AHEAD = re.compile(r"::(?=[ ]*\n\s*\n)")
+
+
+_EMPHASIS = re.compile(r"\*\*|~~|(?<!\w)__?(?=\w)|(?<=\w)__?(?!\w)|(?<![\w*])\*(?=\w)|(?<=\w)\*(?![\w*])|`{1,3}")
+
+
+def emphasis(edited: Edited) -> Edited:
+    """The text without the signs of emphasis and code; in English the grammar leaves them out."""
+    return edited.edit(_marks(edited.text, _EMPHASIS, ""))
 
 
 def restructured(edited: Edited) -> Edited:
@@ -243,7 +286,9 @@ def _is_citation(text: str, found: Match[str]) -> bool:
         return False
     if found["space"] and (not numbers or _INDEXED.search(before) or before[-1:] in ",:;(="):
         return False
-    return bool(re.search(r"[a-z]{3}\Z|[.,;:!?)\"'”’]\Z", before) or (not found["space"] and re.search(r"\d{4}\Z", before)))
+    return bool(
+        re.search(r"[a-z]{3}\Z|[.,;:!?)\"'”’]\Z", before) or (not found["space"] and re.search(r"\d{4}\Z", before))
+    )
 
 
 def lines(edited: Edited) -> Edited:
@@ -334,9 +379,7 @@ def _math(edited: Edited) -> Edited:
     if "$" not in edited.text and "\\" not in edited.text:
         return edited
     edited = edited.edit(_formulas(edited.text))
-    return edited.edit(
-        (m.start(), m.end(), plain_math(m[1])) for m in _ENVIRONMENT_BODY.finditer(edited.text)
-    )
+    return edited.edit((m.start(), m.end(), plain_math(m[1])) for m in _ENVIRONMENT_BODY.finditer(edited.text))
 
 
 def _formulas(text: str) -> Iterator[Edit]:

@@ -17,7 +17,7 @@ from saywell.text.english import read
 from saywell.text.english.grammar import Reading, Scan, join
 from saywell.text.language import looks_english
 from saywell.text.lexicon import NO_WORDS, Words
-from saywell.text.markup import detect, lines, references, strip_markup
+from saywell.text.markup import detect, emphasis, lines, references, strip_markup
 from saywell.text.spans import Edit, Edited
 from saywell.types import Markup
 
@@ -109,10 +109,8 @@ def normalise(text: str, language: str = "en", *, markup: Markup = "auto", own: 
     return speak(text, language, markup=markup, own=own).text
 
 
-def markup_of(text: str, language: str = "en", markup: Markup = "auto") -> Markup:
-    """Which markup `speak` reads in `text`; `plain` in languages other than English."""
-    if not _is_english(language, text):
-        return "plain"
+def markup_of(text: str, markup: Markup = "auto") -> Markup:
+    """Which markup `speak` reads in `text`."""
     return detect(text) if markup == "auto" else markup
 
 
@@ -138,6 +136,10 @@ def _readings(
     edited = Edited(text)
     edited = edited.edit(_replaced(text, _RETURN, "\n"))
     if not _is_english(language, text):
+        if markup != "plain":
+            used = markup_of(edited.text, markup)
+            edited = lines(references(strip_markup(edited, used, formulas=False)))
+            edited = emphasis(edited) if used == "markdown" else edited
         plain = clean(edited)
         return plain, [*_words(plain.text, _given(plain.text, own))]
     plain = _plain(edited, markup)

@@ -17,7 +17,8 @@ from pace import check_linear
 from saywell.errors import InvalidText, MissingDependency
 from saywell.models.hibari import package, tables
 from saywell.models.hibari.reader import MAX_PHONES, Reader, Utterance, unpack
-from saywell.text.normalise import normalise
+from saywell.text.lexicon import Lexicon
+from saywell.text.normalise import normalise, speak
 
 
 @cache
@@ -180,3 +181,18 @@ def test_missing_package_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_
     assert "not installed" in package.problem()
     with pytest.raises(MissingDependency, match="pip install hibari-tts"):
         package.home()
+
+
+def test_given_phones_are_spoken_in_their_place_and_nothing_else_changes() -> None:
+    own = Lexicon().words("", {"nginx": "/zu\u02d0/", "Siobhan": "/\u0283\u026a\u02c8v\u0254\u02d0n/"})
+    spoken = speak("The nginx of Siobhan's THE END.", "en-US", own=own)
+    (utterance,) = reader(False).read(spoken.text, spoken.phones)
+    assert utterance.phones == "\u00f0\u0259 zu \u028cv \u0283\u026av\u02c8\u0254nz \u00f0i \u02c8\u025bnd."
+    assert [word.text for word in utterance.words] == ["The", "nginx", "of", "Siobhan's", "the", "end"]
+
+
+def test_a_text_cannot_give_phones_itself() -> None:
+    for hostile in ("[boo](/zu/)", "\ue000 \uf8ff boo"):
+        assert "zu" not in phones(hostile)
+    (utterance,) = reader(False).read("a \ue000 b \ue001", ((0, 1, "zu"),))
+    assert utterance.phones.startswith("zu ")

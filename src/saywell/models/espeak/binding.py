@@ -43,6 +43,10 @@ Sink = Callable[[bytes], bool]
 """Takes int16 samples; returns False to stop."""
 
 
+_IPA = 0x02
+"""Phoneme mode of espeak_TextToPhonemes."""
+
+
 class VoiceEntry(c.Structure):
     """espeak_VOICE."""
 
@@ -92,6 +96,22 @@ def speak(text: str, source: str, speed: float, sink: Sink) -> None:
         _synthesise(lib, _data(text), source, speed, CALLBACK(take))
     if not audible:
         raise InvalidText("eSpeak NG has nothing to say for this text in this language", param="text")
+
+
+def phonemes(text: str, source: str) -> str:
+    """The IPA of `text`, clause by clause, with `|` between clauses. Raises ModelFailure."""
+    with _library() as (lib, _rate):
+        if lib.espeak_SetVoiceByName(source.encode()) != 0:
+            raise ModelFailure(f"eSpeak NG has no voice {source}")
+        lib.espeak_TextToPhonemes.restype = c.c_char_p
+        lib.espeak_TextToPhonemes.argtypes = (c.POINTER(c.c_void_p), c.c_int, c.c_int)
+        data = c.create_string_buffer(_data(text))
+        rest = c.c_void_p(c.addressof(data))
+        clauses = []
+        while rest.value:
+            found = lib.espeak_TextToPhonemes(c.byref(rest), UTF8, _IPA)
+            clauses.append((found or b"").decode().strip())
+    return "|".join(clause for clause in clauses if clause)
 
 
 def _synthesise(lib: c.CDLL, data: bytes, source: str, speed: float, callback: Any) -> None:

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from itertools import groupby
 from typing import Any
@@ -46,28 +47,16 @@ _MARK_RUN = re.compile(r"([,;:!?—…])[\s,;:!?—…]*([,;:!?—…])")
 _OUTER_QUOTE = re.compile(r"(?<![^\W_])(?<![\ue000-\uf8ff])'+(?!(?:em|til|cause|bout|tis|twas)\b)|'+(?![^\W_])")
 _NO_WORD = re.compile(r"[\[\]()/]")
 _LETTERS_M = re.compile(r"\b([AP]) M\b(\.?)")
-_LETTER_A = re.compile(r"\bA\b")
+_LETTER_A = re.compile(r"\bA\b(?!'s|\])")
 _CAPITALS = re.compile(r"(?<![A-Z'])[A-Z][A-Z']+(?: [A-Z'][A-Z']*)+")
-_HOMOGRAPHS = (
-    ("lead", "lˈɛd", "", "pipes? paints? poisoning acid shot pencils? weights? glass roofs? ore mines? bullets?"),
-    ("lead", "lˈɛd", "made of|contains?|traces of|amount of|lined with", ""),
-    ("minute", "mInˈut", "", "details? amounts? particles? differences? quantity quantities traces? fractions?"),
-    ("object", "əbʤˈɛkt", "I|we|you|they|to|not|strongly|would|may|might|could", "to that strongly"),
-    ("resume", "ɹˈɛzəmˌA", "my|his|her|your|their|our|updated", ""),
-    ("bow", "bˈW", "(?:took|takes?|taking|made|makes?|with) a(?: [a-z]+)?", ""),
-    ("content", "kəntˈɛnt", "am|is|are|was|were|be|feels?|felt|quite|very|perfectly|not", "with to"),
-    ("invalid", "ˈɪnvəlˌɪd", "an?|the|seriously", "child husband wife mother father brother sister chair"),
-)
-"""(word, phones, words before it, words after it) where the phonemiser reads a homograph wrongly."""
-
-
-def _homograph(word: str, before: str, after: str) -> re.Pattern[str]:
-    behind = f"(?<![a-z])(?P<before>(?:{before}) )" if before else "(?P<before>)"
-    ahead = f"(?= (?:{after.replace(' ', '|')})\\b)" if after else "(?![a-z'])"
-    return re.compile(rf"{behind}(?P<word>\b{word}\b){ahead}", re.IGNORECASE)
-
-
-_GIVEN = tuple((_homograph(word, before, after), phones) for word, phones, before, after in _HOMOGRAPHS)
+_LETTER_NAMES = {
+    "A": "ˈA", "B": "bˈi", "C": "sˈi", "D": "dˈi", "E": "ˈi", "F": "ˈɛf", "G": "ʤˈi", "H": "ˈAʧ", "I": "ˈI", "J": "ʤˈA",
+    "K": "kˈA", "L": "ˈɛl", "M": "ˈɛm", "N": "ˈɛn", "O": "ˈO", "P": "pˈi", "Q": "kjˈu", "R": "ˈɑɹ", "S": "ˈɛs",
+    "T": "tˈi", "U": "jˈu", "V": "vˈi", "W": "dˈʌbəlju", "X": "ˈɛks", "Y": "wˈI", "Z": "zˈi",
+}  # fmt: skip
+_LETTERS_S = re.compile(r"\b(?P<before>(?:two|three|four|straight|and) )?(?P<letters>[A-Z]|PhD)s\b(?!')")
+_DOUBLED = re.compile(r"([bdfhklmnpstvzðŋɡɹʃʒθʤʧ])\1+")
+_ING = re.compile(r"\b(?P<stem>[A-Za-z]{2,12}in)'(?![A-Za-z])")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])['\")]*\s+(?=[^a-z\s])")
 _PART = re.compile(r"[A-Z]+|[^\W\d_A-Z]+|\d+|[\W_]")
 _DIGITS = re.compile(rf"\d{{{_MAX_DIGITS}}}(?=\d)")
@@ -134,7 +123,7 @@ class Reader:
         self._g2p._oov, self._g2p.unk, self._g2p.british = letters, "", british
 
     def read(self, text: str, given: Iterable[Given] = ()) -> list[Utterance]:
-        """`given`: words with the user's own phones. Raises InvalidText if most of the text cannot be read in English."""
+        """`given`: words with the user's phones. Raises InvalidText if most of the text cannot be read in English."""
         text, words = _set_aside(text, given)
         text = _ASIDE.sub(lambda found: words[ord(found[0]) - _FIRST_ASIDE], self._plain(text))
         spoken: list[tuple[str, str, bool]] = []
@@ -152,15 +141,24 @@ class Reader:
 
     def _plain(self, text: str) -> str:
         """The text without what the phonemiser cannot handle."""
+        text = _ING.sub(self._whole_ing, text.replace("’", "'"))
         text = _NUMERAL.sub(_numeral, _name_foreign(unicodedata.normalize("NFC", text))).translate(_DROPPED)
         text = _OUTER_QUOTE.sub("", text.replace("’", "'").replace("'n'", "and"))
         text = _MARK_RUN.sub(_strongest, _TIGHT_MARK.sub(r"\g<0> ", text))
         text = _CAPITALS.sub(self._lower_known, text)
         text = _LETTERS_M.sub(r"\1.M.", text)
         text = _LETTER_A.sub(_letter_a, " ".join(map(_bounded, text.split())))
-        for pattern, phones in _GIVEN:
-            text = pattern.sub(rf"\g<before>[\g<word>](/{phones}/)", text)
+        text = _LETTERS_S.sub(_letters_s, text)
+        lower = f" {text.lower()} "
+        for word, pattern, phones in _homographs():
+            if word in lower:
+                text = pattern.sub(rf"\g<before>[\g<word>](/{phones}/)", text)
         return text
+
+    def _whole_ing(self, found: re.Match[str]) -> str:
+        """doin' → doing."""
+        whole = f"{found['stem']}g"
+        return whole if self._known.get(whole.lower()) is not None else found[0]
 
     def _lower_known(self, capitals: re.Match[str]) -> str:
         """Known words of a run of capitals in lower case: THE END; not US GDP."""
@@ -189,7 +187,8 @@ class _Letters:
             return ""
         (output,) = self._graph.result().run({"chars": np.array([ids], np.int64)})
         # CTC decoding: repeated labels count once, label 0 is blank (the empty string).
-        return "".join(self._phones[label] for label, _ in groupby(output[0].tolist()))
+        phones = "".join(self._phones[label] for label, _ in groupby(output[0].tolist()))
+        return _DOUBLED.sub(r"\1", phones)
 
 
 def _pieces(word: str, longest: int) -> Iterator[str]:
@@ -215,10 +214,46 @@ def _set_aside(text: str, given: Iterable[Given]) -> tuple[str, list[str]]:
     for start, end, phones in given:
         if len(words) > _LAST_ASIDE - _FIRST_ASIDE:
             break  # beyond any chunk
+        if text[end : end + 2].lower() in ("'s", "’s"):
+            phones, end = phones + _ending(phones), end + 2
         pieces += (_ASIDE.sub("", text[at:start]), chr(_FIRST_ASIDE + len(words)))
         words.append(f"[{_NO_WORD.sub('', text[start:end])}](/{phones}/)")
         at = end
     return "".join([*pieces, _ASIDE.sub("", text[at:])]), words
+
+
+def _letters_s(found: re.Match[str]) -> str:
+    """Bs, PhDs; As and Is are letters only behind a number."""
+    letters, before = found["letters"], found["before"] or ""
+    if letters in ("A", "I") and not before:
+        return found[0]
+    phones = " ".join(_LETTER_NAMES[letter.upper()] for letter in letters)
+    return f"{before}[{letters}s](/{phones}{_ending(phones)}/)"
+
+
+def _ending(phones: str) -> str:
+    """How a plural or possessive s sounds behind them."""
+    return "s" if phones[-1] in "ptkfθ" else "ᵻz" if phones[-1] in "szʃʒʧʤ" else "z"
+
+
+@cache
+def _homographs() -> tuple[tuple[str, re.Pattern[str], str], ...]:
+    """Words that the phonemiser reads wrongly, or in some places: the word, its pattern, its phones."""
+    text = resources.files(__package__).joinpath("homographs.tsv").read_text(encoding="utf-8")
+    rows = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
+    return tuple(
+        (
+            re.sub(r"\(\?-i:(\w+)\)", r"\1", word).lower(),
+            re.compile(
+                (rf"(?<![a-z])(?P<before>(?:{before}) )" if before else "(?P<before>)")
+                + rf"(?<!\[)(?P<word>\b{word}\b)"
+                + (rf"(?={after})" if after else "(?![a-z']|\\()"),
+                re.IGNORECASE,
+            ),
+            phones,
+        )
+        for word, phones, before, after in rows
+    )
 
 
 def _utterances(spoken: list[tuple[str, str, bool]]) -> Iterator[Utterance]:

@@ -78,8 +78,7 @@ def response_headers(engine: SpeechEngine, wanted: Request, ignored: list[str]) 
     headers = {"x-saywell-model": engine.spec.name}
     if voice.isascii() and voice.isprintable():
         headers["x-saywell-voice"] = voice
-    language = wanted.language or next((each.language for each in voices if each.id == voice), "und")
-    markup = markup_of(wanted.text, language, wanted.markup)
+    markup = markup_of(wanted.text, wanted.markup)
     if markup != "plain" or wanted.markup != "auto":
         headers["x-saywell-markup"] = markup
     if ignored:

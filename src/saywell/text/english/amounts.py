@@ -241,7 +241,9 @@ def measure(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     return f"{sign}{words} {name if single else plural(name)}{per}{tail}{stop}", end
 
 
-_FACTOR = re.compile(r"(?:[ ·](?P<unit>km|cm|m|s|kg|g|L|mol|K|h|min|Pa|V)⁻(?P<power>[¹²³])|·(?P<times>km|cm|m|s|kg|h|A|V)(?![\w⁻]))")
+_FACTOR = re.compile(
+    r"(?:[ ·](?P<unit>km|cm|m|s|kg|g|L|mol|K|h|min|Pa|V)⁻(?P<power>[¹²³])|·(?P<times>km|cm|m|s|kg|h|A|V)(?![\w⁻]))"
+)
 COMPASS = {"N": "north", "S": "south", "E": "east", "W": "west"}
 
 
@@ -303,15 +305,21 @@ def compass(match: Match[str]) -> str | None:
         return f"{COMPASS[match[1][0]].capitalize()}{COMPASS[match[1][1]]}" if there else None
     if match["stop"] and _STREET_AHEAD.match(text, match.end()):
         return COMPASS[match[1]].capitalize()
-    road = re.search(r"\b(?:I|US|Route|Highway|Interstate)[- ]\d{1,3}\s\Z", text[max(0, match.start() - 16) : match.start()])
-    street = re.search(r"\d\s\Z", text[max(0, match.start() - 2) : match.start()]) and _STREET_AHEAD.match(text, match.end())
+    road = re.search(
+        r"\b(?:I|US|Route|Highway|Interstate)[- ]\d{1,3}\s\Z", text[max(0, match.start() - 16) : match.start()]
+    )
+    street = re.search(r"\d\s\Z", text[max(0, match.start() - 2) : match.start()]) and _STREET_AHEAD.match(
+        text, match.end()
+    )
     return COMPASS[match[1]].capitalize() if road or street else None
 
 
 def _is_scale(match: Match[str], unit: str) -> bool:
     """`10m views` are millions, `100m sprint` is not."""
     after = word_after(match.string, match.end())
-    return (unit == "T" and after in _OF_MODELS) or unit == "m" and after in ("people", "users", "views", "followers", "subscribers", "downloads", "dollars")
+    return (unit == "T" and after in _OF_MODELS) or (
+        unit == "m" and after in ("people", "users", "views", "followers", "subscribers", "downloads", "dollars")
+    )
 
 
 @rule(
@@ -349,7 +357,9 @@ def scaled(match: Match[str]) -> str | tuple[str, int] | None:
     return (f"{spoken} {plural(UNITS[unit[1]])}", match.end() + unit.end()) if unit else spoken
 
 
-_PICTURES = word_set("video videos resolution tv tvs display monitor screen footage movie film camera content streaming TV")
+_PICTURES = word_set(
+    "video videos resolution tv tvs display monitor screen footage movie film camera content streaming TV"
+)
 _OF_MODELS = word_set("parameter parameters token tokens param params")
 
 
@@ -415,7 +425,10 @@ _QUOTE = re.compile(r'(?<!\d)"|(?<=\d)"(?=[.,;:!?]?$)')
 """A quotation mark that is no sign of inches."""
 
 
-@rule("9", rf"{LEFT}(?P<number>{NUMBER})[- ]?(?:\"|″)(?=[ ](?:[48]K[ ])?(?P<noun>[a-z]{{3,}}|TVs?|OLED|LCD|LED|HDTV)|(?P<end>[\s.,;)]|$))")
+@rule(
+    "9",
+    rf"{LEFT}(?P<number>{NUMBER})[- ]?(?:\"|″)(?=[ ](?:[48]K[ ])?(?P<noun>[a-z]{{3,}}|TVs?|OLED|LCD|LED|HDTV)|(?P<end>[\s.,;)]|$))",
+)
 def inches(match: Match[str]) -> str | None:
     """A size in inches before its noun, or one with decimals: a 12" ruler, 15.6". A quotation mark that closes a
     quotation is none."""
@@ -440,8 +453,8 @@ def dimensions(match: Match[str]) -> str | tuple[str, int]:
 @rule("9", rf"{LEFT}(?P<number>{NUMBER})(?:[xX×]|\sx(?=\s(?:faster|slower|more|less|better|bigger|larger|as)\b))(?!\w)")
 def times_as(match: Match[str]) -> str | None:
     """A factor: 3x faster. In an equation the x is a variable."""
-    if re.match(r"\s?[-+=<>≤≥^*/−–]", match.string[match.end() : match.end() + 2]) or re.search(
-        r"[-+−=(]\s?\Z", match.string[max(0, match.start() - 2) : match.start()]
-    ):
+    if re.match(
+        r"\s?[-+=<>≤≥^*/−–]|\s(?:plus|minus|equals)\b", match.string[match.end() : match.end() + 8]
+    ) or re.search(r"[-+−=(]\s?\Z", match.string[max(0, match.start() - 2) : match.start()]):
         return None
     return f"{number_words(match['number'])} times"

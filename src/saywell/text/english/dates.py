@@ -6,9 +6,16 @@ import re
 from re import Match
 
 from saywell.text.breaks import word_set
-from saywell.text.english.context import NUMBER_WORDS, attributive, continues_reference, starts_sentence, word_after, word_before
-from saywell.text.english.grammar import Rules, Scan
+from saywell.text.english.context import (
+    NUMBER_WORDS,
+    attributive,
+    continues_reference,
+    starts_sentence,
+    word_after,
+    word_before,
+)
 from saywell.text.english.figures import plural_of
+from saywell.text.english.grammar import Rules, Scan
 from saywell.text.english.units import unit_name
 from saywell.text.numbers import cardinal, decade, decimal, ordinal, plural_words, year
 
@@ -62,7 +69,9 @@ def day_and_month(match: Match[str], scan: Scan) -> str | None:
         reading.rule == "day-and-month" for reading in scan.readings[-5:]
     )
     weekday_first = re.search(r"day,\s\Z", text[max(0, start - 5) : start])
-    between = before == "between" and re.match(r"\sand\s\d{1,2}/\d{1,2}(?!\s(?:cup|inch|mile|of)|/)", text[match.end() :][:16])
+    between = before == "between" and re.match(
+        r"\sand\s\d{1,2}/\d{1,2}(?!\s(?:cup|inch|mile|of)|/)", text[match.end() :][:16]
+    )
     if not (before in _BEFORE_DATE or second or weekday_first or between):
         return None
     month, day = int(match["a"]), int(match["b"])
@@ -150,7 +159,7 @@ def day_first(match: Match[str]) -> str | None:
 _AFTER_DATE = word_set("at and or to in is was for by from on with until this next last a the we i he she they it")
 
 
-@rule("a", rf"\b{_MONTH}\s{_DAY}{_TO_DAY}\b(?![:.,]\d|\s?%|/){_YEAR}")
+@rule("JFMASOND", rf"\b{_MONTH}\s{_DAY}{_TO_DAY}\b(?![:.,]\d|\s?%|/){_YEAR}")
 def month_first(match: Match[str]) -> str | None:
     """Nov 21, 2026; Jan. 5-7; but `in Jan. 5 people` is the end of a sentence"""
     if "." in match["month"] and not match["year"] and not continues_reference(match.string, match.start("day")):
@@ -158,22 +167,39 @@ def month_first(match: Match[str]) -> str | None:
     return f"{_month(match)} {_days(match)}{_tail(match)}"
 
 
-@rule("a", rf"\b{_MONTH},?\s(?P<year>[12]\d{{3}})\b(?![.,:]\d|\s?%)")
+@rule("JFMASOND", rf"\b{_MONTH},?\s(?P<year>[12]\d{{3}})\b(?![.,:]\d|\s?%)")
 def month_and_year(match: Match[str]) -> str:
     """May 2026"""
     return f"{_month(match)} {year(match['year'])}"
 
 
-@rule("a", rf"\b{_MONTH}\s?[–-]\s?(?P<to>{'|'.join(MONTHS)}|{'|'.join(name[:3] for name in MONTHS)})\b")
+@rule("JFMASOND", rf"\b{_MONTH}\s?[–-]\s?(?P<to>{'|'.join(MONTHS)}|{'|'.join(name[:3] for name in MONTHS)})\b")
 def months(match: Match[str]) -> str:
     """May–June"""
     return f"{_month(match)} to {_MONTH_OF[match['to'][:3].lower()]}"
 
 
-@rule("a", r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.(?=\s[a-z\d]|,|$|\s[A-Z])")
+@rule("JFMASOND", r"\b(?P<month>Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\b(?![.\w'-])")
+def bare_month(match: Match[str]) -> str | None:
+    """A month's abbreviation without its full stop: by Feb; Jan is a name, too"""
+    before = word_before(match.string, match.start()).lower()
+    row = re.match(
+        r"\s(?:and|or|to|through)\s(?:Feb|Mar|Apr|May|Ju[nl]|Aug|Sep|Oct|Nov|Dec)", match.string[match.end() :][:14]
+    )
+    if match["month"] in ("Jan", "Jun", "Mar") and before not in _MONTH_BEFORE and not row:
+        return None
+    return _month(match)
+
+
+_MONTH_BEFORE = word_set("in since until till by from early late mid last next this of every")
+
+
+@rule("JFMASOND", r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.(?=\s[a-z\d]|,|$|\s[A-Z])")
 def short_month(match: Match[str]) -> str | None:
     """A month's abbreviation alone: in Sept. we"""
-    if re.match(r"\s[A-Z]", match.string[match.end() : match.end() + 2]) and not starts_sentence(match.string, match.end()):
+    if re.match(r"\s[A-Z]", match.string[match.end() : match.end() + 2]) and not starts_sentence(
+        match.string, match.end()
+    ):
         return None
     stop = (
         "." if match.string[match.end() : match.end() + 1] == " " and starts_sentence(match.string, match.end()) else ""
@@ -181,7 +207,7 @@ def short_month(match: Match[str]) -> str | None:
     return _MONTH_OF[match[1].lower()] + stop
 
 
-@rule("a", rf"\b(?P<first>{_ANY_DAY})\s?(?P<dash>[-–])\s?(?P<last>{_ANY_DAY})(?!\w)")
+@rule("MTWFS", rf"\b(?P<first>{_ANY_DAY})\s?(?P<dash>[-–])\s?(?P<last>{_ANY_DAY})(?!\w)")
 def weekdays(match: Match[str]) -> str:
     """Mon-Fri, Monday–Friday, Sat.–Sun."""
     first, last = (DAYS.get(match[at].rstrip(".").lower(), match[at]) for at in ("first", "last"))
@@ -189,7 +215,7 @@ def weekdays(match: Match[str]) -> str:
     return f"{first} to {last}{stop}"
 
 
-@rule("a", rf"\b({_SHORT_DAY})\b(?P<stop>\.?)")
+@rule("MTWFS", rf"\b({_SHORT_DAY})\b(?P<stop>\.?)")
 def weekday(match: Match[str]) -> tuple[str, int] | None:
     """A day's abbreviation before a date, in a list of days, or with its full stop: Mon, Wed and Fri."""
     text, end = match.string, match.end()
@@ -205,11 +231,33 @@ def weekday(match: Match[str]) -> tuple[str, int] | None:
     name = DAYS[match[1].lower()]
     if match["stop"]:
         before = word_before(text, match.start()).lower()
-        ended = before in ("on", "by", "until", "till", "next", "last", "this", "every", "from", "since") and starts_sentence(text, end)
-        if not listed and not dated and not ended and not (text[end : end + 1] == "," or re.match(r"\s[a-z\d]", after)):
+        ended = before in (
+            "on",
+            "by",
+            "until",
+            "till",
+            "next",
+            "last",
+            "this",
+            "every",
+            "from",
+            "since",
+        ) and starts_sentence(text, end)
+        whole = match[1] in ("Weds", "Tues", "Thurs")
+        if (
+            not listed
+            and not dated
+            and not ended
+            and not whole
+            and not (text[end : end + 1] == "," or re.match(r"\s[a-z\d]", after))
+        ):
             return None
         return name + ("." if starts_sentence(text, end) else ""), end
-    shut = re.search(r"\b(?:[Cc]losed|[Oo]pen)\s\Z", text[max(0, match.start() - 7) : match.start()])
+    alone = match[1] in ("Thu", "Weds", "Tues", "Thur", "Thurs") or (
+        match[1] in ("Mon", "Tue", "Fri")
+        and word_before(text, match.start()).lower() in ("on", "by", "until", "next", "this", "every")
+    )
+    shut = alone or re.search(r"\b(?:[Cc]losed|[Oo]pen)\s\Z", text[max(0, match.start() - 7) : match.start()])
     return (name, end) if dated or listed or shut else None
 
 
@@ -285,7 +333,9 @@ def plural_number(match: Match[str], scan: Scan) -> str | None:
         if len(number) == 4 and number.endswith("0"):
             return decade(number)
         styled = re.match(r"-(?:style|era|inspired|themed|looking)\b", text[match.end() : match.end() + 9])
-        era = len(number) == 2 and number.endswith("0") and number not in ("10", "00") and (styled or after not in _BRIEF)
+        era = (
+            len(number) == 2 and number.endswith("0") and number not in ("10", "00") and (styled or after not in _BRIEF)
+        )
         return decade(number) if era and (after or styled) else None
     if len(number) == 4:
         return decade(number) if number.endswith("0") else plural_words(year(number))
@@ -335,7 +385,11 @@ def years(match: Match[str]) -> str | None:
         return f"{year(first)} to {year(second)}"
     if second == "00" and first.endswith("99"):
         return f"{year(first)} to {year(f'{int(first) + 1}')}"
-    return f"{year(first)} to {cardinal(second) if second[0] != '0' else f'oh {cardinal(second[1])}'}" if int(second) > int(first[2:]) else None
+    return (
+        f"{year(first)} to {cardinal(second) if second[0] != '0' else f'oh {cardinal(second[1])}'}"
+        if int(second) > int(first[2:])
+        else None
+    )
 
 
 @rule.in_context(
@@ -347,10 +401,19 @@ def lone_year(match: Match[str], scan: Scan) -> tuple[str, int] | None:
     number, text = match["year"], match.string
     after = (match["next"] or "").strip()
     opens = re.search(r"(?:^|[.!?\"”]\s)(?:In|By|Since|Until)\s\Z", text[max(0, match.start() - 8) : match.start()])
-    if opens and not number.endswith("00") and number[:2] != "10" and re.match(r"\s[a-z]+\s(?!of\b|in\b)[a-z]", text[match.end("year") :][:40]):
+    if (
+        opens
+        and not number.endswith("00")
+        and number[:2] != "10"
+        and re.match(r"\s[a-z]+\s(?!of\b|in\b)[a-z]", text[match.end("year") :][:40])
+    ):
         return year(number), match.end("year")
     if after in _COUNTED or (len(after) > 3 and after.endswith("s") and after not in _NOT_PLURAL):
         return None
+    if re.search(r"\d\sby\s\Z", text[max(0, match.start() - 5) : match.start()]) or re.match(
+        r"\sby\s\d", text[match.end("year") :][:6]
+    ):
+        return None  # 1920 by 1080
     if number[:2] == "10" or number == "2100":
         before = word_before(text, match.start()).lower()
         earlier = text[max(0, match.start() - 18) : match.start()]
@@ -358,7 +421,9 @@ def lone_year(match: Match[str], scan: Scan) -> tuple[str, int] | None:
         second = re.search(r"\b\d{4} (?:and|to|or) \Z", earlier) and any(
             reading.rule == "lone-year" for reading in scan.readings[-5:]
         )
-        alone = text[match.start() - 1 : match.start()] == "(" and text[match.end("year") : match.end("year") + 1] == ")"
+        alone = (
+            text[match.start() - 1 : match.start()] == "(" and text[match.end("year") : match.end("year") + 1] == ")"
+        )
         if before not in _YEAR_BEFORE and not (era or second or alone):
             return None
     end = match.end("year")

@@ -70,9 +70,9 @@ def code_number(match: Match[str]) -> str | None:
         after = word_after(text, match.end())
         if len(number) > 6 or not after or not after[0].islower() or after in _NOT_COUNTED:
             return digits(number)
-    if re.search(rf"(?:, (?:OR|OK|IN|ME|HI)|\b(?:{_STATES.replace(' ', '|')})|\b[A-Z]\.[A-Z]\.)\s\Z", before) and re.fullmatch(
-        r"\d{5}(?:-\d{4})?", number
-    ):
+    if re.search(
+        rf"(?:, (?:OR|OK|IN|ME|HI)|\b(?:{_STATES.replace(' ', '|')})|\b[A-Z]\.[A-Z]\.)\s\Z", before
+    ) and re.fullmatch(r"\d{5}(?:-\d{4})?", number):
         return ", ".join(map(digits, number.split("-")))
     found = _CODED.search(before)
     short = len(number) == 3 and found and re.search(r"(?i)\b(?:cvv|cvc|(?:area|security) code)\b[^.!?]{0,8}\Z", before)
@@ -96,8 +96,10 @@ _VERSION = r"(?<![\w.,])(?:[vV](?:er(?:sion)?)?\.?\s?(?P<one>\d{1,4}(?:\.\d{1,4}
 
 
 @rule("9a", _VERSION)
-def version(match: Match[str]) -> str:
-    """Versions and network addresses: v2.0, 1.2.3, 192.168.0.1"""
+def version(match: Match[str]) -> str | None:
+    """Versions and network addresses: v2.0, 1.2.3, 192.168.0.1; a V8 is an engine"""
+    if re.fullmatch(r"V\d{1,2}", match[0]):
+        return None
     lead = "version " if match[0][0] in "vV" else ""
     parts = (match["one"] or match["many"]).split(".")
     grouped = all(len(part) == 3 for part in parts[1:]) and len(parts[0]) < 4
@@ -206,12 +208,13 @@ def _unit_next(text: str, at: int) -> tuple[str, int]:
 _SPECIAL = {"24/7": "twenty-four seven", "9/11": "nine eleven", "20/20": "twenty twenty", "10/4": "ten four"}
 _MARKS = word_set("10 20 25 30 40 50 60 100")
 _SCORED = re.compile(
-    r"\b(?:scor(?:e|es|ed)|marks?|grades?|results?|rat(?:ed|ing)|exam|test|quiz|got|gave|gives)\b[^.!?]{0,24}\Z", re.IGNORECASE
+    r"\b(?:scor(?:e|es|ed)|marks?|grades?|results?|rat(?:ed|ing)|exam|test|quiz|got|gave|gives)\b[^.!?]{0,24}\Z",
+    re.IGNORECASE,
 )
 
 
 @rule(
-    "a",
+    "pPsSqQlLaAtTrRiIcCbBdDe",
     r"\b(?P<head>pages?|slides?|step|part|question|level|stage|phase|attempt|try|round|lesson|item|chapter|batch|disc|epoch)\s"
     r"(?P<a>\d{1,4})/(?P<b>\d{1,4})(?![\w/]|[.,]\d)",
     re.IGNORECASE,
@@ -245,7 +248,9 @@ def slash_fraction(match: Match[str]) -> str | tuple[str, int]:
     of = text[match.end() : match.end() + 4] == " of "
     high = 2 * int(above) > int(below) or below in ("10", "100")
     mark = below in _MARKS and above != "1" and high and not of
-    scored = not of and int(above) <= int(below) > 4 and _SCORED.search(text[max(0, match.start() - 40) : match.start()])
+    scored = (
+        not of and int(above) <= int(below) > 4 and _SCORED.search(text[max(0, match.start() - 40) : match.start()])
+    )
     right = word_after(text, match.end()) in ("right", "correct")
     if mark or rated or scored or right or (above == below and not of):
         return f"{cardinal(above)} out of {cardinal(below)}"
@@ -307,9 +312,9 @@ def letters_and_digits(match: Match[str]) -> str | None:
     """Letters and digits in one token: MP3, COVID-19, h264, F-16s; long digit strings digit by digit."""
     if many := re.fullmatch(r"([A-Za-z]{1,6})(\d{1,3})s", match[0]):
         return f"{many[1]} {plural_of(many[2])}"
-    if jet := re.fullmatch(r"(A3[1-8]0)-(\d{3}|\d)", match[0]):
-        return f"A {_pairs(jet[1][1:])} {_pairs(jet[2])}"
-    token = _DIGIT_LETTER.sub(" ", _LETTER_DIGIT.sub(" ", match[0]))
+    if jet := re.fullmatch(r"A(3[1-8]0)(?:-(\d{3}|\d))?", match[0]):
+        return f"A-{_pairs(jet[1])}{' ' + _pairs(jet[2]) if jet[2] else ''}"
+    token = _DIGIT_LETTER.sub(" ", _LETTER_DIGIT.sub("-" if re.match(r"A-?\d", match[0]) else " ", match[0]))
     spoken = re.sub(r"\d+", lambda run: cardinal(run[0]) if len(run[0]) <= 2 else digits(run[0]), token)
     return spoken.replace("_", " ")
 

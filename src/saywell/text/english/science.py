@@ -49,9 +49,9 @@ def power(match: Match[str]) -> str:
         or (match["raised"] or "").translate(_RAISED)
     ).replace("−", "-")
     word = re.search(r"[A-Za-z]+\Z", match.string[max(0, match.start() - 12) : match.start()])
-    if match["raised"] and word and word[0] not in _FUNCTIONS:
-        if len(word[0]) > 3 or (len(word[0]) == 3 and word[0] not in UNITS):
-            return ""
+    long = word and (len(word[0]) > 3 or (len(word[0]) == 3 and word[0] not in UNITS))
+    if match["raised"] and word and long and word[0] not in _FUNCTIONS:
+        return ""
     if exponent in ("2", "3"):
         return " squared" if exponent == "2" else " cubed"
     if not exponent.lstrip("+-").isdigit():

@@ -106,7 +106,9 @@ def _operand(text: str, at: int) -> bool:
 @rule(" ", r"(?<=[A-Za-z]) > (?=[A-Z]\w)")
 def menu_path(match: Match[str]) -> str | None:
     """File > Save As"""
-    named = re.search(r"(?<!\w)[A-Z][A-Za-z]*(?: [A-Z][A-Za-z]*)?\Z", match.string[max(0, match.start() - 40) : match.start()])
+    named = re.search(
+        r"(?<!\w)[A-Z][A-Za-z]*(?: [A-Z][A-Za-z]*)?\Z", match.string[max(0, match.start() - 40) : match.start()]
+    )
     return ", " if named else None
 
 
@@ -152,7 +154,11 @@ def _is_quotient(text: str, start: int, end: int) -> bool:
 def _is_difference(text: str, start: int, end: int, spaced: bool) -> bool:
     """x - 3, a - b = c, (x-1)"""
     if not spaced:
-        return text[start - 2 : start - 1] == "(" and text[start - 1].islower() and bool(re.match(r"\d{1,4}\)", text[end : end + 6]))
+        return (
+            text[start - 2 : start - 1] == "("
+            and text[start - 1].islower()
+            and bool(re.match(r"\d{1,4}\)", text[end : end + 6]))
+        )
     variable = re.search(r"(?:^|[\s(=+*/−-])\(?\d{0,3}([A-Za-z])\Z", text[max(0, start - 6) : start])
     term = re.match(r"\d{0,4}(?:[a-z]|\d|φ|θ)\b[²³]?(?P<next>\s?[=<>)+≤≥]|\.?$)?", text[end : end + 12])
     return variable is not None and term is not None and (bool(term["next"]) or variable[1] not in "aAI" + "BCDEFGHJKL")
@@ -215,7 +221,11 @@ def dash(match: Match[str], scan: Scan) -> str | None:
     text, start, end = match.string, match.start(), match.end()
     if match[0] == " --" and text[end : end + 1].isalpha():
         return None  # an option
-    if match[0] == "–" and re.search(r"(?<![\w–])[A-Z]\Z", text[max(0, start - 2) : start]) and re.match(r"[A-Z]\b", text[end : end + 2]):
+    if (
+        match[0] == "–"
+        and re.search(r"(?<![\w–])[A-Z]\Z", text[max(0, start - 2) : start])
+        and re.match(r"[A-Z]\b", text[end : end + 2])
+    ):
         return " to "
     if match[0] == "–" and text[start - 1 : start].isalnum() and text[end : end + 1].isalnum():
         return " to " if scan.readings and scan.readings[-1].rule == "letters-and-digits" else "-"
@@ -246,6 +256,11 @@ def slash(match: Match[str]) -> str:
     rate = re.match(
         r"(?:second|minute|hour|day|night|week|month|year|person|capita)\b", match.string[match.end() : match.end() + 8]
     )
+    sides = re.search(r"(?<![A-Za-z])[A-Z]{1,4}\Z", match.string[max(0, match.start() - 5) : match.start()])
+    if sides and re.match(
+        r"[A-Z]{1,4}\b" if len(sides[0]) == 1 else r"[A-Z\d]{1,4}\b", match.string[match.end() : match.end() + 5]
+    ):
+        return " "  # AC/DC
     return " per " if rate and match.string[match.start() - 1] == "s" else " slash "
 
 

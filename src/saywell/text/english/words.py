@@ -77,7 +77,8 @@ def numbering(match: Match[str]) -> str | None:
         before = word_before(text, match.start()).lower()
         named = short == "no." and (
             before in ("my", "your", "his", "her", "its", "our", "their", "the", "a")
-            or before in _COUNTED_THINGS or (match["short"][0] == "N" and before and before not in STARTERS)
+            or before in _COUNTED_THINGS
+            or (match["short"][0] == "N" and before and before not in STARTERS)
         )
         if (
             not named
@@ -108,7 +109,7 @@ def circa(match: Match[str]) -> str | None:
     return "circa "
 
 
-@rule("a", r"\bDr\b(?P<stop>\.?)")
+@rule("D", r"\bDr\b(?P<stop>\.?)")
 def doctor_or_drive(match: Match[str]) -> str | None:
     """Dr. Smith, 12 Oak Dr."""
     text, end = match.string, match.end()
@@ -120,7 +121,7 @@ def doctor_or_drive(match: Match[str]) -> str | None:
     return "Doctor" if match["stop"] or named else None
 
 
-@rule("a", r"\b(?P<kind>Ste?)\b(?P<stop>\.?)")
+@rule("S", r"\b(?P<kind>Ste?)\b(?P<stop>\.?)")
 def saint_or_street(match: Match[str]) -> str | None:
     """St. John, 10 Main St., Ste. 200"""
     text, end = match.string, match.end()
@@ -144,7 +145,7 @@ def saint_or_street(match: Match[str]) -> str | None:
     return "Street" + ("." if match["stop"] and starts_sentence(text, end) else "")
 
 
-@rule("a", r"\b(?P<kind>Ave|Blvd|Rd|Ln|Hwy|Pkwy|Ct|Pl|Sq|Ter|Cir|Trl)\b(?P<stop>\.?)")
+@rule("ABRLHPCST", r"\b(?P<kind>Ave|Blvd|Rd|Ln|Hwy|Pkwy|Ct|Pl|Sq|Ter|Cir|Trl)\b(?P<stop>\.?)")
 def street(match: Match[str]) -> str | None:
     """A street's abbreviation after a name: Ocean Blvd, Elm Ct."""
     before = re.search(
@@ -154,10 +155,15 @@ def street(match: Match[str]) -> str | None:
     return _STREETS[match["kind"]] + stop if before else None
 
 
-@rule("a", r"\b(?P<kind>Hwy|Rte|Rt|Bldg|Fl|Flr|Pt)\b\.?(?=\s(?:#?\d|(?P<name>Reyes|Loma|Pleasant|Barrow|Judith|Lookout)))")
+@rule(
+    "HRBFP",
+    r"\b(?P<kind>Hwy|Rte|Rt|Bldg|Fl|Flr|Pt)\b\.?(?=\s(?:#?\d|(?P<name>Reyes|Loma|Pleasant|Barrow|Judith|Lookout)))",
+)
 def before_street_number(match: Match[str]) -> str | None:
     """Hwy 101, Rt. 9, Bldg 4"""
-    kind = {"Hwy": "Highway", "Rte": "Route", "Rt": "Route", "Bldg": "Building", "Fl": "Floor", "Flr": "Floor"}.get(match["kind"])
+    kind = {"Hwy": "Highway", "Rte": "Route", "Rt": "Route", "Bldg": "Building", "Fl": "Floor", "Flr": "Floor"}.get(
+        match["kind"]
+    )
     return kind if not match["name"] else "Point" if match["kind"] == "Pt" else None
 
 
@@ -167,20 +173,23 @@ def care_of(_match: Match[str]) -> str:
     return "care of"
 
 
-@rule("a", r"\bApt\b\.?(?=\s#?\d)")
+@rule("A", r"\bApt\b\.?(?=\s#?\d)")
 def apartment(_match: Match[str]) -> str:
     """Apt 4B"""
     return "Apartment"
 
 
-@rule("a", r"(?<!\d\s)\b(Mr|Mrs|Ms|Prof|Gen|Sen|Capt|Lt|Sgt|Rev|Gov|Mt|Ft)(?=\s[A-Z][a-z]|\sand\sMrs?\b)")
+@rule(
+    "MPGSCLRF",
+    r"(?<!\d\s)\b(Mr|Mrs|Ms|Prof|Gen|Sen|Capt|Lt|Sgt|Rev|Gov|Mt|Ft)(?=\s(?!Alpha|Beta)[A-Z][a-z]|\sand\sMrs?\b)",
+)
 def title(match: Match[str]) -> str:
     """A title without its full stop before a name: Mr White"""
     short = f"{match[1].lower()}."
     return _ALWAYS.get(short) or _BEFORE_NAME[short]
 
 
-@rule("a", r"\bSr\.(?=(?P<name>\s[A-Z][a-z])?)")
+@rule("S", r"\bSr\.(?=(?P<name>\s[A-Z][a-z])?)")
 def senior_or_sister(match: Match[str]) -> str:
     """Sr. Maria spoke; John Smith Sr."""
     before = word_before(match.string, match.start())
@@ -294,12 +303,19 @@ _REIGNS = word_set(
     Seti Augustus Stephen Eric Erik Maximilian Vladimir Suleiman Abdul Naresuan Rama Mithridates Seleucus Antiochus
     """
 )
-_ANCIENT = word_set("Darius Xerxes Artaxerxes Seti Ramses Ramesses Thutmose Amenhotep Ptolemy Mehmed Selim Murad Seleucus Antiochus")
+_FORENAMES = word_set(
+    "John Henry Robert William James George Charles Thomas Edward Richard Joseph David Michael Frank Walter Harry Albert Arthur "
+    "Samuel Daniel Martin Davis Cornelius Thurston Benjamin Andrew Anthony Paul Stephen Steven Philip Peter Louis Ralph Fred"
+)
+"""Given names before a family name and II or III."""
+_ANCIENT = word_set(
+    "Darius Xerxes Artaxerxes Seti Ramses Ramesses Thutmose Amenhotep Ptolemy Mehmed Selim Murad Seleucus Antiochus"
+)
 """Nobody says I after them."""
 _CROWNS = word_set("King Queen Pope Emperor Empress Tsar Kaiser Czar Sultan Pharaoh Prince")
 
 
-@rule("a", rf"\b(?P<roman>{_ROMAN})(?P<suffix>th|st|nd|rd)?\b(?!['’](?!s\b)\w)(?!\.\s?[A-Z]\.)")
+@rule("IVXLC", rf"\b(?P<roman>{_ROMAN})(?P<suffix>th|st|nd|rd)?\b(?!['’](?!s\b)\w)(?!\.\s?[A-Z]\.)")
 def roman_numeral(match: Match[str]) -> str | None:
     """Chapter IV, Henry VIII, World War II, XIV, the XIX century"""
     numeral, text, start, end = match["roman"], match.string, match.start(), match.end()
@@ -313,7 +329,10 @@ def roman_numeral(match: Match[str]) -> str | None:
     before = shortened[1] if shortened else word_before(text, start)
     after = word_after(text, end)
     count = _value(numeral)
-    age = re.match(r"(?:-|\s(?:and|to|or)\s[IVX]{1,6}\s)?\s?(?:century|centuries|dynasty|dynasties|Olympiad|Olympics?)\b", text[end : end + 32])
+    age = re.match(
+        r"(?:-|\s(?:and|to|or)\s[IVX]{1,6}\s)?\s?(?:century|centuries|dynasty|dynasties|Olympiad|Olympics?)\b",
+        text[end : end + 32],
+    )
     if match["suffix"] or (age and numeral not in ("C", "L")):
         return ordinal(count)
     lower = before.lower()
@@ -332,6 +351,8 @@ def roman_numeral(match: Match[str]) -> str | None:
             and not (ended and re.match(r"[.,;:!?)\s]|\Z", text[end : end + 1]))
         ) or (before == "Malcolm" and numeral == "X"):
             return None
+        return f"the {ordinal(count)}"
+    if numeral in ("II", "III", "IV") and word_before(text, start - len(before) - 1) in _FORENAMES and before.istitle():
         return f"the {ordinal(count)}"
     if len(numeral) >= 3 and set(numeral) <= set("IVX") and numeral != "XXX":
         return cardinal(count)
@@ -352,7 +373,13 @@ def _value(roman: str) -> str:
     return str(total)
 
 
-@rule("W", r"\bWW(?P<roman>III|II|I)\b")
+@rule("W", r"\bWW(?:(?P<roman>III|II|I)|(?P<count>[12]))\b")
 def world_war(match: Match[str]) -> str:
-    """WWII"""
-    return f"World War {cardinal(_value(match['roman']))}"
+    """WWII, WW2"""
+    return f"World War {cardinal(match['count'] or _value(match['roman']))}"
+
+
+@rule("T", r"\bTL;?DR\b")
+def too_long(_match: Match[str]) -> str:
+    """TL;DR"""
+    return "T L D R"
