@@ -23,6 +23,23 @@ def whisper() -> Path:
     return path
 
 
+def kokoro() -> Path:
+    """Kokoro-82M's published int8 graph. Raises MissingDependency."""
+    return _there("kokoro/kokoro-int8.onnx")
+
+
+def kokoro_voices() -> Path:
+    """NumPy archive of five of its voices. Raises MissingDependency."""
+    return _there("kokoro/ja.npz")
+
+
+def _there(name: str) -> Path:
+    path = folder() / name
+    if not path.is_file():
+        raise MissingDependency(f"no {path}: run `scripts/meter listen`")
+    return path
+
+
 def others_python(folder: Path) -> Path:
     """Python interpreter of the environment with the other engines. Raises MissingDependency."""
     python = folder / "venv" / "bin" / "python"

@@ -112,7 +112,7 @@ def abroad() -> None:
     from saywell.models.espeak.binding import phonemes
 
     def sound(text: str, language: str) -> str:
-        return re.sub(r"[ˈˌː| .‍]", "", phonemes(text, language))
+        return re.sub(r"[ˈˌː| .‍^]", "", phonemes([text], language)[0])
 
     rows = [line.split("\t") for line in ABROAD.read_text(encoding="utf-8").splitlines()]
     table = Table("language", "texts", "eSpeak alone", "kitten-text-processing", "its ms per text", "its errors")

@@ -260,6 +260,8 @@ class ModelSpec:
     """Whether it reports the time of each word."""
     phones: bool = False
     """Whether it takes phones (`Sequence.phones`)."""
+    blends: bool = False
+    """Whether it speaks with blends of its voices, such as `a(2)+b(1)`."""
     clones: bool = False
     """Whether it can clone the voice of a reference recording."""
     default_voice: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from saywell.engine.stream import Window
 from saywell.errors import InvalidRequest, TooManyRequests, UnknownVoice
@@ -14,7 +15,7 @@ from saywell.plan.plan import Plan
 from saywell.text.check import check as check_text
 from saywell.text.lexicon import own_entries
 from saywell.types import ModelSpec, Request, Voice
-from saywell.voices.names import resolve_voice
+from saywell.voices.names import parse_blend, resolve_voice
 
 _TAG = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
 _LOOK_S = 0.1
@@ -42,12 +43,21 @@ class Admission:
                 raise UnknownVoice("this model has no built-in voice; give a reference", param="voice")
             return self._default
         wanted = resolve_voice(request.voice, self._all, self._default.id if self._default else None)
-        found = self._voices.get((wanted or request.voice).lower())
+        found = self._voices.get((wanted or request.voice).lower()) or self._blend(request.voice)
         if found is None:
             some = ", ".join(list(self._voices)[:8])
             more = f" and {len(self._voices) - 8} more (see /v1/audio/voices)" if len(self._voices) > 8 else ""
             raise UnknownVoice(f"there is no such voice; this model has {some}{more}", param="voice")
         return found
+
+    def _blend(self, name: str) -> Voice | None:
+        """A voice made of several, with the language of the first. Raises UnknownVoice naming one that is not there."""
+        parts = parse_blend(name) if self._spec.blends else ()
+        if not parts:
+            return None
+        if missing := [part for part, _ in parts if part not in self._voices]:
+            raise UnknownVoice(f"this blend has a voice that is not there: {missing[0]}", param="voice")
+        return replace(self._voices[parts[0][0]], id=name.lower().replace(" ", ""), name=name)
 
     def check(
         self,

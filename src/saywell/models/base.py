@@ -10,6 +10,7 @@ It is a model under its own name, and speaks the voices `NAME:…`, unless it se
 
     voice_store(spec: ModelSpec, plan: Plan) -> VoiceStore    the saved voices of a cloning model, without loading it
     about() -> About                                          for `saywell doctor`
+    recognises(directory: Path) -> bool                       a published export that needs no conversion
     offline.py                                                conversion and codecs: a module that implements `Offline`
     sources.json                                              published weights: name → `saywell.hub.sources.Source`
 
@@ -328,12 +329,16 @@ def _model_with(voice: str) -> str:
 
 
 def family_in(directory: Path) -> str:
-    """The family in a converted model's manifest. Raises UnknownModel."""
+    """The family in a model's manifest, or the one that recognises a published export. Raises UnknownModel."""
     if not directory.is_dir():
         raise UnknownModel(f"{directory} is not a directory", param="model_path")
     try:
         family = Manifest.read(directory).family
     except FileNotFoundError:
+        for name in families():
+            recognises: Callable[[Path], bool] = _declared(name, "recognises", lambda _directory: False)
+            if recognises(directory):
+                return name
         raise UnknownModel(
             f"{directory} holds no converted model ({MANIFEST} is missing); run `saywell convert` on a published one",
             param="model_path",

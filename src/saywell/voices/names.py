@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from saywell.types import Voice
 
@@ -38,6 +39,19 @@ RETIRED = ("wren", "rms", "slt", "awb", "kal16")
 _warned: set[str] = set()
 
 
+_PART = re.compile(r"\s*([a-z]{2}_[a-z0-9]{1,32})\s*(?:\(\s*(\d{1,4}(?:\.\d{1,4})?|\.\d{1,4})\s*\))?\s*", re.IGNORECASE)
+
+
+def parse_blend(name: str) -> tuple[tuple[str, float], ...]:
+    """Voices and weights of `af_heart(2)+af_bella`; a comma is a plus. Empty: this is no blend."""
+    parts = re.split(r"[+,]", name)
+    found = [_PART.fullmatch(part) for part in parts]
+    if len(parts) < 2 and "(" not in name:
+        return ()
+    weighed = [(part[1].lower(), float(part[2] or 1)) for part in found if part]
+    return tuple(weighed) if len(weighed) == len(parts) <= 8 and all(weight > 0 for _, weight in weighed) else ()
+
+
 def resolve_voice(name: str | None, voices: tuple[Voice, ...], default: str | None) -> str | None:
     """The id of a voice by id or alias. Ids take precedence over aliases; an unknown name is returned unchanged."""
     if name is None or not voices:
@@ -51,6 +65,8 @@ def resolve_voice(name: str | None, voices: tuple[Voice, ...], default: str | No
         return known[_WOMAN[0]]
     if wanted in TEACHERS:
         return known.get(TEACHERS[wanted], name)
+    if same := next((voice for key, voice in known.items() if key[2:] == f"_{wanted}"), None):
+        return same  # Kokoro's voice of this name
     if wanted in OPENAI_VOICES:
         return next((known[nearest] for nearest in OPENAI_VOICES[wanted] if nearest in known), default)
     return name

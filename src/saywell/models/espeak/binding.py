@@ -43,7 +43,7 @@ Sink = Callable[[bytes], bool]
 """Takes int16 samples; returns False to stop."""
 
 
-_IPA = 0x02
+_TIED_IPA = ord("^") << 8 | 0x80 | 0x02
 """Phoneme mode of espeak_TextToPhonemes."""
 
 
@@ -98,19 +98,22 @@ def speak(text: str, source: str, speed: float, sink: Sink) -> None:
         raise InvalidText("eSpeak NG has nothing to say for this text in this language", param="text")
 
 
-def phonemes(text: str, source: str) -> str:
-    """The IPA of `text`, clause by clause, with `|` between clauses. Raises ModelFailure."""
+def phonemes(texts: list[str], source: str) -> list[str]:
+    """The IPA of each text, with `|` between clauses and `^` in diphthongs and affricates. Raises ModelFailure."""
     with _library() as (lib, _rate):
         if lib.espeak_SetVoiceByName(source.encode()) != 0:
             raise ModelFailure(f"eSpeak NG has no voice {source}")
         lib.espeak_TextToPhonemes.restype = c.c_char_p
         lib.espeak_TextToPhonemes.argtypes = (c.POINTER(c.c_void_p), c.c_int, c.c_int)
-        data = c.create_string_buffer(_data(text))
-        rest = c.c_void_p(c.addressof(data))
-        clauses = []
-        while rest.value:
-            found = lib.espeak_TextToPhonemes(c.byref(rest), UTF8, _IPA)
-            clauses.append((found or b"").decode().strip())
+        return [_phonemes(lib, text) for text in texts]
+
+
+def _phonemes(lib: c.CDLL, text: str) -> str:
+    data = c.create_string_buffer(_data(text))
+    rest = c.c_void_p(c.addressof(data))
+    clauses = []
+    while rest.value:
+        clauses.append((lib.espeak_TextToPhonemes(c.byref(rest), UTF8, _TIED_IPA) or b"").decode().strip())
     return "|".join(clause for clause in clauses if clause)
 
 

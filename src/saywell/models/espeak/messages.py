@@ -24,6 +24,13 @@ class Speak(msgspec.Struct, tag=True, frozen=True):
     speed: float
 
 
+class Read(msgspec.Struct, tag=True, frozen=True):
+    """Answered by Phones, or by an End with an error."""
+
+    texts: list[str]
+    source: str
+
+
 class Stop(msgspec.Struct, tag=True, frozen=True):
     """End the current utterance early. Ignored between utterances."""
 
@@ -37,14 +44,19 @@ class Piece(msgspec.Struct, tag=True, frozen=True):
     """int16, native byte order, mono."""
 
 
+class Phones(msgspec.Struct, tag=True, frozen=True):
+    phones: list[str]
+    """IPA of each text, diphthongs and affricates tied by `^`."""
+
+
 class End(msgspec.Struct, tag=True, frozen=True):
     error: str = ""
     """`SaywellError.code`; empty: the utterance was spoken, or stopped."""
     message: str = ""
 
 
-Order = Speak | Stop
-Answer = Voices | Piece | End
+Order = Speak | Read | Stop
+Answer = Voices | Piece | Phones | End
 
 encode = msgspec.msgpack.Encoder().encode
 decode_order = msgspec.msgpack.Decoder(Order).decode

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from saywell.child import parent
 from saywell.errors import SaywellError
 from saywell.models.espeak import binding
-from saywell.models.espeak.messages import Answer, End, Piece, Speak, Voices, decode_order, encode
+from saywell.models.espeak.messages import Answer, End, Phones, Piece, Read, Speak, Voices, decode_order, encode
 
 PIECES_PER_SECOND = 10
 FIRST_PIECE = 0.5
@@ -78,6 +78,13 @@ def _speak(pipe: Connection, order: Speak) -> End:
     return End()
 
 
+def _read(order: Read) -> Phones | End:
+    try:
+        return Phones(binding.phonemes(order.texts, order.source))
+    except SaywellError as error:
+        return End(error.code, error.message)
+
+
 def main() -> None:
     _prepare()
     pipe = parent()
@@ -87,6 +94,8 @@ def main() -> None:
             order = decode_order(pipe.recv_bytes())
         if isinstance(order, Speak):
             _send(pipe, _speak(pipe, order))
+        elif isinstance(order, Read):
+            _send(pipe, _read(order))
 
 
 def _prepare() -> None:

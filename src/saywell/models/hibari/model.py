@@ -18,17 +18,11 @@ from saywell.files import Damaged, read_plain
 from saywell.hub.sources import SOURCES
 from saywell.models.hibari import DEFAULT, VOICES, package
 from saywell.models.hibari.acoustic import RATE, Acoustic, Score
-from saywell.models.hibari.reader import MARKS, Reader, Utterance, unpack
+from saywell.models.hibari.reader import Reader, Utterance, unpack
+from saywell.models.hibari.timing import timed
 from saywell.models.single_shot import SingleShot
 from saywell.plan.plan import Plan
 from saywell.types import ModelSpec, Request, Samples, Sequence, Timestamp, Voice
-
-ONSET_S = 0.045
-"""A phone after a pause is audible this long before its nominal start."""
-PAUSE_S = 0.25
-"""The part of the phone before a mark that is a pause: median of measured .145 to .325 s."""
-MIN_PHONE_S = 0.05
-"""Minimum duration left of such a phone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,25 +111,7 @@ def timestamps(utterances: list[Utterance], scores: list[Score]) -> tuple[Timest
     for utterance, score in zip(utterances, scores, strict=True):
         ends = begin + score.times  # ends[n] is the start of phone n: ends[0] ends the leading pause
         for word in utterance.words:
-            phones = _timed(utterance.phones, word.start, word.end, ends, score.rate)
+            phones = timed(utterance.phones, word.start, word.end, ends, score.rate)
             found.append(Timestamp(text=word.text, start_s=phones[0][1], end_s=phones[-1][2], phones=phones))
         begin += score.seconds
     return tuple(found)
-
-
-def _timed(spoken: str, start: int, end: int, ends: np.ndarray, rate: float) -> tuple[tuple[str, float, float], ...]:
-    """Phones of one word. A stress mark belongs to the vowel after it; a space is not a phone."""
-    phones: list[tuple[str, float, float]] = []
-    paused = not spoken[:start].strip() or spoken[:start].rstrip()[-1] in MARKS
-    mark, since = "", float(ends[start]) - (ONSET_S / rate if paused else 0.0)
-    for index in range(start, end):
-        if spoken[index] in "ˈˌ":
-            mark += spoken[index]
-            continue
-        if spoken[index] != " ":
-            phones.append((mark + spoken[index], since, float(ends[index + 1])))
-        mark, since = "", float(ends[index + 1])
-    if spoken[end : end + 1] and spoken[end] in MARKS:
-        phone, first, last = phones[-1]
-        phones[-1] = (phone, first, max(first + MIN_PHONE_S / rate, last - PAUSE_S / rate))
-    return tuple(phones)

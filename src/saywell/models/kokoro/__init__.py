@@ -1,0 +1,119 @@
+"""Kokoro-82M: 54 voices in nine languages, from any published ONNX export.
+
+files.py      the folder: which graph, which voices      graphs.py     the graph, rewritten once and kept
+phonemes.py   spoken text → phones, by language          model.py      the Model
+voices.py     voice packs and blends of them             sources.json  the weights to pull
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from saywell.errors import UnknownModel
+from saywell.types import SPEED, ModelSpec, Variant
+
+if TYPE_CHECKING:
+    from saywell.models.base import About, Model
+    from saywell.plan.plan import Plan
+
+NEEDS_FILES = True
+MIB = 1 << 20
+RATE = 24000
+HOP = 600
+"""Samples of one frame of a duration."""
+DEFAULT = "af_heart"
+LANGUAGES = {
+    "a": "en-US", "b": "en-GB", "e": "es", "f": "fr-FR", "h": "hi", "i": "it", "j": "ja", "p": "pt-BR", "z": "zh",
+}  # fmt: skip
+"""First letter of a voice → its language."""
+
+
+def spec(name: str, path: Path | None) -> ModelSpec:
+    """Reads the folder's listing only. Bytes as measured on x86-64 Linux. Raises UnknownModel."""
+    from saywell.models.kokoro import files
+
+    if path is None:
+        raise UnknownModel("kokoro needs its files: saywell pull kokoro, or --model DIRECTORY", param="model_path")
+    found = files.look(path)
+    size = found.graph.stat().st_size
+    return ModelSpec(
+        name=name,
+        family="kokoro",
+        kind="single-shot",
+        sample_rate=RATE,
+        frame_rate=0.3,
+        variants=(
+            Variant(
+                executor="onnx",
+                package="onnxruntime",
+                precision="int8" if size < 150 * MIB else "fp32",
+                weight_bytes=2 * size,
+                about="ONNX Runtime, the published graph rewritten",
+            ),
+        ),
+        overhead_bytes=250 * MIB,
+        slot_bytes=120 * MIB,
+        max_threads=16,
+        options=SPEED,
+        timestamps=True,
+        phones=True,
+        blends=True,
+        default_voice=DEFAULT if DEFAULT in found.voices else found.voices[0],
+        path=path,
+    )
+
+
+def recognises(directory: Path) -> bool:
+    """Whether a folder without a manifest holds a published export."""
+    from saywell.models.kokoro import files
+
+    try:
+        files.look(directory)
+    except UnknownModel:
+        return False
+    return True
+
+
+def load(spec: ModelSpec, plan: Plan) -> Model:
+    """Rewrite the graph at first use, and load it. Raises MissingDependency, ModelFailure."""
+    from saywell.models.kokoro.model import KokoroModel
+
+    return KokoroModel(spec, plan)
+
+
+def language(spec: ModelSpec, voice: str | None) -> str:
+    """That of `voice`, or of the default one; of a blend, that of its first voice."""
+    return LANGUAGES.get((voice or spec.default_voice)[:1].lower(), "und")
+
+
+def phones(spec: ModelSpec, voice: str | None, texts: list[str]) -> list[str]:
+    """The phones of spoken texts, for `say --explain`."""
+    from saywell.models.kokoro.phonemes import Phonemiser
+
+    reader = Phonemiser()
+    try:
+        return [" ".join(one.phones for one in reader.read(text, language(spec, voice))) for text in texts]
+    finally:
+        reader.close()
+
+
+def missing() -> str:
+    from saywell.models.hibari import package
+
+    if find_spec("onnx") is None:
+        return "Kokoro needs the Python package onnx to rewrite its graph: pip install 'saywell[kokoro]'"
+    return package.problem()
+
+
+def about() -> About:
+    from saywell.models.base import About
+
+    return About(
+        title="Kokoro",
+        found="54 voices in nine languages",
+        purpose="more voices",
+        example='saywell say -m kokoro "Hello there."',
+        install="saywell pull kokoro",
+    )
