@@ -260,6 +260,8 @@ class ModelSpec:
     """Whether it reports the time of each word."""
     phones: bool = False
     """Whether it takes phones (`Sequence.phones`)."""
+    whole: bool = False
+    """Whether it makes all audio of a sequence at once: then a shorter first sequence is heard earlier."""
     blends: bool = False
     """Whether it speaks with blends of its voices, such as `a(2)+b(1)`."""
     clones: bool = False

@@ -341,6 +341,8 @@ class PlanContext:
         return 300, "about 20 s of speech: long enough for natural prosody"
 
     def first_chunk_chars(self, chunk_chars: int) -> Reasoned[int]:
+        if self.spec.whole:
+            return min(60, chunk_chars), "nothing is heard before all of a chunk is made: the first one is a clause"
         return min(100 if self.single else 80, chunk_chars), "a short first chunk gives early audio"
 
     def max_frames(self, chunk_chars: int) -> Reasoned[int]:

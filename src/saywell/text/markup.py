@@ -51,12 +51,12 @@ _REFERENCE_LINK = re.compile(
 _WORD = re.compile(r"[^\W_]")
 _ALERT = re.compile(r"(?:^|(?<=\n))>[ ]?\[!(NOTE|TIP|IMPORTANT|WARNING|CAUTION)\][ ]*(?=\n|$)")
 _DEFINITION = re.compile(r"(?:^|(?<=\n))[ ]{0,3}\[[^\[\]\n^]{1,60}\]:[ ]{0,4}\S{1,500}[^\n]{0,200}(?:\n|$)")
-_FOOTNOTE = re.compile(r"\[\^[\w-]{1,40}\]:?[ ]?")
+_FOOTNOTE = re.compile(r"\[\^[\w-]{1,40}\](?::[ ]?)?")
 _CITED = r"\[(?:\d{1,3}(?:\s?[,–-]\s?\d{1,3}){0,8}|[a-z]|note \d{1,3}|citation needed)\]"
 _CITATION = re.compile(rf"(?P<space>\s?){_CITED}(?:(?:,\s?|[–-])?{_CITED}){{0,12}}(?![(\w\[:])")
 _INDEXED = re.compile(
     r"\b(?:arrays?|lists?|vectors?|tuples?|sets?|intervals?|range|index|options?|choices?|values?|chapters?|pages?|steps?|returns?|"
-    r"equals|prints?|outputs?|shape|size|between|select|press|enter|type|keys?|of|or|is|are|was|were|than|item|element|row|column|and)"
+    r"equals|prints?|outputs?|shape|size|between|select|choose|pick|items|args|argv|arr|data|press|enter|type|keys?|of|or|is|are|was|were|than|item|element|row|column|and)"
     r"\s?\Z",
     re.IGNORECASE,
 )
@@ -82,7 +82,7 @@ _MATH = re.compile(
     r"|\\\((?P<round>[^\n]{1,300}?)\\\)|\\\[(?P<square>[^\]]{1,500}?)\\\]"
 )
 _MATHEMATICAL = re.compile(
-    r"\\[A-Za-z%]|[\^_=<>]|^-?\d+(?:\.\d+)?$|^\([a-z]\b|^[A-Za-z]'?$|^[A-Za-z]\W|[-+*/]\s?[A-Za-z]\b|^-?\d+[A-Za-z]\b"
+    r"\\[A-Za-z%]|[\^_=<>|]|\\[{}]|^-?\d+(?:\.\d+)?$|^\([a-z]\b|^[A-Za-z]'?$|^[A-Za-z]\W|[-+*/]\s?[A-Za-z]\b|^-?\d+[A-Za-z]\b"
 )
 _PROSE_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
 _COMMANDS = {
@@ -283,6 +283,10 @@ def _is_citation(text: str, found: Match[str]) -> bool:
     before = text[max(0, at - 16) : at]
     numbers = [int(number) for number in re.findall(r"\d+", found[0])]
     if numbers != sorted(set(numbers)) or 0 in numbers:
+        return False
+    if not found["space"] and re.search(
+        r"\b(?:array|arr|list|items|args|argv|data|index|values|row|col|x|y)\Z", before
+    ):
         return False
     if found["space"] and (not numbers or _INDEXED.search(before) or before[-1:] in ",:;(="):
         return False

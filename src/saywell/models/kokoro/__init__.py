@@ -59,6 +59,7 @@ def spec(name: str, path: Path | None) -> ModelSpec:
         options=SPEED,
         timestamps=True,
         phones=True,
+        whole=True,
         blends=True,
         default_voice=DEFAULT if DEFAULT in found.voices else found.voices[0],
         path=path,

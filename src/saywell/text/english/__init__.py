@@ -14,12 +14,12 @@ _ORDER = """
     iso-date numeric-date named-date time-signature position day-and-month year-and-month aircraft phone-number code-number verse numbered-book version
     months month-first month-and-year bare-month short-month weekdays weekday fiscal-year born-or-died
     numbering circa doctor-or-drive apartment saint-or-street street before-street-number title senior-or-sister junior versus-in-law before-or-after-number rate-unit title-before-name
-    abbreviation versus with-or-without care-of compass initial initialism too-long world-war sharp function roman-numeral and-or
+    abbreviation versus with-or-without care-of compass initial initialism too-long world-war sharp function roman-year small-numeral roman-numeral and-or
     noon-to time-range time-to-noon clock hour day-first minutes duration plural-number short-year season stones feet-and-inches feet inch-wide coordinates
     money money-after currency-code currency-code-before cents retirement-plan years factorial inches measure scaled dimensions times-as
     scientific ordinal-number mixed-number vulgar-fraction rating slash-fraction fifty-fifty ratio number-range lone-year european-number decimal-comma letters-and-digits number
     charge isotope footnote-mark power unit-of-power plus-plus number-sign hashtag about heart comparison less-than menu-path greater-than
-    option arithmetic range-dash minus spaced-hyphen dash dot slash equals-signs sections named-sign
+    option arithmetic range-dash minus spaced-hyphen dash dot slash equals-signs sections cashtag named-sign
 """
 
 

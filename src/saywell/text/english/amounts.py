@@ -209,6 +209,8 @@ def measure(match: Match[str], scan: Scan) -> tuple[str, int] | None:
         len(scan.readings) > 1 and scan.readings[-2].rule == "measure"
     ):
         return None
+    if unit == "m" and match["to"] and _is_scale(match, unit):
+        return None
     if unit == "K" or (unit in ("m", "t", "T") and gap != " " and not match["to"] and _is_scale(match, unit)):
         return None
     if match["own"] and match["own"].strip() and unit_name(match["own"].strip()) is None:
@@ -266,7 +268,14 @@ def _unit_after_space(match: Match[str], unit: str) -> bool:
         return unit == "in."
     if len(unit) > 1 or not unit.isascii() or not unit.isalpha():
         return True
-    if unit not in LETTERS:
+    if unit not in LETTERS or word_after(match.string, match.end()) in (
+        "bus",
+        "train",
+        "tram",
+        "line",
+        "gate",
+        "street",
+    ):
         return False
     before = word_before(match.string, match.start())
     return not (before[:1].isupper() and before.lower() not in ("the", "a", "an", "in", "at", "is", "use", "about"))
@@ -314,12 +323,15 @@ def compass(match: Match[str]) -> str | None:
     return COMPASS[match[1]].capitalize() if road or street else None
 
 
+_MILLIONS = word_set(
+    "people users views followers subscribers downloads dollars homes houses jobs copies customers children voters streams plays"
+)
+
+
 def _is_scale(match: Match[str], unit: str) -> bool:
     """`10m views` are millions, `100m sprint` is not."""
     after = word_after(match.string, match.end())
-    return (unit == "T" and after in _OF_MODELS) or (
-        unit == "m" and after in ("people", "users", "views", "followers", "subscribers", "downloads", "dollars")
-    )
+    return (unit == "T" and after in _OF_MODELS) or (unit == "m" and after in _MILLIONS)
 
 
 @rule(
@@ -331,6 +343,25 @@ def scaled(match: Match[str]) -> str | tuple[str, int] | None:
     number, scale, text = match["number"], match["scale"], match.string
     if match[0] == "3M" and word_after(text, match.end()) in ("makes", "sells", "has", "says", "owns", "is", "was"):
         return None  # the company
+    race = word_after(text, match.end()) in (
+        "race",
+        "run",
+        "runs",
+        "walk",
+        "jog",
+        "runner",
+        "training",
+        "gold",
+        "ring",
+        "necklace",
+    )
+    ran = word_before(text, match.start()).lower() in ("ran", "run", "running", "jogged", "a")
+    if (
+        scale in "kK"
+        and len(number) < 3
+        and (race or (ran and not re.match(r"\s[a-z]|-", text[match.end() : match.end() + 2])))
+    ):
+        return f"{cardinal(number)} K"
     if number in ("4", "8", "2", "5") and word_after(text, match.end()) in _PICTURES:
         return f"{cardinal(number)} K" if scale in "kK" else None
     if match["to"]:
@@ -354,6 +385,9 @@ def scaled(match: Match[str]) -> str | tuple[str, int] | None:
         return None
     unit = re.match(r"\s(km|ft|m|mi|kg|lbs?|W|V|Hz|rpm|mAh)\b", text[match.end() : match.end() + 6])
     spoken = f"{number_words(number)}{_scale(scale)}"
+    per, end = _per(text, match.end())
+    if per:
+        return spoken + per, end
     return (f"{spoken} {plural(UNITS[unit[1]])}", match.end() + unit.end()) if unit else spoken
 
 
@@ -372,8 +406,8 @@ def feet_and_inches(match: Match[str]) -> str:
     feet, inches = (match[at] or match[at + 2] or match[at + 4] for at in (1, 2))
     tail = (" inch" if inches == "1" else " inches") if match[5] else ""
     stop = "." if match[0].endswith(".") and starts_sentence(match.string, match.end()) else ""
-    if match[5] and attributive(match.string, match.start(), match.end()):
-        return f"{cardinal(feet)} foot {cardinal(inches)} inch"
+    if attributive(match.string, match.start(), match.end()):
+        return f"{cardinal(feet)} foot {cardinal(inches)}{' inch' if match[5] else ''}"
     return f"{cardinal(feet)} {'foot' if feet == '1' else 'feet'} {cardinal(inches)}{tail}{stop}"
 
 

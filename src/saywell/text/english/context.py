@@ -26,6 +26,10 @@ _DETERMINER = re.compile(
     r"(?<![\w'])(?:a|an|the|this|that|every|each|another|any|no|our|my|his|her|its|their|your|per|two|three|four|five|six|ten)\s+\Z",
     re.IGNORECASE,
 )
+_PRICED = word_set(
+    "bills notes coins tickets stamps bags bottles cans fee charge gift voucher prize fine grant loan discount jack film plug"
+)
+"""What an amount belongs to, also without an article: $5 bills."""
 _PAST = word_set("invested spent earned raised donated paid borrowed saved owed lost won made left")
 _WORD_AFTER = re.compile(r"[ \t]+([A-Za-z][A-Za-z'’]*)")
 _WORD_BEFORE = re.compile(r"([A-Za-z][A-Za-z'’]*)([^\w]{1,4})\Z")
@@ -59,12 +63,14 @@ def is_noun(word: str) -> bool:
 
 def attributive(text: str, start: int, end: int) -> bool:
     """True if the amount `text[start:end]` stands between a determiner and its noun: `a $5 bill`."""
+    if word_after(text, end) in _PRICED:
+        return True
     if not _DETERMINER.search(text[max(0, start - 12) : start]):
         return False
     if re.match(r"-an?-[a-z]", text[end : end + 6]):
         return True
     after = word_after(text, end)
-    return is_noun(after) and after[0].islower() and after not in _PAST
+    return after == "can" or (is_noun(after) and after[0].islower() and after not in _PAST)
 
 
 def starts_sentence(text: str, at: int) -> bool:

@@ -35,7 +35,7 @@ _SHORT_DAY = "Mon|Tues?|Weds?|Thu(?:rs?)?|Fri|Sat|Sun"
 _ANY_DAY = f"(?:{'|'.join(sorted(set(DAYS.values())))}|(?:{_SHORT_DAY})\\b\\.?)"
 _DAY = r"(?P<day>0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
 _TO_DAY = r"(?:\s?[–—-]\s?(?P<to>0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?(?!\d))?"
-_YEAR = r"(?:,?\s(?P<year>[12]\d{3})(?![\d,.:%-]*\d))?"
+_YEAR = r"(?:(?:,\s?|\s)(?P<year>[12]\d{3})(?![\d,.:%-]*\d))?"
 MERIDIEM = r"\s?(?P<half>[ap])\.?\s?m\b(?P<stop>\.?)"
 
 
@@ -68,7 +68,10 @@ def day_and_month(match: Match[str], scan: Scan) -> str | None:
     second = before in ("to", "and", "or", "through", "until") and any(
         reading.rule == "day-and-month" for reading in scan.readings[-5:]
     )
-    weekday_first = re.search(r"day,\s\Z", text[max(0, start - 5) : start])
+    weekday_first = re.search(
+        r"day,\s\Z|\b(?:birthday|anniversary|deadline|wedding|meeting|exam|party)\s(?:is|was)\s\Z",
+        text[max(0, start - 20) : start],
+    ) or word_after(text, match.end()) in ("deadline", "meeting", "release", "launch", "event")
     between = before == "between" and re.match(
         r"\sand\s\d{1,2}/\d{1,2}(?!\s(?:cup|inch|mile|of)|/)", text[match.end() :][:16]
     )
@@ -181,26 +184,26 @@ def months(match: Match[str]) -> str:
 
 @rule("JFMASOND", r"\b(?P<month>Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\b(?![.\w'-])")
 def bare_month(match: Match[str]) -> str | None:
-    """A month's abbreviation without its full stop: by Feb; Jan is a name, too"""
+    """A month's abbreviation without its full stop: by Feb; Jan and Dec are names, too"""
     before = word_before(match.string, match.start()).lower()
     row = re.match(
         r"\s(?:and|or|to|through)\s(?:Feb|Mar|Apr|May|Ju[nl]|Aug|Sep|Oct|Nov|Dec)", match.string[match.end() :][:14]
     )
-    if match["month"] in ("Jan", "Jun", "Mar") and before not in _MONTH_BEFORE and not row:
+    if before not in _MONTH_BEFORE and not row:
         return None
     return _month(match)
 
 
-_MONTH_BEFORE = word_set("in since until till by from early late mid last next this of every")
+_MONTH_BEFORE = word_set("to through in during since until till by from early late mid last next this of every")
 
 
 @rule("JFMASOND", r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.(?=\s[a-z\d]|,|$|\s[A-Z])")
 def short_month(match: Match[str]) -> str | None:
     """A month's abbreviation alone: in Sept. we"""
-    if re.match(r"\s[A-Z]", match.string[match.end() : match.end() + 2]) and not starts_sentence(
-        match.string, match.end()
+    if re.match(r"\s[A-Z]", match.string[match.end() : match.end() + 2]) and not (
+        starts_sentence(match.string, match.end()) and word_before(match.string, match.start()).lower() in _MONTH_BEFORE
     ):
-        return None
+        return None  # Jan. may be a person
     stop = (
         "." if match.string[match.end() : match.end() + 1] == " " and starts_sentence(match.string, match.end()) else ""
     )
@@ -281,12 +284,12 @@ _WAITED = re.compile(
     r"(?:\b(?:lasts?|lasted|took|takes?|(?:expires?|arrives?|leaves?|arriving|leaving|starts?|begins?|ends?|back|due|ready|done|departs?|there)\sin|"
     r"eta|estimated\stime|time:|train:|bus:|duration|run\s?time|length|(?:time\s)?(?:left|remaining)|snooze|pause|sleep|timeout|timer|elapsed|"
     r"(?:bake|cook|boil|simmer|rest|roast|fry|steam|chill|freeze|knead|stir|wait|nap|paused|breath|microwave|grill|soak|prove)(?:\s(?:it|them))?"
-    r"(?:\s(?:for|another|for\sanother))?)|\bfor\sanother):?\s\Z",
+    r"(?:\s(?:for|another|for\sanother))?)|\bfor\sanother|\bevery|timer\sfor):?\s\Z",
     re.IGNORECASE,
 )
 _LASTS = word_set(
     "break timer call meeting delay wait drive nap talk session timeout video film movie interval shower lecture podcast "
-    "episode flight commute workout rest pause left remaining ago later early late"
+    "episode flight commute workout rest pause left remaining ago later early late until till read"
 )
 """What lasts minutes."""
 
@@ -298,13 +301,16 @@ def minutes(match: Match[str]) -> str | None:
     after = word_after(text, end)
     timed = _WAITED.search(text[max(0, match.start() - 32) : match.start()])
     long = after == "long" and word_after(text, end + 5) in _LASTS
-    if not (timed or long or after in _LASTS or text[end : end + 6] == " to go"):
+    soon = re.search(r"\b(?:in|within)\s\Z", text[max(0, match.start() - 7) : match.start()]) and re.match(
+        r"[.,!?]|$", text[end : end + 1]
+    )
+    if not (timed or long or soon or after in _LASTS or text[end : end + 6] == " to go"):
         return None
-    one = match["number"] == "1" or attributive(text, match.start(), end)
+    one = match["number"] == "1" or attributive(text, match.start(), end) or after in ("timer", "break", "call", "read")
     return f"{cardinal(match['number'])} {'minute' if one else 'minutes'}"
 
 
-@rule.in_context("9'", r"(?<![\w.,])'?(?P<number>\d{1,4})'?s\b(?!')")
+@rule.in_context("9'", r"(?<![\w.,])'?(?P<number>\d{1,4})'?s\b(?!'\w)")
 def plural_number(match: Match[str], scan: Scan) -> str | None:
     """Decades and plurals of numbers: the 1990s, 90s music, in his 30s, the 400s, two 747s; not 30 seconds."""
     number, text = match["number"], match.string
@@ -327,6 +333,7 @@ def plural_number(match: Match[str], scan: Scan) -> str | None:
         or (before in ("and", "or") and any(reading.rule == "plural-number" for reading in scan.readings[-4:]))
         or (len(number) == 1 and before in ("the", "all") and after not in _BRIEF)
         or after in ("digit", "place", "column")
+        or after == "of"
     ):
         return plural_of(number)
     if before in ("a", "an"):
@@ -418,6 +425,7 @@ def lone_year(match: Match[str], scan: Scan) -> tuple[str, int] | None:
         before = word_before(text, match.start()).lower()
         earlier = text[max(0, match.start() - 18) : match.start()]
         era = re.match(r"\s(?:AD|A\.D\.|CE|BCE?|B\.C\.)", text[match.end("year") : match.end("year") + 5])
+        era = era or re.search(r"\b(?:A\.?D\.?|c\.|ca\.|circa|r\.)\s\Z", earlier)
         second = re.search(r"\b\d{4} (?:and|to|or) \Z", earlier) and any(
             reading.rule == "lone-year" for reading in scan.readings[-5:]
         )

@@ -42,7 +42,7 @@ _STATES = (
 )
 _CALLED = re.compile(
     r"\b(?:call|dial|call(?:ed|ing)|dial(?:l?ed|l?ing)|phone|ring)\s(?:\d{3}\s(?:or|and)\s)?\Z"
-    r"|\b(?:text|send)\s\w{1,12}\sto\s\Z|\b(?:tel|phone|mobile|cell)(?:\snumber)?(?::|\sis:?)\s\Z",
+    r"|\b(?:text|send)\s(?:\w{1,12}\sto\s)?\Z|\b(?:tel|phone|mobile|cell)(?:\snumber)?(?::|\sis:?)\s\Z",
     re.IGNORECASE,
 )
 _NOT_COUNTED = word_set("for if now and or when in immediately at right first before to is from then again")
@@ -54,7 +54,7 @@ _CODED = re.compile(
 )
 _SURE_CODE = re.compile(
     r"(?i:\b(?:otp|code\s(?:is|was)|code:|zip|cvv|cvc|passcode|postcode|(?:zip|postal|area|security) code|ending|ends in"
-    r"|last (?:four|4)|serial (?:number|no)|account (?:number|no)|case (?:number|no)|customer id|id:|id is)\b)|\bPIN\b|\bID[:#]"
+    r"|last (?:four|4)|serial (?:number|no)|account (?:number|no)|(?:order|booking|claim|acct|reference|ref|confirmation|tracking|invoice) ?(?:number|no|reference|id|code)?\b|(?:access|pass|promo|zip|gate|door|entry) ?code|password|extension|the code|code|case (?:number|no)|customer id|id:|id is)\b)|\bPIN\b|\bID[:#]"
 )
 
 
@@ -208,7 +208,7 @@ def _unit_next(text: str, at: int) -> tuple[str, int]:
 _SPECIAL = {"24/7": "twenty-four seven", "9/11": "nine eleven", "20/20": "twenty twenty", "10/4": "ten four"}
 _MARKS = word_set("10 20 25 30 40 50 60 100")
 _SCORED = re.compile(
-    r"\b(?:scor(?:e|es|ed)|marks?|grades?|results?|rat(?:ed|ing)|exam|test|quiz|got|gave|gives)\b[^.!?]{0,24}\Z",
+    r"\b(?:scor(?:e|es|ed)|give|marks?|grades?|results?|rat(?:ed|ing)|exam|test|quiz|got|gave|gives)\b[^.!?]{0,24}\Z",
     re.IGNORECASE,
 )
 
@@ -279,6 +279,9 @@ def fifty_fifty(_match: Match[str]) -> str:
 @rule("9", r"(?<![\w.,])(\d{1,3}),(\d{1,2})(?![\w.,%/-]*\d)")
 def decimal_comma(match: Match[str]) -> str | None:
     """A decimal comma without a unit: 3,14; after a plural it is a list: rows 1,2"""
+    short = len(match[1]) == len(match[2]) == 1
+    if short and re.match(r"\s(?:or|and)\s\d|[)\]]|-[a-z]", match.string[match.end() : match.end() + 6]):
+        return None
     before = word_before(match.string, match.start())
     return (
         None
@@ -293,12 +296,15 @@ def ratio(match: Match[str]) -> str:
     return f"{cardinal(match[1])} to {cardinal(match[2])}"
 
 
-@rule("9", rf"{LEFT}(?<![-^])({NUMBER})(?:\s?[–—]\s?|-)(?={NUMBER}(?![\w-]|[.,]\d))")
+@rule("9", rf"{LEFT}(?<![-^])({NUMBER})(?:\s?[–—]\s?|-)(?={NUMBER}(?:[kKMmbB](?!\w)|(?![\w-]|[.,]\d)))")
 def number_range(match: Match[str]) -> str:
     """The first of two numbers: pages 10-20; much longer the second is a part of a code"""
     second = re.match(r"\d+", match.string[match.end() : match.end() + 16])
     if second and len(second[0]) >= 5 and len(match[1]) < 4:
         return f"{digits(match[1])}, "
+    after = word_after(match.string, match.end() + len(second[0])) if second else ""
+    if second and after in ("split", "vision", "mix", "rule", "chance") and len(second[0]) == len(match[1]) == 2:
+        return f"{number_words(match[1])} "
     return f"{number_words(match[1])} to "
 
 
@@ -329,7 +335,9 @@ def _pairs(number: str) -> str:
 def plural_of(number: str) -> str:
     """747 → seven forty-sevens, 400 → four hundreds, 8 → eights."""
     if len(number) == 3 and number.endswith("00"):
-        return f"{cardinal(number[:-2])} hundreds"
+        return "hundreds" if number == "100" else f"{cardinal(number[:-2])} hundreds"
+    if len(number) == 3 and number[1] == "0":
+        return f"{cardinal(number[0])} oh {plural_words(cardinal(number[2]))}"
     return plural_words(_pairs(number) if number[1:2] != "0" else cardinal(number))
 
 

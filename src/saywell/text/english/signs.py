@@ -8,7 +8,6 @@ from re import Match
 from saywell.text.breaks import word_set
 from saywell.text.english.context import word_after, word_before
 from saywell.text.english.grammar import Rules, Scan
-from saywell.text.english.units import UNITS
 from saywell.text.numbers import any_numeral
 
 rule = Rules()
@@ -164,8 +163,9 @@ def _is_difference(text: str, start: int, end: int, spaced: bool) -> bool:
     return variable is not None and term is not None and (bool(term["next"]) or variable[1] not in "aAI" + "BCDEFGHJKL")
 
 
+_LENGTHS = word_set("m cm mm in ft km px inch inches yd")
 _SIZED = word_set(
-    "screen screens display displays pixels px image images grid matrix photo resolution monitor panel room"
+    "truck trucks card cards print prints lumber paper vehicle vehicles array arrays table screen screens display displays pixels px image images grid matrix photo resolution monitor panel room"
 )
 
 
@@ -178,7 +178,7 @@ def _times(text: str, start: int, end: int, numbers: bool) -> str:
     if left and right and len(left[1]) >= 3 and len(right[1]) >= 3:
         return " by "
     after = word_after(text, end + right.end()) if right else ""
-    sized = after in _SIZED or (after in UNITS and not re.match(r"\s*[=^]", text[end:]))
+    sized = after in _SIZED or (after in _LENGTHS and not re.match(r"\s*[=^]", text[end:]))
     return " by " if sized else " times "
 
 
@@ -244,7 +244,7 @@ def dot(_match: Match[str]) -> str:
     return " dot "
 
 
-@rule("aA", r"\b(and)/(or)\b", re.IGNORECASE)
+@rule("aAeE", r"\b(and|either)/(or)\b", re.IGNORECASE)
 def and_or(match: Match[str]) -> str:
     """and/or"""
     return f"{match[1]} {match[2]}"
@@ -294,6 +294,12 @@ def option(match: Match[str]) -> str | None:
     if re.match(r"\s?[+*/=<>^]", text[match.end() : match.end() + 2]):
         return None
     return f"dash {match[0][1:]}" if len(match[0]) == 2 else None
+
+
+@rule("$", r"\$(?=[A-Z]{2,5}\b)")
+def cashtag(_match: Match[str]) -> str:
+    """$AAPL: not spoken"""
+    return ""
 
 
 @rule("§", r"§§\s?")

@@ -22,7 +22,7 @@ UNITS = {
     "s": "second", "sec": "second", "secs": "second", "ms": "millisecond", "µs": "microsecond", "ns": "nanosecond",
     "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour", "yr": "year", "yrs": "year",
     "wk": "week", "wks": "week", "mo": "month", "mos": "month", "mph": "mile per hour", "kph": "kilometre per hour",
-    "km/h": "kilometre per hour", "kmh": "kilometre per hour", "kmph": "kilometre per hour", "kn": "knot", "kt": "knot",
+    "km/h": "kilometre per hour", "KM/H": "kilometre per hour", "km/s": "kilometre per second", "mg/kg": "milligram per kilogram", "kmh": "kilometre per hour", "kmph": "kilometre per hour", "kn": "knot", "kt": "knot",
     "m/s": "metre per second", "m/s²": "metre per second squared", "m/s^2": "metre per second squared",
     "mpg": "mile per gallon", "fps": "frame per second", "rpm": "revolution per minute", "bpm": "beat per minute",
     "dpi": "dot per inch", "ppi": "pixel per inch", "wpm": "word per minute", "ppm": "part per million",
@@ -95,7 +95,7 @@ CODES = {
     "SGD": ("Singapore dollar", "Singapore dollars"), "KRW": ("won", "won"), "BRL": ("Brazilian real", "Brazilian reais"),
     "MXN": ("Mexican peso", "Mexican pesos"), "ZAR": ("rand", "rand"), "TRY": ("Turkish lira", "Turkish lira"),
     "CZK": ("Czech koruna", "Czech korunas"), "THB": ("baht", "baht"), "AED": ("dirham", "dirhams"),
-    "SAR": ("riyal", "riyals"), "RUB": ("rouble", "roubles"), "RM": ("ringgit", "ringgit"), "ILS": ("shekel", "shekels"),
+    "SAR": ("riyal", "riyals"), "RUB": ("rouble", "roubles"), "HUF": ("forint", "forints"), "RM": ("ringgit", "ringgit"), "ILS": ("shekel", "shekels"),
     "BTC": ("bitcoin", "bitcoins"), "ETH": ("ether", "ether"),
 }  # fmt: skip
 SCALES = {

@@ -8,7 +8,7 @@ from re import Match
 from saywell.text.breaks import STARTERS, word_set
 from saywell.text.english.context import continues_reference, starts_sentence, word_after, word_before
 from saywell.text.english.grammar import Rules
-from saywell.text.numbers import cardinal, ordinal
+from saywell.text.numbers import cardinal, ordinal, year
 
 rule = Rules()
 
@@ -35,6 +35,7 @@ _MID_SENTENCE = word_set(
     viz. incl. excl. a.k.a. tel. ext. apt. est. avg.
     """
 )
+_TITLES = word_set("prof. rev. hon. capt. lt. sgt. gov. brig. det. insp.")
 # Titles only before a name, else ordinary words.
 _BEFORE_NAME = {
     "gen.": "General", "sen.": "Senator", "rep.": "Representative", "col.": "Colonel", "maj.": "Major",
@@ -60,7 +61,7 @@ def _any_of(words: dict[str, str]) -> str:
 
 
 _ROMAN = r"(?=[IVXLC])C{0,3}(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})(?<=[IVXLC])"
-_VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
+_VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 
 
 @rule(
@@ -75,6 +76,8 @@ def numbering(match: Match[str]) -> str | None:
         return None
     if short in _WORDS_TOO and text[end : end + 1].isdigit():
         before = word_before(text, match.start()).lower()
+        if short == "no." and before in ("said", "says", "say", "answered", "replied", "voted"):
+            return None
         named = short == "no." and (
             before in ("my", "your", "his", "her", "its", "our", "their", "the", "a")
             or before in _COUNTED_THINGS
@@ -95,9 +98,17 @@ _COUNTED_THINGS = word_set(
 )
 
 
+_VERBS = word_set(
+    "did do does had have was were is are came come went go said say saw see took take got get left more other others of in on at "
+    "thought knew felt told asked gave made will would can could may might should must"
+)
+
+
 def _is_single(text: str, at: int) -> bool:
     """True if a number is followed by a singular: `No. 1 hit`, but `No. 3 people`."""
     found = re.match(r"\d{1,4}\s([a-z]+)", text[at : at + 24])
+    if found and (found[1].endswith("ed") or found[1] in _VERBS):
+        return False
     return found is not None and not found[1].endswith("s") and found[1] not in ("people", "men", "women", "children")
 
 
@@ -114,7 +125,8 @@ def doctor_or_drive(match: Match[str]) -> str | None:
     """Dr. Smith, 12 Oak Dr."""
     text, end = match.string, match.end()
     named = re.match(r"\s[A-Z]", text[end : end + 2])
-    street = re.search(r"(?<!\w)[A-Z][a-z]+\s\Z", text[max(0, match.start() - 24) : match.start()])
+    street = re.search(r"(?<!\w)([A-Z][a-z]+)\s\Z", text[max(0, match.start() - 24) : match.start()])
+    street = None if street and street[1].lower() in STARTERS else street
     opens = starts_sentence(text, end)
     if street and (not named or (match["stop"] and opens)):
         return f"Drive{'.' if match['stop'] and opens else ''}"
@@ -211,7 +223,7 @@ def versus_in_law(_match: Match[str]) -> str:
     return "versus"
 
 
-@rule("eEfFRaA", r"\b(?:(?<=(?:st|nd|rd|th)\s)(?:[Ee]d|Fl)\b\.?|Rm\b\.?(?=\s\d)|[Aa]pprox\b(?=\s[\d~]))")
+@rule("eEfFRaA", r"\b(?:(?<=\d(?:st|nd|rd|th)\s)(?:[Ee]d|Fl)\b\.?|Rm\b\.?(?=\s\d)|[Aa]pprox\b(?=\s[\d~]))")
 def before_or_after_number(match: Match[str]) -> str:
     """2nd ed., 3rd Fl., Rm 12, approx 5"""
     short = match[0].rstrip(".").lower()
@@ -220,17 +232,21 @@ def before_or_after_number(match: Match[str]) -> str:
 
 
 @rule("a", rf"(?<![\w.])(?<!\d\s)(?:{_any_of(_BEFORE_NAME)})(?=\s(?-i:[A-Z]))", re.IGNORECASE)
-def title_before_name(match: Match[str]) -> str:
-    """Gen. Grant, Ft. Worth"""
+def title_before_name(match: Match[str]) -> str | None:
+    """Gen. Grant, Ft. Worth; but one more rep. He"""
+    if starts_sentence(match.string, match.end()) and match[0].lower() not in ("st.", "ft."):
+        return None
     return _BEFORE_NAME[match[0].lower()]
 
 
-@rule("aePpc", rf"(?<![\w.])(?:{_any_of(_ALWAYS)})(?!\w)", re.IGNORECASE)
+@rule("aePpc", rf"(?<![\w.&])(?:{_any_of(_ALWAYS)})(?!\w)", re.IGNORECASE)
 def abbreviation(match: Match[str]) -> str | None:
     """Abbreviations read the same everywhere; a full stop that also ends the sentence stays: etc., Inc., e.g."""
     short = match[0].lower()
     text, end = match.string, match.end()
     if short in ("max.", "min.", "sq.", "temp.", "est.") and starts_sentence(text, end):
+        return None
+    if match[0][0].islower() and short in _TITLES and starts_sentence(text, end):
         return None
     stays = short not in _MID_SENTENCE and (
         starts_sentence(text, end) or (short == "etc." and re.match(r"\s[A-Z]", text[end : end + 2]) is not None)
@@ -244,7 +260,7 @@ def versus(_match: Match[str]) -> str:
     return "versus"
 
 
-@rule("w", r"(?<!\w)w/(?:(o)\b\s?|\s?(?=\w|\s|$))")
+@rule("w", r"(?<!\w)w/(?!e\b)(?:(o)\b\s?|\s?(?=\w|\s|$))")
 def with_or_without(match: Match[str]) -> str:
     """w/ cheese, w/o onions"""
     return "without " if match[1] else "with "
@@ -340,6 +356,8 @@ def roman_numeral(match: Match[str]) -> str | None:
         return None
     if re.fullmatch(_NUMBERED, lower):
         return _numbered(numeral, before, after, count)
+    if numeral in ("I", "V", "X") and re.match(r"\.\s(?:[A-Z][a-z]|[a-z])", text[end : end + 4]):
+        return None  # an initial
     if before in _REIGNS and numeral not in ("L", "C"):
         first = word_before(text, start - len(before) - 1)
         second = first if first in _CROWNS else word_before(text, start - len(before) - len(first) - 2) if first else ""
@@ -356,7 +374,8 @@ def roman_numeral(match: Match[str]) -> str | None:
         return f"the {ordinal(count)}"
     if len(numeral) >= 3 and set(numeral) <= set("IVX") and numeral != "XXX":
         return cardinal(count)
-    named = before[:1].isupper() and before[1:2].islower() and lower not in STARTERS
+    title = before.isupper() and len(before) > 2 and numeral in ("II", "IV", "V", "VI")  # GTA V
+    named = title or (before[:1].isupper() and before[1:2].islower() and lower not in STARTERS)
     return cardinal(count) if named and numeral in ("II", "IV", "V", "VI", "IX", "XI", "XX", "XV") else None
 
 
@@ -371,6 +390,21 @@ def _value(roman: str) -> str:
     numbers = [_VALUES[letter] for letter in roman]
     total = sum(-low if low < high else low for low, high in zip(numbers, [*numbers[1:], 0], strict=True))
     return str(total)
+
+
+@rule("ivx", r"(?<=[a-z] )(?P<roman>x{0,2}(?:ix|iv|v?i{0,3}))(?<=[ivx])(?![\w'.-])")
+def small_numeral(match: Match[str]) -> str | None:
+    """Scene iv, page xii"""
+    before = word_before(match.string, match.start()).lower()
+    named = re.fullmatch(f"{_NUMBERED}|page|pages|verse|paragraph|footnote|note", before)
+    return cardinal(_value(match["roman"].upper())) if named and match["roman"] not in ("i", "x") else None
+
+
+@rule("M", r"\bM{1,3}(?=[DCLXVI]{2,})(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})\b")
+def roman_year(match: Match[str]) -> str | None:
+    """MCMXCIX; MIX is a word"""
+    value = _value(match[0])
+    return year(value) if 1400 < int(value) < 2100 else None
 
 
 @rule("W", r"\bWW(?:(?P<roman>III|II|I)|(?P<count>[12]))\b")
