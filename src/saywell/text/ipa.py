@@ -21,6 +21,16 @@ _KNOWN = frozenset(_VOWELS + "bdfhjklmnpstvwzðŋɡɹɾʃʒʔʤʧθT ˈˌ")
 _STRESS = re.compile(rf"([ˈˌ])([^{_VOWELS}ˈˌ ]*)(?=[{_VOWELS}])")
 
 
+_BRITISH = {"ɑɹ": "ɑː", "ɔɹ": "ɔː", "ɜɹ": "ɜː", "ɛɹ": "ɛː", "ɪɹ": "ɪə", "ʊɹ": "ʊə", "əɹ": "ə"}
+_RHOTIC = re.compile(rf"({'|'.join(_BRITISH)})(?![{_VOWELS}ˈˌ])")
+_SAME_IN_BRITISH = str.maketrans({"O": "Q", "æ": "a", "ɾ": "t", "T": "t", "ɐ": "ə"})
+
+
+def british(american: str) -> str:
+    """American phones as a British voice reads them: ɹ before vowels only."""
+    return _RHOTIC.sub(lambda found: _BRITISH[found[0]], american).translate(_SAME_IN_BRITISH)
+
+
 def phones(ipa: str) -> str:
     """Raises ValueError naming a symbol that is none of English IPA."""
     found = _PAIR.sub(lambda pair: _PAIRS[pair[0]], unicodedata.normalize("NFC", ipa.strip()).replace(".", ""))

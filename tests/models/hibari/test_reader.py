@@ -196,3 +196,14 @@ def test_a_text_cannot_give_phones_itself() -> None:
         assert "zu" not in phones(hostile)
     (utterance,) = reader(False).read("a \ue000 b \ue001", ((0, 1, "zu"),))
     assert utterance.phones.startswith("zu ")
+
+
+def test_a_british_voice_reads_names_and_given_phones_as_british() -> None:
+    assert (
+        reader(True)
+        .read("Margaret read about Ryan Gosling in the car.")[0]
+        .phones.startswith("m\u02c8\u0251\u02d0\u0261\u0279\u0259t")
+    )
+    own = Lexicon().words("", {"foo": "/\u02c8fo\u028a\u025d/"})
+    spoken = speak("A foo.", "en-GB", own=own)
+    assert reader(True).read(spoken.text, spoken.phones)[0].phones == "\u0250 f\u02c8Q\u025c\u02d0."

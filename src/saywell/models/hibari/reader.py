@@ -22,6 +22,7 @@ from saywell.errors import InvalidText
 from saywell.models.hibari import package, tables
 from saywell.runtimes.base import Threading
 from saywell.runtimes.onnx import Graph
+from saywell.text import ipa
 from saywell.text.check import speakable
 from saywell.text.numbers import any_numeral
 
@@ -114,16 +115,21 @@ class Reader:
         letters = _Letters("oov_gb" if british else "oov", pool)
         self._vocabulary = frozenset(json.loads(package.read("assets/vocab.json")))
         module, (gold, silver, tagger) = package.g2p(), files
-        self._known = tables.Lexicon(gold.result(), _names(british))
+        names = _names(british)
+        # The British lexicons know how the British say Birmingham.
+        first, last = ({}, names) if british else (names, {})
+        self._known = tables.Lexicon(gold.result(), first)
         # The package's G2P with our tables instead of its dicts, which its constructor would parse.
         self._g2p = module.G2P.__new__(module.G2P)
-        self._g2p.lexicon = module.Lexicon(self._known, tables.Lexicon(silver.result(), {}), british)
+        self._g2p.lexicon = module.Lexicon(self._known, tables.Lexicon(silver.result(), last=last), british)
         self._g2p.tokenizer = module.Tokenizer(json.loads(package.read("assets/tokenizer_exceptions.json")))
         self._g2p.tagger = module.Tagger(tables.tagger(tagger.result()))
         self._g2p._oov, self._g2p.unk, self._g2p.british = letters, "", british
 
     def read(self, text: str, given: Iterable[Given] = ()) -> list[Utterance]:
         """`given`: words with the user's phones. Raises InvalidText if most of the text cannot be read in English."""
+        if self._g2p.british:
+            given = [(start, end, ipa.british(phones)) for start, end, phones in given]
         text, words = _set_aside(text, given)
         text = _ASIDE.sub(lambda found: words[ord(found[0]) - _FIRST_ASIDE], self._plain(text))
         spoken: list[tuple[str, str, bool]] = []
@@ -152,7 +158,8 @@ class Reader:
         lower = f" {text.lower()} "
         for word, pattern, phones in _homographs():
             if word in lower:
-                text = pattern.sub(rf"\g<before>[\g<word>](/{phones}/)", text)
+                read = ipa.british(phones) if self._g2p.british else phones
+                text = pattern.sub(rf"\g<before>[\g<word>](/{read}/)", text)
         return text
 
     def _whole_ing(self, found: re.Match[str]) -> str:
@@ -198,14 +205,13 @@ def _pieces(word: str, longest: int) -> Iterator[str]:
 
 
 def _names(british: bool) -> dict[str, str]:
-    """Names, places and brands that are missing or wrong in the package's lexicons; US readings only."""
-    if british:
-        return {}
+    """Names, places and brands that are missing or wrong in the package's lexicons."""
     text = resources.files(__package__).joinpath("names.tsv").read_text(encoding="utf-8")
     names = dict(line.split("\t") for line in text.splitlines())
     # GitHub is also written github. The phonemiser itself looks up Github in lower case.
     mixed = {word.lower(): phones for word, phones in names.items() if word[1:] != word[1:].lower()}
-    return {**mixed, **names}
+    names = {**mixed, **names}
+    return {word: ipa.british(phones) for word, phones in names.items()} if british else names
 
 
 def _set_aside(text: str, given: Iterable[Given]) -> tuple[str, list[str]]:

@@ -9,6 +9,7 @@ import json
 from bisect import bisect_left
 from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,17 @@ Pronunciation = str | dict[str, str]
 
 
 class Lexicon:
-    """Word → phones, or part of speech → phones. `data`: a JSON object with sorted keys. `first`: takes precedence."""
+    """Word → phones, or part of speech → phones.
 
-    def __init__(self, data: bytes, first: Mapping[str, str]) -> None:
+    `data`: a JSON object with sorted keys. `first`: takes precedence over it; `last`: for words that it lacks.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        first: Mapping[str, str] = MappingProxyType({}),
+        last: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._by_part: dict[str, dict[str, str]] = {}
         plain = []
         before, *nested = data[1:-1].split(b":{")
@@ -36,7 +45,7 @@ class Lexicon:
         self._text = b"".join((*plain, before))
         self._starts = np.concatenate(([1], _find_all(self._text, b'","', 1) + 3))
         """Offset of each word in the text."""
-        self._first = first
+        self._first, self._last = first, last
         self.get = lru_cache(_CACHED)(self._get)
 
     def _get(self, word: str) -> Pronunciation | None:
@@ -49,7 +58,7 @@ class Lexicon:
         begin = int(self._starts[index]) if index < len(self._starts) else len(text)
         key += b'":"'
         if not text.startswith(key, begin):
-            return None
+            return self._last.get(word)
         begin += len(key)
         return text[begin : text.index(b'"', begin)].decode()
 
