@@ -25,6 +25,8 @@ from saywell.models.espeak import missing as espeak_missing
 from saywell.models.kokoro import files, graphs, model
 from saywell.models.kokoro.phonemes import MAX_PHONES, Phonemiser
 from saywell.models.kokoro.voices import mixer
+from saywell.runtimes.base import Threading
+from saywell.runtimes.onnx import Graph
 from saywell.settings import Settings
 from saywell.types import Audio
 from saywell.voices.names import parse_blend
@@ -154,19 +156,49 @@ def tiny(*, speed: str = "speed", durations: bool = False, rounding: str = "Roun
 def test_durations_become_the_second_output(durations: bool, tmp_path: Path) -> None:
     onnx.save(tiny(durations=durations), tmp_path / "model.onnx")
     kept = model.rewritten(tmp_path / "model.onnx", tmp_path / "data")
-    rewritten = onnx.load(kept)
+    rewritten = onnx.load(kept / graphs.WHOLE)
     assert [each.name for each in rewritten.graph.output] == ["audio", graphs.DURATIONS]
-    written = kept.stat().st_mtime_ns
+    written = (kept / graphs.WHOLE).stat().st_mtime_ns
     assert model.rewritten(tmp_path / "model.onnx", tmp_path / "data") == kept
-    assert kept.stat().st_mtime_ns == written
+    assert (kept / graphs.WHOLE).stat().st_mtime_ns == written
     onnx.save(tiny(durations=durations), tmp_path / "model.onnx")
     assert model.rewritten(tmp_path / "model.onnx", tmp_path / "data") != kept
 
 
 @pytest.mark.parametrize("graph", [tiny(speed="rate"), tiny(rounding="Floor")])
-def test_a_graph_of_another_model_is_refused(graph: onnx.ModelProto) -> None:
+def test_a_graph_of_another_model_is_refused(graph: onnx.ModelProto, tmp_path: Path) -> None:
+    onnx.save(graph, tmp_path / "model.onnx")
     with pytest.raises(ModelFailure, match="export"):
-        graphs.rewrite(graph)
+        graphs.rewrite(tmp_path / "model.onnx", tmp_path)
+    (tmp_path / "other.onnx").write_bytes(b"no graph")
+    with pytest.raises(ModelFailure, match=r"other\.onnx is not an ONNX graph"):
+        graphs.rewrite(tmp_path / "other.onnx", tmp_path)
+
+
+def test_the_rewritten_graph_sounds_like_the_published_one(published: Path, tmp_path: Path) -> None:
+    """No further from it than its own 8-bit rounding moves it, by a mel spectrum in dB; the same length."""
+    graphs.rewrite(published / "kokoro-v1.0.int8.onnx", tmp_path)
+    ids = np.array([0, 50, 83, 54, 156, 31, 16, 65, 156, 87, 123, 54, 46, 4, 0], np.int64)
+    style = files.pack(files.look(published), "af_alpha")[len(ids) - 3]
+    samples, frames = model.Acoustic(tmp_path).run(ids, style, 1.0)
+    asis = Graph(published / "kokoro-v1.0.int8.onnx", Threading(spin=False))
+    (wanted,) = asis.run({"tokens": ids[None], "style": style[None], "speed": np.ones(1, np.float32)})
+    assert len(samples) == wanted.size == frames.sum() * 600
+    ours, theirs = mel(samples), mel(wanted.reshape(-1))
+    loud = theirs.max(1) > theirs.max() - 40
+    assert np.abs(ours[loud] - theirs[loud]).mean() < 1.5
+    again, _ = model.Acoustic(tmp_path).run(ids, style, 1.0)
+    np.testing.assert_array_equal(again, samples)
+
+
+def mel(samples: np.ndarray) -> np.ndarray:
+    """Energies of 40 bands in dB [frames, 40]."""
+    frames = np.lib.stride_tricks.sliding_window_view(samples, 1024)[::256] * np.hanning(1024)
+    power = np.abs(np.fft.rfft(frames)) ** 2
+    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 12000 / 700), 42) / 2595) - 1)
+    at = np.linspace(0, 12000, power.shape[1])
+    bands = np.array([np.interp(at, edges[n : n + 3], [0, 1, 0], 0, 0) for n in range(40)])
+    return np.asarray(10 * np.log10(power @ bands.T + 1e-9))
 
 
 # Phones

@@ -1,32 +1,55 @@
-"""The published graph, rewritten once for this program and kept by its digest; needs the package onnx.
+"""The published graph, rewritten once for this program and kept; needs the package onnx.
 
 Loaded by name: nothing else imports onnx.
 """
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import onnx
 from onnx import TensorProto, helper
 
 from saywell.errors import ModelFailure
+from saywell.files import replacing
+from saywell.models.kokoro.rewriting.decoder import rewrite as rewrite_decoder
+from saywell.models.kokoro.rewriting.decoder import rewrite_encoder
+from saywell.models.kokoro.rewriting.reading import DURATIONS, split
 
-VERSION = 1
+_log = logging.getLogger(__name__)
+
+VERSION = 3
 """Of the rewriting; another one makes the files again."""
-DURATIONS = "durations"
-"""Output: frames of each token, int64 [1, tokens]."""
+ENCODER, DECODER, WHOLE = "encoder.onnx", "decoder.onnx", "whole.onnx"
 
 
-def rewrite(model: onnx.ModelProto) -> onnx.ModelProto:
+def rewrite(graph: Path, out: Path) -> None:
+    """Write the two parts of a published graph, rewritten, or the whole one if its structure is not the known one.
+
+    Raises ModelFailure for a graph of another model, OSError.
+    """
+    try:
+        model = onnx.load(str(graph))
+    except Exception as error:  # protobuf's errors share no base
+        raise ModelFailure(f"{graph} is not an ONNX graph: {error}") from error
+    try:
+        parts = split(model)
+        made = {ENCODER: rewrite_encoder(parts.encoder), DECODER: rewrite_decoder(parts.decoder)}
+    except ValueError as reason:
+        made = {WHOLE: with_durations(model)}
+        _log.warning("%s has another structure than known exports (%s): it runs as it is, slower", graph.name, reason)
+    for name, part in made.items():
+        with replacing(out / name) as file:
+            file.write(part.SerializeToString())
+
+
+def with_durations(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with durations as its second output. Raises ModelFailure for another structure."""
     graph = model.graph
-    speed = next((each.name for each in graph.input if each.name == "speed"), None)
-    if speed is None:
+    if "speed" not in {each.name for each in graph.input}:
         raise ModelFailure("this graph has no input named speed, so it is no export of Kokoro")
-    if len(graph.output) > 1:
-        named = graph.output[1].name
-    else:
-        named = _durations(graph)
-        graph.output.append(helper.make_tensor_value_info(named, TensorProto.INT64, None))
+    named = graph.output[1].name if len(graph.output) > 1 else _durations(graph)
     graph.node.append(helper.make_node("Cast", [named], [DURATIONS], to=TensorProto.INT64))
     del graph.output[1:]
     graph.output.append(helper.make_tensor_value_info(DURATIONS, TensorProto.INT64, None))

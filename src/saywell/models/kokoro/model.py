@@ -14,7 +14,7 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from saywell.errors import MissingDependency, ModelFailure, StorageFailure
-from saywell.files import replacing
+from saywell.files import write_atomically
 from saywell.models.hibari import package
 from saywell.models.hibari.reader import Utterance
 from saywell.models.hibari.timing import timed
@@ -33,8 +33,8 @@ LEAD = 3
 """Frames kept of the silence before the first phone."""
 TAIL = 14
 """Frames kept behind the start of the last mark: the pause after a sentence."""
-KEPT = "kokoro"
-"""Folder of `data_dir` for rewritten graphs."""
+KEPT, _DONE = "kokoro", "made_from"
+"""Folder of `data_dir` for rewritten graphs, and the file that is written last."""
 Ints = npt.NDArray[np.int64]
 
 
@@ -50,13 +50,7 @@ class KokoroModel(SingleShot):
         self._pack = mixer(lambda name: files.pack(self._found, name))
         self._pack(spec.default_voice)
         self._phonemiser = Phonemiser()
-        self._graph = Graph(rewritten(self._found.graph, plan.data_dir), Threading(spin=False), arena=False)
-        self._tokens = next((name for name in self._graph.inputs if name in ("tokens", "input_ids")), "")
-        if not self._tokens or "style" not in self._graph.inputs:
-            raise ModelFailure(
-                f"{self._found.graph} is no export of Kokoro: its inputs are {', '.join(self._graph.inputs)}"
-            )
-        self._speed = self._graph.inputs["speed"]
+        self._acoustic = Acoustic(rewritten(self._found.graph, plan.data_dir))
         super().__init__(self._speak_sequence, plan)
 
     def voices(self) -> tuple[Voice, ...]:
@@ -95,12 +89,10 @@ class KokoroModel(SingleShot):
 
     def _run(self, utterance: Utterance, pack: files.Pack, speed: float) -> tuple[Samples, Taken]:
         ids = [self._ids[phone] for phone in utterance.phones if phone in self._ids]
-        tokens = np.array([[0, *ids, 0]], np.int64)
-        style = pack[min(len(ids), files.ROWS) - 1][None]
-        feeds = {self._tokens: tokens, "style": style, "speed": np.array([speed], self._speed)}
-        audio, durations = self._graph.run(feeds)
-        taken = Taken.of(durations.reshape(-1))
-        return np.ascontiguousarray(audio.reshape(-1)[taken.first * HOP : taken.last * HOP], np.float32), taken
+        style = pack[min(len(ids), files.ROWS) - 1]
+        audio, durations = self._acoustic.run(np.array([0, *ids, 0], np.int64), style, speed)
+        taken = Taken.of(durations)
+        return audio[taken.first * HOP : taken.last * HOP], taken
 
 
 class Taken:
@@ -136,27 +128,51 @@ def timestamps(utterances: list[Utterance], spoken: list[Taken]) -> tuple[Timest
     return tuple(found)
 
 
+class Acoustic:
+    """The rewritten graph: tokens, style and speed → samples and durations. Threads may share it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ModelFailure for a graph with other inputs, GraphError."""
+        one = Threading(spin=False)
+        whole = folder / "whole.onnx"
+        self._encoder = Graph(whole if whole.is_file() else folder / "encoder.onnx", one, arena=False)
+        self._decoder = None if whole.is_file() else Graph(folder / "decoder.onnx", one, arena=False)
+        inputs = self._encoder.inputs
+        self._tokens = next((name for name in ("tokens", "input_ids") if name in inputs), "")
+        if not self._tokens or not {"style", "speed"} <= inputs.keys():
+            raise ModelFailure(f"this is no export of Kokoro: its inputs are {', '.join(inputs)}")
+        self._rate = inputs["speed"]
+
+    def run(self, tokens: Ints, style: Samples, speed: float) -> tuple[Samples, Ints]:
+        """tokens [n], style [256] → samples, and the frames of each token [n]."""
+        pace = np.array([speed]).astype(self._rate)
+        found = self._encoder.run({self._tokens: tokens[None], "style": style[None], "speed": pace})
+        if self._decoder is None:
+            audio, durations = found
+        else:
+            features, f0, energy, durations = found
+            (audio,) = self._decoder.run({"features": features, "f0": f0, "energy": energy, "style": style[None]})
+        return np.asarray(audio.reshape(-1), np.float32), durations.reshape(-1)
+
+
 def rewritten(graph: Path, data_dir: Path) -> Path:
-    """The file of the rewritten graph, made at first use. Raises MissingDependency, ModelFailure, StorageFailure."""
+    """The folder of the rewritten graph, made at first use. Raises MissingDependency, ModelFailure, StorageFailure."""
     try:
         module = import_module("saywell.models.kokoro.graphs")
     except ModuleNotFoundError as error:
         raise MissingDependency(f"Kokoro needs {error.name}: pip install 'saywell[kokoro]'") from error
     stamp = graph.stat()
-    place = hashlib.sha256(
-        f"{module.VERSION} {graph.resolve()} {stamp.st_size} {stamp.st_mtime_ns}".encode()
-    ).hexdigest()
-    kept = data_dir / KEPT / f"{place[:16]}.onnx"
-    if kept.is_file():
+    made_from = f"{module.VERSION} {graph.resolve()} {stamp.st_size} {stamp.st_mtime_ns}"
+    kept = data_dir / KEPT / hashlib.sha256(made_from.encode()).hexdigest()[:16]
+    if (kept / _DONE).is_file():
         return kept
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(kept.with_suffix(".lock")):
-            if not kept.is_file():
+        kept.mkdir(parents=True, exist_ok=True)
+        with FileLock(kept / ".lock"):
+            if not (kept / _DONE).is_file():
                 _log.warning("%s is rewritten once, into %s", graph.name, kept)
-                model = module.rewrite(module.onnx.load(str(graph)))
-                with replacing(kept) as file:
-                    file.write(model.SerializeToString())
+                module.rewrite(graph, kept)
+                write_atomically(kept / _DONE, made_from.encode())
     except OSError as error:
-        raise StorageFailure(f"the graph could not be written into {kept.parent}: {error.strerror or error}") from error
+        raise StorageFailure(f"the graph could not be written into {kept}: {error.strerror or error}") from error
     return kept
