@@ -37,6 +37,7 @@ class Job:
     weights: str = ""
     """Directory of `scripts/meter`'s downloads."""
     threads: int = 1
+    """0: as the engine chooses."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings of Saywell."""
     voice: str = ""
@@ -140,9 +141,14 @@ def _kokoro(job: Job) -> Engine:
     from kokoro_onnx import Kokoro
 
     folder = Path(job.weights, "kokoro")
-    session = _session(folder / "kokoro-int8.onnx", job.threads)
-    tts = Kokoro.from_session(session, str(folder / "voices.npz"))
-    return Engine("kokoro-onnx", lambda text, _seed: [tts.create(text, voice="af_heart", lang="en-us")])
+    voices = str(folder / "voices.npz")
+    if job.threads:
+        tts = Kokoro.from_session(_session(folder / "kokoro-int8.onnx", job.threads), voices)
+    else:  # as its documentation says
+        tts = Kokoro(str(folder / "kokoro-int8.onnx"), voices)
+    voice = job.voice or "af_heart"
+    accent = "en-gb" if voice[0] == "b" else "en-us"
+    return Engine("kokoro-onnx", lambda text, _seed: [tts.create(text, voice=voice, lang=accent)])
 
 
 def _piper(job: Job) -> Engine:

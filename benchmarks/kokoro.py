@@ -1,0 +1,134 @@
+"""Kokoro by Saywell and by the package kokoro-onnx: same weights, voice and texts, in turns.
+
+    python -m benchmarks.kokoro FOLDER [--rounds 3]      speed as installed, all cores: work, first sound, memory
+    python -m benchmarks.kokoro FOLDER --voices 12       word errors of 20 sentences by each of so many voices
+    python -m benchmarks.kokoro FOLDER --streams 8       so many texts at once against one after the other
+
+FOLDER holds the published int8 graph and `voices/*.bin` (npm package kokoro-js). $METER has kokoro-onnx (`scripts/meter
+others`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks import weights
+from benchmarks.held_out import sentences
+from benchmarks.speakers import Job
+from benchmarks.takes import Take, take
+from saywell.models.kokoro import files
+
+_LONG_CHARS = 330
+"""About 20 seconds of speech."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--voices", type=int)
+    parser.add_argument("--streams", type=int)
+    options = parser.parse_args()
+    folder = options.folder.resolve()
+    Console().print(f"load {os.getloadavg()[0]:.2f}, {os.cpu_count()} CPUs")
+    if options.voices:
+        _voices(folder, options.voices)
+    elif options.streams:
+        _streams(folder, options.streams)
+    else:
+        _speed(folder, options.rounds)
+
+
+def _saywell(folder: Path, texts: Sequence[str], voice: str, threads: int = 0) -> Take:
+    settings = {"model": str(folder), "adapt": False, **({"threads": threads} if threads else {})}
+    job = Job(texts=texts, out="", settings=settings, voice=voice, threads=threads)
+    return take("saywell", job, sys.executable, own_packages=False)
+
+
+def _package(folder: Path, texts: Sequence[str], voice: str, threads: int = 0) -> Take:
+    with _as_it_wants(folder, voice) as own:
+        job = Job(texts=texts, out="", weights=str(own), voice=voice, threads=threads)
+        return take("kokoro", job, str(weights.others_python(weights.folder())), own_packages=True)
+
+
+@contextmanager
+def _as_it_wants(folder: Path, voice: str) -> Iterator[Path]:
+    """A folder with the graph and one voice in kokoro-onnx's format."""
+    found = files.look(folder)
+    with tempfile.TemporaryDirectory() as own:
+        (Path(own) / "kokoro").mkdir()
+        (Path(own) / "kokoro" / "kokoro-int8.onnx").symlink_to(found.graph.resolve())
+        packs: dict[str, Any] = {voice: files.pack(found, voice).reshape(-1, 1, files.STYLE)}
+        np.savez(Path(own) / "kokoro" / "voices.npz", **packs)
+        yield Path(own)
+
+
+def _speed(folder: Path, rounds: int) -> None:
+    text = " ".join(sentences())[:_LONG_CHARS].rsplit(" ", 1)[0] + "."
+    takes: dict[str, list[Take]] = {"kokoro-onnx": [], "saywell": []}
+    for _ in track(range(rounds), "in turns", console=Console(stderr=True), transient=True):
+        takes["kokoro-onnx"].append(_package(folder, [text], "af_heart"))
+        takes["saywell"].append(_saywell(folder, [text], "af_heart"))
+    table = Table("engine", "audio", "seconds", "RTF", "first audible sound", "peak memory")
+    rtf, first = {}, {}
+    for name, made in takes.items():
+        audio = len(made[0].clips[0][0]) / made[0].clips[0][1]
+        seconds = median(one.total_s[0] for one in made)
+        rtf[name], first[name] = seconds / audio, median(one.first_audible_s[0] or 0.0 for one in made)
+        memory = max(one.memory_bytes for one in made) / 2**20
+        table.add_row(
+            name, f"{audio:.1f} s", f"{seconds:.2f}", f"{rtf[name]:.3f}", f"{first[name]:.2f} s", f"{memory:.0f} MB"
+        )
+    Console().print(table)
+    times = rtf["kokoro-onnx"] / rtf["saywell"], first["kokoro-onnx"] / first["saywell"]
+    Console().print(f"RTF {times[0]:.2f} times lower, first audible sound {times[1]:.1f} times earlier")
+
+
+def _voices(folder: Path, count: int) -> None:
+    names = [name for name in files.look(folder).voices if name[0] in "ab"]
+    chosen = names[:: max(1, len(names) // count)][:count]
+    texts = sentences()[:20]
+    table = Table("voice", "kokoro-onnx", "saywell", "points")
+    for voice in track(chosen, "heard", console=Console(stderr=True), transient=True):
+        theirs = _package(folder, texts, voice, 1).score.wer
+        ours = _saywell(folder, texts, voice, 1).score.wer
+        table.add_row(voice, f"{100 * theirs:.1f} %", f"{100 * ours:.1f} %", f"{100 * (ours - theirs):+.1f}")
+    Console().print(table)
+
+
+def _streams(folder: Path, count: int) -> None:
+    from saywell.engine import launch
+
+    texts = sentences()[:count]
+    with launch.open(str(folder), adapt=False) as tts:
+        tts.say("Ready.")
+        began = time.perf_counter()
+        alone = [tts.say(text) for text in texts]
+        one_s, began = time.perf_counter() - began, time.perf_counter()
+        streams = [tts.stream(text) for text in texts]
+        together = [np.concatenate([chunk.samples for chunk in stream]) for stream in streams]
+        all_s = time.perf_counter() - began
+    same = all(np.array_equal(a.samples, b) for a, b in zip(alone, together, strict=True))
+    audio = sum(one.duration_s for one in alone)
+    Console().print(
+        f"{count} texts, {audio:.0f} s of audio: one after the other {one_s:.1f} s, at once {all_s:.1f} s "
+        f"({one_s / all_s:.2f} times), samples {'equal' if same else 'DIFFER'}"
+    )
+
+
+if __name__ == "__main__":
+    main()
