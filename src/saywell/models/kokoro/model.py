@@ -135,8 +135,8 @@ class Acoustic:
         """Raises ModelFailure for a graph with other inputs, GraphError."""
         one = Threading(spin=False)
         whole = folder / "whole.onnx"
-        self._encoder = Graph(whole if whole.is_file() else folder / "encoder.onnx", one, arena=False)
-        self._decoder = None if whole.is_file() else Graph(folder / "decoder.onnx", one, arena=False)
+        self._encoder = Graph(whole if whole.is_file() else folder / "encoder.onnx", one, shrink=True)
+        self._decoder = None if whole.is_file() else Graph(folder / "decoder.onnx", one, shrink=True)
         inputs = self._encoder.inputs
         self._tokens = next((name for name in ("tokens", "input_ids") if name in inputs), "")
         if not self._tokens or not {"style", "speed"} <= inputs.keys():
