@@ -305,7 +305,11 @@ def find_spec(model: str | None, path: Path | None = None, voice: str | None = N
     name = _current(model) if model else _model_with(voice or "")
     family = built_in().get(name)
     if family is None:
+        from saywell.hub.sources import SOURCES  # reads a file of each family
+
         there = ", ".join(sorted(built_in()))
+        if name in SOURCES:
+            raise UnknownModel(f"{name} is not installed yet: saywell pull {name}", param="model")
         raise UnknownModel(
             f"no model {name!r}; choose {there}, an installed one (saywell models) or a directory of a converted one",
             param="model",
