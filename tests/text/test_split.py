@@ -74,7 +74,7 @@ def test_chunks_join_to_the_text_and_keep_the_limits(text: str, first: int, rest
     found = list(chunks(text, first, rest))
     assert "".join(found) == text
     assert all(found)
-    assert all(len(chunk) <= (rest if index else first) for index, chunk in enumerate(found))
+    assert all(len(chunk) <= (rest if index else max(first, rest)) for index, chunk in enumerate(found))
 
 
 @settings(max_examples=600, deadline=None)
@@ -194,7 +194,7 @@ FIRST = [
         "Hello! I am Saywell, the speaking machine, ",
     ),
     (
-        "However, the quick brown fox jumped over dogs and then it went home again.",
+        "However, the quick brown fox jumped over dogs and then it went home again over the hills.",
         50,
         "However, the quick brown fox jumped over dogs ",
     ),
@@ -204,8 +204,17 @@ FIRST = [
         50,
         "The long way round — the one by the river — ",
     ),
-    ("It stands in the garden of the house in which Dr. Smith lives.", 51, "It stands in the garden of the house in "),
-    ("They came together in the afternoon of the 21 November 2026.", 50, "They came together in the afternoon of "),
+    # A sentence that ends soon is not cut, nor one without a place to pause.
+    (
+        "It stands in the garden of the house in which Dr. Smith lives. He is old.",
+        51,
+        "It stands in the garden of the house in which Dr. Smith lives. ",
+    ),
+    (
+        "They came together in the afternoon of the 21 November 2026 for tea, cake, a long talk.",
+        30,
+        "They came together in the afternoon of the 21 November 2026 for tea, ",
+    ),
 ]
 
 
@@ -236,7 +245,7 @@ def test_chunks_are_lazy() -> None:
 def test_characters_and_numbers_are_not_cut_without_spaces() -> None:
     assert "".join(list(chunks("e\u0301" * 40, 11, 11))[:2]) == "e\u0301" * 10
     assert all(chunk[0] != "\u0301" for chunk in chunks("e\u0301" * 40, 11, 11))
-    assert next(chunks("我们有一千二百块钱1,000,000块", 14, 20)) == "我们有一千二百块钱"
+    assert next(chunks("我们有一千二百块钱1,000,000块", 14, 14)) == "我们有一千二百块钱"
     assert all(chunk[0] not in "\u200d\ufe0f" for chunk in chunks("好👩\u200d👩\u200d👧" * 30, 16, 16))
 
 

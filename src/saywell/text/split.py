@@ -16,6 +16,8 @@ from saywell.text.check import SPEAKABLE
 
 _PIECE = 2048
 """Characters read at once: bounds the buffer, and with it the cost of cutting it."""
+_SOON = 24
+"""The first chunk may be longer by that, if its sentence ends there."""
 _SHORT = 60
 """Sentences shorter than this are joined to the next if both fit."""
 
@@ -39,13 +41,14 @@ class Splitter:
     """
 
     def __init__(self, first: int, rest: int) -> None:
-        """`first`, `rest`: upper limits in characters of chunk 0 and of the others."""
+        """`rest`: upper limit of a chunk in characters. `first`: about that of chunk 0."""
         if first < 1 or rest < 1:
             raise ValueError(f"limits must be at least 1, not {first} and {rest}")
         self._rest = rest
         self._limit = first
         self._sentence_from = first // 4
         self._clause_from: int | None = first // 2
+        self._extended = False
         self._waiting: deque[str] = deque()
         """Unread pieces; the first one is read up to `_at`."""
         self._at = 0
@@ -110,7 +113,22 @@ class Splitter:
             self._gaps.append(gap)
         if len(self._buffer) <= self._limit or not self._scanned_limit():
             return None
+        if self._extend():
+            return self._find_cut()
         return self._best_cut()
+
+    def _extend(self) -> bool:
+        """Let the first chunk grow to a sentence that ends soon, or to the next pause if it has none: a lone last word,
+        or a cut between two words that belong together, is heard."""
+        if self._clause_from is None or self._limit >= self._rest:
+            return False
+        if not self._extended:
+            self._extended, self._limit = True, min(self._rest, self._limit + _SOON)
+            return True
+        if any(gap.kind >= Break.PHRASE and gap.low >= self._limit // 4 for gap in self._gaps):
+            return False
+        self._limit = self._rest
+        return True
 
     def _next_gap(self) -> _Gap | None:
         """The next gap within the limit; None without one, or if the text after it has not arrived."""
