@@ -83,7 +83,7 @@ class Settings:
     chunk_chars: Annotated[int, Meta(ge=20, le=100_000)] | None = None
     """Upper bound of a text chunk."""
     first_chunk_chars: Annotated[int, Meta(ge=20, le=100_000)] | None = None
-    """Upper bound of the first text chunk; shorter means earlier audio."""
+    """About the length of the first text chunk, which ends where a pause is natural; shorter means earlier audio."""
     max_frames: Size | None = None
     """Frames after which a sequence ends with finish reason `length`."""
     first_frames: Annotated[int, Meta(ge=1, le=10_000)] | None = None

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from asking import LONG, ask, until
 from encoding import RECORDING, SPEC, Encoder, model
 from plans import TINY, TINY_PLAN
+from saywell.engine import request_state
 from saywell.engine.engine import Engine
 from saywell.engine.launch import TTS, Decision
 from saywell.engine.stream import Stream
@@ -86,7 +87,7 @@ def engine() -> Iterator[Engine]:
 
 def test_what_is_hidden_is_silent_also_across_chunks_and_pieces(engine: Engine) -> None:
     hidden = "A hidden sentence that is quite long, and another one. " * 4
-    text = f"Hello there, everybody. <!-- {hidden}--> And <b>this</b> is heard. <style>{hidden}</style> So is this."
+    text = f"Hello there, everybody. <!-- {hidden}--> And <b>this</b> is heard.\n<style>{hidden}</style> So is this."
     whole = engine.submit(ask(text))
     spoken = "".join(chunk.text for chunk in whole)
     assert "hidden" not in spoken
@@ -109,6 +110,21 @@ def test_fed_text_sounds_like_the_whole_text_wherever_it_is_cut(
     pieces = [text[a:b] for a, b in pairwise(edges)]
     whole = heard(lambda: engine.submit(ask(text, raw=raw)))
     assert heard(lambda: fed(engine, *pieces, raw=raw)) == whole
+
+
+def test_nothing_is_lost_behind_a_tag_that_is_only_spoken_of(engine: Engine) -> None:
+    prose = "Much more is said after it, and every word of it is heard. " * 20
+    text = f"The <script> tag and the <head> hold what is not shown. {prose}"
+    assert "".join(chunk.text for chunk in engine.submit(ask(text))) == text
+
+
+def test_a_comment_that_is_never_closed_hides_no_more_than_a_limit(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_state, "_MOST_HIDDEN", 1000)
+    text = "Hello there. <!-- " + "It goes on and on. " * 200
+    heard_chars = sum(len(chunk.text) for chunk in engine.submit(ask(text)))
+    assert len(text) - 1500 < heard_chars < len(text) - 800
 
 
 def test_a_cut_inside_a_surrogate_pair_is_mended(engine: Engine) -> None:

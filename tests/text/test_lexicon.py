@@ -118,6 +118,27 @@ def test_phones_keep_their_place_in_the_spoken_text() -> None:
     assert [(each.start, each.end, each.phones) for each in decided] == [(3, 10, "\u0283\u026av\u02c8\u0254n")]
 
 
+def test_phones_keep_their_place_where_the_text_around_them_is_tidied() -> None:
+    own = Lexicon().words("", {"foo !": "/f\u02c8u/", "bar": "/b\u02c8\u0251/"})
+    found = speak('a "" ( ) foo !  `` bar', own=own)
+    assert [found.text[start:end] for start, end, _ in found.phones] == ["foo!", "bar"]
+
+
+def test_voices_without_words_of_their_own_share_one_lexicon() -> None:
+    """Blends are voices without end."""
+    lexicon = Lexicon([(Entry.of("foo", "bar"), ""), (Entry.of("foo", "baz"), "heart")])
+    assert lexicon.words("af_a(1)+af_b(2)") is lexicon.words("af_a(1)+af_b(3)") is lexicon.words("")
+    assert lexicon.words("heart") is not lexicon.words("")
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "own.tsv"
+    file.write_text("foo\tbar\n", encoding="utf-8")
+    assert Lexicon.read(file) is Lexicon.read(file)
+    file.write_text("foo\tbar\nbaz\tx\n", encoding="utf-8")
+    assert len(Lexicon.read(file)) == 2
+
+
 def test_a_model_without_phones_says_so(tmp_path: Path) -> None:
     file = tmp_path / "own.tsv"
     file.write_text("foo\t/fu\u02d0/\n", encoding="utf-8")

@@ -152,7 +152,7 @@ def _explain(text: str, settings: Settings, fields: dict[str, Any], *, as_json: 
     spec = launch.facts(replace(settings, voice=fields.get("voice", settings.voice)))
     request = Request(text=text, **{name: fields[name] for name in ("language", "markup") if name in fields})
     check_text(text, MAX_CHARS)
-    voice = fields.get("voice")
+    voice = fields.get("voice", settings.voice)
     language = request.language or language_of(spec, voice)
     own = Lexicon.of(settings.lexicon, spec).words(voice or spec.default_voice)
     spoken = normalise(text, language, markup=request.markup, own=own)

@@ -35,6 +35,8 @@ from saywell.types import (
 
 _CHARS_PER_S = 15.0
 """Typical speaking rate, to estimate how much audio a running sequence will still give."""
+_MOST_HIDDEN = 20_000
+"""Characters of a comment; what is not closed by then is spoken."""
 _GOLDEN = 0x9E3779B97F4A7C15
 """The golden ratio in 64 bits: seeds of neighbouring sequences share no pattern."""
 
@@ -79,6 +81,8 @@ class RequestState:
         """Position and text of the next chunk."""
         self._awaited = ""
         """The sign that ends what is hidden at the end of the last chunk, if anything is."""
+        self._hidden = 0
+        """Characters of whole chunks hidden so far while it is awaited."""
         self._offset = 0
         """Characters handed out in chunks."""
         self._skip = resume.index
@@ -140,6 +144,9 @@ class RequestState:
             begin, end = 0, len(chunk)
             if self.request.markup != "plain":
                 begin, end, self._awaited = visible(chunk, self._awaited)
+                self._hidden = self._hidden + begin if self._awaited and end == begin else 0
+                if self._hidden > _MOST_HIDDEN:  # it was never closed
+                    begin, end, self._awaited, self._hidden = 0, len(chunk), "", 0
             if speakable(chunk[begin:end]):
                 return start + begin, chunk[begin:end]
         return None

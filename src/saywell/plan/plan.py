@@ -63,7 +63,7 @@ class Plan:
     max_queue: int
     """Waiting requests beyond which new ones are rejected."""
     first_chunk_chars: int
-    """Upper bound of the first text chunk, for early audio."""
+    """About the length of the first text chunk, which ends where a pause is natural; shorter means earlier audio."""
     chunk_chars: int
     """Upper bound of every further text chunk."""
     first_frames: int

@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from saywell.errors import InvalidRequest, PlanError
@@ -98,7 +99,15 @@ class Lexicon:
 
     @classmethod
     def read(cls, file: Path) -> Lexicon:
-        """Raises PlanError naming the file and the line."""
+        """Raises PlanError naming the file and the line. An unchanged file is read once."""
+        try:
+            stamp = file.stat()
+        except OSError as error:
+            raise PlanError(f"the lexicon {file} cannot be read: {error.strerror}", param="lexicon") from error
+        return _parsed(file, stamp.st_mtime_ns, stamp.st_size)
+
+    @classmethod
+    def _parse(cls, file: Path) -> Lexicon:
         try:
             text = read_plain(file, _MAX_BYTES, links=True).decode("utf-8-sig")
         except UnicodeDecodeError:
@@ -110,9 +119,10 @@ class Lexicon:
 
     def words(self, voice: str, own: Mapping[str, str] | None = None) -> Words:
         """What holds for a voice. `own`: readings of one request, which win. Raises InvalidRequest naming the word."""
-        voice = voice.lower()
+        voice = voice.lower() if voice.lower() in self._by_voice else ""  # not one for each blend
         if voice not in self._found:
-            self._found[voice] = Words([*self._by_voice.get(voice, {}).values(), *self._by_voice.get("", {}).values()])
+            by_voice = self._by_voice
+            self._found[voice] = Words([*by_voice.get(voice, {}).values(), *by_voice.get("", {}).values()])
         known = self._found[voice]
         return Words(own_entries(own), known) if own else known
 
@@ -164,6 +174,11 @@ class Words:
 
 
 NO_WORDS = Words()
+
+
+@lru_cache(maxsize=2)
+def _parsed(file: Path, _changed_ns: int, _bytes: int) -> Lexicon:
+    return Lexicon._parse(file)
 
 
 def _rows(file: Path, text: str) -> Iterator[tuple[Entry, str]]:

@@ -161,6 +161,10 @@ def _has_markdown(text: str) -> bool:
     return any(sign.search(text) for sign in signs)
 
 
+_OPENS_BLOCK = re.compile(r"<!--|(?:^|(?<=\n)|(?<=>))[ ]{0,8}<(script|style)\b[^<>]{0,500}>", re.IGNORECASE)
+"""What hides the text after it until it is closed, as in browsers. A <script> within a sentence is spoken of."""
+
+
 def visible(text: str, awaited: str = "") -> tuple[int, int, str]:
     """What is not hidden of a part of a text: start, end, and the sign that ends what is hidden after it, if any.
 
@@ -172,7 +176,7 @@ def visible(text: str, awaited: str = "") -> tuple[int, int, str]:
         if end < 0:
             return len(text), len(text), awaited
         begin = end + len(awaited)
-    for found in _HIDDEN.finditer(text, begin):
+    for found in _OPENS_BLOCK.finditer(text, begin):
         closing = f"</{found[1].lower()}>" if found[1] else "-->"
         if lower.rfind(closing) < found.end():
             return begin, found.start(), closing

@@ -49,7 +49,7 @@ class Spoken:
 
     def __init__(self, plain: Edited, readings: list[Reading]) -> None:
         pieces = list(join(readings))
-        self._plain, self._readings = plain, readings
+        self._plain, self._readings, self._lengths = plain, readings, [*map(len, pieces)]
         self._starts = list(accumulate(map(len, pieces), initial=0))[:-1]
         """Where each reading begins in the joined text."""
         joined = Edited("".join(pieces))
@@ -64,9 +64,9 @@ class Spoken:
 
     def _given(self, index: int) -> tuple[int, int, str]:
         reading = self._readings[index]
-        first = self._spoken.text.find(reading.spoken, self._place(self._starts[index]))
-        start = first - self._begun
-        return start, start + len(reading.spoken), reading.phones
+        end = self._starts[index] + self._lengths[index]
+        span = self._place(end - len(reading.spoken)), self._place(end)
+        return span[0] - self._begun, span[1] - self._begun, reading.phones
 
     def _place(self, joined: int) -> int:
         """Where a character of the joined readings is in the text made of them."""

@@ -39,6 +39,8 @@ RETIRED = ("wren", "rms", "slt", "awb", "kal16")
 _warned: set[str] = set()
 
 
+_KOKORO = re.compile(r"[abefhijpz][fm]_")
+"""Language and sex before the name of Kokoro's voices."""
 _PART = re.compile(r"\s*([a-z]{2}_[a-z0-9]{1,32})\s*(?:\(\s*(\d{1,4}(?:\.\d{1,4})?|\.\d{1,4})\s*\))?\s*", re.IGNORECASE)
 
 
@@ -65,8 +67,8 @@ def resolve_voice(name: str | None, voices: tuple[Voice, ...], default: str | No
         return known[_WOMAN[0]]
     if wanted in TEACHERS:
         return known.get(TEACHERS[wanted], name)
-    if same := next((voice for key, voice in known.items() if key[2:] == f"_{wanted}"), None):
-        return same  # Kokoro's voice of this name
+    if same := next((known[key] for key in known if key[2:] == f"_{wanted}" and _KOKORO.match(key)), None):
+        return same
     if wanted in OPENAI_VOICES:
         return next((known[nearest] for nearest in OPENAI_VOICES[wanted] if nearest in known), default)
     return name

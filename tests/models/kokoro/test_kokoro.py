@@ -6,6 +6,7 @@ voice is a style, and the phones decide the language.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,11 +20,11 @@ from benchmarks.hearing import hear
 from benchmarks.word_errors import word_error_rate
 from saywell.engine import launch
 from saywell.engine.launch import TTS
-from saywell.errors import InvalidText, MissingDependency, ModelFailure, UnknownModel, UnknownVoice
+from saywell.errors import InvalidRequest, InvalidText, MissingDependency, ModelFailure, UnknownModel, UnknownVoice
 from saywell.models.base import find_spec, language_of, phones_of
 from saywell.models.espeak import missing as espeak_missing
 from saywell.models.kokoro import files, graphs, model
-from saywell.models.kokoro.phonemes import MAX_PHONES, Phonemiser
+from saywell.models.kokoro.phonemes import MOST_PHONES, Phonemiser
 from saywell.models.kokoro.voices import mixer
 from saywell.runtimes.base import Threading
 from saywell.runtimes.onnx import Graph
@@ -81,6 +82,15 @@ def test_a_folder_without_graph_or_voices_says_what_is_missing(tmp_path: Path) -
         files.look(folder(tmp_path, "model.onnx", voices=()))
     with pytest.raises(UnknownModel, match="holds no converted model"):
         find_spec(None, tmp_path)
+    (tmp_path / "voices.npz").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(UnknownModel, match="not an archive of voices"):
+        files.look(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are a POSIX thing")
+def test_a_pipe_in_the_folder_blocks_nothing(tmp_path: Path) -> None:
+    os.mkfifo(folder(tmp_path, "model.onnx") / "voices.bin")
+    assert files.look(tmp_path).voices == ("af_one",)
 
 
 def test_a_damaged_voice_is_named(tmp_path: Path) -> None:
@@ -129,10 +139,12 @@ def test_a_blend_is_the_weighted_mean() -> None:
 # The graph
 
 
-def tiny(*, speed: str = "speed", durations: bool = False, rounding: str = "Round") -> onnx.ModelProto:
+def tiny(
+    *, speed: str = "speed", durations: bool = False, rounding: str = "Round", pace: int = TensorProto.FLOAT
+) -> onnx.ModelProto:
     """What rewriting looks at: durations are a quotient by `speed`, rounded, at least 1, cast."""
     nodes = [
-        helper.make_node("Cast", ["tokens"], ["long"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["tokens"], ["long"], to=pace),
         helper.make_node("Div", ["long", speed], ["quotient"]),
         helper.make_node(rounding, ["quotient"], ["whole"]),
         helper.make_node("Clip", ["whole", "least"], ["clipped"]),
@@ -162,7 +174,8 @@ def test_durations_become_the_second_output(durations: bool, tmp_path: Path) -> 
     assert model.rewritten(tmp_path / "model.onnx", tmp_path / "data") == kept
     assert (kept / graphs.WHOLE).stat().st_mtime_ns == written
     onnx.save(tiny(durations=durations), tmp_path / "model.onnx")
-    assert model.rewritten(tmp_path / "model.onnx", tmp_path / "data") != kept
+    assert model.rewritten(tmp_path / "model.onnx", tmp_path / "data") == kept
+    assert (kept / graphs.WHOLE).stat().st_mtime_ns != written
 
 
 @pytest.mark.parametrize("graph", [tiny(speed="rate"), tiny(rounding="Floor")])
@@ -173,6 +186,35 @@ def test_a_graph_of_another_model_is_refused(graph: onnx.ModelProto, tmp_path: P
     (tmp_path / "other.onnx").write_bytes(b"no graph")
     with pytest.raises(ModelFailure, match=r"other\.onnx is not an ONNX graph"):
         graphs.rewrite(tmp_path / "other.onnx", tmp_path)
+
+
+def test_a_float_graph_is_not_rounded_but_runs_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / graphs.ENCODER).write_bytes(b"of an earlier version")
+    onnx.save(tiny(), tmp_path / "model.onnx")
+    graphs.rewrite(tmp_path / "model.onnx", tmp_path)
+    assert "convolutions are not in 8 bits" in caplog.text
+    assert (tmp_path / graphs.WHOLE).is_file()
+    assert not (tmp_path / graphs.ENCODER).exists()
+
+
+def test_an_export_with_whole_speeds_rejects_others(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Identity", ["style"], ["audio"]),
+        helper.make_node("Identity", ["tokens"], ["durations"]),
+        helper.make_node("Identity", ["speed"], ["unused"]),
+    ]
+    kinds = {"tokens": (TensorProto.INT64, [1, None]), "style": (TensorProto.FLOAT, [1, 256])}
+    ins = [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()]
+    ins.append(helper.make_tensor_value_info("speed", TensorProto.INT32, [1]))
+    outs = [helper.make_tensor_value_info("audio", TensorProto.FLOAT, None)]
+    outs.append(helper.make_tensor_value_info("durations", TensorProto.INT64, None))
+    graph = helper.make_graph(nodes, "g", ins, outs)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / graphs.WHOLE)
+    acoustic = model.Acoustic(tmp_path)
+    assert len(acoustic.run(np.zeros(3, np.int64), np.zeros(256, np.float32), 2.0)[1]) == 3
+    with pytest.raises(InvalidRequest, match="whole numbers as speed"):
+        acoustic.run(np.zeros(3, np.int64), np.zeros(256, np.float32), 1.2)
 
 
 def test_the_rewritten_graph_sounds_like_the_published_one(published: Path, tmp_path: Path) -> None:
@@ -242,11 +284,28 @@ def test_long_texts_become_parts_of_even_length_and_nothing_is_lost(reader: Phon
     parts = reader.read(text, language)
     assert len(parts) > 2
     lengths = [len(part.phones) for part in parts]
-    assert max(lengths) <= MAX_PHONES + 80
-    assert min(lengths) > MAX_PHONES / 3
+    assert max(lengths) <= MOST_PHONES * 1.2
+    assert min(lengths) > MOST_PHONES / 2
     assert [word.text for part in parts for word in part.words] == text.replace(",", "").replace(".", "").split()
     for part in parts:
         assert all(part.phones[word.start : word.end].strip() for word in part.words)
+
+
+@pytest.mark.skipif(bool(espeak_missing()), reason="eSpeak NG is missing")
+@pytest.mark.parametrize("text", ["a" * 2000, "9" * 200, "xyz" * 300 + " fin", "\u00e1!" * 400])
+def test_runs_without_a_space_stay_below_the_limit_of_the_graph(reader: Phonemiser, text: str) -> None:
+    for language in ("es", "en-US"):
+        parts = reader.read(text, language)
+        assert all(0 < len(part.phones) <= 500 for part in parts)
+        assert all(char in reader.ids for part in parts for char in part.phones)
+        assert all(word.end <= len(part.phones) for part in parts for word in part.words)
+
+
+@pytest.mark.skipif(bool(espeak_missing()), reason="eSpeak NG is missing")
+def test_given_phones_are_spoken_in_other_languages_too(reader: Phonemiser) -> None:
+    (utterance,) = reader.read("Uso nginx, claro.", "es", ((4, 9, "\u02c8\u025bn\u02a4\u026an"),))
+    assert utterance.phones == "\u02c8uso \u02c8\u025bn\u02a4\u026an, kl\u02c8a\u027eo."
+    assert [word.text for word in utterance.words] == ["Uso", "nginx", "claro"]
 
 
 def test_what_cannot_be_read_says_why(reader: Phonemiser) -> None:
@@ -325,4 +384,4 @@ def test_openai_names_speak_with_the_voice_of_that_name_or_the_default(tts: TTS)
 
 
 def test_explain_shows_phones(published: Path) -> None:
-    assert phones_of(find_spec(None, published), None, ["Hello."]) == ["həlˈO."]
+    assert phones_of(find_spec(None, published), None, ["Hello.", ""]) == ["həlˈO.", ""]

@@ -48,7 +48,7 @@ def spec(name: str, path: Path | None) -> ModelSpec:
             Variant(
                 executor="onnx",
                 package="onnxruntime",
-                precision="int8" if size < 150 * MIB else "fp32",
+                precision="int8" if size < 150 * MIB else "fp32",  # published int8 graphs have 92 or 114 MB
                 weight_bytes=2 * size,
                 about="ONNX Runtime, the published graph rewritten",
             ),
@@ -93,10 +93,11 @@ def language(spec: ModelSpec, voice: str | None) -> str:
 def phones(spec: ModelSpec, voice: str | None, texts: list[str]) -> list[str]:
     """The phones of spoken texts, for `say --explain`."""
     from saywell.models.kokoro.phonemes import Phonemiser
+    from saywell.text.check import speakable
 
-    reader = Phonemiser()
+    reader, tag = Phonemiser(), language(spec, voice)
     try:
-        return [" ".join(one.phones for one in reader.read(text, language(spec, voice))) for text in texts]
+        return [" ".join(one.phones for one in reader.read(text, tag)) if speakable(text) else "" for text in texts]
     finally:
         reader.close()
 

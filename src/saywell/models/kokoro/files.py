@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from saywell.errors import ModelFailure, UnknownModel
-from saywell.files import Damaged, read_plain
+from saywell.files import Damaged, open_file, read_plain
 
 Pack = npt.NDArray[np.float32]
 """The style of a voice for texts of 1 to 510 phones [510, 256]."""
@@ -63,15 +64,20 @@ def look(directory: Path) -> Found:
 
 
 def _is_archive(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+    try:
+        with open_file(path) as file:
+            return file.read(4) == b"PK\x03\x04"
+    except OSError:
+        return False  # a pipe, or somebody else's file
 
 
 def _names(archive: Path) -> list[str]:
     try:
-        with np.load(archive, allow_pickle=False) as packs:
+        if archive.stat().st_size > _MAX_ARCHIVE:
+            raise ValueError(f"it is larger than {_MAX_ARCHIVE >> 20} MB")
+        with open_file(archive) as file, np.load(file, allow_pickle=False) as packs:
             return [name for name in packs.files if _NAME.fullmatch(name)]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, BadZipFile) as error:
         raise UnknownModel(f"{archive} is not an archive of voices: {error}", param="model_path") from error
 
 
@@ -83,9 +89,9 @@ def pack(found: Found, name: str) -> Pack:
             rows = np.frombuffer(data, "<f4")
         else:
             assert found.archive is not None
-            with np.load(found.archive, allow_pickle=False) as packs:
+            with open_file(found.archive) as file, np.load(file, allow_pickle=False) as packs:
                 rows = np.asarray(packs[name], np.float32)
-    except (OSError, ValueError, Damaged) as error:
+    except (OSError, ValueError, BadZipFile, Damaged) as error:
         raise ModelFailure(f"the voice {name} cannot be read: {error}") from error
     if rows.size != ROWS * STYLE or not np.isfinite(rows).all():
         raise ModelFailure(f"the voice {name} is damaged: it has {rows.size} finite numbers, not {ROWS * STYLE}")

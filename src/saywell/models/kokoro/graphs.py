@@ -34,11 +34,15 @@ def rewrite(graph: Path, out: Path) -> None:
     except Exception as error:  # protobuf's errors share no base
         raise ModelFailure(f"{graph} is not an ONNX graph: {error}") from error
     try:
+        if not any(node.op_type == "ConvInteger" for node in model.graph.node):
+            raise ValueError("its convolutions are not in 8 bits, and rewriting would round them")
         parts = split(model)
         made = {ENCODER: rewrite_encoder(parts.encoder), DECODER: rewrite_decoder(parts.decoder)}
     except ValueError as reason:
         made = {WHOLE: with_durations(model)}
-        _log.warning("%s has another structure than known exports (%s): it runs as it is, slower", graph.name, reason)
+        _log.warning("%s runs as it is, slower than the published int8 graph: %s", graph.name, reason)
+    for name in {ENCODER, DECODER, WHOLE} - made.keys():
+        (out / name).unlink(missing_ok=True)  # of an earlier version
     for name, part in made.items():
         with replacing(out / name) as file:
             file.write(part.SerializeToString())

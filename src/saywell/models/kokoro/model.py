@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
+import os
 from collections.abc import Generator
 from importlib import import_module
 from pathlib import Path
@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from saywell.errors import MissingDependency, ModelFailure, StorageFailure
+from saywell.errors import InvalidRequest, MissingDependency, ModelFailure, StorageFailure
 from saywell.files import write_atomically
-from saywell.models.hibari import package
 from saywell.models.hibari.reader import Utterance
 from saywell.models.hibari.timing import timed
 from saywell.models.kokoro import HOP, LANGUAGES, RATE, files
@@ -46,7 +45,6 @@ class KokoroModel(SingleShot):
         assert spec.path is not None
         self.spec = spec
         self._found = files.look(spec.path)
-        self._ids: dict[str, int] = json.loads(package.read("assets/vocab.json"))
         self._pack = mixer(lambda name: files.pack(self._found, name))
         self._pack(spec.default_voice)
         self._phonemiser = Phonemiser()
@@ -88,7 +86,7 @@ class KokoroModel(SingleShot):
         yield from (samples for samples, _ in spoken)
 
     def _run(self, utterance: Utterance, pack: files.Pack, speed: float) -> tuple[Samples, Taken]:
-        ids = [self._ids[phone] for phone in utterance.phones if phone in self._ids]
+        ids = [self._phonemiser.ids[phone] for phone in utterance.phones]
         style = pack[min(len(ids), files.ROWS) - 1]
         audio, durations = self._acoustic.run(np.array([0, *ids, 0], np.int64), style, speed)
         taken = Taken.of(durations)
@@ -144,7 +142,9 @@ class Acoustic:
         self._rate = inputs["speed"]
 
     def run(self, tokens: Ints, style: Samples, speed: float) -> tuple[Samples, Ints]:
-        """tokens [n], style [256] → samples, and the frames of each token [n]."""
+        """tokens [n], style [256] → samples, and the frames of each token [n]. Raises InvalidRequest, GraphError."""
+        if speed % 1 and np.issubdtype(self._rate, np.integer):
+            raise InvalidRequest("this export of Kokoro takes whole numbers as speed; leave speed out", param="speed")
         pace = np.array([speed]).astype(self._rate)
         found = self._encoder.run({self._tokens: tokens[None], "style": style[None], "speed": pace})
         if self._decoder is None:
@@ -162,17 +162,22 @@ def rewritten(graph: Path, data_dir: Path) -> Path:
     except ModuleNotFoundError as error:
         raise MissingDependency(f"Kokoro needs {error.name}: pip install 'saywell[kokoro]'") from error
     stamp = graph.stat()
-    made_from = f"{module.VERSION} {graph.resolve()} {stamp.st_size} {stamp.st_mtime_ns}"
-    kept = data_dir / KEPT / hashlib.sha256(made_from.encode()).hexdigest()[:16]
-    if (kept / _DONE).is_file():
+    made_from = f"{module.VERSION} {stamp.st_size} {stamp.st_mtime_ns}".encode()
+    kept = data_dir / KEPT / hashlib.sha256(os.fsencode(graph.resolve())).hexdigest()[:16]
+    if _is_from(kept, made_from):
         return kept
     try:
         kept.mkdir(parents=True, exist_ok=True)
         with FileLock(kept / ".lock"):
-            if not (kept / _DONE).is_file():
+            if not _is_from(kept, made_from):
                 _log.warning("%s is rewritten once, into %s", graph.name, kept)
                 module.rewrite(graph, kept)
-                write_atomically(kept / _DONE, made_from.encode())
+                write_atomically(kept / _DONE, made_from)
     except OSError as error:
         raise StorageFailure(f"the graph could not be written into {kept}: {error.strerror or error}") from error
     return kept
+
+
+def _is_from(kept: Path, made_from: bytes) -> bool:
+    done = kept / _DONE
+    return done.is_file() and done.read_bytes() == made_from

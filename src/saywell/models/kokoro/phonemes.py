@@ -6,6 +6,7 @@ Japanese and Chinese need misaki's extras.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,12 @@ from threading import Lock
 from typing import Any
 
 from saywell.errors import InvalidText, MissingDependency, ModelFailure
+from saywell.models.hibari import package
 from saywell.models.hibari.reader import MARKS, Reader, Utterance, Word, unpack
 from saywell.text.check import speakable
 
-MAX_PHONES = 380
-"""Per run of the graph: quality falls towards its limit of 510."""
+MOST_PHONES = 420
+"""About so many per run of the graph: quality falls towards its limit of 510."""
 _ESPEAK = {"es": "es", "fr": "fr-fr", "hi": "hi", "it": "it", "pt": "pt-br"}
 """Primary tag → the voice of eSpeak NG."""
 _TABLE = {
@@ -46,20 +48,25 @@ class Phonemiser:
     """Thread-safe. Loads what a language needs at its first use."""
 
     def __init__(self) -> None:
+        self.ids: dict[str, int] = json.loads(package.read("assets/vocab.json"))
+        """Phone → its number in the vocabulary, which is Kokoro's."""
         self._lock = Lock()
         self._english: dict[bool, Reader] = {}
         self._children: Any = None
 
     def read(self, text: str, language: str, given: Iterable[tuple[int, int, str]] = ()) -> list[Utterance]:
-        """Utterances of at most MAX_PHONES phones, of even length. `given`: words with the user's phones, in English.
+        """Utterances of about MOST_PHONES phones at most, of even length. `given`: words with the user's phones.
 
         Raises InvalidText, MissingDependency, ModelFailure.
         """
         primary = language.lower().partition("-")[0]
         if primary in ("en", "und"):
             return [*_balanced(_whole(self._reader(language.lower() == "en-gb").read(text, given)))]
-        pieces = [*self._other(text, primary)]
-        utterance = _joined(pieces)
+        pieces, at = list[_Piece](), 0
+        for start, end, phones in given:
+            pieces += (*self._other(text[at:start], primary), _Piece(phones, (text[start:end],), ""))
+            at = end
+        utterance = _joined([*pieces, *self._other(text[at:], primary)])
         if not utterance.words:
             raise InvalidText("nothing in this text can be spoken in this language", param="text")
         return [*_balanced(utterance)]
@@ -87,17 +94,21 @@ class Phonemiser:
             yield _Piece(phones.get(index, ""), tuple(part.split()) if index in phones else (), mark)
 
     def _phones(self, texts: list[str], primary: str) -> list[str]:
+        """Of Kokoro's vocabulary only."""
         if primary in _ESPEAK:
-            return [_mapped(phones) for phones in self._espeak(texts, _ESPEAK[primary])]
-        if primary in ("ja", "zh"):
-            convert = _misaki(primary)
-            return [convert(text) for text in texts]
-        raise InvalidText("Kokoro speaks English, Spanish, French, Hindi, Italian, Japanese, Portuguese and Chinese")
+            found = [_mapped(phones) for phones in self._espeak(texts, _ESPEAK[primary])]
+        elif primary in ("ja", "zh"):
+            found = [*map(_misaki(primary), texts)]
+        else:
+            known = "English, Spanish, French, Hindi, Italian, Japanese, Portuguese and Chinese"
+            raise InvalidText(f"Kokoro speaks {known}", param="language")
+        known_phones = ("".join(char for char in each if char in self.ids) for each in found)  # space is one of them
+        return [" ".join(each.split()) for each in known_phones]
 
     def _espeak(self, texts: list[str], source: str) -> list[str]:
         from saywell.models.espeak import NOT_INSTALLED, missing
         from saywell.models.espeak.children import ChildDiedError, Children
-        from saywell.models.espeak.messages import Phones, Read
+        from saywell.models.espeak.messages import Answer, End, Phones, Read
 
         with self._lock:
             if self._children is None:
@@ -105,22 +116,18 @@ class Phonemiser:
                     raise MissingDependency(NOT_INSTALLED)
                 self._children = Children(2)
         child = self._children.take()
-        answered = False
+        answer: Answer | None = None
         try:
-            known = next((voice for voice in child.voices if voice.id.startswith(f"espeak:{source}")), None)
-            if known is None:
-                answered = True
-                raise MissingDependency(f"this eSpeak NG has no voice {source}; {NOT_INSTALLED}")
-            child.send(Read(texts, known.source))
+            known = {voice.id: voice.source for voice in child.voices}
+            child.send(Read(texts, known.get(f"espeak:{source}", source)))
             answer = child.receive(_ESPEAK_S)
-            answered = answer is not None
         except ChildDiedError as death:
             raise ModelFailure(f"eSpeak NG failed: {death}; other texts are not affected") from death
         finally:
-            self._children.release(child, ended=answered)
-        if not isinstance(answer, Phones):
-            raise ModelFailure("eSpeak NG did not read this text in time")
-        return list(answer.phones)
+            self._children.release(child, ended=answer is not None)
+        if isinstance(answer, Phones):
+            return list(answer.phones)
+        raise ModelFailure(answer.message if isinstance(answer, End) else "eSpeak NG did not read this text in time")
 
 
 _ESPEAK_S = 20.0
@@ -154,7 +161,7 @@ def _joined(pieces: Iterable[_Piece]) -> Utterance:
     phones, words = "", list[Word]()
     for piece in pieces:
         if piece.phones:
-            phones += " " if phones else ""
+            phones += " " if phones and phones[-1] != " " else ""
             parts = piece.phones.split(" ")
             names = piece.words if len(parts) == len(piece.words) else (" ".join(piece.words),)
             spans = parts if len(parts) == len(piece.words) else [piece.phones]
@@ -178,32 +185,26 @@ def _whole(utterances: list[Utterance]) -> Utterance:
 
 
 def _balanced(utterance: Utterance) -> Iterator[Utterance]:
-    """Parts of about equal length, cut behind marks if possible, else behind words."""
-    count = -(-len(utterance.phones) // MAX_PHONES)
-    if count == 1:
-        yield utterance
-        return
-    size, begin = len(utterance.phones) / count, 0
-    ends = [word.end for word in utterance.words]
-    for number in range(1, count + 1):
-        if number == count:
-            end = len(utterance.phones)
-        else:
-            wanted = size * number
-            marked = [at for at in ends if utterance.phones[at : at + 1] in MARKS and at > begin]
-            near = [at for at in marked if abs(at - wanted) < size / 4] or [at for at in ends if at > begin]
-            end = min(near, key=lambda at: abs(at - wanted), default=len(utterance.phones))
-            while utterance.phones[end : end + 1] in MARKS and end < len(utterance.phones):
-                end += 1
+    """Parts of about equal length, cut behind marks if possible, else behind words; every phone is in one of them."""
+    phones, begin = utterance.phones, 0
+    while begin < len(phones):
+        left = len(phones) - begin
+        size = left / -(-left // MOST_PHONES)
+        end = len(phones) if size == left else _cut(phones, begin + size, size / 8)
+        lead = begin + len(phones[begin:end]) - len(phones[begin:end].lstrip())
         words = tuple(
-            Word(word.text, word.start - begin, word.end - begin)
+            Word(word.text, word.start - lead, min(word.end, end) - lead)
             for word in utterance.words
-            if begin <= word.start and word.end <= end
+            if lead <= word.start < end
         )
-        part = utterance.phones[begin:end].rstrip()
-        if words:
-            lead = len(part) - len(part.lstrip())
-            words = tuple(Word(word.text, word.start - lead, word.end - lead) for word in words)
-            part = part.lstrip()
-            yield Utterance(part if part[-1:] in MARKS else f"{part},", words)
+        part = phones[lead:end].rstrip()
+        yield Utterance(part if part[-1:] in MARKS else f"{part},", words)
         begin = end
+
+
+def _cut(phones: str, wanted: float, room: float) -> int:
+    """The place nearest to `wanted`, at most `room` away, behind a mark, else behind a word, else anywhere."""
+    places = range(int(wanted - room), int(wanted + room) + 1)
+    spaces = [at for at in places if phones[at - 1] == " "]
+    marks = [at for at in spaces if phones[at - 2] in MARKS]
+    return min(marks or spaces, key=lambda at: abs(at - wanted), default=int(wanted))
