@@ -339,7 +339,7 @@ class PlanContext:
         if not self.single and device.kind == "cpu":
             return 200, "about 13 s of speech: a small KV cache and fair scheduling on a CPU"
         if self.spec.whole:
-            return 200, "about 13 s of speech: several are made at the same time"
+            return 150, "about 10 s of speech: memory grows with it, and several are made at the same time"
         return 300, "about 20 s of speech: long enough for natural prosody"
 
     def first_chunk_chars(self, chunk_chars: int) -> Reasoned[int]:
