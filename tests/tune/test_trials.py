@@ -174,7 +174,8 @@ def test_a_record_of_another_machine_is_not_used(tuned: tuple[Settings, str]) ->
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells memory apart on Linux only")
 def test_process_memory_counts_children_and_shared_files_once() -> None:
     """Of a small process with a child: this one holds gigabytes by now, which move."""
-    held = "import sys; held = bytearray(b'x' * (64 << 20)); sys.stdin.read()"
+    # Each page is touched in place: a copy of as many bytes would be counted while it is made.
+    held = "import sys; held = bytearray(64 << 20); held[::1024] = b'x' * (64 << 10); sys.stdin.read()"
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
     child = subprocess.Popen([sys.executable, "-c", code, held], stdin=subprocess.PIPE)
     try:
