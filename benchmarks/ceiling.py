@@ -76,8 +76,8 @@ def ceiling(model: Path, precision: str, plan: Plan, rates: Rates) -> dict[str, 
 
 def product_rate(kind: str, threads: int) -> float:
     """GFLOP/s of large matrix products in fp32, int8 (ONNX Runtime) or bf16 (OpenVINO)."""
+    from saywell.graphs.writer import CODEC, GraphWriter
     from saywell.models.dual_ar.graphs.layers import Layers  # needs onnx, which running a model does not
-    from saywell.models.dual_ar.graphs.writer import CODEC, GraphWriter
 
     random, size = np.random.default_rng(0), (_PRODUCT, _PRODUCT)
     g = GraphWriter("products", CODEC)
@@ -114,7 +114,7 @@ def arithmetic(codec: CodecConfig, *, winograd: bool = False) -> float:
 
 def _winograd_share(codec: CodecConfig, name: str, shape: tuple[int, ...], rate: float) -> float:
     """Share of a convolution's multiplications that `winograd` needs."""
-    from saywell.models.dual_ar.graphs import winograd  # building needs it, running does not
+    from saywell.graphs import winograd  # building needs it, running does not
     from saywell.models.dual_ar.graphs.layers import FEWEST_ROWS, OUTPUTS
 
     rows, taps = round(rate / codec.frame_rate), shape[-1]

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.onnx.kv_cache import Prefix
 from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime, Running
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.plan.plan import Plan
 from saywell.runtimes.base import Threading
+from saywell.runtimes.kv_cache import Prefix
 
 BATCHES = (1, 2, 4, 8, 16)
 CONTEXTS = (128, 512, 1024, 2048, 4096)

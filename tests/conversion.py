@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from saywell.errors import BadCheckpoint
 from saywell.files import sha256
 from saywell.manifest import Entry
 from saywell.models.dual_ar.convert import child
 from saywell.models.dual_ar.convert import convert as convert_module
 from saywell.models.dual_ar.convert.convert import PRECISIONS, read_manifest
-from saywell.models.dual_ar.errors import BadCheckpoint
 
 
 def convert_here(source: Path, out: Path, precisions: tuple[str, ...] = PRECISIONS) -> Path:

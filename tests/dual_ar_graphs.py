@@ -15,10 +15,11 @@ from onnx import helper, numpy_helper
 from benchmarks import random_checkpoint
 from dual_ar_rig import RELATIVE
 from paths import TESTS
+from saywell.graphs.linears import Judge
+from saywell.graphs.numerics import Shapes
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.graphs import ar, build, codec
-from saywell.models.dual_ar.graphs.linears import Judge
-from saywell.models.dual_ar.layout import Shapes, codec_tensors, model_tensors
+from saywell.models.dual_ar.layout import codec_tensors, model_tensors
 
 KNOWN = TESTS / "models" / "dual_ar" / "graphs.json"
 SIZES: dict[str, dict[str, Any]] = {"s1-mini": {}, "s2-pro": RELATIVE}

@@ -18,13 +18,13 @@ from saywell.audio.decode import decode_file
 from saywell.commands import plan as plan_command
 from saywell.errors import SaywellError, TooLarge
 from saywell.files import Damaged, Irregular, open_file, read_plain
+from saywell.graphs.tensors import TensorFile
 from saywell.hub.weights import read_record
 from saywell.models import hibari
 from saywell.models.base import find_spec
 from saywell.models.dual_ar import offline
 from saywell.models.dual_ar.config import CodecConfig, Config
 from saywell.models.dual_ar.convert.convert import read_manifest
-from saywell.models.dual_ar.convert.tensors import TensorFile
 from saywell.models.dual_ar.tokenizer import read_ranks
 from saywell.models.hibari import package
 from saywell.plan.tuning_store import model_digest

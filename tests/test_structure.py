@@ -18,7 +18,7 @@ FILES = sorted([*SOURCE.rglob("*.py"), *(ROOT / "compat").rglob("*.py")])
 
 LAYERS = (
     "types errors __init__",
-    "files manifest settings text audio machine child runtimes",
+    "files manifest settings text audio machine child runtimes graphs",
     "plan hub voices",
     "models",
     "engine",

@@ -6,6 +6,8 @@ SaywellError                      500
 │   ├── TooLarge                  413   text, upload or duration over the limit
 │   ├── UnknownVoice              404
 │   ├── UnknownModel              404
+│   ├── BadConfig             400   a checkpoint's configuration is invalid; the message names the file and the key
+│   ├── BadCheckpoint         400   weights or tokeniser files are missing, damaged, hostile or of another model
 │   ├── AlreadyExists             409   a voice of this name exists; replace it or choose another name
 │   └── UnsupportedMedia          415   not audio, or an unknown output format
 ├── PlanError                     400   an impossible setting; `param` names it
@@ -55,6 +57,14 @@ class TooLarge(InvalidRequest):
 
 class UnknownVoice(InvalidRequest):
     status, code = 404, "voice_not_found"
+
+
+class BadConfig(InvalidRequest):
+    status, code = 400, "bad_model_config"
+
+
+class BadCheckpoint(InvalidRequest):
+    status, code = 400, "bad_checkpoint"
 
 
 class UnknownModel(InvalidRequest):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from saywell.errors import BadConfig
 from saywell.models.dual_ar.config import CodecConfig, Config
-from saywell.models.dual_ar.errors import BadConfig
 from saywell.models.dual_ar.layout import codec_tensors, model_tensors
 
 SPEC = Path(__file__).parent / "spec"
@@ -160,7 +160,7 @@ def test_wrong_codec_size_is_rejected_by_key(tmp_path: Path, change: dict[str, o
 
 
 def test_runtime_modules_do_not_import_torch() -> None:
-    rooms = "config errors layout tokenizer prompt sampling offline convert.convert convert.tensors graphs"
+    rooms = "config layout tokenizer prompt sampling offline convert.convert graphs"
     modules = ", ".join(f"saywell.models.dual_ar.{room}" for room in rooms.split())
     program = f"import sys, {modules}; print('torch' in sys.modules)"
     assert (

@@ -17,12 +17,7 @@ from dual_ar_rig import RELATIVE, logits_of, speak
 from reference import networks
 from reference.sampling import Sampler
 from saywell.errors import TooLarge, Unavailable
-from saywell.machine import detect
-from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert import calibrate
-from saywell.models.dual_ar.convert.checkpoint import read_model
-from saywell.models.dual_ar.graphs import ar, draw
-from saywell.models.dual_ar.graphs.linears import (
+from saywell.graphs.linears import (
     STEPS,
     Format,
     Judge,
@@ -32,7 +27,12 @@ from saywell.models.dual_ar.graphs.linears import (
     quantize_rows,
     step,
 )
-from saywell.models.dual_ar.graphs.writer import TRANSFORMER, External, GraphWriter
+from saywell.graphs.writer import TRANSFORMER, External, GraphWriter
+from saywell.machine import detect
+from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.convert import calibrate
+from saywell.models.dual_ar.convert.checkpoint import read_model
+from saywell.models.dual_ar.graphs import ar, draw
 from saywell.models.dual_ar.onnx.ar_files import CODES_FILE
 from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running, _Buffers
 from saywell.models.dual_ar.sampling import Sampling

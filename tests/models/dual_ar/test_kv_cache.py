@@ -7,7 +7,7 @@ import mmap
 import numpy as np
 import pytest
 
-from saywell.models.dual_ar.onnx.kv_cache import KvCache
+from saywell.runtimes.kv_cache import KvCache
 
 
 @pytest.mark.parametrize("size", [16, 40, 48, 64, 128])

@@ -15,12 +15,12 @@ from conversion import convert_here, in_process
 from dual_ar_rig import RELATIVE
 from reference import networks
 from saywell.errors import InvalidRequest
+from saywell.graphs import linears
+from saywell.graphs.linears import Format, Judge, Linears, error
+from saywell.graphs.writer import TRANSFORMER, External, GraphWriter
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert.activations import activations
 from saywell.models.dual_ar.convert.convert import convert, read_manifest
-from saywell.models.dual_ar.graphs import linears
-from saywell.models.dual_ar.graphs.linears import Format, Judge, Linears, error
-from saywell.models.dual_ar.graphs.writer import TRANSFORMER, External, GraphWriter
 from saywell.models.dual_ar.onnx.ar_files import layers_file
 from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime
 from saywell.models.dual_ar.sampling import Sampling

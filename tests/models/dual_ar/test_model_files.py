@@ -16,13 +16,12 @@ from benchmarks import random_checkpoint
 from conversion import convert_here
 from machines import fitted
 from plans import TINY_PLAN
-from saywell.errors import SaywellError, UnknownModel
+from saywell.errors import BadCheckpoint, SaywellError, UnknownModel
 from saywell.files import sha256
 from saywell.manifest import MANIFEST
 from saywell.models.base import find_spec
 from saywell.models.dual_ar.convert import verified
 from saywell.models.dual_ar.convert.convert import convert
-from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.model import DualArModel
 
 DATA = [

@@ -22,12 +22,11 @@ from conversion import convert_here, write_down
 from machines import made_up
 from plans import TINY_PLAN
 from saywell.audio.recording import prepare
-from saywell.errors import InvalidRequest, ModelFailure, OutOfMemory, UnknownVoice
+from saywell.errors import BadCheckpoint, InvalidRequest, ModelFailure, OutOfMemory, UnknownVoice
+from saywell.graphs.tensors import TensorFile
 from saywell.models.base import CloningFamily, load_family
 from saywell.models.dual_ar import speakers
 from saywell.models.dual_ar.config import DEFAULT, Config
-from saywell.models.dual_ar.convert.tensors import TensorFile
-from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.graphs import codec
 from saywell.models.dual_ar.onnx.codec_files import ENCODER
 from saywell.models.dual_ar.onnx.runtime_codec import CodecEncoder, load_encoder

@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks import random_checkpoint
-from saywell.errors import MissingDependency
+from saywell.errors import BadCheckpoint, MissingDependency
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.tokenizer import CONTROL, Tokenizer, read_ranks, special_names
 
 BYTES = "".join(f"{base64.b64encode(bytes([each])).decode()} {each}\n" for each in range(256))

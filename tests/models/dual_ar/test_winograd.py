@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saywell.models.dual_ar.graphs.winograd import cheapest, groups, transforms
+from saywell.graphs.winograd import cheapest, groups, transforms
 
 
 @pytest.mark.parametrize(("outputs", "taps"), [(1, 7), (4, 7), (6, 7), (4, 2), (2, 2), (3, 1)])

@@ -16,9 +16,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from saywell.errors import InvalidRequest
+from saywell.errors import BadConfig, InvalidRequest
 from saywell.files import Damaged, read_plain
-from saywell.models.dual_ar.errors import BadConfig
 
 DEFAULT = "default"
 """The voice without a reference, which the model chooses."""

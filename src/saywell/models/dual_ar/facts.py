@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from saywell.errors import BadCheckpoint
 from saywell.manifest import MANIFEST
 from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert.convert import FORMAT, PRECISIONS, read_manifest
 from saywell.models.dual_ar.cost import bytes_read
-from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.onnx.ar_files import (
     CODES_FILE,
     EMBEDDINGS_FILE,

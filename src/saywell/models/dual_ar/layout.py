@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from saywell.graphs.numerics import Shape, Shapes
 from saywell.models.dual_ar.config import CodecConfig, Config
-
-Shape = tuple[int, ...]
-Shapes = dict[str, Shape]
 
 
 def model_tensors(config: Config) -> Shapes:

@@ -15,7 +15,6 @@ from saywell.models.dual_ar.convert.verified import check_files, run_from
 from saywell.models.dual_ar.guards import Guard
 from saywell.models.dual_ar.onnx.ar_files import too_old
 from saywell.models.dual_ar.onnx.codec_files import ConvImpl
-from saywell.models.dual_ar.onnx.kv_cache import Prefix
 from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running
 from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder, DecoderState, load_decoder
 from saywell.models.dual_ar.sampling import Sampling
@@ -24,6 +23,7 @@ from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.plan.memory import context
 from saywell.plan.plan import Plan
 from saywell.runtimes.base import Threading
+from saywell.runtimes.kv_cache import Prefix
 from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice, VoiceState
 from saywell.voices.cache import MemoryCache
 

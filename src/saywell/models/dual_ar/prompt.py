@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from saywell.errors import InvalidRequest
+from saywell.graphs.numerics import Codes
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.numerics import Codes
 from saywell.models.dual_ar.tokenizer import IM_END, Tokenizer
 
 Reference = tuple[str, Codes]

@@ -10,13 +10,12 @@ from threading import Lock
 import numpy as np
 
 from saywell.audio.recording import VERSION, Prepared, beginning, prepare
-from saywell.errors import ModelFailure, OutOfMemory
+from saywell.errors import BadCheckpoint, ModelFailure, OutOfMemory
+from saywell.graphs.numerics import Codes
 from saywell.machine.monitor import available_memory
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert.convert import CODEC, MODEL, read_manifest
 from saywell.models.dual_ar.convert.verified import check_files, encoder_files
-from saywell.models.dual_ar.errors import BadCheckpoint
-from saywell.models.dual_ar.numerics import Codes
 from saywell.models.dual_ar.onnx.codec_files import ENCODER
 from saywell.models.dual_ar.onnx.runtime_codec import CodecEncoder, load_encoder
 from saywell.plan.memory import mb

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta
 
-from saywell.errors import MissingDependency
+from saywell.errors import BadCheckpoint, MissingDependency
 from saywell.models.dual_ar.config import Config, read_bytes
-from saywell.models.dual_ar.errors import BadCheckpoint
 
 if TYPE_CHECKING:
     import tiktoken

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from saywell.graphs.numerics import Codes, Floats, Weights, rotary
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.numerics import Codes, Floats, Weights, rotary
 
 
 def activations(config: Config, weights: Weights, prompts: Sequence[Codes], begin: int) -> dict[str, Floats]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saywell.models.dual_ar.numerics import Codes, Floats
+from saywell.graphs.numerics import Codes, Floats
 from saywell.models.dual_ar.onnx.ar_files import scales_file
 from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running
 from saywell.models.dual_ar.sampling import Sampling

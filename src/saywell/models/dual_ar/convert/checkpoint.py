@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from saywell.errors import BadCheckpoint
+from saywell.graphs.numerics import Shapes
 from saywell.models.dual_ar.config import CodecConfig, Config
 from saywell.models.dual_ar.convert.child import REFUSED
-from saywell.models.dual_ar.errors import BadCheckpoint
-from saywell.models.dual_ar.layout import Shapes, codec_tensors, model_tensors
+from saywell.models.dual_ar.layout import codec_tensors, model_tensors
 
 State = dict[str, torch.Tensor]
 _STORED = (torch.float32, torch.float16, torch.bfloat16)

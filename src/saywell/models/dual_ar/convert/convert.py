@@ -26,14 +26,13 @@ from typing import Any
 from filelock import FileLock
 
 from saywell.child import interpreter
-from saywell.errors import MissingDependency
+from saywell.errors import BadCheckpoint, MissingDependency
 from saywell.files import UNFINISHED, Damaged, open_file, replacing, sha256
+from saywell.graphs.tensors import TensorFile
 from saywell.hub.weights import read_record
 from saywell.manifest import MANIFEST, Entry, Manifest
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CONFIG_FILE, Config
 from saywell.models.dual_ar.convert.child import FILES, REFUSED
-from saywell.models.dual_ar.convert.tensors import TensorFile
-from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.layout import codec_tensors, model_tensors
 from saywell.models.dual_ar.tokenizer import RANKS_FILE, SPECIALS_FILE, Tokenizer
 

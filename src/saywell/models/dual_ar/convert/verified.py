@@ -14,10 +14,10 @@ from pathlib import Path
 
 import msgspec
 
+from saywell.errors import BadCheckpoint
 from saywell.files import Damaged, read_plain, sha256, write_atomically
 from saywell.manifest import MANIFEST
 from saywell.models.dual_ar.convert.convert import CODEC, MODEL, PRECISIONS, read_manifest
-from saywell.models.dual_ar.errors import BadCheckpoint
 from saywell.models.dual_ar.onnx.ar_files import data_file
 from saywell.models.dual_ar.onnx.codec_files import ENCODER
 

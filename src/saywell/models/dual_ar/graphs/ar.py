@@ -19,11 +19,11 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from saywell.graphs.linears import MIDDLE, STEP, Format, Judge, Linears, middle, step
+from saywell.graphs.numerics import Weights, rotary, to_bfloat16
+from saywell.graphs.writer import FUSED, TRANSFORMER, External, GraphWriter
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.graphs import draw as draws
-from saywell.models.dual_ar.graphs.linears import MIDDLE, STEP, Format, Judge, Linears, middle, step
-from saywell.models.dual_ar.graphs.writer import FUSED, TRANSFORMER, External, GraphWriter
-from saywell.models.dual_ar.numerics import Weights, rotary, to_bfloat16
 from saywell.models.dual_ar.onnx.ar_files import (
     CODES_FILE,
     EMBEDDINGS_FILE,

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from saywell.graphs.linears import BOUND, Judge
+from saywell.graphs.numerics import Floats, Weights
 from saywell.machine import detect
 from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert import calibrate
 from saywell.models.dual_ar.convert.activations import activations
 from saywell.models.dual_ar.graphs import ar, codec
-from saywell.models.dual_ar.graphs.linears import BOUND, Judge
-from saywell.models.dual_ar.numerics import Floats, Weights
 from saywell.models.dual_ar.onnx.ar_files import layers_file
 from saywell.models.dual_ar.tokenizer import Tokenizer
 

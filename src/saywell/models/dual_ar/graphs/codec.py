@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
+from saywell.graphs.numerics import Weights
+from saywell.graphs.writer import CODEC, INT64, GraphWriter
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.graphs.layers import SNAKE_EPS, Layers, Products, sine_squared, transposed_as_conv
-from saywell.models.dual_ar.graphs.writer import CODEC, INT64, GraphWriter
-from saywell.models.dual_ar.numerics import Weights
 from saywell.models.dual_ar.onnx.codec_files import DECODER, DECODER_CHANNELS, ENCODER, PRECISIONS, QUANTIZER, Precision
 
 QUANTIZER_TILE = 8

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto
 
-from saywell.models.dual_ar.graphs.writer import GraphWriter
+from saywell.graphs.writer import GraphWriter
 from saywell.models.dual_ar.sampling import PENALTY_FRAMES, REPEAT_FRAMES, REPEAT_TEMPERATURE, REPEAT_TOP_P
 
 FIRST_LOOK = 128

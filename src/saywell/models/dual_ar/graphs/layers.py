@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from saywell.graphs import winograd
+from saywell.graphs.numerics import Floats, Weights, rotary_frequencies
+from saywell.graphs.writer import BFLOAT16, FLOAT, FUSED, INT64, GraphWriter
 from saywell.models.dual_ar.config import CodecConfig
-from saywell.models.dual_ar.graphs import winograd
-from saywell.models.dual_ar.graphs.writer import BFLOAT16, FLOAT, FUSED, INT64, GraphWriter
-from saywell.models.dual_ar.numerics import Floats, Weights, rotary_frequencies
 
 Products = Literal["fp32", "block8", "tile8", "winograd"]
 """Arithmetic of matrix products. block8: int8 weights and rows, both scaled by blocks, so that rows are independent.

@@ -17,11 +17,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from saywell.errors import TooLarge, Unavailable
+from saywell.errors import BadCheckpoint, TooLarge, Unavailable
 from saywell.files import Damaged, read_plain
+from saywell.graphs.numerics import Codes, Floats, from_bfloat16
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.errors import BadCheckpoint
-from saywell.models.dual_ar.numerics import Codes, Floats, from_bfloat16
 from saywell.models.dual_ar.onnx.ar_files import (
     CODES_FILE,
     EMBEDDINGS_FILE,
@@ -30,9 +29,9 @@ from saywell.models.dual_ar.onnx.ar_files import (
     scales_file,
     slow_file,
 )
-from saywell.models.dual_ar.onnx.kv_cache import KvCache, Prefix
 from saywell.models.dual_ar.sampling import PENALTY_FRAMES, TEMPERATURE_FLOOR, Sampling, uniforms
 from saywell.runtimes.base import Threading
+from saywell.runtimes.kv_cache import KvCache, Prefix
 from saywell.runtimes.onnx import Binding, Graph
 
 CHUNK = 128

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from saywell.errors import MissingDependency
+from saywell.graphs.numerics import Codes
 from saywell.models.dual_ar.config import CodecConfig
-from saywell.models.dual_ar.numerics import Codes
 from saywell.models.dual_ar.onnx.codec_files import (
     CONV_IMPLS,
     DECODER,

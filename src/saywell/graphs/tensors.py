@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from saywell.errors import BadCheckpoint
 from saywell.files import open_file
-from saywell.models.dual_ar.errors import BadCheckpoint
-from saywell.models.dual_ar.layout import Shapes
-from saywell.models.dual_ar.numerics import Floats, from_bfloat16
+from saywell.graphs.numerics import Floats, Shapes, from_bfloat16
 
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 

@@ -10,6 +10,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int64]
 """[num_codebooks, T], or [1 + num_codebooks, T] with token ids first."""
+Shape = tuple[int, ...]
+Shapes = dict[str, Shape]
 Weights = Mapping[str, Floats]
 """Tensors by name as fp32. Each is asked for once, so it may be read lazily."""
 Bits = npt.NDArray[np.uint16]

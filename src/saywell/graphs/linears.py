@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from saywell.models.dual_ar.graphs.writer import FUSED, GraphWriter
-from saywell.models.dual_ar.numerics import Floats
+from saywell.graphs.numerics import Floats
+from saywell.graphs.writer import FUSED, GraphWriter
 
 Codes = npt.NDArray[np.uint8]
 Format = Literal["fp32", "w8a8", "w8", "w4"]
