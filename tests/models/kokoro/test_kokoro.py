@@ -7,8 +7,10 @@ voice is a style, and the phones decide the language.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import onnx
@@ -312,6 +314,18 @@ def test_what_cannot_be_read_says_why(reader: Phonemiser) -> None:
     with pytest.raises(InvalidText, match="Kokoro speaks English"):
         reader.read("Guten Tag", "de")
     with pytest.raises(MissingDependency, match=r"misaki\[ja\]"):
+        reader.read("\u3053\u3093\u306b\u3061\u306f", "ja")
+
+
+def test_a_missing_dictionary_says_how_it_is_fetched(reader: Phonemiser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As fugashi fails without one."""
+
+    def without_dictionary() -> None:
+        raise RuntimeError("Failed initializing MeCab.")
+
+    monkeypatch.setitem(sys.modules, "misaki", ModuleType("misaki"))
+    monkeypatch.setitem(sys.modules, "misaki.ja", SimpleNamespace(JAG2P=without_dictionary))
+    with pytest.raises(MissingDependency, match="unidic download"):
         reader.read("\u3053\u3093\u306b\u3061\u306f", "ja")
 
 
