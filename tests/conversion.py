@@ -13,9 +13,10 @@ import pytest
 from saywell.errors import BadCheckpoint
 from saywell.files import sha256
 from saywell.manifest import Entry
+from saywell.models.conversion import read_manifest
 from saywell.models.dual_ar.convert import child
 from saywell.models.dual_ar.convert import convert as convert_module
-from saywell.models.dual_ar.convert.convert import PRECISIONS, read_manifest
+from saywell.models.dual_ar.convert.convert import PRECISIONS
 
 
 def convert_here(source: Path, out: Path, precisions: tuple[str, ...] = PRECISIONS) -> Path:

@@ -26,10 +26,11 @@ from conversion import convert_here
 from saywell.errors import BadCheckpoint, MissingDependency
 from saywell.files import UNFINISHED, sha256
 from saywell.graphs.tensors import TensorFile
+from saywell.models.conversion import read_manifest
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.convert import convert as convert_module
 from saywell.models.dual_ar.convert.checkpoint import read_codec
-from saywell.models.dual_ar.convert.convert import convert, read_manifest
+from saywell.models.dual_ar.convert.convert import convert
 
 
 @pytest.fixture(scope="module")
