@@ -18,9 +18,9 @@ from saywell.models.conversion import Progress
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.convert import convert as conversion
 from saywell.models.dual_ar.convert.calibrate import TEXTS
-from saywell.models.dual_ar.convert.child import FILES
 from saywell.models.dual_ar.convert.convert import PRECISIONS, SENTENCES
 from saywell.models.dual_ar.facts import encoder_files, run_from
+from saywell.models.dual_ar.layout import FILES
 from saywell.models.dual_ar.onnx.ar_files import layers_file
 from saywell.models.dual_ar.onnx.runtime_codec import load_decoder, load_encoder
 from saywell.models.verified import check_files

@@ -11,21 +11,18 @@ Each completed step is recorded in the manifest; another run repeats only steps 
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from saywell.child import interpreter
 from saywell.errors import BadCheckpoint, MissingDependency
 from saywell.graphs.tensors import TensorFile
 from saywell.models.conversion import Conversion, Progress, conversion
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CONFIG_FILE, Config
-from saywell.models.dual_ar.convert.child import FILES, REFUSED
-from saywell.models.dual_ar.layout import codec_tensors, model_tensors
+from saywell.models.dual_ar.layout import FILES, codec_tensors, model_tensors
 from saywell.models.dual_ar.tokenizer import RANKS_FILE, SPECIALS_FILE, Tokenizer
+from saywell.models.torch_file import rewrite
 
 FORMAT = 1
 PRECISIONS = ("fp32", "int8", "int4")
@@ -83,7 +80,7 @@ def _write_tensors(run: Conversion, config: Config, kind: str, name: str) -> Non
     """`model.pth` or `codec.pth` as safetensors."""
 
     def build(folder: Path) -> list[Path]:
-        _run_child(kind, run.source, folder / name)
+        rewrite("saywell.models.dual_ar.convert.checkpoint", run.source / FILES[kind], folder / name)
         shapes = model_tensors(config) if kind == "model" else codec_tensors(config.codec)
         TensorFile(folder / name).check(shapes)
         return [folder / name]
@@ -109,22 +106,6 @@ def _check_sources(source: Path, config: Config) -> None:
             f"{CONFIG_FILE} has num_codebooks {config.num_codebooks}, the codec {config.codec.num_codebooks}; "
             f"a codec of other sizes than S1-mini's needs a {CODEC_CONFIG_FILE}"
         )
-
-
-def _run_child(kind: str, source: Path, out: Path) -> None:
-    command = [interpreter(), "-m", "saywell.models.dual_ar.convert.child", kind, str(source), str(out)]
-    child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if child.returncode == REFUSED:
-        reply = json.loads(child.stdout)
-        if "refused" in reply:
-            raise BadCheckpoint(reply["refused"])
-        raise MissingDependency(
-            f"reading {FILES[kind]} needs {reply['missing']}, which is not installed: pip install 'saywell[convert]'"
-        )
-    if child.returncode:
-        lines = child.stderr.strip().splitlines()
-        reason = lines[-1][:300] if lines else f"exit status {child.returncode}"
-        raise BadCheckpoint(f"{FILES[kind]} could not be converted: the child process failed with {reason}")
 
 
 def _graph_builder() -> Any:
