@@ -1,6 +1,7 @@
 # make demo      install, speak a sentence into hello.wav, show the plan and the figures
 # make test      install test requirements; lint, types, tests
 # make test-slow full-size checkpoints, soak, browser
+# make test-weights  only the tests on real weights of Kokoro
 # make test-lowest  the lowest versions of all dependencies, with each installed Python from 3.10 to 3.13
 # make meter     word errors, sound, speed and memory of every voice, compared with other engines; a plot in out/
 # make coverage  the tests under coverage, with the size of the code and the time of the tests
@@ -14,7 +15,7 @@ TEST_WORKERS ?= 2
 export METER ?= $(abspath $(VENV))/meter
 SENTENCE := Hello! This is Saywell, speaking from your own machine. It found out what the machine is, and made a plan.
 
-.PHONY: demo test test-slow test-lowest coverage meter lint format clean
+.PHONY: demo test test-slow test-weights test-lowest coverage meter lint format clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/saywell say "$(SENTENCE)" --output hello.wav --verbose
@@ -29,6 +30,9 @@ test: $(VENV)/.ready-test $(METER)/.ready-listen lint
 test-slow: $(VENV)/.ready-test $(METER)/.ready-listen
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=default $(PYTEST_ARGS)
+
+test-weights: $(VENV)/.ready-test $(METER)/.ready-listen
+	$(BIN)/python -m pytest -m weights $(PYTEST_ARGS)
 
 coverage: $(VENV)/.ready-test $(METER)/.ready-listen
 	@$(BIN)/python scripts/count --coverage

@@ -1,4 +1,4 @@
-"""Speech recognition of English by Whisper base (faster-whisper, int8, by default one thread)."""
+"""Speech recognition by Whisper base (faster-whisper, int8, by default one thread)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _PADDING = np.zeros(RATE * 2 // 5, np.float32)
 """Silence around each piece: Whisper can stop early if speech begins immediately."""
 
 
-def hear(samples: Samples, rate: int, threads: int = 1) -> str:
-    """The transcript of mono samples of any length."""
-    return " ".join(_transcribe(piece, threads) for _, piece in _pieces(samples, rate))
+def hear(samples: Samples, rate: int, threads: int = 1, language: str = "en") -> str:
+    """The transcript of mono samples of any length, in a language of Whisper."""
+    return " ".join(_transcribe(piece, threads, language) for _, piece in _pieces(samples, rate))
 
 
 def hear_all(clips: Sequence[Clip], threads: int = 1) -> list[str]:
@@ -52,14 +52,15 @@ def hear_words(samples: Samples, rate: int) -> list[tuple[str, float, float]]:
     return timed
 
 
-def _transcribe(piece: Samples, threads: int) -> str:
-    return " ".join(segment.text.strip() for segment in _segments(piece, threads, without_timestamps=True))
+def _transcribe(piece: Samples, threads: int, language: str) -> str:
+    found = _segments(piece, threads, language, without_timestamps=True)
+    return " ".join(segment.text.strip() for segment in found)
 
 
-def _segments(piece: Samples, threads: int, **times: bool) -> Iterable[Segment]:
+def _segments(piece: Samples, threads: int, language: str = "en", **times: bool) -> Iterable[Segment]:
     padded = np.concatenate((_PADDING, piece, _PADDING))
     segments: Iterable[Segment] = _whisper(threads).transcribe(
-        padded, language="en", beam_size=_BEAM, temperature=0.0, condition_on_previous_text=False, **times
+        padded, language=language, beam_size=_BEAM, temperature=0.0, condition_on_previous_text=False, **times
     )[0]
     return segments
 

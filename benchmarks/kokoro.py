@@ -2,6 +2,7 @@
 
     python -m benchmarks.kokoro FOLDER [--rounds 3]      speed as installed, all cores: work, first sound, memory
     python -m benchmarks.kokoro FOLDER --voices 12       word errors of 20 sentences by each of so many voices
+    python -m benchmarks.kokoro FOLDER --languages       character errors of eight sentences in each other language
     python -m benchmarks.kokoro FOLDER --streams 8       so many texts at once against one after the other
 
 FOLDER holds the published int8 graph and `voices/*.bin` (npm package kokoro-js). $METER has kokoro-onnx (`scripts/meter
@@ -15,6 +16,7 @@ import os
 import sys
 import tempfile
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,11 +24,13 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from benchmarks import weights
+from benchmarks.hearing import hear
 from benchmarks.held_out import sentences
 from benchmarks.speakers import Job
 from benchmarks.takes import Take, take
@@ -41,12 +45,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--voices", type=int)
+    parser.add_argument("--languages", action="store_true")
     parser.add_argument("--streams", type=int)
     options = parser.parse_args()
     folder = options.folder.resolve()
     Console().print(f"load {os.getloadavg()[0]:.2f}, {os.cpu_count()} CPUs")
     if options.voices:
         _voices(folder, options.voices)
+    elif options.languages:
+        _languages(folder)
     elif options.streams:
         _streams(folder, options.streams)
     else:
@@ -108,6 +115,36 @@ def _voices(folder: Path, count: int) -> None:
         ours = _saywell(folder, texts, voice, 1).score.wer
         table.add_row(voice, f"{100 * theirs:.1f} %", f"{100 * ours:.1f} %", f"{100 * (ours - theirs):+.1f}")
     Console().print(table)
+
+
+_LANGUAGES = Path(__file__).parent / "data" / "languages.tsv"
+_SPEAKERS = {"es": "e", "fr": "f", "hi": "h", "it": "i", "pt": "p", "ja": "j", "zh": "z"}
+
+
+def _languages(folder: Path) -> None:
+    lines = [line.split("\t") for line in _LANGUAGES.read_text(encoding="utf-8").splitlines()]
+    table = Table("language", "voice", "kokoro-onnx", "saywell", "heard first")
+    for language, letter in track(_SPEAKERS.items(), "heard", console=Console(stderr=True), transient=True):
+        texts = [text for tag, text in lines if tag == language]
+        voice = next(name for name in files.look(folder).voices if name.startswith(letter))
+        # kokoro-onnx reads neither Japanese nor Chinese.
+        theirs = f"{_characters(_package(folder, texts, voice, 1), language)[0]:.1%}" if letter not in "jz" else ""
+        ours, heard = _characters(_saywell(folder, texts, voice, 1), language)
+        table.add_row(language, voice, theirs, f"{ours:.1%}", heard)
+    Console().print(table)
+
+
+def _characters(made: Take, language: str) -> tuple[float, str]:
+    """Character errors, and what was heard of the first text. Marks and spaces do not count."""
+    heard = [hear(*clip, language=language) for clip in made.clips]
+    pairs = [(_plain(text), _plain(found)) for text, found in zip(made.texts, heard, strict=True)]
+    edits = sum(Levenshtein.distance(text, found) for text, found in pairs)
+    return edits / sum(len(text) for text, _ in pairs), heard[0] or made.errors[0]
+
+
+def _plain(text: str) -> str:
+    kept = (letter for letter in text.casefold() if unicodedata.category(letter)[0] in "LMN")
+    return unicodedata.normalize("NFC", "".join(kept))
 
 
 def _streams(folder: Path, count: int) -> None:

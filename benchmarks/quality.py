@@ -23,6 +23,7 @@ from rich.console import Console
 
 from benchmarks import quality_report, weights
 from benchmarks.alignment import align
+from benchmarks.evenness import spread
 from benchmarks.hearing import Clip, hear
 from benchmarks.held_out import sentences
 from benchmarks.quality_figures import figures
@@ -34,6 +35,7 @@ from saywell.engine.launch import TTS, Decision, decide, start
 from saywell.errors import MissingDependency, SaywellError
 from saywell.models.base import DEFAULT_MODEL, built_in
 from saywell.settings import load_settings
+from saywell.types import Samples
 
 EXACT = "fp32"
 OTHERS = {"hibari-tts": ("heart", "as shipped"), "kokoro": ("af_heart", "int8"), "piper": ("joe", "fp32")}
@@ -272,10 +274,17 @@ def _say(setup: Setup, tts: TTS, texts: Sequence[str], voice: str, at_once: int 
 
 
 def _long(setup: Setup, tts: TTS, voice: str) -> dict[str, Any]:
-    """All sentences in one request: the indices of skipped and repeated sentences."""
-    samples, rate = _say(setup, tts, [" ".join(sentences())], voice)[0]
+    """All sentences in one request: the indices of skipped and repeated sentences, and how even the chunks are."""
+    path, text = _recording(setup, voice), " ".join(sentences())
+    fields: dict[str, Any] = {"reference": reference(str(path))} if path else {"voice": voice}
+    texts, pieces = dict[int, str](), dict[int, list[Samples]]()
+    for chunk in tts.stream(text, seed=0, timeout_s=TIMEOUT_S, **fields):
+        texts[chunk.index] = texts.get(chunk.index) or chunk.text
+        pieces.setdefault(chunk.index, []).append(chunk.samples)
+    chunks = [(texts[index], np.concatenate(pieces[index])) for index in texts]
+    samples, rate = np.concatenate([each for _, each in chunks]), tts.spec.sample_rate
     alignment = align(sentences(), hear(samples, rate, setup.hearing_threads))
-    return {"seconds": round(len(samples) / rate, 1), **asdict(alignment)}
+    return {"seconds": round(len(samples) / rate, 1), **asdict(alignment), **spread(chunks, rate)}
 
 
 def same(clips: Sequence[Clip], first: Sequence[Clip]) -> bool:

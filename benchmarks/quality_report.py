@@ -114,7 +114,9 @@ def _long(row: dict[str, Any]) -> str:
         f"{len(result[kind])} {kind}{_which(result[kind])}" for kind in ("skipped", "repeated") if result[kind]
     )
     minutes = result["seconds"] / 60
-    return f"{label(row)}: {minutes:.1f} minutes, {result['matched']:.1%} of the words; {lost or 'no sentence lost'}"
+    even = f"{result['chunks']} chunks, spread {result['loudness_db']} dB and {result['rate_percent']} % of the rate"
+    words = f"{result['matched']:.1%} of the words"
+    return f"{label(row)}: {minutes:.1f} minutes, {words}; {lost or 'no sentence lost'}; {even}"
 
 
 def _which(indices: Sequence[int]) -> str:

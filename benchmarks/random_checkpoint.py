@@ -22,9 +22,10 @@ import torch
 
 from saywell.graphs.numerics import Shape, Shapes, rotary
 from saywell.models.dual_ar.config import CODEC_CONFIG_FILE, CONFIG_FILE, CodecConfig, Config
-from saywell.models.dual_ar.convert.checkpoint import State, read_codec, read_model
+from saywell.models.dual_ar.convert.checkpoint import read_codec, read_model
 from saywell.models.dual_ar.layout import codec_tensors, model_tensors
 from saywell.models.dual_ar.tokenizer import IM_END, RANKS_FILE, SPECIALS_FILE, special_names
+from saywell.models.torch_tensors import State
 
 Size = Literal["tiny", "full"]
 Spelling = Literal["flat", "nested", "split"]

@@ -137,6 +137,10 @@ def _hibari(job: Job) -> Engine:
     return Engine("hibari-tts", lambda text, seed: ((piece, tts.sample_rate) for piece in tts.stream(text, seed=seed)))
 
 
+_ESPEAK = {"a": "en-us", "b": "en-gb", "e": "es", "f": "fr-fr", "h": "hi", "i": "it", "p": "pt-br"}
+"""First letter of a voice's name → the language that kokoro-onnx asks eSpeak NG for."""
+
+
 def _kokoro(job: Job) -> Engine:
     from kokoro_onnx import Kokoro
 
@@ -147,8 +151,8 @@ def _kokoro(job: Job) -> Engine:
     else:  # as its documentation says
         tts = Kokoro(str(folder / "kokoro-int8.onnx"), voices)
     voice = job.voice or "af_heart"
-    accent = "en-gb" if voice[0] == "b" else "en-us"
-    return Engine("kokoro-onnx", lambda text, _seed: [tts.create(text, voice=voice, lang=accent)])
+    language = _ESPEAK[voice[0]]
+    return Engine("kokoro-onnx", lambda text, _seed: [tts.create(text, voice=voice, lang=language)])
 
 
 def _piper(job: Job) -> Engine:

@@ -13,9 +13,10 @@ import pytest
 from saywell.errors import BadCheckpoint
 from saywell.files import sha256
 from saywell.manifest import Entry
-from saywell.models.dual_ar.convert import child
+from saywell.models import torch_file
+from saywell.models.conversion import read_manifest
 from saywell.models.dual_ar.convert import convert as convert_module
-from saywell.models.dual_ar.convert.convert import PRECISIONS, read_manifest
+from saywell.models.dual_ar.convert.convert import PRECISIONS
 
 
 def convert_here(source: Path, out: Path, precisions: tuple[str, ...] = PRECISIONS) -> Path:
@@ -28,14 +29,14 @@ def convert_here(source: Path, out: Path, precisions: tuple[str, ...] = PRECISIO
 def in_process(patch: pytest.MonkeyPatch) -> None:
     """The child's work without its process and the limits set to it."""
 
-    def run(kind: str, source: Path, out: Path) -> None:
+    def run(reader: str, source: Path, out: Path) -> None:
         said: list[dict[str, Any]] = []
-        patch.setattr(child, "say", lambda **line: said.append(line))
-        if child.main(kind, str(source), str(out)):
+        patch.setattr(torch_file, "say", lambda **line: said.append(line))
+        if torch_file.main(reader, str(source), str(out)):
             raise BadCheckpoint(said[-1]["refused"])
 
-    patch.setattr(child, "limit", lambda size: None)
-    patch.setattr(convert_module, "_run_child", run)
+    patch.setattr(torch_file, "limit", lambda size: None)
+    patch.setattr(convert_module, "rewrite", run)
 
 
 def write_down(model: Path, files: Iterable[Path]) -> None:

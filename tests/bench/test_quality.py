@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from asr import spoken_words
 from benchmarks import intervals, quality, takes, weights
 from benchmarks.alignment import align
+from benchmarks.evenness import spread
 from benchmarks.hearing import RATE, Clip, hear
 from benchmarks.held_out import sentences, words
 from benchmarks.mos import SCALES, WORST, judge
@@ -272,6 +273,15 @@ def test_engine_that_cannot_be_imported_is_reported() -> None:
         take("piper", Job(texts=("A.",), out="", weights="nowhere"), sys.executable, own_packages=False)
 
 
+def test_evenness_measures_loudness_and_rate_of_the_voiced_part() -> None:
+    tone, pause = np.sin(np.arange(4 * RATE) * 0.2).astype(np.float32), np.zeros(2 * RATE, np.float32)
+    text = "letters " * 8
+    even = spread([(text, tone), (text, np.concatenate([tone, pause])), ("Short.", tone / 100)], RATE)
+    assert even == {"chunks": 2, "loudness_db": 0.0, "rate_percent": 0.0}
+    uneven = spread([(text, tone), (text, tone[: 2 * RATE] / 2)], RATE)
+    assert uneven == {"chunks": 2, "loudness_db": pytest.approx(3.01), "rate_percent": pytest.approx(33.3)}
+
+
 @pytest.fixture
 def fake_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Engines that take no time, and perfect recognition."""
@@ -281,7 +291,8 @@ def fake_engines(monkeypatch: pytest.MonkeyPatch) -> None:
         return fake(job.texts, [(tone, RATE)] * len(job.texts))
 
     def check(setup: quality.Setup, _decision: object, *, long: bool) -> dict[str, quality.Check]:
-        minutes = {"seconds": 600.0, "skipped": (), "repeated": (), "matched": 1.0} if long else None
+        even = {"chunks": 40, "loudness_db": 1.0, "rate_percent": 10.0}
+        minutes = {"seconds": 600.0, "skipped": (), "repeated": (), "matched": 1.0, **even} if long else None
         return {"anna": quality.Check([(tone, RATE)] * 4, [(tone, RATE)] * 4, minutes)}
 
     monkeypatch.setattr(quality, "take", speak)

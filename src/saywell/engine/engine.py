@@ -17,7 +17,7 @@ from saywell.engine import ClearedCaches, EngineHealth, State
 from saywell.engine.admission import Admission
 from saywell.engine.forked import Birthplace
 from saywell.engine.loop import Loop, cause
-from saywell.engine.model_holder import Loader, ModelHolder, trim_heap
+from saywell.engine.model_holder import Loader, ModelHolder
 from saywell.engine.pressure_monitor import Look, PressureMonitor, refusal
 from saywell.engine.request_state import RequestState, seeded
 from saywell.engine.stream import START, Outlet, Resume, Stream, TextSink
@@ -27,6 +27,7 @@ from saywell.models.base import load_family
 from saywell.plan.degradation import PressureReport, Timing, classify
 from saywell.plan.plan import Plan
 from saywell.runtimes.out_of_memory import ran_out
+from saywell.runtimes.pages import trim_heap
 from saywell.runtimes.pinning import pin
 from saywell.text.check import IncomingText
 from saywell.text.lexicon import Lexicon

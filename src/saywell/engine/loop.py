@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from saywell.engine.model_holder import READ, ModelHolder, trim_heap
+from saywell.engine.model_holder import READ, ModelHolder
 from saywell.engine.request_state import RequestState, SequenceOutput, next_seed
 from saywell.engine.scheduler import Scheduler
 from saywell.engine.stream import Outlet
@@ -22,6 +22,7 @@ from saywell.errors import (
 from saywell.models.base import DecodeJob, Model, ModelBroken, SequenceError
 from saywell.plan.plan import Plan, changed
 from saywell.runtimes.out_of_memory import ran_out
+from saywell.runtimes.pages import trim_heap
 from saywell.types import Frame, ModelSpec, Samples, Sequence
 
 _log = logging.getLogger(__name__)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import sys
 import threading
 from collections.abc import Callable
 from copy import copy
@@ -13,6 +10,7 @@ from dataclasses import replace
 from saywell.errors import SaywellError
 from saywell.models.base import Model
 from saywell.plan.plan import Plan
+from saywell.runtimes.pages import trim_heap
 from saywell.types import Request, VoiceState
 
 READ = ("precision", "options", "threads", "cache_entries", "cache_bytes")
@@ -61,6 +59,7 @@ class ModelHolder:
             )
         )
         model.adapt(plan)
+        trim_heap()
         with self._changed:
             self._model, self._plan = model, plan
             self._changed.notify_all()
@@ -114,12 +113,3 @@ class ModelHolder:
         with self._changed:
             self._over = why
             self._changed.notify_all()
-
-
-def trim_heap() -> None:
-    """Return freed memory that the allocator keeps to the system."""
-    gc.collect()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only; musl's allocator keeps little
-        if trim is not None:
-            trim(0)

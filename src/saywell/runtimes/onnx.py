@@ -15,7 +15,7 @@ import numpy.typing as npt
 from saywell import RUNTIME_CAME_FIRST
 from saywell.errors import MissingDependency, SaywellError
 from saywell.runtimes.base import RuntimeSpec, Threading, installed_version, once
-from saywell.runtimes.pages import huge_pages
+from saywell.runtimes.pages import huge_pages, keep_no_large_blocks
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -61,6 +61,7 @@ RUNTIME = RuntimeSpec(
 @once
 def package() -> Any:
     """The package, with its telemetry off. Raises MissingDependency."""
+    keep_no_large_blocks()
     try:
         ort = import_module("onnxruntime")
         _ = ort.InferenceSession  # missing from the empty folder that a failed uninstallation leaves

@@ -1,8 +1,9 @@
-"""Moves weights to huge pages (Linux): fewer TLB misses, since every step reads all weights."""
+"""Memory of this process (Linux): weights on huge pages, for fewer TLB misses; freed blocks back to the system."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,29 @@ from pathlib import Path
 _HUGE = 2 << 20
 _MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25
 _MAPS = Path("/proc/self/maps")
+_M_MMAP_THRESHOLD, _LARGE = -3, 1 << 20
 Range = tuple[int, int]
+
+
+def keep_no_large_blocks() -> None:
+    """From now on blocks of a megabyte and more return to the system when they are freed.
+
+    By default glibc keeps blocks of up to 32 MB, in one heap per thread: 80 MB behind the runs of Kokoro's graphs.
+    """
+    _glibc("mallopt", _M_MMAP_THRESHOLD, _LARGE)
+
+
+def trim_heap() -> None:
+    """Return freed memory that the allocator keeps to the system."""
+    gc.collect()
+    _glibc("malloc_trim", 0)
+
+
+def _glibc(function: str, *arguments: int) -> None:
+    """musl, which lacks these, keeps little anyway."""
+    call = getattr(ctypes.CDLL(None), function, None) if sys.platform == "linux" else None
+    if call is not None:
+        call(*arguments)
 
 
 @contextmanager

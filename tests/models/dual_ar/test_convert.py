@@ -26,10 +26,11 @@ from conversion import convert_here
 from saywell.errors import BadCheckpoint, MissingDependency
 from saywell.files import UNFINISHED, sha256
 from saywell.graphs.tensors import TensorFile
+from saywell.models.conversion import read_manifest
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.convert import convert as convert_module
 from saywell.models.dual_ar.convert.checkpoint import read_codec
-from saywell.models.dual_ar.convert.convert import convert, read_manifest
+from saywell.models.dual_ar.convert.convert import convert
 
 
 @pytest.fixture(scope="module")
@@ -153,20 +154,24 @@ def test_changed_source_is_converted_again(checkpoint: Path, tmp_path: Path, in_
 def test_interrupted_run_is_resumed(
     published: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = convert_module._run_child
+    run = convert_module.rewrite
 
-    def dies(kind: str, source: Path, out: Path) -> None:
+    def dies(_reader: str, _source: Path, out: Path) -> None:
         out.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    convert_of = {"model": run, "codec": dies}
-    monkeypatch.setattr(convert_module, "_run_child", lambda kind, *rest: convert_of[kind](kind, *rest))
+    convert_of = {"model.pth": run, "codec.pth": dies}
+    monkeypatch.setattr(
+        convert_module, "rewrite", lambda reader, source, out: convert_of[source.name](reader, source, out)
+    )
     with pytest.raises(KeyboardInterrupt):
         convert(published, tmp_path, precisions=())
     assert "model.safetensors" in read_manifest(tmp_path).files
     assert not (tmp_path / "codec.safetensors").exists()
     (tmp_path / f"{UNFINISHED}x").write_bytes(b"left by a killed process")
-    monkeypatch.setattr(convert_module, "_run_child", lambda kind, *rest: {"codec": run}[kind](kind, *rest))
+    monkeypatch.setattr(
+        convert_module, "rewrite", lambda reader, source, out: {"codec.pth": run}[source.name](reader, source, out)
+    )
     convert(published, tmp_path, precisions=())
     assert all(sha256(tmp_path / name) == entry.sha256 for name, entry in read_manifest(tmp_path).files.items())
     assert not list(tmp_path.glob(f"{UNFINISHED}*"))
@@ -288,7 +293,7 @@ def test_codec_of_another_size_is_rejected(checkpoint: Path, tmp_path: Path) -> 
 def test_child_sets_resource_limits(published: Path, tmp_path: Path) -> None:
     pytest.importorskip("resource")
     program = (
-        "import resource, sys; from saywell.models.dual_ar.convert import child as c; c.limit(1000);"
+        "import resource, sys; from saywell.models import torch_file as c; c.limit(1000);"
         "print(*(resource.getrlimit(n)[0] for n in (resource.RLIMIT_AS, resource.RLIMIT_CORE)), 'torch' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()

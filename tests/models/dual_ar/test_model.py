@@ -26,12 +26,12 @@ from saywell.errors import BadAudio, InvalidRequest, MissingDependency, OutOfMem
 from saywell.models.base import find_spec, open_voices
 from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.guards import LONGEST_PERIOD, Guard
 from saywell.models.dual_ar.model import DualArModel
 from saywell.models.dual_ar.onnx import ar_files
 from saywell.models.dual_ar.onnx.runtime_codec import CodecEncoder
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
+from saywell.models.guards import LONGEST_PERIOD, Guard
 from saywell.plan import memory
 from saywell.settings import Settings
 from saywell.types import Audio, AudioChunk, Frame, Reference, Request, Samples, SamplingParams, Sequence

@@ -19,8 +19,8 @@ from plans import TINY_PLAN
 from saywell.errors import BadCheckpoint, SaywellError, UnknownModel
 from saywell.files import sha256
 from saywell.manifest import MANIFEST
+from saywell.models import verified
 from saywell.models.base import find_spec
-from saywell.models.dual_ar.convert import verified
 from saywell.models.dual_ar.convert.convert import convert
 from saywell.models.dual_ar.model import DualArModel
 

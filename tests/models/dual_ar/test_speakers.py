@@ -187,7 +187,7 @@ def test_encoder_is_unloaded(make: Callable[..., VoiceStore], counted: Loads) ->
     store = make()
     for seed in range(3):
         store.encode(reference(seed))
-        assert store._make._loaded is None
+        assert store._make._encoder._loaded is None
     assert counted.loads == 3
 
 
@@ -206,7 +206,7 @@ def test_encoder_stays_loaded_while_callers_wait(make: Callable[..., VoiceStore]
     assert counted.encodes == len(asked)
     assert counted.loads < len(asked) // 2
     assert counted.most == 1
-    assert store._make._loaded is None
+    assert store._make._encoder._loaded is None
 
 
 def test_encoder_is_unloaded_after_a_failure(
@@ -221,7 +221,7 @@ def test_encoder_is_unloaded_after_a_failure(
         patch.setattr(CodecEncoder, "encode", fail)
         with pytest.raises(GraphError):
             store.encode(reference())
-    assert store._make._loaded is None
+    assert store._make._encoder._loaded is None
     with monkeypatch.context() as patch:
         patch.setattr(speakers, "load_encoder", fail)
         with pytest.raises(GraphError):

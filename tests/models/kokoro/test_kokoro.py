@@ -7,8 +7,10 @@ voice is a style, and the phones decide the language.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import onnx
@@ -315,6 +317,18 @@ def test_what_cannot_be_read_says_why(reader: Phonemiser) -> None:
         reader.read("\u3053\u3093\u306b\u3061\u306f", "ja")
 
 
+def test_a_missing_dictionary_says_how_it_is_fetched(reader: Phonemiser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As fugashi fails without one."""
+
+    def without_dictionary() -> None:
+        raise RuntimeError("Failed initializing MeCab.")
+
+    monkeypatch.setitem(sys.modules, "misaki", ModuleType("misaki"))
+    monkeypatch.setitem(sys.modules, "misaki.ja", SimpleNamespace(JAG2P=without_dictionary))
+    with pytest.raises(MissingDependency, match="unidic download"):
+        reader.read("\u3053\u3093\u306b\u3061\u306f", "ja")
+
+
 # Real weights
 
 
@@ -342,6 +356,7 @@ def said(tts: TTS) -> Audio:
     return tts.say(SAID, timestamps=True)
 
 
+@pytest.mark.weights
 def test_a_published_folder_speaks_and_is_understood(said: Audio) -> None:
     assert word_error_rate(SAID, hear(said.samples, said.sample_rate)) <= 0.06
     loud = np.flatnonzero(np.abs(said.samples) > 0.02 * np.abs(said.samples).max())
@@ -349,6 +364,7 @@ def test_a_published_folder_speaks_and_is_understood(said: Audio) -> None:
     assert np.abs(said.samples).max() < 1
 
 
+@pytest.mark.weights
 def test_streamed_equals_whole_and_batched_equals_alone(tts: TTS, said: Audio) -> None:
     together = [tts.stream(SAID, voice=voice) for voice in ("af_alpha", "bm_kumo", "af_alpha")]
     first, other, second = [np.concatenate([chunk.samples for chunk in stream]) for stream in together]
@@ -357,6 +373,7 @@ def test_streamed_equals_whole_and_batched_equals_alone(tts: TTS, said: Audio) -
     assert not np.array_equal(other, first)
 
 
+@pytest.mark.weights
 def test_timestamps_are_in_order_and_name_the_text(said: Audio) -> None:
     words = said.timestamps
     assert [SAID[word.start_char : word.end_char] for word in words] == SAID.replace(",", "").replace(".", "").split()
@@ -367,6 +384,7 @@ def test_timestamps_are_in_order_and_name_the_text(said: Audio) -> None:
     assert all(word.end_s > word.start_s for word in words)
 
 
+@pytest.mark.weights
 def test_speed_blends_and_own_phones(tts: TTS, said: Audio) -> None:
     fast = tts.say(SAID, speed=1.5)
     assert 0.55 < fast.duration_s / said.duration_s < 0.8
@@ -378,10 +396,12 @@ def test_speed_blends_and_own_phones(tts: TTS, said: Audio) -> None:
         tts.say("Hello.", voice="af_alpha+af_none")
 
 
+@pytest.mark.weights
 def test_openai_names_speak_with_the_voice_of_that_name_or_the_default(tts: TTS) -> None:
     assert np.array_equal(tts.say("Hello.", voice="shimmer").samples, tts.say("Hello.").samples)
     assert np.array_equal(tts.say("Hello.", voice="kumo").samples, tts.say("Hello.", voice="bm_kumo").samples)
 
 
+@pytest.mark.weights
 def test_explain_shows_phones(published: Path) -> None:
     assert phones_of(find_spec(None, published), None, ["Hello.", ""]) == ["həlˈO.", ""]

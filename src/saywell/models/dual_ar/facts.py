@@ -7,8 +7,9 @@ from pathlib import Path
 
 from saywell.errors import BadCheckpoint
 from saywell.manifest import MANIFEST
+from saywell.models.conversion import read_manifest
 from saywell.models.dual_ar.config import DEFAULT, Config
-from saywell.models.dual_ar.convert.convert import FORMAT, PRECISIONS, read_manifest
+from saywell.models.dual_ar.convert.convert import CODEC, FORMAT, MODEL, PRECISIONS
 from saywell.models.dual_ar.cost import bytes_read
 from saywell.models.dual_ar.onnx.ar_files import (
     CODES_FILE,
@@ -17,7 +18,7 @@ from saywell.models.dual_ar.onnx.ar_files import (
     data_file,
     slow_file,
 )
-from saywell.models.dual_ar.onnx.codec_files import DECODER, DECODER_CHANNELS, QUANTIZER
+from saywell.models.dual_ar.onnx.codec_files import DECODER, DECODER_CHANNELS, ENCODER, QUANTIZER
 from saywell.types import SAMPLING, ModelSpec, Variant
 
 # Bytes measured with S1-mini, whose vocabulary and width are these.
@@ -78,6 +79,17 @@ def facts(name: str, path: Path) -> ModelSpec:
         default_voice=DEFAULT,
         path=path,
     )
+
+
+def run_from(directory: Path, precision: str) -> list[str]:
+    """Files that a model of this precision loads at start, without the encoder, which is loaded on demand."""
+    others = {data_file(each) for each in PRECISIONS if each != precision}
+    unused = {MODEL, CODEC, *others, *encoder_files()}
+    return [name for name in read_manifest(directory).files if name not in unused]
+
+
+def encoder_files() -> list[str]:
+    return [ENCODER, f"{ENCODER}.data"]
 
 
 _ABOUT = {

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from saywell.graphs.numerics import Shape, Shapes
 from saywell.models.dual_ar.config import CodecConfig, Config
 
+FILES = {"model": "model.pth", "codec": "codec.pth"}
+"""The published files."""
+
 
 def model_tensors(config: Config) -> Shapes:
     """Both transformers, by their published names without prefixes."""

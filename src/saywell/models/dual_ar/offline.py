@@ -14,14 +14,16 @@ from saywell.audio.encode import save
 from saywell.errors import InvalidRequest, TooLarge
 from saywell.files import open_file, replacing
 from saywell.graphs.numerics import Codes
+from saywell.models.conversion import Progress
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.convert import convert as conversion
 from saywell.models.dual_ar.convert.calibrate import TEXTS
-from saywell.models.dual_ar.convert.child import FILES
-from saywell.models.dual_ar.convert.convert import PRECISIONS, SENTENCES, Progress
-from saywell.models.dual_ar.convert.verified import check_files, encoder_files, run_from
+from saywell.models.dual_ar.convert.convert import PRECISIONS, SENTENCES
+from saywell.models.dual_ar.facts import encoder_files, run_from
+from saywell.models.dual_ar.layout import FILES
 from saywell.models.dual_ar.onnx.ar_files import layers_file
 from saywell.models.dual_ar.onnx.runtime_codec import load_decoder, load_encoder
+from saywell.models.verified import check_files
 from saywell.runtimes.base import Threading
 from saywell.settings import default_data_dir
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 
@@ -13,15 +12,18 @@ from saywell.audio.recording import VERSION, Prepared, beginning, prepare
 from saywell.errors import BadCheckpoint, ModelFailure, OutOfMemory
 from saywell.graphs.numerics import Codes
 from saywell.machine.monitor import available_memory
+from saywell.models.conversion import read_manifest
 from saywell.models.dual_ar.config import Config
-from saywell.models.dual_ar.convert.convert import CODEC, MODEL, read_manifest
-from saywell.models.dual_ar.convert.verified import check_files, encoder_files
+from saywell.models.dual_ar.convert.convert import CODEC, MODEL
+from saywell.models.dual_ar.facts import encoder_files
 from saywell.models.dual_ar.onnx.codec_files import ENCODER
 from saywell.models.dual_ar.onnx.runtime_codec import CodecEncoder, load_encoder
+from saywell.models.on_demand import OnDemand
+from saywell.models.verified import check_files
 from saywell.plan.memory import mb
 from saywell.plan.plan import Plan
 from saywell.runtimes.base import Threading
-from saywell.types import ModelSpec, Reference, Samples, VoiceState
+from saywell.types import ModelSpec, Reference, VoiceState
 from saywell.voices.store import VoiceStore
 
 _log = logging.getLogger(__name__)
@@ -67,41 +69,22 @@ def states_bytes(plan: Plan) -> int:
 
 
 class ReferenceEncoder:
-    """Makes voice states with the codec's encoder, one at a time.
-
-    The encoder takes 0.8 GB at full size: it is loaded for the first caller and dropped when no caller waits for it.
-    """
+    """Makes voice states with the codec's encoder, which takes 0.8 GB at full size."""
 
     def __init__(self, config: Config, load: Callable[[], CodecEncoder]) -> None:
         self._config = config
-        self._load = load
-        self._running, self._counting = Lock(), Lock()
-        self._callers = 0
-        self._loaded: CodecEncoder | None = None
+        self._encoder = OnDemand(load)
 
     def __call__(self, reference: Reference) -> VoiceState:
         """Raises InvalidRequest if the recording holds no speech, OutOfMemory, GraphError."""
         config = self._config
         samples = np.frombuffer(reference.pcm, np.float32)
         prepared = prepare(samples, reference.sample_rate, config.codec.sample_rate, config.reference_seconds)
-        codes = self._encode(prepared.samples)
+        with self._encoder.get() as encoder:
+            codes = encoder.encode(prepared.samples)
         if not codes.size:
             raise ModelFailure("the codec gave no codes for the reference")
         return state_of(codes, self._transcript(reference, prepared))
-
-    def _encode(self, samples: Samples) -> Codes:
-        with self._counting:
-            self._callers += 1
-        try:
-            with self._running:
-                if self._loaded is None:
-                    self._loaded = self._load()
-                return self._loaded.encode(samples)
-        finally:
-            with self._counting:
-                self._callers -= 1
-                if not self._callers:
-                    self._loaded = None
 
     def _transcript(self, reference: Reference, prepared: Prepared) -> str:
         """The transcript of the part that was encoded: the model would speak the rest of it before the text."""

@@ -19,8 +19,6 @@ from saywell.models.kokoro.rewriting.reading import DURATIONS, split
 
 _log = logging.getLogger(__name__)
 
-VERSION = 3
-"""Of the rewriting; another one makes the files again."""
 ENCODER, DECODER, WHOLE = "encoder.onnx", "decoder.onnx", "whole.onnx"
 
 

@@ -32,6 +32,8 @@ LEAD = 3
 """Frames kept of the silence before the first phone."""
 TAIL = 14
 """Frames kept behind the start of the last mark: the pause after a sentence."""
+VERSION = 3
+"""Of the rewriting; another one makes the files again."""
 KEPT, _DONE = "kokoro", "made_from"
 """Folder of `data_dir` for rewritten graphs, and the file that is written last."""
 Ints = npt.NDArray[np.int64]
@@ -157,15 +159,15 @@ class Acoustic:
 
 def rewritten(graph: Path, data_dir: Path) -> Path:
     """The folder of the rewritten graph, made at first use. Raises MissingDependency, ModelFailure, StorageFailure."""
+    stamp = graph.stat()
+    made_from = f"{VERSION} {stamp.st_size} {stamp.st_mtime_ns}".encode()
+    kept = data_dir / KEPT / hashlib.sha256(os.fsencode(graph.resolve())).hexdigest()[:16]
+    if _is_from(kept, made_from):
+        return kept
     try:
         module = import_module("saywell.models.kokoro.graphs")
     except ModuleNotFoundError as error:
         raise MissingDependency(f"Kokoro needs {error.name}: pip install 'saywell[kokoro]'") from error
-    stamp = graph.stat()
-    made_from = f"{module.VERSION} {stamp.st_size} {stamp.st_mtime_ns}".encode()
-    kept = data_dir / KEPT / hashlib.sha256(os.fsencode(graph.resolve())).hexdigest()[:16]
-    if _is_from(kept, made_from):
-        return kept
     try:
         kept.mkdir(parents=True, exist_ok=True)
         with FileLock(kept / ".lock"):

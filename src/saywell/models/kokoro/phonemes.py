@@ -144,6 +144,8 @@ def _misaki(primary: str) -> Callable[[str], str]:
         raise MissingDependency(
             f"Kokoro reads {name} with misaki: pip install 'misaki[{primary}]' ({error})"
         ) from error
+    except RuntimeError as error:  # MeCab's, without a dictionary
+        raise MissingDependency("misaki's Japanese dictionary is missing: python -m unidic download") from error
 
     def convert(text: str) -> str:
         found = g2p(text)

@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from saywell.errors import BadCheckpoint
 from saywell.graphs.numerics import Shapes
 from saywell.models.dual_ar.config import CodecConfig, Config
-from saywell.models.dual_ar.convert.child import REFUSED
-from saywell.models.dual_ar.layout import codec_tensors, model_tensors
+from saywell.models.dual_ar.layout import FILES, codec_tensors, model_tensors
+from saywell.models.torch_tensors import State, load, unwrap
 
-State = dict[str, torch.Tensor]
-_STORED = (torch.float32, torch.float16, torch.bfloat16)
-_OLDEST = (2, 10)
-"""Earlier releases of torch can be made to run code even when they load tensors only."""
 _NAMED = 8
 """Most tensors that a message lists by name."""
 
 
-def write(kind: str, source: Path, out: Path, say: Callable[..., None]) -> int:
-    """Write the "model" or "codec" of `source` as safetensors to `out`; the exit status."""
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < _OLDEST:
-        say(missing=f"torch>={_OLDEST[0]}.{_OLDEST[1]}")
-        return REFUSED
-    config = Config.read(source.parent)
-    try:
-        state = read_model(source, config) if kind == "model" else read_codec(source, config.codec)
-    except BadCheckpoint as error:
-        say(refused=error.message)
-        return REFUSED
-    tensors = {name: tensor if tensor.dtype in _STORED else tensor.float() for name, tensor in state.items()}
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, out)
-    return 0
+def read(path: Path) -> State:
+    """`model.pth` or `codec.pth`, by name, beside its configuration. Raises BadCheckpoint, BadConfig."""
+    config = Config.read(path.parent)
+    return read_model(path, config) if path.name == FILES["model"] else read_codec(path, config.codec)
 
 
 def read_model(path: Path, config: Config) -> State:
@@ -53,35 +37,6 @@ def read_codec(path: Path, codec: CodecConfig) -> State:
     prefixed = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     folded = fold_weight_norm(prefixed or state)
     return checked(folded, codec_tensors(codec), path.name)
-
-
-def load(path: Path) -> object:
-    """The content, memory-mapped, tensors only. Raises BadCheckpoint for anything that torch refuses."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except FileNotFoundError:
-        raise BadCheckpoint(f"{path.name} is missing") from None
-    except pickle.UnpicklingError as error:
-        raise BadCheckpoint(f"{path.name} holds something other than tensors and is refused: {_first(error)}") from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        # What torch raises on a damaged archive depends on which byte is damaged.
-        raise BadCheckpoint(f"{path.name} is damaged or not a PyTorch file: {_first(error)}") from None
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-def unwrap(raw: object, file: str) -> State:
-    """The state dict itself. Raises BadCheckpoint unless it maps names to tensors."""
-    if isinstance(raw, dict) and isinstance(raw.get("state_dict"), dict):
-        raw = raw["state_dict"]
-    if not isinstance(raw, dict) or not raw:
-        raise BadCheckpoint(f"{file} does not hold a state dict")
-    for name, tensor in raw.items():
-        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise BadCheckpoint(f"{file} does not hold a state dict: entry {str(name)[:60]!r} is not a named tensor")
-    return raw
 
 
 def rename_model(state: State) -> State:

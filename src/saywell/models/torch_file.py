@@ -1,25 +1,47 @@
-"""Child process that reads one published `.pth` file and writes it as safetensors. Limited before it imports torch.
+"""A published PyTorch file as safetensors, by a child process that limits itself before it imports torch.
 
-    python -m saywell.models.dual_ar.convert.child (model|codec) CHECKPOINT_DIR OUT_FILE
+    python -m saywell.models.torch_file READER FILE OUT
 
-If it refuses the file it prints one JSON object, {"refused"} or {"missing"}, and exits with status 3.
+READER is a module whose `read(path)` gives tensors by name. If the child refuses the file it prints one JSON object,
+{"refused"} or {"missing"}, and exits with status 3.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import zipfile
 import zlib
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from saywell.child import interpreter
+from saywell.errors import BadCheckpoint, MissingDependency
+
 REFUSED = 3
-FILES = {"model": "model.pth", "codec": "codec.pth"}
 _ROOM = 24 << 30
 """Address space in addition to the file's: a CUDA build of torch reserves as much on import."""
 _CPU_S = 1800
 _MAX_MEMBERS = 100_000
+
+
+def rewrite(reader: str, source: Path, out: Path) -> None:
+    """Write the tensors of a PyTorch file to `out`. Raises BadCheckpoint, MissingDependency without torch."""
+    command = [interpreter(), "-m", __name__, reader, str(source), str(out)]
+    child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if child.returncode == REFUSED:
+        reply = json.loads(child.stdout)
+        if "refused" in reply:
+            raise BadCheckpoint(reply["refused"])
+        raise MissingDependency(
+            f"reading {source.name} needs {reply['missing']}, which is not installed: pip install 'saywell[convert]'"
+        )
+    if child.returncode:
+        lines = child.stderr.strip().splitlines()
+        reason = lines[-1][:300] if lines else f"exit status {child.returncode}"
+        raise BadCheckpoint(f"{source.name} could not be converted: the child process failed with {reason}")
 
 
 def say(**line: Any) -> None:
@@ -58,8 +80,8 @@ def check_archive(path: Path) -> str | None:
         return f"is damaged or not a PyTorch file (zip format): {error}"
 
 
-def main(kind: str, directory: str, out: str) -> int:
-    source = Path(directory) / FILES[kind]
+def main(reader: str, file: str, out: str) -> int:
+    source = Path(file)
     if not source.is_file():
         say(refused=f"{source.name} is missing in the checkpoint directory")
         return REFUSED
@@ -69,11 +91,19 @@ def main(kind: str, directory: str, out: str) -> int:
         say(refused=f"{source.name} {wrong}")
         return REFUSED
     try:
-        from saywell.models.dual_ar.convert import checkpoint
+        tensors, read = import_module("saywell.models.torch_tensors"), import_module(reader).read
     except ModuleNotFoundError as error:
         say(missing=error.name)
         return REFUSED
-    return checkpoint.write(kind, source, Path(out), say)
+    if tensors.TOO_OLD:
+        say(missing=tensors.TOO_OLD)
+        return REFUSED
+    try:
+        tensors.save(read(source), Path(out))
+    except BadCheckpoint as error:
+        say(refused=error.message)
+        return REFUSED
+    return 0
 
 
 if __name__ == "__main__":

@@ -17,9 +17,7 @@ import msgspec
 from saywell.errors import BadCheckpoint
 from saywell.files import Damaged, read_plain, sha256, write_atomically
 from saywell.manifest import MANIFEST
-from saywell.models.dual_ar.convert.convert import CODEC, MODEL, PRECISIONS, read_manifest
-from saywell.models.dual_ar.onnx.ar_files import data_file
-from saywell.models.dual_ar.onnx.codec_files import ENCODER
+from saywell.models.conversion import read_manifest
 
 _log = logging.getLogger(__name__)
 
@@ -57,17 +55,6 @@ def check_files(directory: Path, names: Iterable[str], cache: Path) -> None:
     if changed:
         with suppress(OSError):  # without a cache the files are verified at each start
             write_atomically(path, msgspec.json.encode({**known, **marks}))
-
-
-def run_from(directory: Path, precision: str) -> list[str]:
-    """Files that a model of this precision loads at start, without the encoder, which is loaded on demand."""
-    others = {data_file(each) for each in PRECISIONS if each != precision}
-    unused = {MODEL, CODEC, *others, *encoder_files()}
-    return [name for name in read_manifest(directory).files if name not in unused]
-
-
-def encoder_files() -> list[str]:
-    return [ENCODER, f"{ENCODER}.data"]
 
 
 def _mark(path: Path) -> str:
