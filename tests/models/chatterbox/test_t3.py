@@ -15,7 +15,7 @@ from benchmarks.random_t3 import CASES, FULL, TINY, Case, StandIn
 from paths import TESTS
 from saywell.errors import BadCheckpoint, TooLarge, Unavailable
 from saywell.graphs.linears import Judge
-from saywell.models.chatterbox.t3 import calibrate, graph, layout
+from saywell.models.chatterbox.t3 import activations, calibrate, graph, layout
 from saywell.models.chatterbox.t3.config import ENGLISH, T3Config
 from saywell.models.chatterbox.t3.files import CONFIG_FILE, PRECISIONS, TABLES_FILE
 from saywell.models.chatterbox.t3.runtime import BROKEN, Running, T3Runtime
@@ -104,6 +104,27 @@ def test_lower_precisions_are_near(name: str, precision: str, cache: str, built:
     assert near is not None
     error = np.linalg.norm(near - exact) / np.linalg.norm(exact)
     assert error < {"int8": 0.06, "int4": 0.35}[precision]
+
+
+@pytest.mark.parametrize("name", ["english", "turbo"])
+def test_calibration_sees_the_inputs_of_each_layer(name: str, built: dict[str, Path], tmp_path: Path) -> None:
+    case, weights = CASES[name], StandIn(TINY[name])
+    speaker, tokens = random_t3.voice(TINY[name], case.prompt, case.seed)
+    text = random_t3.text(TINY[name], case.text, case.seed)
+    prompt = calibrate.Prompt(speaker, tokens, case.sampling.exaggeration, text)
+    judge = calibrate.judge(built[name], weights, [prompt, prompt])
+    loaded = runtime(built[name])
+    said = calibrate.inputs(loaded.tables, prompt)[: -len(tokens)]
+    whole = activations.activations(loaded.config, weights, [said])
+    ready = start(loaded, case).ready
+    assert ready is not None
+    head = weights["speech_head.weight"][TINY[name].emitted]
+    bias = weights["speech_head.bias"][TINY[name].emitted] if name == "turbo" else 0
+    np.testing.assert_allclose(whole["speech_head"][-1] @ head.T + bias, ready[0], atol=1e-3)
+    assert max(len(rows) for rows in judge.seen.values()) <= activations.ROWS
+    graph.build(TINY[name], weights, tmp_path, "int4", judge)
+    assert judge.errors.keys() == judge.seen.keys()
+    assert judge.kept == {}
 
 
 # The runtime ----------------------------------------------------------------------------------------------------------

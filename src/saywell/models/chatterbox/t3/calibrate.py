@@ -1,6 +1,5 @@
-"""The scales of the int8 KV cache, measured on prompts and the speech after them. Build time only.
-
-One fixed scale for each channel of each layer, so that no sequence depends on another.
+"""What lower precisions need to know, measured on prompts: which layers must stay at a higher one, and the scales of an
+int8 KV cache. Build time only.
 """
 
 from __future__ import annotations
@@ -11,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from saywell.graphs.numerics import Floats
-from saywell.models.chatterbox.t3.conditioning import Ids
-from saywell.models.chatterbox.t3.files import scales_file
+from saywell.graphs.linears import Judge
+from saywell.graphs.numerics import Floats, Weights
+from saywell.models.chatterbox.t3.activations import activations
+from saywell.models.chatterbox.t3.conditioning import Ids, Tables
+from saywell.models.chatterbox.t3.files import read_config, scales_file
 from saywell.models.chatterbox.t3.runtime import BROKEN, T3Runtime
 from saywell.models.chatterbox.t3.sampling import Sampling
 from saywell.runtimes.base import Threading
@@ -33,8 +34,26 @@ class Prompt:
     text: Ids
 
 
+def judge(path: Path, weights: Weights, prompts: Sequence[Prompt]) -> Judge:
+    """For `graph.build`, of published weights whose tables are in `path`."""
+    config = read_config(path)
+    tables = Tables(path, config)
+    return Judge(activations(config, weights, [inputs(tables, each) for each in prompts]))
+
+
+def inputs(tables: Tables, prompt: Prompt) -> Floats:
+    """Rows of the voice, the text and, as speech after it, the voice's tokens."""
+    voice = tables.voice(prompt.speaker, prompt.tokens, prompt.exaggeration)
+    text = tables.prompt(prompt.text, len(voice))
+    numbers = np.arange(len(prompt.tokens))
+    return np.concatenate([voice, text, tables.spoken(prompt.tokens, 1 + numbers, len(voice) + len(text) + numbers)])
+
+
 def write_scales(path: Path, out: Path, precision: str, prompts: Sequence[Prompt], threads: int) -> list[Path]:
-    """Measure the model in `path` on `prompts`; write the cache scales to `out`. Returns the file."""
+    """Measure the model in `path` on `prompts` and the speech after them; write the cache scales to `out`.
+
+    One fixed scale for each channel of each layer, so that no sequence depends on another. Returns the file.
+    """
     count = len(prompts)
     longest = max(len(each.tokens) + len(each.text) for each in prompts) + 40 + FRAMES
     runtime = T3Runtime(path, precision, Threading(threads=threads), slots=count, max_len=longest, cache="fp32")

@@ -17,11 +17,12 @@ from safetensors.numpy import save_file
 
 from saywell.graphs.int8_cache import with_int8_cache
 from saywell.graphs.linears import Format, Judge, Linears, with_activation_bits
-from saywell.graphs.numerics import Floats, Weights
+from saywell.graphs.numerics import Weights
 from saywell.graphs.writer import FUSED, TRANSFORMER, External, GraphWriter
 from saywell.models.chatterbox.t3 import layout
-from saywell.models.chatterbox.t3.config import HEAD_DIM, RopeScaling, T3Config
+from saywell.models.chatterbox.t3.config import HEAD_DIM, T3Config
 from saywell.models.chatterbox.t3.files import TABLES_FILE, activation_bits, data_file, graph_file, write_config
+from saywell.models.chatterbox.t3.rope import rotary
 
 FORMATS: dict[str, tuple[Format, Format]] = {"fp32": ("fp32", "fp32"), "int8": ("w8a8", "w8a8"), "int4": ("w4", "w8")}
 """Precision → number formats of the layers and of the head."""
@@ -49,17 +50,6 @@ def build_tables(config: T3Config, weights: Weights, out: Path) -> list[Path]:
     tensors["speech_emb.weight"] = np.ascontiguousarray(tensors["speech_emb.weight"][: kept.speech_vocab])
     save_file(tensors, out / TABLES_FILE)
     return [write_config(kept, out), out / TABLES_FILE]
-
-
-def rotary(scaling: RopeScaling, positions: int) -> tuple[Floats, Floats]:
-    """cos and sin [positions, head_dim / 2], in float32 as upstream."""
-    exponents = np.arange(0, HEAD_DIM, 2, dtype=np.float32) / np.float32(HEAD_DIM)
-    plain = np.float32(1) / np.float32(scaling.base) ** exponents
-    turns = scaling.original * plain / np.float32(2 * np.pi)  # in the original positions
-    smooth = np.clip((turns - scaling.low) / (scaling.high - scaling.low), 0, 1).astype(np.float32)
-    scaled = (1 - smooth) * plain / np.float32(scaling.factor) + smooth * plain
-    angle = np.outer(np.arange(positions, dtype=np.float32), scaled.astype(np.float32))
-    return np.cos(angle), np.sin(angle)
 
 
 def _graph(config: T3Config, weights: Weights, precision: str, judge: Judge, external: External) -> onnx.ModelProto:
