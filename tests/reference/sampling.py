@@ -14,8 +14,8 @@ from saywell.models.dual_ar.sampling import (
     REPEAT_TOP_P,
     TEMPERATURE_FLOOR,
     Sampling,
-    uniforms,
 )
+from saywell.runtimes.draws import uniforms
 
 
 def penalise(logits: np.ndarray, recent: np.ndarray, penalty: float) -> np.ndarray:

@@ -207,7 +207,7 @@ def test_cached_prefix_equals_reading_the_prompt(model: Model, precision: str, c
 def test_long_prompt_is_read_in_chunks(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime, prompt = model.runtime("fp32", "fp32"), model.prompt(50, 1)
     wanted = logits_of(runtime, prompt)
-    monkeypatch.setattr("saywell.models.dual_ar.onnx.runtime_ar.CHUNK", 16)
+    monkeypatch.setattr("saywell.runtimes.decoder.CHUNK", 16)
     np.testing.assert_allclose(logits_of(runtime, prompt), wanted, atol=1e-4)
 
 
@@ -318,11 +318,10 @@ def test_sampled_codes_equal_the_reference(drawer: tuple[Graph, int], spread: fl
         )
         behind = [random.integers(0, min(size, 4), 2) for _ in range(random.choice([0, 1, 9, 16]))]
         sampler = Sampler(sampling, 2, [codes.tolist() for codes in behind])
-        running = Running(row, sampling, frame=len(behind), recent=behind)
+        running = Running(row=row, sampling=sampling, frame=len(behind), recent=behind)
         buffers.set_sampling(running, 2)
         wanted.append([sampler.semantic(logits[row]), sampler.residual(logits[row])])
-    names = ("recent", "uniforms", "temperature", "top_p", "penalty", "again")
-    found = graph.run({"logits": logits, **{name: getattr(buffers, name) for name in names}})
+    found = graph.run({"logits": logits, **buffers.sampling()})
     np.testing.assert_array_equal(np.stack(found, axis=1), wanted)
 
 

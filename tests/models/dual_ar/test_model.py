@@ -26,12 +26,13 @@ from saywell.errors import BadAudio, InvalidRequest, MissingDependency, OutOfMem
 from saywell.models.base import find_spec, open_voices
 from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import Config
+from saywell.models.dual_ar.guards import Guard
 from saywell.models.dual_ar.model import DualArModel
 from saywell.models.dual_ar.onnx import ar_files
 from saywell.models.dual_ar.onnx.runtime_codec import CodecEncoder
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer
-from saywell.models.guards import LONGEST_PERIOD, Guard
+from saywell.models.loops import LONGEST_PERIOD
 from saywell.plan import memory
 from saywell.settings import Settings
 from saywell.types import Audio, AudioChunk, Frame, Reference, Request, Samples, SamplingParams, Sequence
@@ -141,7 +142,7 @@ def test_changing_threads_waits_for_running_requests_and_keeps_the_samples(start
     for stream, samples in zip(streams, planned, strict=True):
         np.testing.assert_array_equal(stream.collect().samples, samples)
     until(lambda: engine._resident.loaded and engine._resident.model is not model)
-    session = engine._resident.model._ar._graphs[0]._session
+    session = engine._resident.model._ar._slow.graph._session
     assert session.get_session_options().intra_op_num_threads == 2
     np.testing.assert_array_equal(engine.submit(ask(seed=seeds[0])).collect().samples, planned[0])
 
@@ -149,7 +150,7 @@ def test_changing_threads_waits_for_running_requests_and_keeps_the_samples(start
 def test_reload_frees_the_old_graphs_first(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = start(precision="int8")
     model: DualArModel = engine._resident.model
-    parts, seen = [weakref.ref(part) for part in (*model._ar._graphs, model._codec)], []
+    parts, seen = [weakref.ref(part) for part in (model._ar._slow.graph, model._ar._fast, model._codec)], []
     del model
     load = engine._resident._load
     monkeypatch.setattr(engine._resident, "_load", lambda plan: (seen.extend(part() for part in parts), load(plan))[1])

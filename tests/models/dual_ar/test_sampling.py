@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 from reference.sampling import Sampler, draw, nucleus, penalise
 from saywell.errors import ModelFailure
-from saywell.models.dual_ar.sampling import Sampling, uniforms
+from saywell.models.dual_ar.sampling import Sampling
+from saywell.runtimes.draws import uniforms
 from saywell.types import SamplingParams
 
 LOGITS = hnp.arrays(np.float64, st.integers(1, 400), elements=st.integers(-80, 80).map(lambda n: n / 10))

@@ -19,7 +19,7 @@ from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder, DecoderState
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.speakers import spoken_in, states_bytes, voice_store
 from saywell.models.dual_ar.tokenizer import Tokenizer
-from saywell.models.guards import Guard
+from saywell.models.dual_ar.guards import Guard
 from saywell.models.verified import check_files
 from saywell.plan.memory import context
 from saywell.plan.plan import Plan

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from saywell.types import SamplingParams
 
 PENALTY_FRAMES = 16
@@ -38,8 +35,3 @@ class Sampling:
         """A request's parameters; the family's defaults replace those that are None."""
         overrides = {name: getattr(params, name) for name in ("temperature", "top_p", "repetition_penalty")}
         return cls(**{name: value for name, value in overrides.items() if value is not None}, seed=seed)
-
-
-def uniforms(seed: int, frame: int, count: int) -> npt.NDArray[np.float64]:
-    """`count` random numbers in [0, 1) for one frame of a sequence."""
-    return np.random.Generator(np.random.Philox(key=seed, counter=[0, frame, 0, 0])).random(count)

@@ -8,18 +8,16 @@ graphs of int8 are also written with 7-bit activations.
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
-from saywell.graphs.linears import MIDDLE, STEP, Format, Judge, Linears, middle, step
+from saywell.graphs.int8_cache import with_int8_cache
+from saywell.graphs.linears import Format, Judge, Linears, with_activation_bits
 from saywell.graphs.numerics import Weights, rotary, to_bfloat16
 from saywell.graphs.writer import FUSED, TRANSFORMER, External, GraphWriter
 from saywell.models.dual_ar.config import Config
@@ -206,35 +204,6 @@ def _slow(source: _Source, emitted: list[int]) -> onnx.ModelProto:
         g.output(f"present.k.{n}", new[2 * n], shape)
         g.output(f"present.v.{n}", new[2 * n + 1], shape)
     return g.model()
-
-
-def with_int8_cache(slow: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with an int8 KV cache; its scales [1, kv head, 1, head_dim] are inputs."""
-    model = copy.deepcopy(slow)
-    for value in (*model.graph.input, *model.graph.output):
-        if value.name.startswith(("past.", "present.")):
-            value.type.tensor_type.elem_type = TensorProto.INT8
-    shapes = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
-    nodes = [node for node in model.graph.node if node.op_type == "GroupQueryAttention"]
-    for layer, node in enumerate(nodes):
-        kv, size = (dim.dim_value for dim in shapes[f"past.k.{layer}"][1::2])
-        for part in "kv":
-            shape = [1, kv, 1, size]
-            model.graph.input.append(helper.make_tensor_value_info(f"scale.{part}.{layer}", TensorProto.FLOAT, shape))
-            node.attribute.append(helper.make_attribute(f"{part}_quant_type", "PER_CHANNEL"))
-        node.attribute.append(helper.make_attribute("kv_cache_bit_width", 8))
-        node.input.extend(["", "", "", f"scale.k.{layer}", f"scale.v.{layer}"])
-    return model
-
-
-def with_activation_bits(model: onnx.ModelProto, bits: int) -> onnx.ModelProto:
-    """The same graph with activations of that many bits in its products of int8 weights."""
-    changed = copy.deepcopy(model)
-    constants: dict[str, npt.NDArray[Any]] = {MIDDLE: middle(bits), STEP: step(bits)}
-    for initializer in changed.graph.initializer:
-        if initializer.name in constants:
-            initializer.CopyFrom(numpy_helper.from_array(constants[initializer.name], initializer.name))
-    return changed
 
 
 def _fast(source: _Source) -> onnx.ModelProto:

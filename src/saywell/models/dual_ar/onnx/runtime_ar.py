@@ -29,14 +29,13 @@ from saywell.models.dual_ar.onnx.ar_files import (
     scales_file,
     slow_file,
 )
-from saywell.models.dual_ar.sampling import PENALTY_FRAMES, TEMPERATURE_FLOOR, Sampling, uniforms
+from saywell.models.dual_ar.sampling import PENALTY_FRAMES, TEMPERATURE_FLOOR, Sampling
 from saywell.runtimes.base import Threading
+from saywell.runtimes.decoder import Decoder, Row
+from saywell.runtimes.draws import uniforms
 from saywell.runtimes.kv_cache import KvCache, Prefix
 from saywell.runtimes.onnx import Binding, Graph
 
-CHUNK = 128
-"""Positions of a prompt that one run of the graph reads. More would cost memory, and also time: attention with an int8
-cache computes all pairs of a chunk, masked ones included."""
 BROKEN = -1
 """Token of a frame whose logits were not finite."""
 _MAX_FACTS_BYTES = 1 << 20
@@ -44,14 +43,11 @@ _PAIRED = frozenset({"int4"})
 """Precisions whose kernel computes rows in pairs and an odd last row differently: their batches are padded to even."""
 
 
-@dataclass(slots=True, eq=False)
-class Running:
+@dataclass(slots=True, eq=False, kw_only=True)
+class Running(Row):
     """State of one sequence, valid in the runtime that returned it."""
 
-    row: int
     sampling: Sampling
-    length: int = 0
-    """Positions in the cache."""
     frame: int = 0
     recent: list[Codes] = field(default_factory=list)
     """Codes of the last frames, oldest first."""
@@ -101,28 +97,34 @@ class ArRuntime:
         self.begin, self.im_end = ids.semantic_begin_id, ids.im_end_id
         self.slots, self.max_len = slots, min(max_len, self.config.max_seq_len)
         self.tables = Tables(path, self.config, self.begin)
-        self._graphs = (
-            Graph(path / slow_file(precision, cache, activation_bits), threading),
-            Graph(path / fast_file(precision, activation_bits), threading),
+        self._slow = Decoder(
+            path / slow_file(precision, cache, activation_bits),
+            threading,
+            rows=slots,
+            positions=self.max_len,
+            scales=_scales(path / scales_file(precision), self.config) if cache == "int8" else None,
+            pairs=precision in _PAIRED,
         )
-        self._slow_bound: dict[int, Binding] = {}
+        self._fast = Graph(path / fast_file(precision, activation_bits), threading)
         self._fast_bound: dict[int, Binding] = {}
-        self._pairs = precision in _PAIRED and slots > 1
-        rows = slots + slots % 2 if self._pairs else slots
-        c = self.config
-        self.cache = KvCache(
-            c.n_layer, rows, c.n_local_heads, self.max_len, c.head_dim, np.int8 if cache == "int8" else np.float32
-        )
-        self._scales = _scales(path / scales_file(precision), c) if cache == "int8" else {}
-        self._rows: list[Running | None] = [None] * rows
-        self._buffers = _Buffers(c, rows)
-        self.slow_s = self.fast_s = 0.0
-        """Seconds spent in steps of each transformer since loading."""
+        self._buffers = _Buffers(self.config, self._slow.rows)
+        self._running = 0
+        self.fast_s = 0.0
+        """Seconds spent in steps of the fast transformer since loading."""
+
+    @property
+    def slow_s(self) -> float:
+        """Seconds spent in steps of the slow transformer since loading."""
+        return self._slow.seconds
+
+    @property
+    def cache(self) -> KvCache:
+        return self._slow.cache
 
     @property
     def free(self) -> int:
         """Slots without a sequence."""
-        return self.slots - sum(running is not None for running in self._rows)
+        return self.slots - self._running
 
     def prefill(self, prompt: Codes, sampling: Sampling, prefix: Prefix | None = None) -> Running:
         """Start a sequence: prompt [1 + num_codebooks, T] after the positions of `prefix`.
@@ -135,12 +137,10 @@ class ArRuntime:
             raise TooLarge(message, param="text")
         if not self.free:
             raise Unavailable(f"all {self.slots} slots are taken")
-        running = Running(self._rows.index(None), sampling, start)
-        if prefix:
-            self.cache.load(running.row, prefix)
-        for first in range(0, prompt.shape[1], CHUNK):
-            running.ready = self._read(running, prompt[:, first : first + CHUNK])
-        self._rows[running.row] = running
+        running = Running(sampling=sampling)
+        last = self._slow.start(running, self.tables.embed(prompt), prefix)
+        running.ready = last["logits"], last["hidden"]
+        self._running += 1
         return running
 
     def prefix(self, prompt: Codes) -> Prefix:
@@ -163,71 +163,31 @@ class ArRuntime:
         """
         if not batch:
             return np.empty((0, 1 + self.config.num_codebooks), np.int64)
-        self._close_gaps()
-        rows = [running.row for running in batch]
-        count = max(rows) + 1
-        count += count % 2 if self._pairs else 0
-        buffers = self._buffers
-        self._advance([running for running in batch if running.ready is None], count)
+        count = self._slow.gather(batch)
+        going = [running for running in batch if running.ready is None]
+        if going:
+            columns = np.stack([_column(running, self.begin) for running in going], axis=1)
+            self._slow.step(going, self.tables.embed(columns), count)
+        logits, hidden = (self._slow.outputs[name][:count] for name in ("logits", "hidden"))
         for running in batch:
             if running.ready is not None:
-                buffers.logits[running.row], buffers.hidden[running.row] = running.ready
-        finite = buffers.finite(count)
-        for running in batch:
-            buffers.set_sampling(running, self.config.num_codebooks)
+                logits[running.row], hidden[running.row] = running.ready
+            self._buffers.set_sampling(running, self.config.num_codebooks)
+        finite = _finite(logits, hidden)
         self._run_fast(count)
-        return self._frames(batch, buffers.codes[rows], finite[rows])
+        rows = [running.row for running in batch]
+        return self._frames(batch, self._buffers.codes[rows], finite[rows])
 
     def release(self, running: Running) -> None:
         """Free the sequence's row."""
-        self.cache.clear(running.row)
-        self._rows[running.row] = None
-
-    def _read(self, running: Running, columns: Codes) -> tuple[Floats, Floats]:
-        """Run the slow transformer on columns [1 + num_codebooks, T]; logits and hidden state of the last position."""
-        x = self.tables.embed(columns)[None]
-        last = running.length + x.shape[1] - 1
-        logits = np.empty((1, self.config.codebook_size + 1), np.float32)
-        hidden = np.empty((1, self.config.dim), np.float32)
-        lens, total = np.array([last], np.int32), np.array(last + 1, np.int32)
-        row = running.row
-        self._bind_slow({"x": x, "lens": lens, "total": total}, logits, hidden, row, row + 1).run()
-        running.length = last + 1
-        return logits[0], hidden[0]
-
-    def _advance(self, batch: list[Running], count: int) -> None:
-        """One slow step of each sequence, on its last frame.
-
-        Inactive rows among the first `count` also run; they write past their length, which is ignored.
-        """
-        if not batch:
-            return
-        b = self._buffers
-        columns = np.stack([_column(running, self.begin) for running in batch], axis=1)
-        b.x[[running.row for running in batch], 0] = self.tables.embed(columns)
-        b.lens[:] = [running.length if running else 0 for running in self._rows]
-        b.total[...] = b.lens[:count].max() + 1
-        if count not in self._slow_bound:
-            inputs = {"x": b.x[:count], "lens": b.lens[:count], "total": b.total}
-            self._slow_bound[count] = self._bind_slow(inputs, b.logits[:count], b.hidden[:count], 0, count)
-        start = time.perf_counter()
-        self._slow_bound[count].run()
-        self.slow_s += time.perf_counter() - start
-        for running in batch:
-            running.length += 1
-
-    def _bind_slow(self, inputs: dict[str, Any], logits: Floats, hidden: Floats, first: int, last: int) -> Binding:
-        inputs, outputs = {**inputs, **self._scales}, {"logits": logits, "hidden": hidden}
-        for index in range(self.cache.data.shape[0]):
-            part = self.cache.part(index, first, last)
-            name = f"{'kv'[index % 2]}.{index // 2}"
-            inputs[f"past.{name}"] = outputs[f"present.{name}"] = part
-        return self._graphs[0].bind(inputs, outputs)
+        self._slow.release(running)
+        self._running -= 1
 
     def _run_fast(self, count: int) -> None:
         if count not in self._fast_bound:
-            inputs, outputs = self._buffers.fast_ports(count)
-            self._fast_bound[count] = self._graphs[1].bind(inputs, outputs)
+            every = {**self._slow.outputs, **self._buffers.sampling()}
+            inputs = {name: array[:count] for name, array in every.items()}
+            self._fast_bound[count] = self._fast.bind(inputs, {"codes": self._buffers.codes[:count]})
         start = time.perf_counter()
         self._fast_bound[count].run()
         self.fast_s += time.perf_counter() - start
@@ -242,16 +202,6 @@ class ArRuntime:
         frames = np.concatenate([np.where(finite, tokens, BROKEN)[:, None], codes], axis=1)
         frames[ended, 1:] = 0
         return frames
-
-    def _close_gaps(self) -> None:
-        """Move the last rows into free rows before them: a step runs all rows up to its last one."""
-        for running in reversed([running for running in self._rows if running is not None]):
-            free = self._rows.index(None) if None in self._rows else len(self._rows)
-            if free > running.row:
-                return
-            self.cache.move(running.row, free, running.length)
-            self._rows[running.row], self._rows[free] = None, running
-            running.row = free
 
 
 def _column(running: Running, begin: int) -> Codes:
@@ -281,42 +231,33 @@ def _ids(path: Path) -> _Ids:
         raise BadCheckpoint(f"{path} is missing or damaged; run `saywell convert` again") from error
 
 
-def _scales(path: Path, config: Config) -> dict[str, Floats]:
-    """Scales of an int8 cache by input name, each [1, kv head, 1, head_dim]."""
-    table = _array(path)
-    shape = (1, config.n_local_heads, 1, config.head_dim)
-    return {
-        f"scale.{part}.{layer}": np.ascontiguousarray(table[2 * layer + index].reshape(shape))
-        for layer in range(config.n_layer)
-        for index, part in enumerate("kv")
-    }
+def _scales(path: Path, config: Config) -> Floats:
+    """Of an int8 cache, [2 · layer, kv head, head_dim]."""
+    return _array(path).reshape(2 * config.n_layer, config.n_local_heads, config.head_dim)
+
+
+def _finite(logits: Floats, hidden: Floats) -> npt.NDArray[np.bool_]:
+    """Which rows are finite; the others are zeroed, and the codes sampled from them are meaningless."""
+    finite = np.asarray(np.isfinite(logits).all(axis=1) & np.isfinite(hidden).all(axis=1))
+    logits[~finite], hidden[~finite] = 0, 0
+    return finite
 
 
 class _Buffers:
-    """Inputs and outputs of the graphs at every step, a row for each sequence."""
+    """Sampling inputs and outputs of the fast graph at every step, a row for each sequence."""
 
     def __init__(self, config: Config, rows: int) -> None:
         books = config.num_codebooks
-        self.x = np.zeros((rows, 1, config.dim), np.float32)
-        self.lens, self.total = np.zeros(rows, np.int32), np.zeros((), np.int32)
-        self.logits = np.zeros((rows, config.codebook_size + 1), np.float32)
-        self.hidden = np.zeros((rows, config.dim), np.float32)
         self.recent = np.zeros((rows, books, PENALTY_FRAMES), np.int64)
         self.uniforms = np.zeros((rows, books + 1), np.float64)
         self.temperature, self.top_p, self.penalty = (np.ones((rows, 1), np.float64) for _ in range(3))
         self.again = np.zeros(rows, np.bool_)
         self.codes = np.zeros((rows, books), np.int64)
 
-    def finite(self, count: int) -> npt.NDArray[np.bool_]:
-        """Which rows are finite; the others are zeroed, and the codes sampled from them are meaningless."""
-        logits, hidden = self.logits[:count], self.hidden[:count]
-        finite = np.asarray(np.isfinite(logits).all(axis=1) & np.isfinite(hidden).all(axis=1))
-        logits[~finite], hidden[~finite] = 0, 0
-        return finite
-
-    def fast_ports(self, count: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        names = ("logits", "hidden", "recent", "uniforms", "temperature", "top_p", "penalty", "again")
-        return {name: getattr(self, name)[:count] for name in names}, {"codes": self.codes[:count]}
+    def sampling(self) -> dict[str, npt.NDArray[Any]]:
+        """The inputs by name."""
+        names = ("recent", "uniforms", "temperature", "top_p", "penalty", "again")
+        return {name: getattr(self, name) for name in names}
 
     def set_sampling(self, running: Running, books: int) -> None:
         """Set the inputs for the sequence's next frame; see `graphs.draw.Inputs`."""
