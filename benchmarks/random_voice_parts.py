@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from benchmarks.random_tensors import filled
 from saywell.graphs.numerics import Floats
+from saywell.models.chatterbox.kinds import Kind
 from saywell.models.chatterbox.voice.config import SpeakerConfig, TokenizerConfig, VoiceConfig, XVectorConfig
 from saywell.models.chatterbox.voice.features import FFT, RATE, mel_filters
 from saywell.models.chatterbox.voice.layout import COUNTER, TOKENIZER, s3gen_tensors, ve_tensors
-from saywell.models.chatterbox.voice.runtime import Kind
 from saywell.types import Samples
 
 TINY = VoiceConfig(

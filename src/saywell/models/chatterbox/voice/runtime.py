@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from saywell.audio.resample import resample
 from saywell.errors import InvalidRequest
 from saywell.graphs.numerics import Floats
+from saywell.models.chatterbox.kinds import Kind
 from saywell.models.chatterbox.voice import features
 from saywell.models.chatterbox.voice.features import HIGH_RATE, RATE
 from saywell.models.chatterbox.voice.files import SPEAKER, TOKENIZER, XVECTOR
@@ -19,7 +20,6 @@ from saywell.runtimes.base import Threading
 from saywell.runtimes.onnx import Graph
 from saywell.types import Samples
 
-Kind = Literal["english", "multilingual", "turbo", "nano"]
 Voice = dict[str, npt.NDArray[Any]]
 """speaker_emb [size]; t3_prompt_tokens [≤ 25 a second of PROMPT_S]; x_vector [size]; prompt_tokens [P], prompt_mel
 [2 · P, 80] of the decoder. Tokens are int64, the rest float32."""
