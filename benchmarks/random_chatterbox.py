@@ -1,9 +1,8 @@
 """Random Chatterbox checkpoints in the exact published layout: tiny ones for tests, full-size ones for measuring.
 
-    write(directory, "turbo", t3=T3_SHAPES, decoder=DECODER_SHAPES)
+    write(directory, "turbo", t3=TENSORS, decoder=TENSORS)
 
-takes the shapes of the language model and of S3Gen's decoder from their `layout` modules; the voice parts and the text
-files are its own.
+takes the tensors of the language model and of S3Gen's decoder; the voice parts and the text files are its own.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,14 +19,13 @@ import numpy.typing as npt
 from safetensors.numpy import save_file
 
 from benchmarks import random_voice_parts
-from benchmarks.random_tensors import filled
-from saywell.graphs.numerics import Shapes
 from saywell.models.chatterbox.kinds import Kind
 from saywell.models.chatterbox.scripts import CANGJIE_FILE
 from saywell.models.chatterbox.text import ENGLISH_FILE, LANGUAGES, MULTILINGUAL_FILE, TURBO_FILES
 from saywell.models.chatterbox.voice.config import VoiceConfig
 
 Size = Literal["tiny", "full"]
+Tensors = Mapping[str, npt.NDArray[Any]]
 T3_FILE: dict[Kind, str] = {
     "english": "t3_cfg.safetensors",
     "multilingual": "t3_mtl23ls_v2.safetensors",
@@ -50,8 +48,8 @@ VOCABULARY = {"english": 704, "multilingual": 2454, "turbo": 50276, "nano": 5027
 TINY_BYTES = 1276
 """Entries of the vocabulary of a tiny Turbo."""
 SOUNDS = (
-    "angry", "fear", "surprised", "whispering", "advertisement", "dramatic", "narration", "crying", "happy", "sarcastic",
-    "clear throat", "sigh", "shush", "cough", "groan", "sniff", "gasp", "chuckle", "laugh",
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "clear throat", "sigh", "shush",
+    "cough", "groan", "sniff", "gasp", "chuckle", "laugh",
 )  # fmt: skip
 _CONTROL = {"[STOP]": 0, "[UNK]": 1, "[SPACE]": 2, "[START]": 255}
 _PAIRS = [
@@ -90,28 +88,28 @@ def vocabulary(kind: Kind, size: Size) -> int:
 
 
 def write(
-    directory: str | Path, kind: Kind = "english", size: Size = "tiny", seed: int = 0, *, t3: Shapes, decoder: Shapes
+    directory: str | Path, kind: Kind = "english", size: Size = "tiny", seed: int = 0, *, t3: Tensors, decoder: Tensors
 ) -> Path:
-    """Write weights and text files. The same arguments give the same tensors. The multilingual files ending in `.pt`
-    need torch, and so does `conds.pt`, which is only written with it."""
+    """Write weights and text files. The same arguments give the same files. Those of the multilingual model ending in
+    `.pt` need torch, and so does `conds.pt`, which is only written with it."""
     out = Path(directory)
     out.mkdir(parents=True, exist_ok=True)
     config = VoiceConfig() if size == "full" else random_voice_parts.TINY
-    save_file(filled(t3, seed), out / T3_FILE[kind])
-    _save(filled(decoder, seed) | random_voice_parts.s3gen(config, seed), out / S3GEN_FILE[kind])
+    save_file(dict(t3), out / T3_FILE[kind])
+    _save({**decoder, **random_voice_parts.s3gen(config, seed)}, out / S3GEN_FILE[kind])
     _save(random_voice_parts.ve(config, seed), out / VE_FILE[kind])
     write_text(out, kind, size)
     write_voice(out / "conds.pt", kind, seed)
     return out
 
 
-def _save(tensors: dict[str, npt.NDArray[Any]], path: Path) -> None:
+def _save(tensors: Tensors, path: Path) -> None:
     if path.suffix == ".safetensors":
-        save_file(tensors, path)
+        save_file(dict(tensors), path)
     else:
         import torch
 
-        torch.save({name: torch.from_numpy(each) for name, each in tensors.items()}, path)
+        torch.save({name: torch.from_numpy(np.array(each)) for name, each in tensors.items()}, path)
 
 
 def write_voice(path: Path, kind: Kind, seed: int = 0, tokens: int = 20) -> bool:

@@ -21,7 +21,8 @@ from saywell.models.chatterbox.scripts import CANGJIE_FILE
 
 RECORDED = Path(__file__).parents[1] / "models" / "chatterbox" / "recorded_text.json"
 ENGLISH = (
-    "Ezreal and Jinx teamed up with Ahri, Yasuo, and Teemo to take down the enemy's Nexus in an epic late-game pentakill.",
+    "Ezreal and Jinx teamed up with Ahri, Yasuo, and Teemo to take down the enemy's Nexus in an epic late-game "
+    "pentakill.",
     "the lower-case beginning",
     " a space, then \t tabs and\nlines ",
     "Wait... what? He said: “no” – or ‘yes’; perhaps — never … and so on - end",

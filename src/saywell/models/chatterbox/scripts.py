@@ -47,7 +47,7 @@ def _is_kanji(letter: str) -> bool:
 
 
 def russian(text: str) -> str:
-    """With stress marks. Text that has some is as its author wants it. Raises MissingDependency for text without any."""
+    """With stress marks. Text that has some stays as it is. Raises MissingDependency for text without any."""
     if _STRESS in text:
         return text
     module = _package("russian_text_stresser.text_stresser", "Russian text without stress marks (U+0301)")
@@ -55,7 +55,7 @@ def russian(text: str) -> str:
 
 
 def hebrew(text: str, directory: Path) -> str:
-    """With vowel points, by the network in the model's directory. Text that has some is as its author wants it. Raises
+    """With vowel points, by the network in the model's directory. Text that has some stays as it is. Raises
     MissingDependency for text without any."""
     if any(_FIRST_POINT <= letter <= _LAST_POINT for letter in text):
         return text
@@ -67,8 +67,8 @@ def hebrew(text: str, directory: Path) -> str:
 
 
 def chinese(text: str, directory: Path) -> list[Part]:
-    """With a space between words, if spacy_pkuseg is installed, and characters as Cangjie codes, which are added tokens.
-    Raises BadCheckpoint without the table of the codes."""
+    """With a space between words, if spacy_pkuseg is installed, and Cangjie codes, which are added tokens. Raises
+    BadCheckpoint without the table of the codes."""
     codes = _cangjie(directory / CANGJIE_FILE)
     parts: list[Part] = []
     for letter in _segmented(text):

@@ -28,8 +28,8 @@ ENGLISH_FILE, MULTILINGUAL_FILE = "tokenizer.json", "grapheme_mtl_merged_expande
 TURBO_FILES = ("vocab.json", "merges.txt", "added_tokens.json")
 MAX_FILE_BYTES = 16 << 20
 CHUNK_CHARS: dict[Kind, int] = {"english": 280, "multilingual": 280, "turbo": 300, "nano": 300}
-"""Longest text of one generation. Longer ones drift or break off: English and multilingual after about 40 s, the limit of
-their 1000 tokens, Turbo after 25 s."""
+"""Longest text of one generation. Longer ones drift or break off: English and multilingual after about 40 s, the limit
+of their 1000 tokens, Turbo after 25 s."""
 START, STOP, SPACE = "[START]", "[STOP]", "[SPACE]"
 LANGUAGES = {
     "ar": "Arabic", "da": "Danish", "de": "German", "el": "Greek", "en": "English", "es": "Spanish", "fi": "Finnish",
@@ -40,8 +40,8 @@ LANGUAGES = {
 """Of the multilingual model, by the codes of its vocabulary."""
 _SAME = {"nb": "no", "nn": "no", "iw": "he", "cmn": "zh", "arb": "ar", "zsm": "ms", "swh": "sw"}
 """Other codes of the same languages."""
-_SOUND = re.compile(r"\[[a-z][a-z _-]*\]")
-"""What may be one of Turbo's sounds; none of its other added tokens has this form."""
+_SOUND = re.compile(r"\[(?=[^]]*[a-z])[A-Za-z _-]+\]")
+"""What may be one of Turbo's sounds. Control tokens are not in brackets, or in capitals."""
 _COMMON = [("…", ", "), (":", ",")]
 _DASHES = [("—", "-"), ("–", "-"), (" ,", ",")]
 _QUOTES = [("“", '"'), ("”", '"'), ("‘", "'"), ("’", "'")]
@@ -78,7 +78,7 @@ def language_code(language: str) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graphemes:
-    """The tokenizer of the English model: words of letters and of common groups of them, with a token for each space."""
+    """The tokenizer of the English model: letters, common groups of letters, and a token for each space."""
 
     marked: tokenizers.Tokenizer
     """As published."""
