@@ -35,12 +35,13 @@ LEVELLED: frozenset[Kind] = frozenset(("turbo", "nano"))
 
 
 class VoiceEncoder:
-    """The networks that listen to a clip: 0.53 GB at full size, so load them for a clip and drop them."""
+    """The networks that listen to a clip: 0.53 GB of weights at full size, so load them for a clip and drop them."""
 
     def __init__(self, directory: Path, threading: Threading) -> None:
         """Raises GraphError naming the file, MissingDependency."""
+        # Without an arena, which would keep 130 MB more for a next clip.
         self._tokenizer, self._xvector, self._speaker = (
-            Graph(directory / file, threading) for file in (TOKENIZER, XVECTOR, SPEAKER)
+            Graph(directory / file, threading, arena=False) for file in (TOKENIZER, XVECTOR, SPEAKER)
         )
 
     def __call__(self, samples: Samples, rate: int, kind: Kind) -> Voice:
