@@ -14,7 +14,12 @@ from saywell.errors import BadCheckpoint
 from saywell.files import open_file
 from saywell.graphs.numerics import Floats, Shapes, from_bfloat16
 
-_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "I64": np.dtype("<i8"),
+}
 
 
 class TensorFile(Mapping[str, Floats]):
@@ -24,7 +29,8 @@ class TensorFile(Mapping[str, Floats]):
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises BadCheckpoint unless the header matches the file and all tensors are floating-point."""
+        """Raises BadCheckpoint unless the header matches the file and its tensors are of floating-point numbers, or
+        int64 such as token ids and the counters of batch norms."""
         self._path = path
         try:
             open_file(path).close()  # refuses a pipe, which would block

@@ -1,0 +1,1 @@
+"""The Chatterbox models of Resemble AI: English, multilingual, Turbo and Nano."""
