@@ -20,10 +20,10 @@ _F0 = "mel2wav.f0_predictor.classifier."
 
 
 def weights(config: S3GenConfig, seed: int = 0) -> dict[str, Floats]:
-    """All tensors of the decoder. The fundamental is around 120 Hz and crosses the threshold of voicing."""
+    """All tensors of the decoder. The fundamental is around 40 Hz and often crosses the threshold of voicing."""
     found = filled(tensors(config), seed)
-    found[f"{_F0}weight"] *= np.float32(400)
-    found[f"{_F0}bias"] += np.float32(120)
+    found[f"{_F0}weight"] *= np.float32(150)
+    found[f"{_F0}bias"] += np.float32(40)
     return found
 
 

@@ -93,7 +93,7 @@ class FixedNoise:
         uniform = SimpleNamespace(sample=lambda **_: self._phases.clone())
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(mock.patch.object(flow_matching.torch, "randn_like", self.randn_like))
-        self._stack.enter_context(mock.patch.object(hifigan, "Uniform", lambda **_: uniform))
+        self._stack.enter_context(mock.patch.object(hifigan, "Uniform", return_value=uniform))
         self._stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         self._stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
 

@@ -6,12 +6,15 @@ depend on the other rows.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
 
 from saywell.graphs.numerics import Floats
 from saywell.graphs.writer import FUSED, GraphWriter
@@ -104,6 +107,16 @@ class Linears:
         sizes = {"K": columns, "N": rows, "bits": BITS[fmt], "block_size": block, "accuracy_level": 4}
         inputs = (x, g.weight(name, codes), g.weight(f"{name}.scale", scales))
         return g.op("MatMulNBits", *inputs, domain=FUSED, **sizes)
+
+
+def with_activation_bits(model: onnx.ModelProto, bits: int) -> onnx.ModelProto:
+    """The same graph with activations of that many bits in its products of int8 weights."""
+    changed = copy.deepcopy(model)
+    constants: dict[str, npt.NDArray[Any]] = {MIDDLE: middle(bits), STEP: step(bits)}
+    for initializer in changed.graph.initializer:
+        if initializer.name in constants:
+            initializer.CopyFrom(numpy_helper.from_array(constants[initializer.name], initializer.name))
+    return changed
 
 
 def step(bits: int) -> npt.NDArray[np.float32]:

@@ -16,7 +16,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int32]
 
-_POINTS = tuple(Fraction(each) for each in ("0", "1", "-1", "1/2", "-1/2", "2", "-2", "2/3", "-3/2", "3/2", "-2/3", "1/4", "-4"))
+_POINTS = tuple(
+    Fraction(each) for each in ("0", "1", "-1", "1/2", "-1/2", "2", "-2", "2/3", "-3/2", "3/2", "-2/3", "1/4", "-4")
+)
 """Small fractions in pairs of opposite sign, reciprocals last: these amplify the rounding of fp32 least (error 2e-6 for
 four outputs of seven taps, 5e-6 for six, 2e-5 for four outputs of eleven)."""
 

@@ -44,6 +44,24 @@ class VocoderConfig:
         """STFT frames of the source for a row of a level."""
         return math.prod(self.rates[level + 1 :])
 
+    def _block_reach(self, kernel: int) -> int:
+        return (kernel - 1) // 2 * (sum(self.dilations) + len(self.dilations))
+
+    @property
+    def reach(self) -> int:
+        """Mel frames on each side of a frame that its samples depend on, directly or through the source."""
+        rows = self.n_fft // self.hop // 2 + self.edge // 2
+        per_frame, source = math.prod(self.rates), 0.0
+        for level in reversed(range(len(self.rates))):
+            rows += max(map(self._block_reach, self.block_kernels))
+            spectra = self.n_fft // self.hop // 2 + 2 * self.source_stride(level)
+            own = rows + self._block_reach(self.source_kernels[level])
+            source = max(source, own / per_frame + spectra / math.prod(self.rates))
+            per_frame //= self.rates[level]
+            crop = (self.kernels[level] - self.rates[level]) // 2
+            rows = math.ceil((rows + self.kernels[level] - 1 - crop) / self.rates[level])
+        return math.ceil(max(rows + self.edge // 2, source))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3GenConfig:

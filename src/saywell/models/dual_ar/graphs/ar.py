@@ -12,14 +12,12 @@ import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from saywell.graphs.linears import MIDDLE, STEP, Format, Judge, Linears, middle, step
+from saywell.graphs.linears import Format, Judge, Linears, with_activation_bits
 from saywell.graphs.numerics import Weights, rotary, to_bfloat16
 from saywell.graphs.writer import FUSED, TRANSFORMER, External, GraphWriter
 from saywell.models.dual_ar.config import Config
@@ -225,16 +223,6 @@ def with_int8_cache(slow: onnx.ModelProto) -> onnx.ModelProto:
         node.attribute.append(helper.make_attribute("kv_cache_bit_width", 8))
         node.input.extend(["", "", "", f"scale.k.{layer}", f"scale.v.{layer}"])
     return model
-
-
-def with_activation_bits(model: onnx.ModelProto, bits: int) -> onnx.ModelProto:
-    """The same graph with activations of that many bits in its products of int8 weights."""
-    changed = copy.deepcopy(model)
-    constants: dict[str, npt.NDArray[Any]] = {MIDDLE: middle(bits), STEP: step(bits)}
-    for initializer in changed.graph.initializer:
-        if initializer.name in constants:
-            initializer.CopyFrom(numpy_helper.from_array(constants[initializer.name], initializer.name))
-    return changed
 
 
 def _fast(source: _Source) -> onnx.ModelProto:

@@ -23,7 +23,8 @@ def encoder(weights: Weights, config: S3GenConfig, fmt: Format, external: Extern
     """
     g, c = GraphWriter("flow_encoder", TRANSFORMER, external), config
     tokens = g.input("tokens", (1, "tokens"), INT64)
-    x = g.op("Gather", g.const(weights["flow.input_embedding.weight"]), tokens, axis=0)
+    name = "flow.input_embedding.weight"
+    x = g.op("Gather", g.weight(name, weights[name]), tokens, axis=0)
     rows = Rows(g, weights, fmt, x)
     x = _Stage(rows, c, x).embedded("embed", rows.flat(x))
     x = _looked_ahead(rows, c, x)
@@ -110,10 +111,8 @@ class _Stage:
         size = c.width // c.heads
         weight = self.rows.weights[f"{at}linear_pos.weight"]
         halves = np.concatenate([weight[:, 0::2], weight[:, 1::2]], axis=1)
-        p = g.op("MatMul", self._positions, g.const(halves.T))
-        q, p = (
-            g.op("Transpose", g.op("Reshape", each, g.ints(-1, c.heads, size)), perm=[1, 0, 2]) for each in (q, p)
-        )
+        p = g.op("MatMul", self._positions, g.weight(f"{at}linear_pos.weight", halves.T))
+        q, p = (g.op("Transpose", g.op("Reshape", each, g.ints(-1, c.heads, size)), perm=[1, 0, 2]) for each in (q, p))
         scores = g.op("FusedMatMul", q, p, domain=FUSED, transB=1, alpha=1 / math.sqrt(size))
         # Row i starts at distance rows; as rows of another length, all start one element later than the one before.
         one, heads = g.ints(1), g.ints(c.heads)

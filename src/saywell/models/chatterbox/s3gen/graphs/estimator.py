@@ -20,10 +20,10 @@ def estimator(weights: Weights, config: S3GenConfig, fmt: Format, external: Exte
     Entries of the batch are independent: with guidance, the second has no mu, speaker and condition.
     """
     g = GraphWriter("flow_step", TRANSFORMER, external)
-    rows, shape = Rows.__new__(Rows), ("batch", "frames", config.mel)
+    shape = ("batch", "frames", config.mel)
     x, mu, cond = (g.input(name, shape) for name in ("x", "mu", "cond"))
     speaker = g.input("speaker", ("batch", config.mel))
-    rows.__init__(g, weights, fmt, x)
+    rows = Rows(g, weights, fmt, x)
     net = _Estimator(rows, config)
     everywhere = g.op("Expand", g.op("Unsqueeze", speaker, g.ints(1)), g.op("Shape", x))
     y = rows.flat(g.op("Concat", x, mu, everywhere, cond, axis=2))
@@ -56,7 +56,7 @@ class _Estimator:
         ends = [self._embedding(g.input(name, (1,))) for name in ("t", "r")[: 1 + self.config.meanflow]]
         if len(ends) == 1:
             return ends[0]
-        return g.op("MatMul", g.op("Concat", *ends, axis=1), g.const(r.weights[MIXER].T))
+        return g.op("MatMul", g.op("Concat", *ends, axis=1), g.weight(MIXER, r.weights[MIXER].T))
 
     def _embedding(self, time: str) -> str:
         g, r, half = self.g, self.rows, self.config.estimator_inputs // 2

@@ -1,8 +1,6 @@
-"""What the graphs share. Activations are rows, [batch · time, channels] or [1 · time, channels]; all lengths are dynamic."""
+"""What the graphs of the flow share. Activations are rows, [batch · time, channels]; all lengths are dynamic."""
 
 from __future__ import annotations
-
-import numpy as np
 
 from saywell.graphs.linears import Format, Judge, Linears
 from saywell.graphs.numerics import Floats, Weights
@@ -56,9 +54,7 @@ class Rows:
         pads = g.ints(0, before, 0, 0, after, 0)
         long = g.op("Pad", self.grid(x, channels), pads)
         one = g.ints(1)
-        parts = [
-            g.op("Slice", long, g.ints(tap), g.ints(tap - taps + 1 or FAR), one) for tap in range(taps)
-        ]
+        parts = [g.op("Slice", long, g.ints(tap), g.ints(tap - taps + 1 or FAR), one) for tap in range(taps)]
         return self.flat(g.op("Concat", *parts, axis=2))
 
     def conv(self, x: str, at: str, before: int, after: int = 0) -> str:

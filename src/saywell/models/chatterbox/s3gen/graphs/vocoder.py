@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from saywell.graphs.numerics import Floats, Weights
-from saywell.graphs.writer import FLOAT, TRANSFORMER, External, GraphWriter
+from saywell.graphs.writer import FLOAT, TRANSFORMER, GraphWriter
 from saywell.models.chatterbox.s3gen.config import S3GenConfig
 from saywell.models.chatterbox.s3gen.graphs.waves import Waves
 from saywell.models.chatterbox.s3gen.layout import VOCODER
@@ -19,9 +19,9 @@ _LOUDEST = 100.0
 """Of a magnitude of the spectrum."""
 
 
-def fundamental(weights: Weights, config: S3GenConfig, external: External) -> GraphWriter:
+def fundamental(weights: Weights, config: S3GenConfig) -> GraphWriter:
     """mel [frames, mel] → f0 [frames] in Hz."""
-    g, c = GraphWriter("fundamental", TRANSFORMER, external), config.vocoder
+    g, c = GraphWriter("fundamental", TRANSFORMER), config.vocoder
     x = g.input("mel", ("frames", config.mel))
     waves = Waves(g, g.op("Shape", x, start=0, end=1), fewer=False)
     for layer in range(c.f0_layers):
@@ -33,10 +33,10 @@ def fundamental(weights: Weights, config: S3GenConfig, external: External) -> Gr
     return g
 
 
-def source(weights: Weights, config: S3GenConfig, external: External) -> GraphWriter:
+def source(weights: Weights, config: S3GenConfig) -> GraphWriter:
     """f0 [frames], start [harmonics] (turns before the first sample), phases [harmonics], noise [samples, harmonics] →
     source [samples], end [harmonics] (turns after the last sample)."""
-    g, c = GraphWriter("source", TRANSFORMER, external), config.vocoder
+    g, c = GraphWriter("source", TRANSFORMER), config.vocoder
     tones = c.harmonics + 1
     f0, start = g.input("f0", ("frames",)), g.input("start", (tones,), DOUBLE)
     phases, noise = g.input("phases", (tones,)), g.input("noise", ("samples", tones))
@@ -46,7 +46,9 @@ def source(weights: Weights, config: S3GenConfig, external: External) -> GraphWr
     frame = g.op("Mul", step, g.const(config.frame, np.float64))
     turned = g.op("Add", g.op("CumSum", frame, g.const(0, np.int64)), start)
     began = g.op("Unsqueeze", g.op("Sub", turned, frame), g.ints(1))
-    inside = g.op("Mul", g.op("Unsqueeze", step, g.ints(1)), g.const(np.arange(1, config.frame + 1)[:, None], np.float64))
+    inside = g.op(
+        "Mul", g.op("Unsqueeze", step, g.ints(1)), g.const(np.arange(1, config.frame + 1)[:, None], np.float64)
+    )
     turns = g.op("Reshape", g.op("Add", began, inside), g.ints(-1, tones))
     part = g.op("Cast", g.op("Sub", turns, g.op("Floor", turns)), to=FLOAT)
     wave = g.op("Sin", g.op("Add", g.op("Mul", part, g.const(2 * np.pi)), phases))
@@ -65,9 +67,9 @@ def source(weights: Weights, config: S3GenConfig, external: External) -> GraphWr
     return g
 
 
-def vocoder(weights: Weights, config: S3GenConfig, external: External, *, fewer: bool = True) -> GraphWriter:
+def vocoder(weights: Weights, config: S3GenConfig, *, fewer: bool = True) -> GraphWriter:
     """mel [frames, mel], source [samples] → samples [samples]. `fewer`: products, by `winograd`."""
-    g = GraphWriter("vocoder", TRANSFORMER, external)
+    g = GraphWriter("vocoder", TRANSFORMER)
     net = _Vocoder(g, weights, config, fewer)
     g.output("y", net.run(g.input("mel", ("frames", config.mel)), g.input("source", ("samples",))), ("samples",))
     return g
@@ -161,9 +163,7 @@ class _Vocoder:
         g, c = self.g, self.config
         count = c.n_fft // c.hop
         parts = g.ops("Split", count, pieces, g.ints(*[c.hop] * count), axis=1)
-        padded = [
-            g.op("Pad", part, g.ints(index, 0, count - 1 - index, 0)) for index, part in enumerate(parts)
-        ]
+        padded = [g.op("Pad", part, g.ints(index, 0, count - 1 - index, 0)) for index, part in enumerate(parts)]
         whole = g.op("Reshape", g.op("Sum", *padded), g.ints(-1))
         half = c.n_fft // 2
         return g.op("Slice", whole, g.ints(half), g.ints(-half), g.ints(0))

@@ -60,7 +60,7 @@ class Waves:
         return g.op("Gather", g.op("Reshape", after, g.ints(-1, outputs)), positions, axis=0)
 
     def _plan(self, taps: int, dilation: int) -> tuple[str, str, str]:
-        """Pads of the rows; the row of each tap of each group [taps + outputs − 1, groups]; the place of each output."""
+        """Pads of the rows; the row of each tap of each group [taps + outputs − 1, groups]; where each output is."""
         if (taps, dilation) in self._plans:
             return self._plans[taps, dilation]
         g, together = self.g, OUTPUTS[taps]
@@ -96,5 +96,3 @@ class Waves:
         start, end = g.ints(crop), g.op("Add", g.op("Mul", self.count, g.ints(rate)), g.ints(crop))
         y = g.op("Slice", g.op("Reshape", y, g.ints(-1, outputs)), start, end, g.ints(0))
         return g.op("Add", y, g.const(bias))
-
-
