@@ -34,9 +34,7 @@ def encoder(weights: Weights, config: S3GenConfig, fmt: Format, external: Extern
     x = _repeated(rows, c, x)
     rows = Rows(g, weights, fmt, x)
     stage = _Stage(rows, c, x)
-    up = f"{ENCODER}up_layer.conv"
-    x = g.op("Add", rows.conv(rows.flat(x), up, 2 * c.frames), rows.bias(up))
-    x = stage.embedded("up_embed", x)
+    x = stage.embedded("up_embed", rows.conv(rows.flat(x), f"{ENCODER}up_layer.conv", 2 * c.frames))
     for block in range(c.up_blocks):
         x = stage.block(f"{ENCODER}up_encoders.{block}.", x)
     x = rows.exact(rows.norm(x, f"{ENCODER}after_norm"), "flow.encoder_proj")
@@ -53,9 +51,8 @@ def _speaker(rows: Rows, x: str) -> str:
 
 def _looked_ahead(rows: Rows, c: S3GenConfig, x: str) -> str:
     g, at = rows.g, f"{ENCODER}pre_lookahead_layer."
-    y = g.op("Add", rows.conv(x, f"{at}conv1", 0, c.look_ahead), rows.bias(f"{at}conv1"))
-    y = g.op("LeakyRelu", y, alpha=0.01)
-    return g.op("Add", g.op("Add", rows.conv(y, f"{at}conv2", 2), rows.bias(f"{at}conv2")), x)
+    y = g.op("LeakyRelu", rows.conv(x, f"{at}conv1", 0, c.look_ahead), alpha=0.01)
+    return g.op("Add", rows.conv(y, f"{at}conv2", 2), x)
 
 
 def _repeated(rows: Rows, c: S3GenConfig, x: str) -> str:

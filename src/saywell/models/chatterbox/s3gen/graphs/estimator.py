@@ -47,7 +47,7 @@ class _Estimator:
             if stage.startswith("down"):
                 skip = x
             if not stage.startswith("mid"):
-                x = g.op("Add", r.conv(x, f"{at}2", 2), r.bias(f"{at}2"))
+                x = r.conv(x, f"{at}2", 2)
         return r.exact(self._block(f"{ESTIMATOR}final_block.", x), f"{ESTIMATOR}final_proj")
 
     def _time(self) -> str:
@@ -69,15 +69,13 @@ class _Estimator:
     def _block(self, at: str, x: str) -> str:
         """Causal convolution, norm, Mish."""
         r = self.rows
-        y = self.g.op("Add", r.conv(x, f"{at}block.0", 2), r.bias(f"{at}block.0"))
-        return r.mish(r.norm(y, f"{at}block.2"))
+        return r.mish(r.norm(r.conv(x, f"{at}block.0", 2), f"{at}block.2"))
 
     def _resnet(self, at: str, x: str) -> str:
         g, r = self.g, self.rows
         y = g.op("Add", self._block(f"{at}block1.", x), r.exact(self.time, f"{at}mlp.1"))
         y = self._block(f"{at}block2.", y)
-        through = r.conv(x, f"{at}res_conv", 0)
-        return g.op("Add", y, g.op("Add", through, r.bias(f"{at}res_conv")))
+        return g.op("Add", y, r.conv(x, f"{at}res_conv", 0))
 
     def _transformers(self, at: str, x: str) -> str:
         """SkipLayerNormalization would add and normalise at once, and takes five times as long as the three nodes."""
