@@ -122,6 +122,7 @@ def arrays(config: S3GenConfig, prompt: int, tokens: int, *, timed: bool = False
     with FixedNoise(config, fixed, config.frames * prompt, config.frames * tokens):
         joined = real.flow.input_embedding(torch.cat([prompt_tokens, speech], dim=1))
         found["mu"] = real.flow.encoder_proj(real.encoder(joined, torch.tensor([prompt + tokens]))[0])
+        real.hift.inference(torch.zeros(1, config.mel, config.frames * tokens))  # the first run allocates memory
         began, spent = time.perf_counter(), time.process_time()
         mel, _ = real.flow.inference(
             token=speech, token_len=torch.tensor([tokens]), finalize=True, n_timesteps=config.steps,
