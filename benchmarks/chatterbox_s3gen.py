@@ -52,7 +52,8 @@ PLANS = {
 LENGTHS = (250, 500, 1000)
 """Frames for which a step of the flow is timed."""
 SPEECH_S, PROMPTS_S = 10, (5, 10)
-_OUTPUTS_JUMP = 12
+_NEAR = 240
+"""Samples on each side of a seam between outputs of the vocoder."""
 
 
 # -- Arithmetic
@@ -293,40 +294,32 @@ def _plan(config: S3GenConfig, plan: Windows, prompt_s: int, cost: dict[str, lis
 
 def seams(bench: Bench) -> Iterator[dict[str, Any]]:
     """How far windowed speech is from whole speech, and whether its seams stand out. Random weights."""
-    kind: str = "meanflow"
-    config, tokens = KINDS[kind], 250
-    speech = random_s3gen.speech(config, tokens)
+    config, tokens = MEANFLOW, 250
+    speech, speaker = random_s3gen.speech(config, tokens), voice(config)
+    decoders = {name: bench.decoder("meanflow", "int8", plan) for name, plan in PLANS.items()}
 
-    def made(plan: Windows, seed: int = SEED) -> tuple[Floats, Floats]:
-        decoder = bench.decoder(kind, "int8", plan)
-        state = decoder.start(voice(config), seed)
-        return decoder.decode(state, speech, last=True), state.mel
+    def made(name: str, seed: int = SEED) -> tuple[Floats, Floats]:
+        state = decoders[name].start(speaker, seed)
+        return decoders[name].decode(state, speech, last=True), state.mel
 
-    _, mel = made(WHOLE)
-    _, another = made(WHOLE, SEED + 1)
+    _, mel = made("whole")
+    _, another = made("whole", SEED + 1)
     yield {"what": "seams", "plan": "whole, another seed", "mel_l1": round(float(np.abs(mel - another).mean()), 3)}
     for name, plan in PLANS.items():
         if plan is WHOLE:
             continue
-        samples, windowed = made(plan)
+        samples, windowed = made(name)
         ends = np.cumsum([plan.size(number) for number in range(tokens)])
-        inside = ends[ends + config.look_ahead <= tokens]
+        frames = config.frames * ends[ends + config.look_ahead <= tokens]
         jumps = np.abs(np.diff(windowed, axis=0)).mean(axis=1)
-        emitted = config.frames * inside - config.vocoder.reach - config.vocoder.f0_layers
-        yield {
-            "what": "seams", "plan": name, "mel_l1": round(float(np.abs(mel - windowed).mean()), 3),
-            "mel_jump": round(float(jumps[config.frames * inside - 1].mean() / jumps.mean()), 2),
-            **_clicks(samples, emitted * config.frame),
-        }  # fmt: skip
-
-
-def _clicks(samples: Floats, places: np.ndarray) -> dict[str, float]:
-    """Second differences where outputs of the vocoder meet, relative to the mean, and to the 99th percentile."""
-    bends = np.abs(np.diff(samples.astype(np.float64), 2))
-    near = np.array([bends[place - _OUTPUTS_JUMP : place + _OUTPUTS_JUMP].max() for place in places])
-    blocks = bends[: len(bends) // (2 * _OUTPUTS_JUMP) * 2 * _OUTPUTS_JUMP].reshape(-1, 2 * _OUTPUTS_JUMP).max(axis=1)
-    return {"bend": round(float(near.mean() / blocks.mean()), 2),
-            "bend_of_p99": round(float(near.max() / np.percentile(blocks, 99)), 2)}  # fmt: skip
+        state = decoders[name].start(speaker, SEED)
+        state.mel = windowed
+        exact = decoders[name]._speak(state, True)
+        heard = (frames - config.vocoder.reach - config.vocoder.f0_layers) * config.frame
+        near = (heard[:, None] + np.arange(-_NEAR, _NEAR)).reshape(-1)
+        yield {"what": "seams", "plan": name, "mel_l1": round(float(np.abs(mel - windowed).mean()), 3),
+               "mel_jump": round(float(jumps[frames - 1].mean() / jumps.mean()), 2), "snr_db": _snr(exact, samples),
+               "near_seams_db": _snr(exact[near], samples[near])}  # fmt: skip
 
 
 def main() -> None:

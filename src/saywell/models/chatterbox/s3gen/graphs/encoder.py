@@ -67,6 +67,8 @@ class _Stage:
         """`x` [1, rows, …]."""
         self.rows, self.config, self.g = rows, config, rows.g
         self._count = self.g.op("Slice", self.g.op("Shape", x), self.g.ints(1), self.g.ints(2))
+        self._tall = self.g.op("Concat", self.g.ints(-1), self._count, axis=0)
+        self._wide = self.g.op("Concat", self._count, self.g.ints(-1), axis=0)
         self._positions = self._table()
 
     def embedded(self, name: str, x: str) -> str:
@@ -110,10 +112,12 @@ class _Stage:
         halves = np.concatenate([weight[:, 0::2], weight[:, 1::2]], axis=1)
         p = g.op("MatMul", self._positions, g.weight(f"{at}linear_pos.weight", halves.T))
         q, p = (g.op("Transpose", g.op("Reshape", each, g.ints(-1, c.heads, size)), perm=[1, 0, 2]) for each in (q, p))
-        scores = g.op("FusedMatMul", q, p, domain=FUSED, transB=1, alpha=1 / math.sqrt(size))
+        # Head by head, since a head's scores are twice as wide as the result.
+        outside = g.begin_body()
+        inputs = f"{at}q", f"{at}p"
+        scores = g.op("FusedMatMul", *inputs, domain=FUSED, transB=1, alpha=1 / math.sqrt(size))
         # Row i starts at distance rows; as rows of another length, all start one element later than the one before.
-        one, heads = g.ints(1), g.ints(c.heads)
-        tall = g.op("Reshape", scores, g.op("Concat", heads, g.ints(-1), self._count, axis=0))
-        tail = g.op("Slice", tall, one, g.ints(1 << 31), one)
-        skewed = g.op("Reshape", tail, g.op("Concat", heads, self._count, g.ints(-1), axis=0))
-        return g.op("Unsqueeze", g.op("Slice", skewed, g.ints(0), self._count, g.ints(2)), g.ints(0))
+        tail = g.op("Slice", g.op("Reshape", scores, self._tall), g.ints(1), g.ints(1 << 31), g.ints(0))
+        near = g.op("Slice", g.op("Reshape", tail, self._wide), g.ints(0), self._count, g.ints(1))
+        body = g.end_body(outside, [(name, FLOAT) for name in inputs], [(near, FLOAT)])
+        return g.op("Unsqueeze", g.op("Scan", q, p, body=body, num_scan_inputs=2), g.ints(0))
