@@ -13,6 +13,7 @@ import json
 import math
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,13 +25,16 @@ import numpy as np
 import psutil
 
 from benchmarks import random_s3gen
-from benchmarks.ceiling import product_rate
 from benchmarks.random_tensors import tensor
 from saywell.bench.speed import alone
 from saywell.graphs import winograd
+from saywell.graphs.linears import Format, Judge, Linears
 from saywell.graphs.numerics import Floats
+from saywell.graphs.writer import TRANSFORMER, External, GraphWriter
 from saywell.models.chatterbox.s3gen.config import MEANFLOW, STANDARD, S3GenConfig
 from saywell.models.chatterbox.s3gen.files import CONFIG, VOCODER, Precision, estimator_file
+from saywell.models.chatterbox.s3gen.graphs.build import build
+from saywell.models.chatterbox.s3gen.graphs.waves import OUTPUTS
 from saywell.models.chatterbox.s3gen.layout import ESTIMATOR, tensors
 from saywell.models.chatterbox.s3gen.runtime import Decoder, Voice, Windows
 from saywell.runtimes.base import Threading
@@ -52,6 +56,8 @@ PLANS = {
 LENGTHS = (250, 500, 1000)
 """Frames for which a step of the flow is timed."""
 SPEECH_S, PROMPTS_S = 10, (5, 10)
+_PRODUCT, _PRODUCTS = 1024, 8
+"""Size of the matrices, and number of products in a row."""
 _NEAR = 240
 """Samples on each side of a seam between outputs of the vocoder."""
 
@@ -91,13 +97,29 @@ def vocoder_gflop(c: S3GenConfig) -> tuple[float, float]:
 
 
 def _share(taps: int) -> float:
-    from saywell.models.chatterbox.s3gen.graphs.waves import OUTPUTS
-
     size = len(winograd.transforms(OUTPUTS[taps], taps).before)
     return size / (OUTPUTS[taps] * taps)
 
 
 # -- Timing
+def product_rate(fmt: Format, threads: int) -> float:
+    """GFLOP/s of large matrix products, timed as all else here: `ceiling.product_rate` needs an idle machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        external = External(Path(folder) / "data")
+        g = GraphWriter("products", TRANSFORMER, external)
+        y = g.input("x", (_PRODUCT, _PRODUCT))
+        linear = Linears(g, fmt, y, Judge({}))
+        for index in range(_PRODUCTS):
+            y = linear(y, f"w{index}", tensor(f"w{index}", (_PRODUCT, _PRODUCT)))
+        g.output("y", g.op("ReduceMean", y, keepdims=1), (1, 1))
+        external.close()
+        path = Path(folder) / "products.onnx"
+        path.write_bytes(g.model().SerializeToString())
+        graph = Graph(path, Threading(threads=threads))
+        feeds = {"x": tensor("x", (_PRODUCT, _PRODUCT))}
+        return 2e-9 * _PRODUCT**3 * _PRODUCTS / Bench(Path(folder), threads).timed(lambda: graph.run(feeds), 5)
+
+
 def spent(threads: int) -> float:
     return time.process_time() if threads == 1 else time.perf_counter()
 
@@ -125,8 +147,6 @@ def voice(config: S3GenConfig, tokens: int = PROMPT) -> Voice:
 
 
 def stand_ins(folder: Path) -> None:
-    from saywell.models.chatterbox.s3gen.graphs.build import build  # needs onnx, which running a model does not
-
     for kind, config in KINDS.items():
         directory = folder / kind
         if not (directory / CONFIG).is_file():
@@ -137,7 +157,7 @@ def stand_ins(folder: Path) -> None:
 def whole(bench: Bench, kind: str, precision: Precision) -> dict[str, Any]:
     """A sequence in one window: seconds of flow and vocoder, and what they made."""
     decoder = bench.decoder(kind, precision, WHOLE)
-    for _ in range(2):  # the first allocates memory
+    for _ in range(2 if decoder.config.meanflow else 1):  # the first step allocates memory
         state = decoder.start(voice(decoder.config), SEED)
         state.tokens = random_s3gen.speech(decoder.config, TOKENS)
         start = spent(bench.threads)
@@ -159,7 +179,8 @@ def reference(python: str, folder: Path, threads: int) -> dict[str, dict[str, Fl
 
 def compare(bench: Bench, python: str | None, turns: int) -> Iterator[dict[str, Any]]:
     """Speed and equality, in turns."""
-    rates = {kind: float(alone(product_rate, kind, bench.threads)) for kind in ("fp32", "int8")}
+    formats: dict[str, Format] = {"fp32": "fp32", "int8": "w8a8"}
+    rates = {kind: float(alone(product_rate, fmt, bench.threads)) for kind, fmt in formats.items()}
     yield {"what": "peak", "threads": bench.threads, **{f"{k}_gflops": round(v) for k, v in rates.items()}}
     ours: dict[tuple[str, Precision], dict[str, Any]] = {}
     theirs: dict[str, dict[str, Floats]] = {}

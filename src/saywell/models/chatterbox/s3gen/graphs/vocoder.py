@@ -67,17 +67,17 @@ def source(weights: Weights, config: S3GenConfig) -> GraphWriter:
     return g
 
 
-def vocoder(weights: Weights, config: S3GenConfig, *, fewer: bool = True) -> GraphWriter:
-    """mel [frames, mel], source [samples] → samples [samples]. `fewer`: products, by `winograd`."""
+def vocoder(weights: Weights, config: S3GenConfig) -> GraphWriter:
+    """mel [frames, mel], source [samples] → samples [samples]."""
     g = GraphWriter("vocoder", TRANSFORMER)
-    net = _Vocoder(g, weights, config, fewer)
+    net = _Vocoder(g, weights, config)
     g.output("y", net.run(g.input("mel", ("frames", config.mel)), g.input("source", ("samples",))), ("samples",))
     return g
 
 
 class _Vocoder:
-    def __init__(self, g: GraphWriter, weights: Weights, config: S3GenConfig, fewer: bool) -> None:
-        self.g, self.weights, self.mel, self.config, self.fewer = g, weights, config.mel, config.vocoder, fewer
+    def __init__(self, g: GraphWriter, weights: Weights, config: S3GenConfig) -> None:
+        self.g, self.weights, self.config = g, weights, config.vocoder
 
     def run(self, mel: str, source: str) -> str:
         g, c = self.g, self.config
@@ -91,7 +91,7 @@ class _Vocoder:
             if level == len(c.rates) - 1:
                 x = g.op("Pad", x, g.ints(1, 0, 0, 0), mode="reflect")
                 count = g.op("Add", count, g.ints(1))
-            waves = Waves(g, count, fewer=self.fewer)
+            waves = Waves(g, count, fewer=True)
             x = g.op("Add", x, self._from_source(level, spectrum, waves))
             kinds = len(c.block_kernels)
             each = [self._block(f"resblocks.{level * kinds + kind}.", x, waves) for kind in range(kinds)]
