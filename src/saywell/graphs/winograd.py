@@ -19,6 +19,8 @@ Indices = npt.NDArray[np.int32]
 _POINTS = tuple(Fraction(each) for each in ("0", "1", "-1", "1/2", "-1/2", "2", "-2", "2/3", "-3/2", "3/2", "-2/3"))
 """Small fractions in pairs of opposite sign, reciprocals last: these amplify the rounding of fp32 least (error 2e-6 for
 four outputs of seven taps, 5e-6 for six)."""
+_MORE_POINTS = (*_POINTS[:3], *map(Fraction, ("1/2", "-2", "-1/2", "2", "3/4", "-4/3", "1/4", "-4", "3/2", "-2/3")))
+"""For larger sizes, which need other ones (error 8e-6 for four outputs of eleven taps)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ def transforms(outputs: int, taps: int) -> Transforms:
 
 def _powers(size: int, count: int) -> list[list[Fraction]]:
     """Evaluation matrix of polynomials with `count` coefficients at `size` − 1 points and at infinity."""
-    finite = [[point**power for power in range(count)] for point in _POINTS[: size - 1]]
+    points = _POINTS if size <= len(_POINTS) + 1 else _MORE_POINTS
+    finite = [[point**power for power in range(count)] for point in points[: size - 1]]
     return [*finite, [Fraction(0)] * (count - 1) + [Fraction(1)]]
 
 

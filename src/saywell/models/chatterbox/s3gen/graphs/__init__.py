@@ -1,0 +1,1 @@
+"""The graphs of S3Gen's decoder, node by node."""
