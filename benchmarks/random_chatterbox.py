@@ -1,16 +1,16 @@
 """Random Chatterbox checkpoints in the exact published layout: tiny ones for tests, full-size ones for measuring.
 
-    write(directory, "turbo", t3=TENSORS, decoder=TENSORS)
-
-takes the tensors of the language model and of S3Gen's decoder; the voice parts and the text files are its own.
+python -m benchmarks.random_chatterbox DIRECTORY --kind turbo --size full
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import string
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
 
-from benchmarks import random_voice_parts
+from benchmarks import random_s3gen, random_t3, random_voice_parts
+from saywell.models.chatterbox.convert import SIZES
 from saywell.models.chatterbox.kinds import Kind
+from saywell.models.chatterbox.s3gen.config import MEANFLOW, STANDARD, S3GenConfig
 from saywell.models.chatterbox.scripts import CANGJIE_FILE
+from saywell.models.chatterbox.t3.config import T3Config
 from saywell.models.chatterbox.text import ENGLISH_FILE, LANGUAGES, MULTILINGUAL_FILE, TURBO_FILES
 from saywell.models.chatterbox.voice.config import VoiceConfig
 
@@ -87,20 +90,29 @@ def vocabulary(kind: Kind, size: Size) -> int:
     return TINY_BYTES if size == "tiny" and kind in ("turbo", "nano") else VOCABULARY[kind]
 
 
-def write(
-    directory: str | Path, kind: Kind = "english", size: Size = "tiny", seed: int = 0, *, t3: Tensors, decoder: Tensors
-) -> Path:
+def write(directory: str | Path, kind: Kind = "english", size: Size = "tiny", seed: int = 0) -> Path:
     """Write weights and text files. The same arguments give the same files. Those of the multilingual model ending in
     `.pt` need torch, and so does `conds.pt`, which is only written with it."""
     out = Path(directory)
     out.mkdir(parents=True, exist_ok=True)
-    config = VoiceConfig() if size == "full" else random_voice_parts.TINY
-    save_file(dict(t3), out / T3_FILE[kind])
-    _save({**decoder, **random_voice_parts.s3gen(config, seed)}, out / S3GEN_FILE[kind])
-    _save(random_voice_parts.ve(config, seed), out / VE_FILE[kind])
+    t3, s3gen, voice = _sizes(kind, size)
+    if size == "tiny":
+        sizes = {"s3gen": asdict(s3gen), "voice": asdict(voice)}
+        (out / SIZES).write_text(json.dumps(sizes, indent=1) + "\n", encoding="utf-8")
+    save_file(dict(random_t3.StandIn(t3, seed)), out / T3_FILE[kind])
+    _save({**random_s3gen.weights(s3gen, seed), **random_voice_parts.s3gen(voice, seed)}, out / S3GEN_FILE[kind])
+    _save(random_voice_parts.ve(voice, seed), out / VE_FILE[kind])
     write_text(out, kind, size)
     write_voice(out / "conds.pt", kind, seed)
     return out
+
+
+def _sizes(kind: Kind, size: Size) -> tuple[T3Config, S3GenConfig, VoiceConfig]:
+    meanflow = kind in ("turbo", "nano")
+    if size == "full":
+        return random_t3.FULL[kind], MEANFLOW if meanflow else STANDARD, VoiceConfig()
+    t3 = replace(random_t3.FULL[kind], layers=2, hidden=128, ffn=256, text_vocab=vocabulary(kind, size))
+    return t3, replace(random_s3gen.TINY, meanflow=meanflow, vocab=t3.start_speech), random_voice_parts.TINY
 
 
 def _save(tensors: Tensors, path: Path) -> None:
@@ -240,3 +252,12 @@ def _byte_merges() -> Iterator[tuple[str, str]]:
             yield "".join(letters[:-1]), letters[-1]
         for letters in itertools.product(_LETTERS, repeat=length):
             yield "Ġ" + "".join(letters[:-1]), letters[-1]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--kind", choices=[*T3_FILE], default="english")
+    parser.add_argument("--size", choices=["tiny", "full"], default="tiny")
+    options = parser.parse_args()
+    write(options.directory, options.kind, options.size)

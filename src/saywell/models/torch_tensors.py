@@ -22,8 +22,18 @@ TOO_OLD = (
 
 
 def save(state: State, out: Path) -> None:
-    tensors = {name: tensor if tensor.dtype in _STORED else tensor.float() for name, tensor in state.items()}
+    tensors = {name: each if each.dtype in _STORED else each.float() for name, each in _own(state).items()}
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, out)
+
+
+def _own(state: State) -> State:
+    """Each tensor in memory of its own, as safetensors demands."""
+    seen, own = set[int](), State()
+    for name, tensor in state.items():
+        where = tensor.untyped_storage().data_ptr()
+        own[name] = tensor.clone() if where in seen else tensor
+        seen.add(where)
+    return own
 
 
 def load(path: Path) -> object:

@@ -42,10 +42,33 @@ _COMMON = {
     "pl": word_set("i w na z do nie się to że jest o po jak za od ale co czy przez tak już tylko by dla może są"),
 }
 _WORD = re.compile(r"[^\W\d_]+")
+_SCRIPTS = {
+    "ja": re.compile(r"[\u3040-\u30ff]"),
+    "zh": re.compile(r"[\u3400-\u9fff]"),
+    "ko": re.compile(r"[\u1100-\u11ff\uac00-\ud7af]"),
+    "ru": re.compile(r"[\u0400-\u04ff]"),
+    "el": re.compile(r"[\u0370-\u03ff]"),
+    "he": re.compile(r"[\u0590-\u05ff]"),
+    "ar": re.compile(r"[\u0600-\u06ff]"),
+    "hi": re.compile(r"[\u0900-\u097f]"),
+}
+"""Most Han in a text with kana is Japanese, so kana is looked for first."""
 _SURE = frozenset("äöüßñçãõåøæłżźćśńęąàèìòùâêîôûëïœ¿¡ğşıčšžřěůőű")
 """Letters that English words have in names and loans only."""
 _LOOK = 2_000
 """Characters that are looked at."""
+
+
+def likely(text: str) -> str:
+    """The language that a text is most likely in, `en` if nothing tells: by its script, else by its common words."""
+    text = text[:_LOOK]
+    words = [word.lower() for word in _WORD.findall(text)]
+    letters = sum(map(len, words))
+    for language, script in _SCRIPTS.items():
+        if 4 * len(script.findall(text)) > letters:
+            return language
+    scores = {language: sum(word in common for word in words) for language, common in _COMMON.items()}
+    return max(scores, key=scores.__getitem__)
 
 
 def looks_english(text: str) -> bool:

@@ -24,6 +24,8 @@ from saywell.models.chatterbox.kinds import Kind
 if TYPE_CHECKING:
     import tokenizers
 
+    from saywell.models.chatterbox.config import Config
+
 ENGLISH_FILE, MULTILINGUAL_FILE = "tokenizer.json", "grapheme_mtl_merged_expanded_v1.json"
 TURBO_FILES = ("vocab.json", "merges.txt", "added_tokens.json")
 MAX_FILE_BYTES = 16 << 20
@@ -147,6 +149,15 @@ class Bytes:
         for part in self.around.split(normalised(text, self.kind)):
             found += [self.sounds[part]] if part in self.sounds else _ids(self.plain, part)
         return found
+
+
+def read(directory: Path, config: Config) -> Graphemes | Bytes:
+    """Of a converted checkpoint. Raises BadCheckpoint naming the file, MissingDependency."""
+    if config.kind == "english":
+        return read_english(directory)
+    if config.kind == "multilingual":
+        return read_multilingual(directory, cased=config.generation >= 3)
+    return read_turbo(directory, config.kind)
 
 
 def _ids(tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:

@@ -12,6 +12,7 @@ from saywell.models.base import DecodeJob, SequenceError
 from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.facts import run_from
+from saywell.models.dual_ar.guards import Guard
 from saywell.models.dual_ar.onnx.ar_files import too_old
 from saywell.models.dual_ar.onnx.codec_files import ConvImpl
 from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running
@@ -19,7 +20,6 @@ from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder, DecoderState
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.speakers import spoken_in, states_bytes, voice_store
 from saywell.models.dual_ar.tokenizer import Tokenizer
-from saywell.models.dual_ar.guards import Guard
 from saywell.models.verified import check_files
 from saywell.plan.memory import context
 from saywell.plan.plan import Plan

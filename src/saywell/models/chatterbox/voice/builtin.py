@@ -20,7 +20,7 @@ NAMES = {
     "prompt_tokens": "gen.prompt_token",
     "prompt_mel": "gen.prompt_feat",
 }
-"""Of a voice → in the file, flattened (`conds.read`). All have a batch of one."""
+"""Of a voice → in the file, flattened (`torch_reader`). All have a batch of one."""
 _TOKENS = ("t3_prompt_tokens", "prompt_tokens")
 
 

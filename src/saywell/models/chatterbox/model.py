@@ -1,0 +1,170 @@
+"""The model contract of `models.base` for Chatterbox: a speech token a step, samples from windows of tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from saywell.errors import InvalidRequest, ModelFailure, SaywellError
+from saywell.models.base import DecodeJob, SequenceError
+from saywell.models.chatterbox.config import DEFAULT, RATE, Config
+from saywell.models.chatterbox.facts import run_from
+from saywell.models.chatterbox.s3gen.files import Precision
+from saywell.models.chatterbox.s3gen.runtime import Decoder, DecoderState
+from saywell.models.chatterbox.speakers import built_in, decoder_voice, states_bytes, t3_voice, voice_store
+from saywell.models.chatterbox.t3.guards import Guard, limit
+from saywell.models.chatterbox.t3.runtime import BROKEN, Running, T3Runtime
+from saywell.models.chatterbox.t3.sampling import Sampling
+from saywell.models.chatterbox.text import Bytes, Graphemes, Multilingual, read
+from saywell.models.verified import check_files
+from saywell.plan.plan import Plan
+from saywell.runtimes.base import Threading
+from saywell.runtimes.kv_cache import Prefix
+from saywell.text.language import likely
+from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice, VoiceState
+from saywell.voices.cache import MemoryCache
+
+_PAUSE = np.full(3, 4299, np.int64)
+"""Silence that Turbo and Nano end with."""
+
+
+@dataclass(slots=True, eq=False)
+class _State:
+    running: Running
+    guard: Guard | None
+    decoder: DecoderState
+
+
+class ChatterboxModel:
+    """A loaded model."""
+
+    live = frozenset({"cache_entries", "cache_bytes"})
+
+    def __init__(self, spec: ModelSpec, plan: Plan) -> None:
+        if spec.path is None:
+            raise ModelFailure("this model needs the directory of a converted checkpoint")
+        self.spec, path = spec, spec.path
+        check_files(path, run_from(path, plan), plan.data_dir / "measured")
+        self._config = Config.read(path)
+        self._text = read(path, self._config)
+        threading = Threading(threads=plan.threads, affinity=plan.affinity)
+        bits = int(plan.options["activation_bits"])
+        self._t3 = T3Runtime(
+            path,
+            plan.precision,
+            threading,
+            slots=plan.max_batch_size,
+            max_len=plan.kv_length,
+            cache=plan.options["kv_cache"],
+            activation_bits=bits,
+        )
+        flow: Precision = "fp32" if plan.options["flow"] == "fp32" else "int8"
+        self._decoder = Decoder(path, flow, threading, activation_bits=bits)
+        self._own = built_in(path)
+        self._voices = voice_store(spec, plan)
+        self._prefixes: MemoryCache[Prefix] = MemoryCache(plan.cache_bytes - states_bytes(plan), plan.cache_entries)
+
+    def voices(self) -> tuple[Voice, ...]:
+        default = self._voice(DEFAULT, "the voice of the checkpoint")
+        named = tuple(self._voice(name, "made from a recording") for name in self._voices.named())
+        return (default, *named)
+
+    def _voice(self, voice: str, description: str) -> Voice:
+        language = "und" if self._config.kind == "multilingual" else "en-US"
+        return Voice(id=voice, name=voice, language=language, sample_rate=RATE, description=description)
+
+    def prepare(self, request: Request) -> VoiceState | None:
+        if request.reference is not None:
+            return self._voices.encode(request.reference)
+        return None if request.voice in (None, DEFAULT) else self._voices.load(request.voice)
+
+    def prefill(self, started: list[Sequence]) -> None:
+        for sequence in started:
+            try:
+                sequence.state = self._begin(sequence)
+            except SaywellError as error:
+                raise SequenceError(sequence, error) from error
+
+    def _begin(self, sequence: Sequence) -> _State:
+        request = sequence.request
+        voice = sequence.voice_state or self._own
+        if voice is None:
+            raise InvalidRequest(
+                "this checkpoint has no voice of its own (conds.pt); give a recording or a saved voice", param="voice"
+            )
+        text = self._encoded(sequence.text, request.language)
+        sampling = self._sampling(request, sequence.seed)
+        prefix = self._prefix(voice, sampling.exaggeration)
+        guard = None if request.raw else Guard(limit(self._t3.config, len(text), sequence.text.count("[")))
+        decoder = self._decoder.start(decoder_voice(voice), sequence.seed)
+        # Last, because a later failure would leak the rows that `prefill` takes.
+        return _State(self._t3.prefill(text, sampling, prefix), guard, decoder)
+
+    def _encoded(self, text: str, language: str | None) -> npt.NDArray[np.int64]:
+        """Ids, for the Llama models between the text's start and stop. Raises InvalidText, InvalidRequest."""
+        match self._text:
+            case Multilingual():
+                ids = self._text.encode(text, language or likely(text))
+            case Graphemes() | Bytes():
+                ids = self._text.encode(text)
+        ends = (self._text.start_id, self._text.stop_id) if isinstance(self._text, Graphemes) else None
+        return np.array([ends[0], *ids, ends[1]] if ends else ids, np.int64)
+
+    def _sampling(self, request: Request, seed: int) -> Sampling:
+        """The request's parameters; the model's own replace those that are None."""
+        params = {name: getattr(request.sampling, name) for name in ("temperature", "top_p", "repetition_penalty")}
+        own = {name: request.options.get(name) for name in ("min_p", "top_k", "exaggeration", "cfg_weight")}
+        return Sampling.of(self._t3.config, seed, **params, **own)
+
+    def _prefix(self, voice: VoiceState, exaggeration: float) -> Prefix:
+        """Keys and values of a voice, computed once for each voice and exaggeration."""
+        key = f"{voice.key} {exaggeration:g}"
+        prefix = self._prefixes.get(key)
+        if prefix is None:
+            prefix = self._t3.voice(*t3_voice(voice), exaggeration)
+            self._prefixes.put(key, prefix)
+        return prefix
+
+    def step(self, batch: list[Sequence]) -> list[Frame]:
+        tokens = self._t3.step([sequence.state.running for sequence in batch])
+        return [self._frame(sequence, token) for sequence, token in zip(batch, tokens.tolist(), strict=True)]
+
+    def _frame(self, sequence: Sequence, token: int) -> Frame:
+        if token == BROKEN:
+            error = ModelFailure(f"the model computed logits that are not finite in frame {sequence.frames}")
+            return Frame(sequence, None, error=error)
+        if token == self._t3.config.stop_speech:
+            return Frame(sequence, None, finish="stop" if sequence.frames else "empty")
+        state: _State = sequence.state
+        data = np.array([token], np.int64)
+        if self._t3.room(state.running) < 1:
+            return Frame(sequence, data, finish="length")
+        return Frame(sequence, data, finish=state.guard.add(token) if state.guard is not None else None)
+
+    def decode(self, jobs: list[DecodeJob]) -> list[Samples]:
+        return [self._samples(job) for job in jobs]
+
+    def _samples(self, job: DecodeJob) -> Samples:
+        tokens = [frame.data for frame in job.frames if frame.data is not None]
+        state: _State = job.sequence.state
+        if job.last and not self._config.guided:
+            tokens.append(_PAUSE)
+        joined = np.concatenate(tokens) if tokens else np.zeros(0, np.int64)
+        return self._decoder.decode(state.decoder, joined, job.last)
+
+    def clear_caches(self) -> None:
+        self._prefixes.clear()
+        self._voices.clear_memory()
+
+    def adapt(self, plan: Plan) -> None:
+        self._voices.limit(states_bytes(plan), plan.cache_entries)
+        self._prefixes.limit(plan.cache_bytes - states_bytes(plan), plan.cache_entries)
+
+    def release(self, sequence: Sequence) -> None:
+        if sequence.state is not None:
+            self._t3.release(sequence.state.running)
+
+    def close(self) -> None:
+        self._prefixes.clear()
