@@ -2,8 +2,8 @@
 
 The graphs are written into FOLDER, and used again if they are there. Then, each in a process of its own: `speed` (a
 step over precision, guidance and batch, at a context of 400 positions, beside the bound that reading weights, keys and
-values sets), `agreement` (lower precisions fed the tokens of fp32), and with `--reference PYTHON`, an interpreter that
-has chatterbox-tts, `parity` (tokens and seconds of the real modules and of ours for the same text).
+values sets), `agreement` (lower precisions fed the tokens of fp32, which must be there), and with `--reference PYTHON`,
+an interpreter that has chatterbox-tts, `parity` (tokens and seconds of the real modules and of ours for the same text).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from saywell.bench import report
 from saywell.bench.speed import alone, read_rate
 from saywell.graphs.numerics import Floats
 from saywell.machine import detect
+from saywell.models.chatterbox.t3.config import T3Config
 from saywell.models.chatterbox.t3.cost import bytes_read, position_bytes
 from saywell.models.chatterbox.t3.files import PRECISIONS, graph_file
 from saywell.models.chatterbox.t3.runtime import Running, T3Runtime
@@ -50,26 +51,27 @@ def main(args: list[str]) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", action="append", choices=FULL, help="may repeat (default: english and turbo)")
     parser.add_argument("--reference", type=Path, metavar="PYTHON", help="an interpreter that has chatterbox-tts")
+    parser.add_argument("--precision", action="append", choices=PRECISIONS, help="may repeat (default: all)")
+    parser.add_argument("--section", action="append", choices=SECTIONS, help="may repeat (default: all)")
     parser.add_argument("--tokens", type=int, default=48, help="of parity and agreement (default: 48)")
     parser.add_argument("--threads", type=int, default=detect().usable_cores)
     options = parser.parse_args(args)
-    console, here, found = Console(width=140), report.machine(), {}
+    console = Console(width=140)
+    found: dict[str, dict[str, list[Row]]] = {}
+    precisions = options.precision or PRECISIONS
     for model in options.model or ["english", "turbo"]:
         path = options.folder / model
-        alone(write, model, path, options.threads)
-        rate = float(alone(read_rate, options.threads))
-        rows = {"speed": list(_speed(model, path, rate, options.threads))}
-        rows["agreement"] = [alone(agreement, model, path, options.tokens, options.threads)]
-        if options.reference:
-            rows["parity"] = parity(model, path, options.reference, options.tokens, options.threads)
-        for title, part in rows.items():
-            report.show(console, part, f"{model}: {title}")
-        found[model] = {"gb_per_s": round(rate, 2), **rows}
-    print(json.dumps({"bench": "chatterbox-t3", "machine": here, **found}))
+        alone(write, model, path, precisions, options.threads)
+        found[model] = {}
+        for name, section in SECTIONS.items():
+            if name in (options.section or SECTIONS):
+                found[model][name] = rows = section(model, path, precisions, options)
+                report.show(console, rows, f"{model}: {name}")
+    print(json.dumps({"bench": "chatterbox-t3", "machine": report.machine(), **found}))
 
 
-def write(model: str, path: Path, threads: int) -> None:
-    """The graphs of every precision, unless they are there."""
+def write(model: str, path: Path, precisions: Sequence[str], threads: int) -> None:
+    """The graphs of these precisions, unless they are there."""
     from saywell.graphs.linears import Judge
     from saywell.models.chatterbox.t3 import calibrate, graph  # building needs onnx, running does not
 
@@ -77,7 +79,7 @@ def write(model: str, path: Path, threads: int) -> None:
     weights = StandIn(config)
     path.mkdir(parents=True, exist_ok=True)
     prompt = calibrate.Prompt(*random_t3.voice(config, 50, 9), 0.5, random_t3.text(config, 40, 9))
-    for precision in PRECISIONS:
+    for precision in precisions:
         if (path / graph_file(precision, "fp32")).exists():
             continue
         graph.build_tables(config, weights, path)
@@ -97,9 +99,14 @@ def _runtime(path: Path, precision: str, threads: int, slots: int, cache: str = 
 # Speed ----------------------------------------------------------------------------------------------------------------
 
 
-def _speed(model: str, path: Path, rate: float, threads: int) -> Iterator[Row]:
-    config = FULL[model]
-    for precision in PRECISIONS:
+def speed(model: str, path: Path, precisions: Sequence[str], options: argparse.Namespace) -> list[Row]:
+    """A row for each precision, batch and guidance."""
+    rate = float(alone(read_rate, options.threads))
+    return list(_speed(FULL[model], path, precisions, rate, options.threads))
+
+
+def _speed(config: T3Config, path: Path, precisions: Sequence[str], rate: float, threads: int) -> Iterator[Row]:
+    for precision in precisions:
         for batch in BATCHES:
             for weight in (0.0, 0.5) if config.guided else (0.0,):
                 step_s, draws_s = alone(step_seconds, path, precision, batch, weight, threads)
@@ -114,13 +121,14 @@ def _speed(model: str, path: Path, rate: float, threads: int) -> Iterator[Row]:
                     "tokens_per_s": round(batch / step_s, 1),
                     "read_mb": round(read / 1e6),
                     "bound_ms": round(read / rate / 1e6, 1),
+                    "gb_per_s": round(rate, 2),
                     "of_bound": round(read / rate / 1e9 / step_s, 2),
                     "draws": round(draws_s / step_s, 3),
                 }
 
 
 def step_seconds(path: Path, precision: str, batch: int, weight: float, threads: int) -> tuple[float, float]:
-    """Median seconds of a step at the context measured; and of what is not the graph."""
+    """Seconds of the fastest step at the context measured; the median seconds of a step outside the graph."""
     loaded = _runtime(path, precision, threads, batch)
     base = CASES["english" if loaded.config.guided else "turbo"]
     running = []
@@ -136,7 +144,7 @@ def step_seconds(path: Path, precision: str, batch: int, weight: float, threads:
         outside.append(spent[-1] - (loaded.seconds - inside))
         for each in running:
             each.last = min(each.last, loaded.config.start_speech - 1)  # an end does not matter here
-    return statistics.median(spent[_WARM:]), statistics.median(outside[_WARM:])
+    return min(spent[_WARM:]), statistics.median(outside[_WARM:])
 
 
 def _past(loaded: T3Runtime, length: int, seed: int) -> Prefix:
@@ -151,12 +159,18 @@ def _past(loaded: T3Runtime, length: int, seed: int) -> Prefix:
 # Distance -------------------------------------------------------------------------------------------------------------
 
 
-def agreement(model: str, path: Path, count: int, threads: int) -> Row:
+def agreement(model: str, path: Path, precisions: Sequence[str], options: argparse.Namespace) -> list[Row]:
     """Share of positions at which a lower precision has the same most likely token; relative error of logits."""
+    return [alone(_agreement, model, path, precisions, options.tokens, options.threads)]
+
+
+def _agreement(model: str, path: Path, precisions: Sequence[str], count: int, threads: int) -> Row:
     case = CASES["english" if FULL[model].guided else "turbo"]
     exact, tokens = _forced(_runtime(path, "fp32", threads, 1), case, count, None)
     row: Row = {"tokens": len(tokens)}
-    for precision in PRECISIONS[1:]:
+    for precision in precisions:
+        if precision == "fp32":
+            continue
         logits, _ = _forced(_runtime(path, precision, threads, 1), case, count, tokens)
         row[f"{precision}_agrees"] = round(float((logits.argmax(1) == exact.argmax(1)).mean()), 3)
         row[f"{precision}_error"] = round(float(np.linalg.norm(logits - exact) / np.linalg.norm(exact)), 3)
@@ -184,8 +198,11 @@ def _forced(loaded: T3Runtime, case: Case, count: int, tokens: list[int] | None)
     return np.stack(logits), drawn
 
 
-def parity(model: str, path: Path, python: Path, count: int, threads: int) -> list[Row]:
-    """The real modules and our fp32, int8 and int4 on the same cases. Seconds hold the text and all tokens."""
+def parity(model: str, path: Path, precisions: Sequence[str], options: argparse.Namespace) -> list[Row]:
+    """The real modules and ours on the same cases. Seconds hold the text and all tokens."""
+    python, count, threads = options.reference, options.tokens, options.threads
+    if python is None:
+        return []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "real.npz"
         root = Path(__file__).parents[1]
@@ -198,13 +215,13 @@ def parity(model: str, path: Path, python: Path, count: int, threads: int) -> li
     for name, case in CASES.items():
         if case.model == model:
             theirs = {key: real[f"{name}/{key}"] for key in ("tokens", "logits", "seconds")}
-            rows.append({"case": name, **alone(_compared, path, case, count, theirs, threads)})
+            rows.append({"case": name, **alone(_compared, path, precisions, case, count, theirs, threads)})
     return rows
 
 
-def _compared(path: Path, case: Case, count: int, real: dict[str, Any], threads: int) -> Row:
+def _compared(path: Path, precisions: Sequence[str], case: Case, count: int, real: dict[str, Any], threads: int) -> Row:
     row: Row = {"real_s": round(float(real["seconds"]), 2)}
-    for precision in PRECISIONS:
+    for precision in precisions:
         loaded = _runtime(path, precision, threads, 1)
         began = time.perf_counter()
         running = _start(loaded, case)
@@ -221,6 +238,13 @@ def _compared(path: Path, case: Case, count: int, real: dict[str, Any], threads:
         row[f"{precision}_s"] = round(seconds, 2)
         row[f"{precision}_faster"] = round(real["seconds"] / len(real["tokens"]) / (seconds / len(tokens)), 2)
     return row
+
+
+SECTIONS: dict[str, Callable[[str, Path, Sequence[str], argparse.Namespace], list[Row]]] = {
+    "parity": parity,
+    "agreement": agreement,
+    "speed": speed,
+}
 
 
 if __name__ == "__main__":
