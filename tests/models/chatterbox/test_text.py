@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("tokenizers")
 
-from benchmarks import random_chatterbox
+from benchmarks import random_chatterbox_text
 from saywell.errors import BadCheckpoint, InvalidRequest, InvalidText, MissingDependency
 from saywell.models.chatterbox import scripts, text
 from saywell.models.chatterbox.text import LANGUAGES, Bytes, Graphemes, Multilingual
@@ -26,7 +26,7 @@ RECORDED = json.loads((Path(__file__).parent / "recorded_text.json").read_text(e
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text")
     for kind in ("english", "multilingual", "turbo"):
-        random_chatterbox.write_text(path, kind)
+        random_chatterbox_text.write_text(path, kind)
     return path
 
 
@@ -68,7 +68,7 @@ def test_turbo(turbo: Bytes, written: str, spoken: str, ids: list[int]) -> None:
 def test_ids_of_control_tokens(english: Graphemes, lower: Multilingual, turbo: Bytes) -> None:
     assert (english.start_id, english.stop_id, english.size) == (255, 0, 704)
     assert (lower.start_id, lower.stop_id, lower.size) == (255, 0, 2454)
-    assert turbo.size == random_chatterbox.TINY_BYTES
+    assert turbo.size == random_chatterbox_text.TINY_BYTES
     assert set(LANGUAGES) == {"ar", "da", "de", "el", "en", "es", "fi", "fr", "he", "hi", "it", "ja", "ko", "ms", "nl",
                               "no", "pl", "pt", "ru", "sv", "sw", "tr", "zh"}  # fmt: skip
 
@@ -97,12 +97,12 @@ def test_only_sounds_become_tokens_in_turbo(turbo: Bytes) -> None:
     assert end is not None
     assert end not in turbo.encode("One <|endoftext|> two")
     assert turbo.sounds["[laugh]"] in turbo.encode("Ha [laugh] ha")
-    assert len(turbo.sounds) == len(random_chatterbox.SOUNDS)
+    assert len(turbo.sounds) == len(random_chatterbox_text.SOUNDS)
     assert not set(turbo.sounds.values()) & set(turbo.encode("Ha [LAUGH] [laughs] laugh"))
 
 
 def test_control_tokens_among_the_added_ones_are_not_sounds(directory: Path, tmp_path: Path) -> None:
-    random_chatterbox.write_text(tmp_path, "turbo")
+    random_chatterbox_text.write_text(tmp_path, "turbo")
     added = {"<|endoftext|>": 7, "[STOP]": 8, "[laugh]": 9}
     (tmp_path / "added_tokens.json").write_text(json.dumps(added))
     assert text.read_turbo(tmp_path).sounds == {"[laugh]": 9}
@@ -167,12 +167,21 @@ def test_packages_that_are_there_are_used(
 
 
 def test_chinese_needs_its_table(directory: Path, tmp_path: Path) -> None:
-    random_chatterbox.write_text(tmp_path, "multilingual")
+    random_chatterbox_text.write_text(tmp_path, "multilingual")
     (tmp_path / scripts.CANGJIE_FILE).unlink()
     tokenizer = text.read_multilingual(tmp_path, cased=True)
     assert tokenizer.encode("Hello", "en")
     with pytest.raises(BadCheckpoint, match="Cangjie5_TC"):
         tokenizer.encode("你好", "zh")
+
+
+def test_a_missing_segmenter_is_said_once(
+    lower: Multilingual, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "spacy_pkuseg", None)
+    scripts._once.cache_clear()
+    assert lower.encode("你好", "zh") == lower.encode("你好", "zh")
+    assert [record.getMessage().rpartition(" ")[2] for record in caplog.records] == ["spacy-pkuseg"]
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
@@ -182,7 +191,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         (tmp_path / text.ENGLISH_FILE).write_text(content)
         with pytest.raises(BadCheckpoint, match=r"tokenizer\.json"):
             text.read_english(tmp_path)
-    random_chatterbox.write_text(tmp_path, "turbo")
+    random_chatterbox_text.write_text(tmp_path, "turbo")
     (tmp_path / "merges.txt").write_text("a b c\n")
     with pytest.raises(BadCheckpoint, match=r"merges\.txt"):
         text.read_turbo(tmp_path)

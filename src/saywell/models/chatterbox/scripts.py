@@ -84,7 +84,7 @@ def _segmented(text: str) -> str:
     try:
         package = import_module("spacy_pkuseg")
     except ModuleNotFoundError:
-        _log.warning("Chinese is spoken better with known word boundaries: pip install spacy-pkuseg")
+        _once(_log.warning, "Chinese is spoken better with known word boundaries: pip install spacy-pkuseg")
         return text
     return " ".join(_once(package.pkuseg).cut(text))
 
@@ -120,7 +120,7 @@ def _package(name: str, what: str) -> Any:
 
 @cache
 def _once(make: Callable[..., Any], *arguments: str) -> Any:
-    """Such objects load dictionaries or networks."""
+    """Such objects load dictionaries or networks; a warning is enough once."""
     return make(*arguments)
 
 
