@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +103,15 @@ def test_an_interrupted_conversion_continues(tmp_path: Path) -> None:
     conversion.convert(source, out, progress=lambda step, done, total: steps.append(step))
     assert not [step for step in steps if step.startswith("write")]
     assert find_spec(None, out).precisions == ("fp32", "int8", "int4")
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    source = random_chatterbox.write(tmp_path / "published", "english")
+    tokenizer = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["model"]["vocab"]["extra"] = 704
+    (source / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    with pytest.raises(BadCheckpoint, match="files of two models"):
+        conversion.convert(source, tmp_path / "out", precisions=("fp32",))
 
 
 @pytest.mark.parametrize("published", PUBLISHED, ids=lambda published: published.t3)

@@ -36,7 +36,7 @@ from saywell.models.chatterbox.speakers import built_in, t3_voice
 from saywell.models.chatterbox.t3 import layout as t3_layout
 from saywell.models.chatterbox.t3.calibrate import Prompt, judge, write_scales
 from saywell.models.chatterbox.t3.config import T3Config
-from saywell.models.chatterbox.text import Bytes, Graphemes, read
+from saywell.models.chatterbox.text import Bytes, Graphemes, check_vocabulary, read
 from saywell.models.chatterbox.voice import builtin
 from saywell.models.chatterbox.voice import layout as voice_layout
 from saywell.models.chatterbox.voice.config import VoiceConfig
@@ -177,6 +177,7 @@ def _write_graphs(
 def _prompts(run: Conversion, config: T3Config, sentences: int) -> list[Prompt]:
     """What lower precisions are measured on: sentences in the checkpoint's own voice, or in a made-up one."""
     tokeniser, own = read(run.out, Config.read(run.out)), built_in(run.out)
+    check_vocabulary(tokeniser, config.text_vocab)
     random = np.random.Generator(np.random.Philox(key=0))
     if own is not None:
         speaker, heard = t3_voice(own)

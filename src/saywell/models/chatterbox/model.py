@@ -14,10 +14,11 @@ from saywell.models.chatterbox.facts import run_from
 from saywell.models.chatterbox.s3gen.files import Precision
 from saywell.models.chatterbox.s3gen.runtime import Decoder, DecoderState
 from saywell.models.chatterbox.speakers import built_in, decoder_voice, states_bytes, t3_voice, voice_store
+from saywell.models.chatterbox.t3.files import read_config
 from saywell.models.chatterbox.t3.guards import Guard, limit
 from saywell.models.chatterbox.t3.runtime import BROKEN, Running, T3Runtime
 from saywell.models.chatterbox.t3.sampling import Sampling
-from saywell.models.chatterbox.text import Bytes, Graphemes, Multilingual, read
+from saywell.models.chatterbox.text import Bytes, Graphemes, Multilingual, check_vocabulary, read
 from saywell.models.verified import check_files
 from saywell.plan.plan import Plan
 from saywell.runtimes.base import Threading
@@ -49,6 +50,7 @@ class ChatterboxModel:
         check_files(path, run_from(path, plan), plan.data_dir / "measured")
         self._config = Config.read(path)
         self._text = read(path, self._config)
+        check_vocabulary(self._text, read_config(path).text_vocab)
         threading = Threading(threads=plan.threads, affinity=plan.affinity)
         bits = int(plan.options["activation_bits"])
         self._t3 = T3Runtime(

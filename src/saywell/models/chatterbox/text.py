@@ -160,6 +160,12 @@ def read(directory: Path, config: Config) -> Graphemes | Bytes:
     return read_turbo(directory, config.kind)
 
 
+def check_vocabulary(tokenizer: Graphemes | Bytes, embedded: int) -> None:
+    """Raise BadCheckpoint if the tokenizer gives ids that the model has no embedding for."""
+    if tokenizer.size > embedded:
+        raise BadCheckpoint(f"the tokenizer has {tokenizer.size} tokens and the model {embedded}: files of two models")
+
+
 def _ids(tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:
     return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
