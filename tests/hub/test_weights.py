@@ -331,7 +331,7 @@ def test_voice_with_another_digest_is_rejected(hub: FakeHub, voice: bytes, tmp_p
 
 
 def test_unknown_name_is_rejected_with_the_list() -> None:
-    with pytest.raises(UnknownModel, match=r"available: emma, .*, s1-mini"):
+    with pytest.raises(UnknownModel, match=r"available: .*emma, .*, s1-mini"):
         pull("s2-pro", "/nowhere")
 
 

@@ -162,7 +162,7 @@ def test_conds_are_read_from_the_published_file(tmp_path: Path) -> None:
         part, _, key = name.partition(".")
         parts[part][key] = torch.from_numpy(each)
     torch.save(parts, tmp_path / "conds.pt")
-    torch_file.rewrite(f"{VOICE}.conds", tmp_path / "conds.pt", tmp_path / "conds.safetensors")
+    torch_file.rewrite("saywell.models.chatterbox.torch_reader", tmp_path / "conds.pt", tmp_path / "conds.safetensors")
     voice = builtin.voice_of(TensorFile(tmp_path / "conds.safetensors"))
     np.testing.assert_array_equal(voice["prompt_tokens"], np.arange(5))
 
