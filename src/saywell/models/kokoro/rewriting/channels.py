@@ -3,8 +3,8 @@
 - Convolutions have 8-bit inputs with a step of their own in each run: the range of what a norm and an activation make
   follows from the extremes of each channel before them, so no tensor is read twice. Nothing is calibrated, and one
   compiled graph serves every voice and blend.
-- A step is no constant, and OpenVINO multiplies in 8 bits only by constant ones. So a tensor arrives divided by its step,
-  and what reads the convolution multiplies by it.
+- A step is no constant, and OpenVINO convolves in 8 bits only with constant ones. So a tensor arrives divided by its
+  step, and what reads the convolution multiplies by it.
 - A dilated convolution is a view of time as [time / dilation, dilation] and an undilated one.
 - A transposed convolution is a convolution of two rows with stride times the outputs.
 """
@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saywell.models.kokoro.rewriting.meaning import (
     Convolution,
@@ -31,6 +32,7 @@ from saywell.models.kokoro.rewriting.meaning import (
 )
 from saywell.models.kokoro.rewriting.rows import Writer, snake
 
+Floats = NDArray[np.float32]
 STYLE = "gains"
 """Input: gains and offsets of all norms, one after the other, [n]."""
 ZERO = 112
@@ -41,11 +43,11 @@ _REST = int(np.iinfo(np.int64).max)
 
 
 class Channels:
-    """Writes meanings. Not `quantise`: convolutions in float."""
+    """Writes meanings."""
 
-    def __init__(self, out: Writer, widths: dict[str, int], quantise: bool) -> None:
+    def __init__(self, out: Writer, widths: dict[str, int]) -> None:
         """`widths`: channels of the leaves."""
-        self.out, self._widths, self._quantise = out, widths, quantise
+        self.out, self._widths = out, widths
         self.leaves: dict[str, str] = {}
         """Tensor of the exported graph → input [1, channels, time]."""
         self.norms: list[Norm] = []
@@ -93,8 +95,15 @@ class Channels:
             case Joined(inputs=inputs):
                 return out.put("Concat", *map(self.write, inputs), axis=1)
             case Repeated(inputs=[a], factor=factor):
-                ways = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor", "mode": "nearest"}
-                return out.put("Resize", self.write(a), "", out.constant([1, 1, 1, factor], np.float32), **ways)
+                return out.put(
+                    "Resize",
+                    self.write(a),
+                    "",
+                    out.constant([1, 1, 1, factor], np.float32),
+                    mode="nearest",
+                    coordinate_transformation_mode="asymmetric",
+                    nearest_mode="floor",
+                )
             case Doubling(inputs=[a]):
                 return self._doubling(meaning, self.write(a))
             case Upsampling():
@@ -105,7 +114,7 @@ class Channels:
                 return self._convolution(meaning)
         raise ValueError(f"the decoder has {type(meaning).__name__} where none is expected")
 
-    def _by_channel(self, values: object) -> str:
+    def _by_channel(self, values: Floats) -> str:
         return self.out.constant(np.reshape(values, (-1, 1, 1)), np.float32)
 
     # -- Norms
@@ -119,11 +128,8 @@ class Channels:
         out, channels, start = self.out, self.width(norm), self.size
         self.norms.append(norm)
         self.size += 2 * channels
-        places = (start, start + channels, self.size)
-        gain, offset = (
-            out.reshape(out.rows(STYLE, out.integers(a), out.integers(b)), 1, -1, 1, 1)
-            for a, b in zip(places, places[1:], strict=False)
-        )
+        ends = ((start, start + channels), (start + channels, self.size))
+        gain, offset = (out.reshape(out.rows(STYLE, out.integers(a), out.integers(b)), 1, -1, 1, 1) for a, b in ends)
         return gain, offset
 
     def _scaled(self, x: str, gain: str, offset: str) -> str:
@@ -133,7 +139,7 @@ class Channels:
     def _point(self, source: Meaning) -> tuple[str, str]:
         """What a convolution reads, divided by its step; and the step."""
         if source not in self._points:
-            self._points[source] = self._divided(source) if self._quantise else (self.write(source), "")
+            self._points[source] = self._divided(source)
         return self._points[source]
 
     def _divided(self, source: Meaning) -> tuple[str, str]:
@@ -173,10 +179,10 @@ class Channels:
     def _convolution(self, conv: Convolution) -> str:
         """With its step and bias, which a norm that reads nothing else would take away again."""
         y, step = self._product(conv)
-        return y if all(isinstance(user, Norm) for user in conv.users) else self._restored(y, step, conv.bias)
+        return y if {type(user) for user in conv.users} == {Norm} else self._restored(y, step, conv.bias)
 
-    def _restored(self, y: str, step: str, bias: object | None) -> str:
-        y = self.out.put("Mul", y, step) if step else y
+    def _restored(self, y: str, step: str, bias: Floats | None) -> str:
+        y = self.out.put("Mul", y, step)
         return y if bias is None else self.out.put("Add", y, self._by_channel(bias))
 
     def _product(self, conv: Convolution) -> tuple[str, str]:
@@ -190,9 +196,8 @@ class Channels:
             more = out.put("Mod", out.put("Sub", by, out.put("Mod", time, by)), by)
             # Before it is quantised: else OpenVINO would multiply in float.
             x = out.put("Pad", x, out.put("Concat", out.integers(*[0] * 7), more, axis=0))
-        if self._quantise:
-            by_one = out.number(1), out.constant(ZERO, np.uint8)
-            x = out.put("DequantizeLinear", out.put("QuantizeLinear", x, *by_one), *by_one)
+        by_one = out.number(1), out.constant(ZERO, np.uint8)
+        x = out.put("DequantizeLinear", out.put("QuantizeLinear", x, *by_one), *by_one)
         before, after = conv.pads
         if not viewed:
             return (
@@ -226,8 +231,15 @@ class Channels:
         out, given = self.out, [self.out.constant(up.weight[:, None, None], np.float32)]
         if up.bias is not None:
             given.append(out.constant(up.bias, np.float32))
-        shape = {"group": len(up.weight), "strides": [1, 2], "pads": [0, 1, 0, 1], "output_padding": [0, 1]}
-        return out.put("ConvTranspose", x, *given, **shape)
+        return out.put(
+            "ConvTranspose",
+            x,
+            *given,
+            group=len(up.weight),
+            strides=[1, 2],
+            pads=[0, 1, 0, 1],
+            output_padding=[0, 1],
+        )
 
     def _upsampling(self, up: Upsampling, reflected: bool) -> str:
         """Row q·s + j before cropping is x[q] w[j] + x[q - 1] w[s + j]: a convolution of 2 rows."""

@@ -179,16 +179,21 @@ class Parts(NamedTuple):
     """The output of `middle` → the decoder's."""
 
 
-def rewrite_in_channels(known: Known, quantise: bool = True) -> Parts:
+def rewrite_in_channels(known: Known) -> Parts:
     """The decoder for OpenVINO. Front and tail need float's precision: phases add up there."""
     graph, read, last, out = known.model.graph, known.read, known.last, Writer()
-    writer = Channels(out, known.leaf_channels, quantise)
+    writer = Channels(out, known.leaf_channels)
     x = out.put("Squeeze", writer.write(known.top), out.integers(2))
     given = [out.constant(read.constant(name)) for name in last.input[1:]]
     out.nodes.append(helper.make_node("Conv", [x, *given], [SPECTRUM], **attributes_of(last)))
-    shapes = [(name, [1, known.leaf_channels[old], f"{name} time"]) for old, name in writer.leaves.items()]
-    between = [declared(name, TensorProto.FLOAT, shape) for name, shape in [*shapes, (STYLE, [writer.size])]]
-    spectrum = [declared(SPECTRUM, TensorProto.FLOAT, [1, len(read.constant(last.input[1])), "spectrum time"])]
+    between = [
+        *(
+            declared(name, TensorProto.FLOAT, [1, known.leaf_channels[old], f"{name} time"])
+            for old, name in writer.leaves.items()
+        ),
+        declared(STYLE, TensorProto.FLOAT, [writer.size]),
+    ]
+    spectrum = [declared(SPECTRUM, TensorProto.FLOAT, [1, None, "spectrum time"])]
     middle = assembled(known.model, out.nodes, between, spectrum, [*out.constants.values()])
 
     end = Writer([3 * 10**9])
