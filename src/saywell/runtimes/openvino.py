@@ -32,7 +32,7 @@ def detect() -> tuple[str, tuple[str, ...]] | None:
 RUNTIME = RuntimeSpec(
     package="openvino",
     title="OpenVINO",
-    purpose="Kokoro and DualAR models decode faster here with it",
+    purpose="DualAR models decode faster here with it",
     install="pip install 'saywell[openvino]'",
     detect=detect,
     useful=lambda traits: "exact-int8" not in traits or "fast-bf16" in traits,
@@ -94,10 +94,14 @@ class Graph:
         ov = package()
         try:
             core = ov.Core()
-            model = core.read_model(path)
-            # Compiling rearranges operators and adds names: read those of the file first.
-            names = [[port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)]
-            compiled = core.compile_model(model, "CPU", overrides)
+            if cache is None:
+                model = core.read_model(path)
+                # Compiling rearranges operators and adds names: read those of the file first.
+                names = [[port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)]
+                compiled = core.compile_model(model, "CPU", overrides)
+            else:  # without reading what the cache holds
+                compiled = core.compile_model(path, "CPU", overrides)
+                names = [[port.get_any_name() for port in ports] for ports in (compiled.inputs, compiled.outputs)]
         except RuntimeError as error:
             raise GraphError(f"{path}: OpenVINO {ov.__version__} cannot load this graph: {error}") from error
         self.path = path

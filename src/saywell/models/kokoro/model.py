@@ -188,7 +188,8 @@ def rewritten(graph: Path, data_dir: Path, executor: str = "onnx") -> Path:
     """The folder of the rewritten graph, made at first use. Raises MissingDependency, ModelFailure, StorageFailure."""
     stamp = graph.stat()
     made_from = f"{VERSION} {stamp.st_size} {stamp.st_mtime_ns}".encode()
-    kept = data_dir / KEPT / executor / hashlib.sha256(os.fsencode(graph.resolve())).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(graph.resolve())).hexdigest()[:16]
+    kept = data_dir / KEPT / (name if executor == "onnx" else f"{name}-{executor}")
     if _is_from(kept, made_from):
         return kept
     try:
