@@ -34,6 +34,8 @@ from benchmarks.hearing import hear
 from benchmarks.held_out import sentences
 from benchmarks.speakers import Job
 from benchmarks.takes import Take, take
+from saywell.machine import detect
+from saywell.models.base import find_spec
 from saywell.models.kokoro import files
 
 _LONG_CHARS = 330
@@ -60,8 +62,9 @@ def main() -> None:
         _speed(folder, options.rounds)
 
 
-def _saywell(folder: Path, texts: Sequence[str], voice: str, threads: int = 0) -> Take:
+def _saywell(folder: Path, texts: Sequence[str], voice: str, threads: int = 0, executor: str = "") -> Take:
     settings = {"model": str(folder), "adapt": False, **({"threads": threads} if threads else {})}
+    settings |= {"executor": executor} if executor else {}
     job = Job(texts=texts, out="", settings=settings, voice=voice, threads=threads)
     return take("saywell", job, sys.executable, own_packages=False)
 
@@ -86,10 +89,12 @@ def _as_it_wants(folder: Path, voice: str) -> Iterator[Path]:
 
 def _speed(folder: Path, rounds: int) -> None:
     text = " ".join(sentences())[:_LONG_CHARS].rsplit(" ", 1)[0] + "."
-    takes: dict[str, list[Take]] = {"kokoro-onnx": [], "saywell": []}
+    ours = {f"saywell, {executor}": executor for executor in _executors(folder)}
+    takes: dict[str, list[Take]] = {"kokoro-onnx": [], **{name: [] for name in ours}}
     for _ in track(range(rounds), "in turns", console=Console(stderr=True), transient=True):
         takes["kokoro-onnx"].append(_package(folder, [text], "af_heart"))
-        takes["saywell"].append(_saywell(folder, [text], "af_heart"))
+        for name, executor in ours.items():
+            takes[name].append(_saywell(folder, [text], "af_heart", executor=executor))
     table = Table("engine", "audio", "seconds", "RTF", "first audible sound", "peak memory")
     rtf, first = {}, {}
     for name, made in takes.items():
@@ -101,8 +106,18 @@ def _speed(folder: Path, rounds: int) -> None:
             name, f"{audio:.1f} s", f"{seconds:.2f}", f"{rtf[name]:.3f}", f"{first[name]:.2f} s", f"{memory:.0f} MB"
         )
     Console().print(table)
-    times = rtf["kokoro-onnx"] / rtf["saywell"], first["kokoro-onnx"] / first["saywell"]
-    Console().print(f"RTF {times[0]:.2f} times lower, first audible sound {times[1]:.1f} times earlier")
+    for name in ours:
+        turns = [a.total_s[0] / b.total_s[0] for a, b in zip(takes["kokoro-onnx"], takes[name], strict=True)]
+        Console().print(
+            f"{name}: RTF {median(turns):.2f} times lower ({min(turns):.2f} to {max(turns):.2f} in a turn), "
+            f"first audible sound {first['kokoro-onnx'] / first[name]:.1f} times earlier"
+        )
+
+
+def _executors(folder: Path) -> list[str]:
+    """That are installed."""
+    there = detect().runtimes
+    return list(dict.fromkeys(each.executor for each in find_spec(None, folder).variants if each.package in there))
 
 
 def _voices(folder: Path, count: int) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -74,39 +76,71 @@ _MADV_PAGEOUT = 21
 class Graph:
     """A loaded graph, with the attributes of `runtimes.onnx.Graph`."""
 
-    def __init__(self, path: Path, threading: Threading, *, bf16: bool) -> None:
-        """Raises GraphError naming the file, MissingDependency."""
+    def __init__(
+        self, path: Path, threading: Threading, *, bf16: bool, streams: int = 1, cache: Path | None = None
+    ) -> None:
+        """`streams`: runs at the same time, which divide the threads. `cache`: a folder that keeps what compiling made;
+        such a graph gives its working memory back when no run is left.
+
+        Raises GraphError naming the file, MissingDependency.
+        """
         overrides = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "INFERENCE_NUM_THREADS": threading.threads,
-            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": streams,
             "ENABLE_CPU_PINNING": False,
+            **({} if cache is None else {"CACHE_DIR": str(cache)}),
         }
         ov = package()
         try:
             core = ov.Core()
-            model = core.read_model(path)
-            # Compiling rearranges operators and adds names: read those of the file first.
-            names = [[port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)]
-            compiled = core.compile_model(model, "CPU", overrides)
+            if cache is None:
+                model = core.read_model(path)
+                # Compiling rearranges operators and adds names: read those of the file first.
+                names = [[port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)]
+                compiled = core.compile_model(model, "CPU", overrides)
+            else:  # without reading what the cache holds
+                compiled = core.compile_model(path, "CPU", overrides)
+                names = [[port.get_any_name() for port in ports] for ports in (compiled.inputs, compiled.outputs)]
         except RuntimeError as error:
             raise GraphError(f"{path}: OpenVINO {ov.__version__} cannot load this graph: {error}") from error
         self.path = path
         _page_out(path)
-        self._request = compiled.create_infer_request()
+        self._compiled = compiled if cache is not None else None
+        self._running, self._lock = 0, Lock()
+        self._requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(streams):
+            self._requests.put(compiled.create_infer_request())
         named_in = dict(zip(names[0], compiled.inputs, strict=True))
         named_out = dict(zip(names[1], compiled.outputs, strict=True))
         self.inputs = {name: np.dtype(port.get_element_type().to_dtype()) for name, port in named_in.items()}
         self.outputs = {name: np.dtype(port.get_element_type().to_dtype()) for name, port in named_out.items()}
-        self.shapes = {name: tuple(port.get_shape()) for name, port in (*named_in.items(), *named_out.items())}
+        self.shapes = {name: _dimensions(port) for name, port in (*named_in.items(), *named_out.items())}
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        """All outputs, in the graph's order, in new arrays. Raises GraphError."""
+        """All outputs, in the graph's order, in new arrays. Threads may share it. Raises GraphError."""
+        request = self._requests.get()
+        with self._lock:
+            self._running += 1
         try:
-            found = self._request.infer(dict(feeds), share_inputs=True)
+            found = request.infer(dict(feeds), share_inputs=True)
+            return [np.array(each) for each in found.to_tuple()]
         except RuntimeError as error:
             raise GraphError(f"{self.path.name}: {error}") from error
-        return [np.array(each) for each in found.to_tuple()]
+        finally:
+            self._requests.put(request)
+            self._finished()
+
+    def _finished(self) -> None:
+        with self._lock:  # OpenVINO releases nothing while a run is left
+            self._running -= 1
+            if self._compiled is not None and not self._running:
+                self._compiled.release_memory()
+
+
+def _dimensions(port: Any) -> tuple[int, ...]:
+    """-1: any."""
+    return tuple(each.get_length() if each.is_static else -1 for each in port.get_partial_shape())
 
 
 def _page_out(path: Path) -> None:

@@ -13,17 +13,19 @@ from onnx import TensorProto, helper
 
 from saywell.errors import ModelFailure
 from saywell.files import replacing
+from saywell.models.kokoro.rewriting.decoder import recognise, rewrite_encoder, rewrite_in_channels
 from saywell.models.kokoro.rewriting.decoder import rewrite as rewrite_decoder
-from saywell.models.kokoro.rewriting.decoder import rewrite_encoder
 from saywell.models.kokoro.rewriting.reading import DURATIONS, split
 
 _log = logging.getLogger(__name__)
 
 ENCODER, DECODER, WHOLE = "encoder.onnx", "decoder.onnx", "whole.onnx"
+FRONT, MIDDLE, TAIL = "front.onnx", "middle.onnx", "tail.onnx"
+"""The decoder for OpenVINO."""
 
 
-def rewrite(graph: Path, out: Path) -> None:
-    """Write the two parts of a published graph, rewritten, or the whole one if its structure is not the known one.
+def rewrite(graph: Path, out: Path, executor: str = "onnx") -> None:
+    """Write the parts of a published graph, rewritten, or the whole one if its structure is not the known one.
 
     Raises ModelFailure for a graph of another model, OSError.
     """
@@ -35,11 +37,15 @@ def rewrite(graph: Path, out: Path) -> None:
         if not any(node.op_type == "ConvInteger" for node in model.graph.node):
             raise ValueError("its convolutions are not in 8 bits, and rewriting would round them")
         parts = split(model)
-        made = {ENCODER: rewrite_encoder(parts.encoder), DECODER: rewrite_decoder(parts.decoder)}
+        known, made = recognise(parts.decoder), {ENCODER: rewrite_encoder(parts.encoder)}
+        if executor == "openvino":
+            made |= zip((FRONT, MIDDLE, TAIL), rewrite_in_channels(known), strict=True)
+        else:
+            made[DECODER] = rewrite_decoder(known)
     except ValueError as reason:
         made = {WHOLE: with_durations(model)}
         _log.warning("%s runs as it is, slower than the published int8 graph: %s", graph.name, reason)
-    for name in {ENCODER, DECODER, WHOLE} - made.keys():
+    for name in {ENCODER, DECODER, WHOLE, FRONT, MIDDLE, TAIL} - made.keys():
         (out / name).unlink(missing_ok=True)  # of an earlier version
     for name, part in made.items():
         with replacing(out / name) as file:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,7 @@ class KokoroModel(SingleShot):
         self._pack = mixer(lambda name: files.pack(self._found, name))
         self._pack(spec.default_voice)
         self._phonemiser = Phonemiser()
-        self._acoustic = Acoustic(rewritten(self._found.graph, plan.data_dir))
+        self._acoustic = Acoustic(rewritten(self._found.graph, plan.data_dir, plan.executor), plan.threads)
         super().__init__(self._speak_sequence, plan)
 
     def voices(self) -> tuple[Voice, ...]:
@@ -131,12 +132,12 @@ def timestamps(utterances: list[Utterance], spoken: list[Taken]) -> tuple[Timest
 class Acoustic:
     """The rewritten graph: tokens, style and speed → samples and durations. Threads may share it."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises ModelFailure for a graph with other inputs, GraphError."""
-        one = Threading(spin=False)
+    def __init__(self, folder: Path, threads: int = 1) -> None:
+        """`threads`: that run it at the same time. Raises ModelFailure for a graph with other inputs, GraphError,
+        MissingDependency."""
         whole = folder / "whole.onnx"
-        self._encoder = Graph(whole if whole.is_file() else folder / "encoder.onnx", one, shrink=True)
-        self._decoder = None if whole.is_file() else Graph(folder / "decoder.onnx", one, shrink=True)
+        self._encoder = _graph(whole if whole.is_file() else folder / "encoder.onnx")
+        self._decode = None if whole.is_file() else _decoder(folder, threads)
         inputs = self._encoder.inputs
         self._tokens = next((name for name in ("tokens", "input_ids") if name in inputs), "")
         if not self._tokens or not {"style", "speed"} <= inputs.keys():
@@ -149,19 +150,46 @@ class Acoustic:
             raise InvalidRequest("this export of Kokoro takes whole numbers as speed; leave speed out", param="speed")
         pace = np.array([speed]).astype(self._rate)
         found = self._encoder.run({self._tokens: tokens[None], "style": style[None], "speed": pace})
-        if self._decoder is None:
+        if self._decode is None:
             audio, durations = found
         else:
             features, f0, energy, durations = found
-            (audio,) = self._decoder.run({"features": features, "f0": f0, "energy": energy, "style": style[None]})
+            audio = self._decode({"features": features, "f0": f0, "energy": energy, "style": style[None]})
         return np.asarray(audio.reshape(-1), np.float32), durations.reshape(-1)
 
 
-def rewritten(graph: Path, data_dir: Path) -> Path:
+Decode = Callable[[dict[str, npt.NDArray[Any]]], npt.NDArray[Any]]
+"""Features, F0, energy and style → samples."""
+
+
+def _graph(path: Path) -> Graph:
+    return Graph(path, Threading(spin=False), shrink=True)
+
+
+def _decoder(folder: Path, threads: int) -> Decode:
+    if not (folder / "middle.onnx").is_file():
+        graph = _graph(folder / "decoder.onnx")
+        return lambda feeds: graph.run(feeds)[0]
+    front, tail = _graph(folder / "front.onnx"), _graph(folder / "tail.onnx")
+    runtime = import_module("saywell.runtimes.openvino")  # by name: an optional extra
+    middle = runtime.Graph(
+        folder / "middle.onnx", Threading(threads=threads), bf16=True, streams=threads, cache=folder / "compiled"
+    )
+
+    def decode(feeds: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        between = front.run({name: feeds[name] for name in front.inputs})
+        (spectrum,) = middle.run(dict(zip(front.outputs, between, strict=True)))
+        return tail.run(dict(zip(tail.inputs, [spectrum], strict=True)))[0]
+
+    return decode
+
+
+def rewritten(graph: Path, data_dir: Path, executor: str = "onnx") -> Path:
     """The folder of the rewritten graph, made at first use. Raises MissingDependency, ModelFailure, StorageFailure."""
     stamp = graph.stat()
     made_from = f"{VERSION} {stamp.st_size} {stamp.st_mtime_ns}".encode()
-    kept = data_dir / KEPT / hashlib.sha256(os.fsencode(graph.resolve())).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(graph.resolve())).hexdigest()[:16]
+    kept = data_dir / KEPT / (name if executor == "onnx" else f"{name}-{executor}")
     if _is_from(kept, made_from):
         return kept
     try:
@@ -173,7 +201,7 @@ def rewritten(graph: Path, data_dir: Path) -> Path:
         with FileLock(kept / ".lock"):
             if not _is_from(kept, made_from):
                 _log.warning("%s is rewritten once, into %s", graph.name, kept)
-                module.rewrite(graph, kept)
+                module.rewrite(graph, kept, executor)
                 write_atomically(kept / _DONE, made_from)
     except OSError as error:
         raise StorageFailure(f"the graph could not be written into {kept}: {error.strerror or error}") from error

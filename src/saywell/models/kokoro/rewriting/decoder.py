@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
+from saywell.models.kokoro.rewriting.channels import STYLE, Channels
 from saywell.models.kokoro.rewriting.meaning import (
     Convolution,
     Joined,
@@ -23,6 +25,9 @@ from saywell.models.kokoro.rewriting.reading import F0, TILE, Reader, assembled,
 from saywell.models.kokoro.rewriting.rows import Decoder, Writer
 from saywell.runtimes.base import Threading
 from saywell.runtimes.onnx import Graph
+
+SPECTRUM = "spectrum"
+"""Magnitudes and phases, [1, 22, time]."""
 
 # The harmonic source's spectrum
 
@@ -121,22 +126,39 @@ def _exact_product(read: Reader, out: Writer, node: NodeProto) -> bool:
     return True
 
 
-def rewrite(decoder: ModelProto, tile: int = TILE) -> ModelProto:
-    """The faster decoder: same inputs, same output. Raises ValueError naming what it does not find."""
+class Known(NamedTuple):
+    """A decoder whose structure is recognised."""
+
+    model: ModelProto
+    read: Reader
+    last: NodeProto
+    """The convolution that gives magnitudes and phases."""
+    top: Meaning
+    """Its input."""
+    leaf_channels: dict[str, int]
+
+
+def recognise(decoder: ModelProto) -> Known:
+    """Raises ValueError naming what is missing."""
     decoder = _replace_stft(decoder)
-    graph, read = decoder.graph, Reader(decoder.graph)
+    read = Reader(decoder.graph)
     last = _last_convolution(read)
-    lifter = Lifter(read)
-    top = lifter.lift(last.input[0])
+    top = Lifter(read).lift(last.input[0])
     meanings = every(top)
     counts = {kind: sum(isinstance(m, kind) for m in meanings) for kind in (Convolution, Norm, Snake, Upsampling)}
     if missing := [kind.__name__ for kind, count in counts.items() if not count]:
         raise ValueError(f"the decoder has no {', '.join(missing)} in a form that is known")
+    return Known(decoder, read, last, top, _leaf_channels(meanings))
+
+
+def rewrite(known: Known, tile: int = TILE) -> ModelProto:
+    """The decoder for ONNX Runtime: same inputs, same output."""
+    graph, read, last = known.model.graph, known.read, known.last
+    meanings = every(known.top)
     leaves = [m.name for m in meanings if isinstance(m, Leaf)]
-    channels = _leaf_channels(meanings)
     out = Writer()
-    writer = Decoder(out, channels, tile)
-    rows = writer.write(top)
+    writer = Decoder(out, known.leaf_channels, tile)
+    rows = writer.write(known.top)
     flat = out.put("Transpose", out.put("Unsqueeze", writer._flat(rows), out.integers(0)), perm=[0, 2, 1])
     needed = [*leaves, *(name for m in meanings if isinstance(m, Norm) for name in (m.gain, m.offset))]
     before = read.ancestors(needed)
@@ -144,14 +166,53 @@ def rewrite(decoder: ModelProto, tile: int = TILE) -> ModelProto:
     after = [n for n in read.ancestors([graph.output[0].name], [last.input[0]]) if id(n) not in kept]
     final = [_renamed(node, {last.input[0]: flat}) for node in after]
     nodes = [*before, *out.nodes, *final]
+    return _part(known, nodes, graph.output, out)
+
+
+class Parts(NamedTuple):
+    """A decoder in three graphs, of which OpenVINO runs `middle`."""
+
+    front: ModelProto
+    """The decoder's inputs → those of `middle`."""
+    middle: ModelProto
+    tail: ModelProto
+    """The output of `middle` → the decoder's."""
+
+
+def rewrite_in_channels(known: Known) -> Parts:
+    """The decoder for OpenVINO. Front and tail need float's precision: phases add up there."""
+    graph, read, last, out = known.model.graph, known.read, known.last, Writer()
+    writer = Channels(out, known.leaf_channels)
+    x = out.put("Squeeze", writer.write(known.top), out.integers(2))
+    given = [out.constant(read.constant(name)) for name in last.input[1:]]
+    out.nodes.append(helper.make_node("Conv", [x, *given], [SPECTRUM], **attributes_of(last)))
+    between = [
+        *(
+            declared(name, TensorProto.FLOAT, [1, known.leaf_channels[old], f"{name} time"])
+            for old, name in writer.leaves.items()
+        ),
+        declared(STYLE, TensorProto.FLOAT, [writer.size]),
+    ]
+    spectrum = [declared(SPECTRUM, TensorProto.FLOAT, [1, None, "spectrum time"])]
+    middle = assembled(known.model, out.nodes, between, spectrum, [*out.constants.values()])
+
+    end = Writer([3 * 10**9])
+    affine = [name for norm in writer.norms for name in (norm.gain, norm.offset)]
+    flat = [end.reshape(name, -1) for name in affine]
+    end.nodes.append(helper.make_node("Concat", flat, [STYLE], axis=0))
+    end.nodes += [helper.make_node("Identity", [old], [name]) for old, name in writer.leaves.items()]
+    front = _part(known, [*read.ancestors([*affine, *writer.leaves]), *end.nodes], between, end)
+    after = read.ancestors([graph.output[0].name], [last.output[0]])
+    tail = [_renamed(node, {last.output[0]: SPECTRUM}) for node in after]
+    return Parts(front, middle, assembled(known.model, tail, spectrum, graph.output, read.initializers(tail)))
+
+
+def _part(known: Known, nodes: Sequence[NodeProto], outputs: Sequence[ValueInfoProto], out: Writer) -> ModelProto:
+    """A graph that starts from inputs of the decoder."""
     used = {name for node in nodes for name in node.input}
-    return assembled(
-        decoder,
-        nodes,
-        [value for value in graph.input if value.name in used],
-        graph.output,
-        [*read.initializers(nodes), *out.constants.values()],
-    )
+    inputs = [value for value in known.model.graph.input if value.name in used]
+    constants = [*known.read.initializers(nodes), *out.constants.values()]
+    return assembled(known.model, nodes, inputs, outputs, constants)
 
 
 def _renamed(node: NodeProto, names: dict[str, str]) -> NodeProto:

@@ -501,7 +501,9 @@ class Decoder:
             case Snake(inputs=[Norm() as norm], alpha=alpha):
                 rows = self.write(norm.inputs[0])
                 gain, offset = self._affine(rows, norm, alpha / np.pi)
-                return rows, lambda body, name: self._snake(body, self._scaled(body, name, gain, offset), alpha)
+                return rows, lambda body, name: snake(
+                    body, self._scaled(body, name, gain, offset), body.constant(np.pi / alpha, np.float32)
+                )
             case Leaky(inputs=[Norm() as norm], slope=slope):
                 rows = self.write(norm.inputs[0])
                 gain, offset = self._affine(rows, norm)
@@ -514,19 +516,19 @@ class Decoder:
     def _scaled(body: Writer, x: str, gain: str, offset: str) -> str:
         return body.put("Add", body.put("Mul", x, gain), offset)
 
-    @staticmethod
-    def _snake(body: Writer, u: str, alpha: NDArray[np.float32]) -> str:
-        """x + sin²(alpha x) / alpha for u = alpha x / pi, which is (pi / alpha) (u + sin²(pi u) / pi).
 
-        onnxruntime's Sin takes as long as a dozen of these steps.
-        """
-        c, p, q = _snake_polynomial()
-        r = body.put("Sub", u, body.put("Round", u))
-        w = body.put("Mul", r, r)
-        v = body.put("Add", w, body.number(p))
-        v = body.put("Mul", body.put("Add", body.put("Mul", v, v), body.number(q)), w)
-        v = body.put("Mul", v, body.number(c))
-        return body.put("Mul", body.put("Add", v, u), body.constant(np.pi / alpha, np.float32))
+def snake(out: Writer, u: str, scale: str) -> str:
+    """x + sin²(alpha x) / alpha for u = alpha x / pi and scale = pi / alpha: scale (u + sin²(pi u) / pi).
+
+    onnxruntime's Sin takes as long as a dozen of these steps, and OpenVINO's longer.
+    """
+    c, p, q = _snake_polynomial()
+    r = out.put("Sub", u, out.put("Round", u))
+    w = out.put("Mul", r, r)
+    v = out.put("Add", w, out.number(p))
+    v = out.put("Mul", out.put("Add", out.put("Mul", v, v), out.number(q)), w)
+    v = out.put("Mul", v, out.number(c))
+    return out.put("Mul", out.put("Add", v, u), scale)
 
 
 def needs_sums(meaning: Meaning) -> bool:
