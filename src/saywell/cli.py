@@ -147,6 +147,10 @@ def say(
     temperature: Annotated[float | None, typer.Option("--temperature", help="0 (greedy) to 2.")] = None,
     top_p: Annotated[float | None, typer.Option("--top-p", help="Above 0, up to 1.")] = None,
     repetition_penalty: Annotated[float | None, typer.Option("--repetition-penalty", help="1 is none.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="A parameter of this model, such as cfg_weight=0.3."),
+    ] = None,
     max_frames: Annotated[int | None, typer.Option("--max-frames", help="Longest sequence, in frames.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Speak the text as one chunk, without normalising it.")] = False,
     codes_out: Annotated[Path | None, typer.Option("--codes-out", help="Write the frames' codes (.npy).")] = None,
@@ -168,13 +172,13 @@ def say(
 ) -> None:
     """Speak: aloud, into a file, or into a pipe."""
     with _guard():
-        from saywell.commands.say import Options, run
+        from saywell.commands.say import Options, parameters, run
 
         fields = {
             "voice": voice, "language": language, "speed": speed, "seed": seed, "timeout_s": timeout,
             "temperature": temperature, "top_p": top_p, "repetition_penalty": repetition_penalty,
             "max_frames": max_frames, "raw": raw or None, "keep_frames": codes_out is not None or None,
-            "timestamps": timestamps is not None or None, "markup": markup,
+            "timestamps": timestamps is not None or None, "markup": markup, "options": parameters(option or ()) or None,
         }  # fmt: skip
         options = Options(
             text=text, file=file, output=output, format=format, stream=stream, json=json, verbose=verbose,

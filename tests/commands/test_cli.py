@@ -23,8 +23,9 @@ from paths import TESTS
 from saywell import __version__, cli
 from saywell.commands import doctor as doctor_command
 from saywell.commands import play
+from saywell.commands.say import parameters
 from saywell.commands.sinks import FileSink
-from saywell.errors import MissingDependency, Unavailable
+from saywell.errors import InvalidRequest, MissingDependency, Unavailable
 from saywell.machine import Hardware
 from saywell.models.espeak import binding
 from saywell.models.hibari import package
@@ -48,6 +49,15 @@ def run(*arguments: str, text: str | bytes | None = None) -> Any:
 
 
 # -- speaking
+
+
+def test_parameters_of_a_model_are_named_and_checked(tmp_path: Path) -> None:
+    assert parameters(["cfg_weight=0.3", "top_k=40", "mode=a=b"]) == {"cfg_weight": 0.3, "top_k": 40.0, "mode": "a=b"}
+    with pytest.raises(InvalidRequest, match="NAME=VALUE"):
+        parameters(["cfg_weight"])
+    done = run("say", "Hello.", "--option", "cfg_weight=0.3", "-o", str(tmp_path / "a.wav"))
+    assert done.exit_code
+    assert "cfg_weight" in done.output
 
 
 def test_say_into_a_file(tmp_path: Path) -> None:

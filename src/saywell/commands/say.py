@@ -7,7 +7,7 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -72,6 +72,20 @@ class Options:
     @property
     def text_from_stdin(self) -> bool:
         return str(self.file) == "-" or (self.file is None and self.text in (None, "-"))
+
+
+def parameters(given: Iterable[str]) -> dict[str, float | str]:
+    """`NAME=VALUE` by name; a value that is a number becomes one. Raises InvalidRequest."""
+    found = dict[str, float | str]()
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals:
+            raise InvalidRequest(f"--option takes NAME=VALUE, not {each!r:.80}", param="option")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def run(options: Options, settings: Settings, fields: dict[str, Any]) -> None:

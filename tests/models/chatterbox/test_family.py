@@ -79,7 +79,7 @@ def test_speaks_like_a_recording(tts: TTS) -> None:
 
 def test_options_change_the_sound_and_are_checked(tts: TTS) -> None:
     guided = "cfg_weight" in tts.spec.options
-    option = {"exaggeration": 1.5} if guided else {"top_k": 2}
+    option = {"exaggeration": 1.5} if guided else {"top_k": 2.0}
     assert not np.array_equal(said(tts, options=option)[:9600], said(tts)[:9600])
     with pytest.raises(InvalidRequest):
         said(tts, options={"top_k" if guided else "cfg_weight": 1})

@@ -118,6 +118,8 @@ class ChatterboxModel:
         """The request's parameters; the model's own replace those that are None."""
         params = {name: getattr(request.sampling, name) for name in ("temperature", "top_p", "repetition_penalty")}
         own = {name: request.options.get(name) for name in ("min_p", "top_k", "exaggeration", "cfg_weight")}
+        if own["top_k"] is not None:
+            own["top_k"] = int(own["top_k"])  # options are numbers of any kind
         return Sampling.of(self._t3.config, seed, **params, **own)
 
     def _prefix(self, voice: VoiceState, exaggeration: float) -> Prefix:
