@@ -78,14 +78,17 @@ def write(model: str, path: Path, precisions: Sequence[str], threads: int) -> No
     config = FULL[model]
     weights = StandIn(config)
     path.mkdir(parents=True, exist_ok=True)
-    prompt = calibrate.Prompt(*random_t3.voice(config, 50, 9), 0.5, random_t3.text(config, 40, 9))
+    prompts = [
+        calibrate.Prompt(*random_t3.voice(config, 60, seed), 0.5, random_t3.text(config, 40, seed))
+        for seed in range(50, 58)
+    ]
     for precision in precisions:
         if (path / graph_file(precision, "fp32")).exists():
             continue
         graph.build_tables(config, weights, path)
         graph.build(config, weights, path, precision, Judge({}))
         if precision != "fp32":
-            calibrate.write_scales(path, path, precision, [prompt], threads)
+            calibrate.write_scales(path, path, precision, prompts, threads)
 
 
 def _runtime(path: Path, precision: str, threads: int, slots: int, cache: str = "") -> T3Runtime:
