@@ -63,8 +63,8 @@ def module(config: T3Config) -> upstream.T3:
 
 
 def arrays(case: Case, config: T3Config, real: upstream.T3) -> dict[str, Any]:
-    """Rows of the voice, tokens drawn (with the end, if it was), and logits: of the first draw, and of each [draw, 1 or
-    2]."""
+    """Rows of the voice, tokens drawn (with the end, if it was), logits of each draw [draw, 1 or 2, …], and seconds of
+    all cores and of the clock."""
     s = case.sampling
     speaker, prompt = random_t3.voice(config, case.prompt, case.seed)
     cond = T3Cond(
@@ -91,7 +91,7 @@ def arrays(case: Case, config: T3Config, real: upstream.T3) -> dict[str, Any]:
     with torch.inference_mode(), mock.patch.object(torch, "multinomial", multinomial), quiet:
         rows = real.prepare_conditioning(cond)[0].numpy()
         text = torch.from_numpy(random_t3.text(config, case.text, case.seed))[None]
-        began = time.perf_counter()
+        began = time.process_time(), time.perf_counter()
         if config.kind == "llama":
             # Twice also without guidance, which crashes otherwise.
             real.inference(
@@ -103,7 +103,7 @@ def arrays(case: Case, config: T3Config, real: upstream.T3) -> dict[str, Any]:
                 cond, text, temperature=s.temperature, top_k=s.top_k, top_p=s.top_p,
                 repetition_penalty=s.repetition_penalty, max_gen_len=case.tokens - 1,
             )  # fmt: skip
-        seconds = time.perf_counter() - began
+        seconds = np.array([time.process_time(), time.perf_counter()]) - began
     hook.remove()
     return {"rows": rows, "tokens": np.array(drawn), "logits": np.stack(logits[: case.tokens]), "seconds": seconds}
 
@@ -130,7 +130,7 @@ def full(path: Path, models: list[str], tokens: int) -> None:
                 if case.model == model:
                     found = arrays(replace(case, tokens=tokens), config, real)
                     made |= {f"{name}/{key}": array for key, array in found.items()}
-                    print(name, f"{len(found['tokens']) / found['seconds']:.2f} tokens/s")
+                    print(name, f"{len(found['tokens']) / found['seconds'][1]:.2f} tokens/s")
             del real
     np.savez(path, **made)
 

@@ -52,7 +52,8 @@ def inputs(tables: Tables, prompt: Prompt) -> Floats:
 def write_scales(path: Path, out: Path, precision: str, prompts: Sequence[Prompt], threads: int) -> list[Path]:
     """Measure the model in `path` on `prompts` and the speech after them; write the cache scales to `out`.
 
-    One fixed scale for each channel of each layer, so that no sequence depends on another. Returns the file.
+    One fixed scale for each channel of each layer, so that no sequence depends on another. Give eight prompts or more:
+    after fewer, values that they did not show are clipped. Returns the file.
     """
     count = len(prompts)
     longest = max(len(each.tokens) + len(each.text) for each in prompts) + 40 + FRAMES
