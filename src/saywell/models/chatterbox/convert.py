@@ -54,8 +54,12 @@ TEXTS = (
     "The committee will meet again on Thursday, the fourteenth of March, at half past nine in the morning.",
     "No. Absolutely not. Who told you that?",
     "Rain fell on the roof all night, and by morning the river had risen over the lower road.",
+    "Please call Stella and ask her to bring six spoons of fresh snow peas and five thick slabs of blue cheese.",
+    "Hello! How can I help you today?",
+    "She sells sea shells by the sea shore, and the shells she sells are surely sea shells.",
+    "Your order number is A, seven, nine, four, Q, and it will arrive within two days.",
 )
-"""What the scales of the int8 cache are measured on."""
+"""What lower precisions are measured on. With one sentence a full-size int8 cache clips, with eight it does not."""
 
 
 class Sizes(msgspec.Struct):
