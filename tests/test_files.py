@@ -22,9 +22,9 @@ from saywell.graphs.tensors import TensorFile
 from saywell.hub.weights import read_record
 from saywell.models import hibari
 from saywell.models.base import find_spec
+from saywell.models.conversion import read_manifest
 from saywell.models.dual_ar import offline
 from saywell.models.dual_ar.config import CodecConfig, Config
-from saywell.models.dual_ar.convert.convert import read_manifest
 from saywell.models.dual_ar.tokenizer import read_ranks
 from saywell.models.hibari import package
 from saywell.plan.tuning_store import model_digest
