@@ -36,7 +36,7 @@ from saywell.models.chatterbox.s3gen.files import CONFIG, VOCODER, Precision, es
 from saywell.models.chatterbox.s3gen.graphs.build import build
 from saywell.models.chatterbox.s3gen.graphs.waves import OUTPUTS
 from saywell.models.chatterbox.s3gen.layout import ESTIMATOR, tensors
-from saywell.models.chatterbox.s3gen.runtime import Decoder, Voice, Windows
+from saywell.models.chatterbox.s3gen.runtime import Decoder, Voice, Windows, completed
 from saywell.runtimes.base import Threading
 from saywell.runtimes.onnx import Graph
 
@@ -161,7 +161,7 @@ def whole(bench: Bench, kind: str, precision: Precision) -> dict[str, Any]:
         state = decoder.start(voice(decoder.config), SEED)
         state.tokens = random_s3gen.speech(decoder.config, TOKENS)
         start = spent(bench.threads)
-        state.mel = decoder._flow(state, TOKENS, 0)
+        state.mel = completed(decoder._flow(state, TOKENS, 0))
         flowed = spent(bench.threads)
         samples = decoder._speak(state, True)
         ended = spent(bench.threads)

@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ class TimedModel:
         self.spent["steps"] += 1
         return self._timed("ar", lambda: self._model.step(batch))
 
-    def decode(self, jobs: list[DecodeJob]) -> list[Samples]:
+    def decode(self, jobs: list[DecodeJob]) -> Iterable[Samples | None]:
         return self._timed("codec", lambda: self._model.decode(jobs))
 
     def _timed(self, name: str, work: Callable[[], T]) -> T:

@@ -7,6 +7,7 @@ import itertools
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -35,7 +36,7 @@ from saywell.models.base import DecodeJob, SequenceError
 from saywell.plan.plan import Plan
 from saywell.runtimes.onnx import GraphError
 from saywell.text.normalise import Spoken, speak
-from saywell.types import Frame, Request, Samples, SamplingParams, Sequence, Timestamp
+from saywell.types import Frame, ModelSpec, Request, Samples, SamplingParams, Sequence, Timestamp
 from tiny_ar import family as tiny_ar
 
 Start = Callable[..., Engine]
@@ -351,6 +352,60 @@ def test_later_sentences_do_not_delay_the_one_being_read(tiny_engine: Start) -> 
     engine = tiny_engine(Late, first_frames=1)
     assert engine.submit(ask(LONG)).collect().summary.sequences > 3
     assert engine._resident.model.goes_on
+
+
+class InParts(tiny_ar.TinyModel):
+    """Needs nine calls for each job; `order` has what was called, with the number of sequences."""
+
+    def __init__(self, spec: ModelSpec, plan: Plan) -> None:
+        super().__init__(spec, plan)
+        self.calls: Counter[int] = Counter()
+        self.order: list[tuple[str, int]] = []
+
+    def step(self, batch: list[Sequence]) -> list[Frame]:
+        self.order.append(("step", len(batch)))
+        return super().step(batch)
+
+    def decode(self, jobs: list[DecodeJob]) -> list[Samples | None]:
+        self.order.append(("decode", len(jobs)))
+        found: list[Samples | None] = []
+        for job in jobs:
+            self.calls[id(job)] += 1
+            ready = self.calls[id(job)] % 9 == 0
+            found += super().decode([job]) if ready else [None]
+        return found
+
+
+@pytest.mark.parametrize("frames", [(1, 7), (2, 16), (10_000, 10_000)])
+def test_decoding_in_parts_changes_no_sample_and_lets_others_go_on(tiny_engine: Start, frames: tuple[int, int]) -> None:
+    plain = tiny_engine().submit(ask(LONG)).collect()
+    engine = tiny_engine(InParts, first_frames=frames[0], chunk_frames=frames[1])
+    streams = [engine.submit(ask(LONG)) for _ in range(3)]
+    for stream in streams:
+        np.testing.assert_array_equal(stream.collect().samples, plain.samples)
+    order = engine._resident.model.order
+    assert ("decode", 1) in order
+    between = [order[n + 1][0] for n, (what, _) in enumerate(order[:-1]) if what == "decode"]
+    assert "step" in between
+    assert "decode" in between, "the last jobs are finished although nothing is left to step"
+
+
+def test_a_request_is_cancelled_between_the_parts_of_a_job(tiny_engine: Start) -> None:
+    class Endless(InParts):
+        def decode(self, jobs: list[DecodeJob]) -> list[Samples | None]:
+            if all("Endless" not in job.sequence.text for job in jobs):
+                return super().decode(jobs)
+            self.order.append(("endless", len(jobs)))
+            time.sleep(0.01)
+            return [None for _ in jobs]
+
+    engine = tiny_engine(Endless, first_frames=1)
+    stream = engine.submit(ask("Endless."))
+    until(lambda: ("endless", 1) in engine._resident.model.order)
+    began = time.monotonic()
+    stream.close()
+    until(lambda: engine.health().running == 0)
+    assert time.monotonic() - began < 1.0
 
 
 def _slow(seconds: float) -> type[tiny_ar.TinyModel]:

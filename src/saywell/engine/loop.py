@@ -222,11 +222,12 @@ class Loop:
         try:
             self.busy_since = time.monotonic()
             self._start()
-            batch = [sequence for sequence in self.scheduler.batch() if sequence.state is not None]
+            batch = [each for each in self.scheduler.batch() if each.state is not None and not self._over(each)]
             if batch:
                 frames = self._model.step(batch)
                 self.steps += 1
-                self._deliver(frames)
+                self._add(frames)
+            self._decode()
         except ModelBroken:
             raise  # ends the engine
         except SequenceError as error:
@@ -258,22 +259,29 @@ class Loop:
         if fresh:
             self._model.prefill(fresh)
 
-    def _deliver(self, frames: list[Frame]) -> None:
-        """Add frames to their outputs; decode those that are due as one batch, check and send the audio."""
+    def _over(self, sequence: Sequence) -> bool:
+        """Whether a sequence has its last frame, which may still be decoded."""
+        return self._outputs[sequence].finish is not None
+
+    def _add(self, frames: list[Frame]) -> None:
         for frame in frames:
             output = self._outputs.get(frame.sequence)  # None: another sequence's failure has ended the request
             if output is not None and frame.error is not None:
                 self.end(output.owner, frame.error)
             elif output is not None:
                 output.add(frame, self.plan)
-        due = [output for frame in frames if (output := self._outputs.get(frame.sequence)) is not None and output.due]
-        for job, samples in self._decode([output.decode_job(self.plan) for output in due]):
-            if (
-                output := self._outputs.get(job.sequence)
-            ) is not None:  # None: another sequence's failure has ended the request
-                self._send(output, samples)
 
-    def _decode(self, jobs: list[DecodeJob]) -> list[tuple[DecodeJob, Samples]]:
+    def _decode(self) -> None:
+        """Decode what is due; check and send the audio of the jobs that are done."""
+        for each in self._outputs.values():
+            if each.due:
+                each.begin_job(self.plan)
+        for job, samples in self._decoded([each.job for each in self._outputs.values() if each.job is not None]):
+            output = self._outputs.get(job.sequence)  # None: another sequence's failure has ended the request
+            if output is not None and samples is not None:
+                self._send(output, samples, last=job.last)
+
+    def _decoded(self, jobs: list[DecodeJob]) -> list[tuple[DecodeJob, Samples | None]]:
         """The samples of each job. A job that fails ends its request, and the others are decoded without it."""
         while jobs:
             try:
@@ -285,11 +293,12 @@ class Loop:
                 jobs = [job for job in jobs if job.sequence in self._outputs]
         return []
 
-    def _send(self, output: SequenceOutput, samples: Samples) -> None:
+    def _send(self, output: SequenceOutput, samples: Samples, *, last: bool) -> None:
         state = output.owner
         try:
-            chunk = output.chunk(samples)
-            self._check_finish(output)
+            chunk = output.chunk(samples, last=last)
+            if last:
+                self._check_finish(output)
         except BadAudio as error:
             if self._may_resample(output):
                 self._resample(output)
@@ -297,8 +306,9 @@ class Loop:
                 self.end(state, error)
             return
         state.put(output.sequence, chunk)
-        if output.finish is None:
+        if not last:
             return
+        assert output.finish is not None
         self._forget(output.sequence)
         state.finish_sequence(output.sequence, output.finish)
         self._look_ahead(state)

@@ -300,6 +300,8 @@ class SequenceOutput:
     """Audio has been sent: the sequence can no longer be resampled."""
     retrying_oom: bool = False
     """The first attempt ran out of memory."""
+    job: DecodeJob | None = None
+    """Being decoded; the next one follows when its samples are there."""
     _sent: int = 0
     """Samples sent."""
     _skip: int = 0
@@ -332,10 +334,11 @@ class SequenceOutput:
 
     @property
     def due(self) -> bool:
-        """Whether a decode batch is complete. The size of batches does not change the samples."""
-        return self.finish is not None or len(self._pending) >= self._batch
+        """Whether the next decode batch is complete. The size of batches does not change the samples."""
+        complete = self.finish is not None or len(self._pending) >= self._batch > 0
+        return complete and self.job is None
 
-    def decode_job(self, plan: Plan) -> DecodeJob:
+    def begin_job(self, plan: Plan) -> None:
         frames, self._pending = self._pending, []
         if self.sequence.request.keep_frames:
             kept = tuple(frame.data for frame in frames if frame.data is not None)
@@ -344,7 +347,7 @@ class SequenceOutput:
         # Each decode batch is as long as all audio sent so far (so it doubles): playback never underruns at RTF ≤ 1,
         # and sizes stay multiples of the decoder tile.
         self._batch = min(plan.chunk_frames, self.sequence.frames)
-        return DecodeJob(self.sequence, frames, last=self.finish is not None)
+        self.job = DecodeJob(self.sequence, frames, last=self.finish is not None)
 
     def retry(self) -> SequenceOutput:
         """A new attempt from the start that leaves out what was sent: the same frames give the same samples."""
@@ -354,9 +357,9 @@ class SequenceOutput:
             _skip_frames=self._sent_frames, _sent_frames=self._sent_frames,
         )  # fmt: skip
 
-    def chunk(self, samples: Samples) -> AudioChunk:
-        """Check and stitch decoded samples. Raises BadAudio."""
-        last = self.finish is not None
+    def chunk(self, samples: Samples, *, last: bool) -> AudioChunk:
+        """Check and stitch the samples of the job, which is over. `last`: the sequence's last. Raises BadAudio."""
+        self.job = None
         self.checks.add(samples)
         if last and self.finish == "stop" and not self.sequence.request.raw:
             self.checks.finish()

@@ -22,7 +22,7 @@ from __future__ import annotations
 import logging
 import os
 import pkgutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, util
@@ -111,8 +111,12 @@ class Model(Protocol):
         """
         ...
 
-    def decode(self, jobs: list[DecodeJob]) -> list[Samples]:
-        """Samples of each job, in order. Any split of the frames across calls gives identical samples."""
+    def decode(self, jobs: list[DecodeJob]) -> Iterable[Samples | None]:
+        """Samples of each job, in order; None: more work is needed, and the engine passes the same job again after its
+        next step. Must return within a fraction of a second, so that other sequences go on and any can be cancelled.
+
+        A sequence has one job at a time. Any split of the frames across jobs gives identical samples.
+        """
         ...
 
     def adapt(self, plan: Plan) -> None:

@@ -12,7 +12,7 @@ from saywell.models.base import DecodeJob, SequenceError
 from saywell.models.chatterbox.config import DEFAULT, RATE, Config
 from saywell.models.chatterbox.facts import run_from
 from saywell.models.chatterbox.s3gen.files import Precision
-from saywell.models.chatterbox.s3gen.runtime import Decoder, DecoderState
+from saywell.models.chatterbox.s3gen.runtime import Decoder, DecoderState, Work
 from saywell.models.chatterbox.speakers import built_in, decoder_voice, states_bytes, t3_voice, voice_store
 from saywell.models.chatterbox.t3.files import read_config
 from saywell.models.chatterbox.t3.guards import Guard, limit
@@ -36,6 +36,8 @@ class _State:
     running: Running
     guard: Guard | None
     decoder: DecoderState
+    work: Work | None = None
+    """Of the job that is being decoded."""
 
 
 class ChatterboxModel:
@@ -147,16 +149,35 @@ class ChatterboxModel:
             return Frame(sequence, data, finish="length")
         return Frame(sequence, data, finish=state.guard.add(token) if state.guard is not None else None)
 
-    def decode(self, jobs: list[DecodeJob]) -> list[Samples]:
-        return [self._samples(job) for job in jobs]
+    def decode(self, jobs: list[DecodeJob]) -> list[Samples | None]:
+        """Runs one large graph at most, for the sequence that has been heard least."""
+        samples = [self._proceed(job) for job in jobs]
+        waiting = [index for index, found in enumerate(samples) if found is None]
+        if waiting:
+            first = min(waiting, key=lambda index: jobs[index].sequence.state.decoder.windows)
+            samples[first] = self._proceed(jobs[first], run=True)
+        return samples
 
-    def _samples(self, job: DecodeJob) -> Samples:
-        tokens = [frame.data for frame in job.frames if frame.data is not None]
+    def _proceed(self, job: DecodeJob, *, run: bool = False) -> Samples | None:
+        """The samples of a job if it is done. Begins its work, up to its first large graph; `run`: also that one."""
         state: _State = job.sequence.state
+        if state.work is None:
+            state.work = self._decoder.decoding(state.decoder, self._tokens(job), job.last)
+        elif not run:
+            return None
+        try:
+            next(state.work)
+        except StopIteration as done:
+            state.work = None
+            samples: Samples = done.value
+            return samples
+        return None
+
+    def _tokens(self, job: DecodeJob) -> npt.NDArray[np.int64]:
+        tokens = [frame.data for frame in job.frames if frame.data is not None]
         if job.last and not self._config.guided:
             tokens.append(_PAUSE)
-        joined = np.concatenate(tokens) if tokens else np.zeros(0, np.int64)
-        return self._decoder.decode(state.decoder, joined, job.last)
+        return np.concatenate(tokens) if tokens else np.zeros(0, np.int64)
 
     def clear_caches(self) -> None:
         self._prefixes.clear()

@@ -10,10 +10,11 @@ A window decodes the prompt again, since all its frames see all others and nothi
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -37,6 +38,8 @@ from saywell.runtimes.onnx import Graph
 from saywell.types import Samples
 
 Tokens = npt.NDArray[np.int64]
+T = TypeVar("T")
+Work = Generator[None, None, Samples]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,14 +139,20 @@ class Decoder:
 
         Advances `state`. Raises ValueError for tokens outside the vocabulary, such as start and stop.
         """
+        return completed(self.decoding(state, tokens, last))
+
+    def decoding(self, state: DecoderState, tokens: npt.NDArray[np.integer[Any]], last: bool) -> Work:
+        """The same in parts: stops before each run of a large graph, and returns the samples in the end."""
         if _outside(tokens, self.config.vocab):
             raise ValueError(f"speech tokens are 0 … {self.config.vocab - 1}")
         state.tokens = np.concatenate([state.tokens, np.asarray(tokens, np.int64)])
         samples = [np.zeros(0, np.float32)]
         while (stop := self._next(state, last)) is not None:
             ahead = self.config.look_ahead if stop < len(state.tokens) else 0
-            state.mel = np.concatenate([state.mel, self._flow(state, stop, ahead)])
+            mel = yield from self._flow(state, stop, ahead)
+            state.mel = np.concatenate([state.mel, mel])
             state.windows += 1
+            yield
             samples.append(self._speak(state, last and stop == len(state.tokens)))
         return np.concatenate(samples)
 
@@ -156,21 +165,23 @@ class Decoder:
         return have if last and start < have else None
 
     # -- Tokens → mel
-    def _flow(self, state: DecoderState, stop: int, ahead: int) -> Floats:
+    def _flow(self, state: DecoderState, stop: int, ahead: int) -> Generator[None, None, Floats]:
         """The mel spectrogram of the next window, which ends at token `stop` and sees `ahead` more, [frames, mel]."""
         c, voice = self.config, state.voice
         start = len(state.mel) // c.frames
         since = max(0, start - self.windows.context)
         ids = np.concatenate([voice.tokens, state.tokens[since : stop + ahead]])
+        yield
         mu, speaker = self._encoder.run({"tokens": ids[None], "xvector": voice.xvector[None]})
         mu = mu[:, : c.frames * (len(ids) - ahead)]
         cond = np.zeros_like(mu)
         known = np.concatenate([voice.mel, state.mel[c.frames * since :]])
         cond[0, : len(known)] = known
         noise = state.noise.prompt(0, len(voice.mel)), state.noise.frames(c.frames * since, c.frames * stop)
-        return self.flowed(np.concatenate(noise)[None], mu, cond, speaker)[0, len(known) :]
+        mel = yield from self.flowed(np.concatenate(noise)[None], mu, cond, speaker)
+        return np.asarray(mel[0, len(known) :])
 
-    def flowed(self, x: Floats, mu: Floats, cond: Floats, speaker: Floats) -> Floats:
+    def flowed(self, x: Floats, mu: Floats, cond: Floats, speaker: Floats) -> Generator[None, None, Floats]:
         """Noise [1, frames, mel] → mel spectrogram, by Euler's method."""
         c = self.config
         times = np.linspace(0, 1, self._steps + 1, dtype=np.float32)
@@ -179,6 +190,7 @@ class Decoder:
             mu, cond, speaker = (np.concatenate([each, np.zeros_like(each)]) for each in (mu, cond, speaker))
         for time, end in pairwise(times):
             feeds = {"x": np.repeat(x, len(mu), axis=0), "mu": mu, "cond": cond, "speaker": speaker, "t": time[None]}
+            yield
             (slope,) = self._estimator.run({**feeds, "r": end[None]} if c.meanflow else feeds)
             if not c.meanflow:
                 slope = (1 + np.float32(c.guidance)) * slope[:1] - np.float32(c.guidance) * slope[1:]
@@ -222,6 +234,16 @@ class Decoder:
         if inside.stop > inside.start:
             samples[: inside.stop - inside.start] *= fade[inside]
         return samples
+
+
+def completed(work: Generator[None, None, T]) -> T:
+    """What a generator returns."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            result: T = done.value
+            return result
 
 
 def read_config(path: Path) -> S3GenConfig:
