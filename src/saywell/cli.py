@@ -114,6 +114,10 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME=VALUE", help="A parameter of this model, such as cfg_weight=0.3."),
+]
 Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")]
 
@@ -147,10 +151,7 @@ def say(
     temperature: Annotated[float | None, typer.Option("--temperature", help="0 (greedy) to 2.")] = None,
     top_p: Annotated[float | None, typer.Option("--top-p", help="Above 0, up to 1.")] = None,
     repetition_penalty: Annotated[float | None, typer.Option("--repetition-penalty", help="1 is none.")] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", metavar="NAME=VALUE", help="A parameter of this model, such as cfg_weight=0.3."),
-    ] = None,
+    option: Parameters = None,
     max_frames: Annotated[int | None, typer.Option("--max-frames", help="Longest sequence, in frames.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Speak the text as one chunk, without normalising it.")] = False,
     codes_out: Annotated[Path | None, typer.Option("--codes-out", help="Write the frames' codes (.npy).")] = None,

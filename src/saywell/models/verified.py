@@ -16,7 +16,7 @@ import msgspec
 
 from saywell.errors import BadCheckpoint
 from saywell.files import Damaged, read_plain, sha256, write_atomically
-from saywell.manifest import MANIFEST
+from saywell.manifest import MANIFEST, Manifest
 from saywell.models.conversion import read_manifest
 
 _log = logging.getLogger(__name__)
@@ -24,6 +24,14 @@ _log = logging.getLogger(__name__)
 _MAX_CACHE_BYTES = 1 << 20
 _LONG_S = 2.0
 """After which a warning says what takes so long."""
+
+
+def check_sizes(directory: Path, manifest: Manifest) -> None:
+    """Raise BadCheckpoint for a truncated or replaced file, before it is mapped. Loading also checks digests."""
+    for name, entry in manifest.files.items():
+        path = directory / name
+        if not path.is_file() or path.stat().st_size != entry.bytes:
+            raise BadCheckpoint(f"{path} is missing or has another size than {MANIFEST} says; convert again")
 
 
 def check_files(directory: Path, names: Iterable[str], cache: Path) -> None:

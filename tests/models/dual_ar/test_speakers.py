@@ -24,6 +24,7 @@ from plans import TINY_PLAN
 from saywell.audio.recording import prepare
 from saywell.errors import BadCheckpoint, InvalidRequest, ModelFailure, OutOfMemory, UnknownVoice
 from saywell.graphs.tensors import TensorFile
+from saywell.models import cloning
 from saywell.models.base import CloningFamily, load_family
 from saywell.models.dual_ar import speakers
 from saywell.models.dual_ar.config import DEFAULT, Config
@@ -275,7 +276,7 @@ def test_encoder_beyond_the_available_memory_is_not_loaded(
     tiny: Path, make: Callable[..., VoiceStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads, weights = Loads(monkeypatch), (tiny / f"{ENCODER}.data").stat().st_size
-    monkeypatch.setattr(speakers, "available_memory", lambda: weights // 2)
+    monkeypatch.setattr(cloning, "available_memory", lambda: weights // 2)
     with pytest.raises(OutOfMemory, match="encoding a new reference needs"):
         make().encode(reference())
     assert not loads.loads

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from saywell.errors import BadCheckpoint
-from saywell.manifest import MANIFEST, Manifest
+from saywell.manifest import Manifest
 from saywell.models.chatterbox.config import DEFAULT, FRAME_RATE, RATE, Config
 from saywell.models.chatterbox.s3gen import files as s3gen
 from saywell.models.chatterbox.t3 import files as t3
@@ -14,6 +14,7 @@ from saywell.models.chatterbox.t3.config import T3Config
 from saywell.models.chatterbox.t3.cost import bytes_read, position_bytes
 from saywell.models.chatterbox.voice.files import GRAPHS
 from saywell.models.conversion import read_manifest
+from saywell.models.verified import check_sizes
 from saywell.plan.plan import Plan
 from saywell.types import SAMPLING, ModelSpec, Option, Variant
 
@@ -43,7 +44,7 @@ def facts(name: str, path: Path) -> ModelSpec:
             f"{path} was converted by another version of Saywell (format {manifest.format}, here {FORMAT}); "
             "run `saywell convert` on the published checkpoint again"
         )
-    _check_sizes(path, manifest)
+    check_sizes(path, manifest)
     runnable = tuple(_variants(sizes, manifest))
     if not runnable:
         raise BadCheckpoint(f"{path} holds no graphs; run `saywell convert` on the published checkpoint again")
@@ -101,19 +102,16 @@ def _why(precision: str, bits: int) -> str:
     return "7-bit activations, because without VNNI the sum of two 8-bit products overflows 16 bits"
 
 
-def _check_sizes(path: Path, manifest: Manifest) -> None:
-    """Raise BadCheckpoint for a truncated or replaced file, before it is mapped. Loading also checks digests."""
-    for file, entry in manifest.files.items():
-        if not (path / file).is_file() or (path / file).stat().st_size != entry.bytes:
-            raise BadCheckpoint(f"{path / file} is missing or has another size than {MANIFEST} says; convert again")
-
-
 def run_from(directory: Path, plan: Plan) -> list[str]:
     """Files that a model of this plan loads at start: not those of other precisions, nor the encoders of recordings."""
     flow = plan.options["flow"]
     others = {
         *(t3.data_file(each) for each in PRECISIONS if each != plan.precision),
         *(s3gen.data_file(each) for each in s3gen.PRECISIONS if each != flow),
-        *(name for graph in GRAPHS for name in (graph, f"{graph}.data")),
+        *encoder_files(),
     }
     return [name for name in read_manifest(directory).files if name not in others]
+
+
+def encoder_files() -> list[str]:
+    return [name for graph in GRAPHS for name in (graph, f"{graph}.data")]

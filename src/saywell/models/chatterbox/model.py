@@ -9,23 +9,23 @@ import numpy.typing as npt
 
 from saywell.errors import InvalidRequest, ModelFailure, SaywellError
 from saywell.models.base import DecodeJob, SequenceError
-from saywell.models.chatterbox.config import DEFAULT, RATE, Config
+from saywell.models.chatterbox import language
+from saywell.models.chatterbox.config import Config
 from saywell.models.chatterbox.facts import run_from
 from saywell.models.chatterbox.s3gen.files import Precision
 from saywell.models.chatterbox.s3gen.runtime import Decoder, DecoderState, Work
-from saywell.models.chatterbox.speakers import built_in, decoder_voice, states_bytes, t3_voice, voice_store
+from saywell.models.chatterbox.speakers import built_in, decoder_voice, t3_voice, voice_store
 from saywell.models.chatterbox.t3.files import read_config
 from saywell.models.chatterbox.t3.guards import Guard, limit
 from saywell.models.chatterbox.t3.runtime import BROKEN, Running, T3Runtime
 from saywell.models.chatterbox.t3.sampling import Sampling
 from saywell.models.chatterbox.text import Bytes, Graphemes, Multilingual, check_vocabulary, read
+from saywell.models.cloning import Cloning
 from saywell.models.verified import check_files
 from saywell.plan.plan import Plan
 from saywell.runtimes.base import Threading
-from saywell.runtimes.kv_cache import Prefix
 from saywell.text.language import likely
-from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice, VoiceState
-from saywell.voices.cache import MemoryCache
+from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 
 _PAUSE = np.full(3, 4299, np.int64)
 """Silence that Turbo and Nano end with."""
@@ -40,10 +40,8 @@ class _State:
     """Of the job that is being decoded."""
 
 
-class ChatterboxModel:
+class ChatterboxModel(Cloning):
     """A loaded model."""
-
-    live = frozenset({"cache_entries", "cache_bytes"})
 
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
         if spec.path is None:
@@ -67,22 +65,10 @@ class ChatterboxModel:
         flow: Precision = "fp32" if plan.options["flow"] == "fp32" else "int8"
         self._decoder = Decoder(path, flow, threading, activation_bits=bits)
         self._own = built_in(path)
-        self._voices = voice_store(spec, plan)
-        self._prefixes: MemoryCache[Prefix] = MemoryCache(plan.cache_bytes - states_bytes(plan), plan.cache_entries)
+        super().__init__(voice_store(spec, plan), plan)
 
     def voices(self) -> tuple[Voice, ...]:
-        default = self._voice(DEFAULT, "the voice of the checkpoint")
-        named = tuple(self._voice(name, "made from a recording") for name in self._voices.named())
-        return (default, *named)
-
-    def _voice(self, voice: str, description: str) -> Voice:
-        language = "und" if self._config.kind == "multilingual" else "en-US"
-        return Voice(id=voice, name=voice, language=language, sample_rate=RATE, description=description)
-
-    def prepare(self, request: Request) -> VoiceState | None:
-        if request.reference is not None:
-            return self._voices.encode(request.reference)
-        return None if request.voice in (None, DEFAULT) else self._voices.load(request.voice)
+        return self._known_voices("the voice of the checkpoint", language(self.spec, None))
 
     def prefill(self, started: list[Sequence]) -> None:
         for sequence in started:
@@ -100,7 +86,8 @@ class ChatterboxModel:
             )
         text = self._encoded(sequence.text, request.language)
         sampling = self._sampling(request, sequence.seed)
-        prefix = self._prefix(voice, sampling.exaggeration)
+        feeling = sampling.exaggeration
+        prefix = self._prefix(f"{voice.key} {feeling:g}", lambda: self._t3.voice(*t3_voice(voice), feeling))
         guard = None if request.raw else Guard(limit(self._t3.config, len(text), sequence.text.count("[")))
         decoder = self._decoder.start(decoder_voice(voice), sequence.seed)
         # Last, because a later failure would leak the rows that `prefill` takes.
@@ -123,15 +110,6 @@ class ChatterboxModel:
         if own["top_k"] is not None:
             own["top_k"] = int(own["top_k"])  # options are numbers of any kind
         return Sampling.of(self._t3.config, seed, **params, **own)
-
-    def _prefix(self, voice: VoiceState, exaggeration: float) -> Prefix:
-        """Keys and values of a voice, computed once for each voice and exaggeration."""
-        key = f"{voice.key} {exaggeration:g}"
-        prefix = self._prefixes.get(key)
-        if prefix is None:
-            prefix = self._t3.voice(*t3_voice(voice), exaggeration)
-            self._prefixes.put(key, prefix)
-        return prefix
 
     def step(self, batch: list[Sequence]) -> list[Frame]:
         tokens = self._t3.step([sequence.state.running for sequence in batch])
@@ -179,17 +157,6 @@ class ChatterboxModel:
             tokens.append(_PAUSE)
         return np.concatenate(tokens) if tokens else np.zeros(0, np.int64)
 
-    def clear_caches(self) -> None:
-        self._prefixes.clear()
-        self._voices.clear_memory()
-
-    def adapt(self, plan: Plan) -> None:
-        self._voices.limit(states_bytes(plan), plan.cache_entries)
-        self._prefixes.limit(plan.cache_bytes - states_bytes(plan), plan.cache_entries)
-
     def release(self, sequence: Sequence) -> None:
         if sequence.state is not None:
             self._t3.release(sequence.state.running)
-
-    def close(self) -> None:
-        self._prefixes.clear()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from saywell.errors import BadCheckpoint
-from saywell.manifest import MANIFEST
 from saywell.models.conversion import read_manifest
 from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.convert.convert import CODEC, FORMAT, MODEL, PRECISIONS
@@ -19,6 +18,7 @@ from saywell.models.dual_ar.onnx.ar_files import (
     slow_file,
 )
 from saywell.models.dual_ar.onnx.codec_files import DECODER, DECODER_CHANNELS, ENCODER, QUANTIZER
+from saywell.models.verified import check_sizes
 from saywell.types import SAMPLING, ModelSpec, Variant
 
 # Bytes measured with S1-mini, whose vocabulary and width are these.
@@ -44,7 +44,7 @@ def facts(name: str, path: Path) -> ModelSpec:
             "run `saywell convert` on the published checkpoint again"
         )
     files = {file: entry.bytes for file, entry in manifest.files.items()}
-    _check_sizes(path, files)
+    check_sizes(path, manifest)
     elements = 2 * config.n_layer * config.n_local_heads * config.head_dim
     kv_bytes = {cache: elements * size for cache, size in _KV_BYTES.items()}
     runnable = tuple(
@@ -153,10 +153,3 @@ def _weights(precision: str, files: dict[str, int]) -> int:
     data = (data_file(precision), f"{QUANTIZER[quantizer]}.data", f"{DECODER[decoder]}.data")
     rows = files.get(EMBEDDINGS_FILE, 0) // 50 + files.get(CODES_FILE, 0)
     return sum(files.get(file, 0) for file in data) + rows
-
-
-def _check_sizes(path: Path, files: dict[str, int]) -> None:
-    """Raise BadCheckpoint for a truncated or replaced file, before it is mapped. Loading also checks digests."""
-    for file, size in files.items():
-        if not (path / file).is_file() or (path / file).stat().st_size != size:
-            raise BadCheckpoint(f"{path / file} is missing or has another size than {MANIFEST} says; convert again")

@@ -9,6 +9,7 @@ import numpy as np
 
 from saywell.errors import MissingDependency, ModelFailure, SaywellError, TooLarge
 from saywell.models.base import DecodeJob, SequenceError
+from saywell.models.cloning import Cloning
 from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import DEFAULT, Config
 from saywell.models.dual_ar.facts import run_from
@@ -18,15 +19,14 @@ from saywell.models.dual_ar.onnx.codec_files import ConvImpl
 from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running
 from saywell.models.dual_ar.onnx.runtime_codec import CodecDecoder, DecoderState, load_decoder
 from saywell.models.dual_ar.sampling import Sampling
-from saywell.models.dual_ar.speakers import spoken_in, states_bytes, voice_store
+from saywell.models.dual_ar.speakers import spoken_in, voice_store
 from saywell.models.dual_ar.tokenizer import Tokenizer
 from saywell.models.verified import check_files
 from saywell.plan.memory import context
 from saywell.plan.plan import Plan
 from saywell.runtimes.base import Threading
 from saywell.runtimes.kv_cache import Prefix
-from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice, VoiceState
-from saywell.voices.cache import MemoryCache
+from saywell.types import Frame, ModelSpec, Samples, Sequence, Voice, VoiceState
 
 LANGUAGE = "und"
 """Of every voice: the model speaks all its languages with any voice."""
@@ -39,10 +39,8 @@ class _State:
     decoder: DecoderState
 
 
-class DualArModel:
+class DualArModel(Cloning):
     """A loaded model."""
-
-    live = frozenset({"cache_entries", "cache_bytes"})
 
     def __init__(self, spec: ModelSpec, plan: Plan) -> None:
         if spec.path is None:
@@ -64,8 +62,7 @@ class DualArModel:
             activation_bits=int(plan.options.get("activation_bits", 8)),
         )
         self._codec = self._decoder(plan)
-        self._voices = voice_store(spec, plan)
-        self._prefixes: MemoryCache[Prefix] = MemoryCache(plan.cache_bytes - states_bytes(plan), plan.cache_entries)
+        super().__init__(voice_store(spec, plan), plan)
 
     def _decoder(self, plan: Plan) -> CodecDecoder:
         return load_decoder(
@@ -78,17 +75,7 @@ class DualArModel:
         )
 
     def voices(self) -> tuple[Voice, ...]:
-        default = self._voice(DEFAULT, "as the model speaks without a reference")
-        return (default, *(self._voice(name, "made from a recording") for name in self._voices.named()))
-
-    def _voice(self, voice: str, description: str) -> Voice:
-        rate = self.config.codec.sample_rate
-        return Voice(id=voice, name=voice, language=LANGUAGE, sample_rate=rate, description=description)
-
-    def prepare(self, request: Request) -> VoiceState | None:
-        if request.reference is not None:
-            return self._voices.encode(request.reference)
-        return None if request.voice in (None, DEFAULT) else self._voices.load(request.voice)
+        return self._known_voices("as the model speaks without a reference", LANGUAGE)
 
     def prefill(self, started: list[Sequence]) -> None:
         for sequence in started:
@@ -101,21 +88,17 @@ class DualArModel:
         request = sequence.request
         text = prompt.text_part(self.tokenizer, self.config, sequence.text)
         sampling = Sampling.of(request.sampling, sequence.seed)
-        prefix = self._prefix(sequence.voice_state)
+        voice = sequence.voice_state
+        prefix = self._prefix(DEFAULT if voice is None else voice.key, lambda: self._read(voice))
         guard = None if request.raw else Guard(sequence.text, self.spec.frame_rate)
         decoder = self._codec.start()
         # Last, because a later failure would leak the row that `prefill` takes.
         return _State(self._ar.prefill(text, sampling, prefix), guard, decoder)
 
-    def _prefix(self, voice: VoiceState | None) -> Prefix:
-        """Keys and values of the prompt before the text, computed once for each voice."""
-        key = DEFAULT if voice is None else voice.key
-        prefix = self._prefixes.get(key)
-        if prefix is None:
-            references = () if voice is None else (spoken_in(voice),)
-            prefix = self._ar.prefix(prompt.voice_part(self.tokenizer, self.config, references))
-            self._prefixes.put(key, prefix)
-        return prefix
+    def _read(self, voice: VoiceState | None) -> Prefix:
+        """Keys and values of the prompt before the text."""
+        references = () if voice is None else (spoken_in(voice),)
+        return self._ar.prefix(prompt.voice_part(self.tokenizer, self.config, references))
 
     def step(self, batch: list[Sequence]) -> list[Frame]:
         codes = self._ar.step([sequence.state.running for sequence in batch])
@@ -154,20 +137,9 @@ class DualArModel:
         state: _State = job.sequence.state
         return self._codec.decode(state.decoder, np.stack(codes, axis=1))
 
-    def clear_caches(self) -> None:
-        self._prefixes.clear()
-        self._voices.clear_memory()
-
-    def adapt(self, plan: Plan) -> None:
-        self._voices.limit(states_bytes(plan), plan.cache_entries)
-        self._prefixes.limit(plan.cache_bytes - states_bytes(plan), plan.cache_entries)
-
     def release(self, sequence: Sequence) -> None:
         if sequence.state is not None:
             self._ar.release(sequence.state.running)
-
-    def close(self) -> None:
-        self._prefixes.clear()
 
 
 def _threading(plan: Plan) -> Threading:
