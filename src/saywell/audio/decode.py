@@ -80,15 +80,19 @@ def decode(
         return _run(file, demuxer, max_seconds, to_hz)
 
 
-def decode_file(source: str | Path | IO[bytes]) -> tuple[Samples, int]:
-    """`decode` for a path or an open file of the user who runs the program, of at most FILE_BYTES.
-
-    Raises OSError and what `decode` raises.
-    """
+def decode_file(
+    source: str | Path | IO[bytes],
+    *,
+    max_seconds: float = MAX_SECONDS,
+    max_bytes: int = FILE_BYTES,
+    to_hz: int | None = None,
+) -> tuple[Samples, int]:
+    """`decode` for a path or an open file of the user who runs the program. Raises OSError and what `decode` raises."""
     if isinstance(source, (str, Path)):
         with open_file(Path(source), devices=True) as file:
-            return decode_file(file)
-    return decode(source.read(FILE_BYTES + 1), max_bytes=FILE_BYTES)
+            return decode_file(file, max_seconds=max_seconds, max_bytes=max_bytes, to_hz=to_hz)
+    data = source.read(max_bytes + 1)  # bounded, because a device never ends
+    return decode(data, max_seconds=max_seconds, max_bytes=max_bytes, to_hz=to_hz)
 
 
 def looks_like_audio(data: bytes) -> bool:

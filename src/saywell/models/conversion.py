@@ -5,6 +5,7 @@ Each completed step is recorded in the manifest; another run repeats only steps 
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -125,3 +126,31 @@ def read_manifest(directory: Path) -> Manifest:
         raise BadCheckpoint(f"{path} is missing; `saywell convert` makes it") from None
     except Damaged as error:
         raise BadCheckpoint(f"{path} is damaged, {error}; delete it and convert again") from None
+
+
+def layers_file(precision: str) -> str:
+    """Report of a conversion: the error of each layer, and which layers stay at a higher precision."""
+    return f"layers-{precision}.json"
+
+
+def write_layers(
+    out: Path, precision: str, sentences: int, bound: float, errors: Mapping[str, float], kept: Mapping[str, str]
+) -> Path:
+    """`errors` at that precision on so many sentences; `kept`: layers over the `bound` → their number format."""
+    path = out / layers_file(precision)
+    report = {"bound": bound, "sentences": sentences, "kept": kept, "errors": errors}
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def layers_report(model: Path, precision: str) -> list[str]:
+    """Which layers of a precision were kept above it, and the largest error of the others."""
+    file = model / layers_file(precision)
+    if not file.is_file():  # fp32 has none
+        return []
+    found = json.loads(file.read_bytes())
+    errors, kept = found["errors"], found["kept"]
+    below = max((name for name in errors if name not in kept), key=errors.__getitem__, default=None)
+    worst = f"; largest error of the others: {errors[below]:.3f} ({below})" if below else ""
+    head = f"{precision}: {len(kept)} of {len(errors)} layers stay above it, for an error over {found['bound']}{worst}"
+    return [head, *(f"  {name}: {errors[name]:.3f}, kept as {fmt}" for name, fmt in kept.items())]

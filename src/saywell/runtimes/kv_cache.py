@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+_HEADROOM = 1.25
+"""Factor on the largest value measured for a scale; larger values are clipped."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +62,12 @@ class KvCache:
     def move(self, source: int, target: int, length: int) -> None:
         self.data[:, target, :, :length] = self.data[:, source, :, :length]
         self.clear(source)
+
+    def scales(self, used: Iterable[tuple[int, int]]) -> npt.NDArray[np.float32]:
+        """Scales of an int8 cache of such sequences, [2 · layer, kv head, head_dim]. `used`: rows and their lengths, of
+        a float cache. One for each channel of each layer, so that no sequence depends on another."""
+        largest = [np.abs(self.data[:, row, :, :length]).max(axis=2) for row, length in used]
+        return np.asarray(np.maximum(np.max(largest, axis=0) * (_HEADROOM / 127), 1e-6), np.float32)
 
     def clear(self, row: int) -> None:
         """Return the memory of a row to the system."""

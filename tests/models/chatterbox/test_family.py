@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from benchmarks import random_chatterbox
 from benchmarks.random_voice_parts import clip
 from saywell.engine import launch
 from saywell.engine.launch import TTS
 from saywell.errors import BadCheckpoint, InvalidRequest
-from saywell.models.base import find_spec, offline_for
+from saywell.models.base import find_spec, offline, offline_for
 from saywell.models.chatterbox import convert as conversion
 from saywell.models.chatterbox.config import PUBLISHED, recognise
 from saywell.settings import Settings
@@ -103,6 +106,35 @@ def test_an_interrupted_conversion_continues(tmp_path: Path) -> None:
     conversion.convert(source, out, progress=lambda step, done, total: steps.append(step))
     assert not [step for step in steps if step.startswith("write")]
     assert find_spec(None, out).precisions == ("fp32", "int8", "int4")
+
+
+def test_only_writing_graphs_needs_onnx_and_torch() -> None:
+    """Planning, speaking, and looking for the family of any checkpoint work in the plain install."""
+    modules = "model facts offline convert speakers"
+    code = (
+        "import sys; sys.modules['onnx'] = sys.modules['torch'] = None\n"
+        f"import {', '.join(f'saywell.models.chatterbox.{each}' for each in modules.split())}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_codes_and_audio_from_file_to_file(models: dict[str, Path], tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "clip.wav", clip(6.0, 24_000), 24_000)
+    run = offline("chatterbox")
+    codes = np.load(run.encode(tmp_path / "clip.wav", models["turbo"], tmp_path / "codes.npy", threads=1))
+    assert codes.shape == (150,)
+    samples, rate = soundfile.read(run.decode(tmp_path / "codes.npy", models["turbo"], tmp_path / "a.wav", threads=1))
+    assert (len(samples), rate) == (150 * 960, 24_000)
+    for wrong, message in ((np.array([7000]), "outside 0"), (np.zeros((2, 3), int), "integers"), (np.ones(3), "integ")):
+        np.save(tmp_path / "wrong.npy", wrong)
+        with pytest.raises(InvalidRequest, match=message):
+            run.decode(tmp_path / "wrong.npy", models["turbo"], tmp_path / "b.wav", threads=1)
+
+
+def test_the_report_names_the_layers(models: dict[str, Path]) -> None:
+    run = offline("chatterbox")
+    assert run.report(models["english"], "int8")[0].startswith("int8: 0 of 9 layers stay above it")
+    assert run.report(models["english"], "fp32") == []
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_calibration_sees_the_inputs_of_each_layer(name: str, built: dict[str, P
     speaker, tokens = random_t3.voice(TINY[name], case.prompt, case.seed)
     text = random_t3.text(TINY[name], case.text, case.seed)
     prompt = calibrate.Prompt(speaker, tokens, case.sampling.exaggeration, text)
-    judge = calibrate.judge(built[name], weights, [prompt, prompt])
+    judge = Judge(calibrate.seen(built[name], weights, [prompt, prompt]))
     loaded = runtime(built[name])
     said = calibrate.inputs(loaded.tables, prompt)[: -len(tokens)]
     whole = activations.activations(loaded.config, weights, [said])

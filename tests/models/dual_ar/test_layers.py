@@ -18,11 +18,10 @@ from saywell.errors import InvalidRequest
 from saywell.graphs import linears
 from saywell.graphs.linears import Format, Judge, Linears, error
 from saywell.graphs.writer import TRANSFORMER, External, GraphWriter
-from saywell.models.conversion import read_manifest
+from saywell.models.conversion import layers_file, read_manifest
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert.activations import activations
 from saywell.models.dual_ar.convert.convert import convert
-from saywell.models.dual_ar.onnx.ar_files import layers_file
 from saywell.models.dual_ar.onnx.runtime_ar import ArRuntime
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.models.dual_ar.tokenizer import Tokenizer

@@ -1,7 +1,7 @@
 """Published checkpoint → the directory that the engine maps at start. Needs onnx; torch only for files of PyTorch.
 
 *.onnx, *.data        written by the graph builders of `t3`, `s3gen` and `voice`
-t3-*.npy              embedding tables, mapped
+t3-tables.safetensors embeddings and the layers that read a voice, mapped
 voice-default.npz     the checkpoint's own voice, if it has one
 tokenizer.json …      copied
 chatterbox.json       which model it is
@@ -13,18 +13,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from saywell.errors import BadCheckpoint, MissingDependency
-from saywell.graphs.linears import Judge
-from saywell.graphs.numerics import Shapes, Weights
+from saywell.graphs.numerics import Shapes
 from saywell.graphs.tensors import TensorFile
 from saywell.machine import detect
 from saywell.models.chatterbox.config import CONFIG, Config, Published, recognise
@@ -34,9 +32,9 @@ from saywell.models.chatterbox.s3gen.config import MEANFLOW, STANDARD, S3GenConf
 from saywell.models.chatterbox.speakers import BUILT_IN as OWN_VOICE
 from saywell.models.chatterbox.speakers import built_in, t3_voice
 from saywell.models.chatterbox.t3 import layout as t3_layout
-from saywell.models.chatterbox.t3.calibrate import Prompt, judge, write_scales
+from saywell.models.chatterbox.t3.calibrate import Prompt, seen, write_scales
 from saywell.models.chatterbox.t3.config import T3Config
-from saywell.models.chatterbox.text import Bytes, Graphemes, check_vocabulary, read
+from saywell.models.chatterbox.text import check_vocabulary, read
 from saywell.models.chatterbox.voice import builtin
 from saywell.models.chatterbox.voice import layout as voice_layout
 from saywell.models.chatterbox.voice.config import VoiceConfig
@@ -157,25 +155,23 @@ def _write_t3(run: Conversion, published: Published, graphs: Any, precisions: Se
     run.write("write tables", made, lambda folder: graphs.build_tables(config, weights, folder))
     heard = {"sentences": str(sentences), **run.digests(run.source, builtin.FILE)}
     prompts = _prompts(run, config, sentences)
+    heard_by = cache(lambda: seen(run.out, weights, prompts))  # once for all precisions, if any is written
+
+    def write(precision: str, folder: Path) -> list[Path]:
+        known = {} if precision == "fp32" else heard_by()
+        files: list[Path] = graphs.build_judged(config, weights, folder, precision, known, sentences)
+        return files
+
     for precision in precisions:
-        measured = {} if precision == "fp32" else heard
-        made = _made(run, published.t3, f"{precision} graphs", **measured)
-        run.write(
-            f"write {precision} graphs", made, partial(_write_graphs, graphs, run, config, weights, precision, prompts)
-        )
+        made = _made(run, published.t3, f"{precision} graphs", **({} if precision == "fp32" else heard))
+        run.write(f"write {precision} graphs", made, partial(write, precision))
     for precision in precisions:
         if precision != "fp32":
             made = _made(run, published.t3, f"{precision} cache scales", **heard)
-            write = partial(write_scales, run.out, precision=precision, prompts=prompts, threads=detect().usable_cores)
-            run.write(f"write {precision} cache scales", made, write)
-
-
-def _write_graphs(
-    graphs: Any, run: Conversion, config: T3Config, weights: Weights, precision: str, prompts: list[Prompt], out: Path
-) -> list[Path]:
-    decides = Judge({}) if precision == "fp32" else judge(run.out, weights, prompts)
-    files: list[Path] = graphs.build(config, weights, out, precision, decides)
-    return files
+            measure = partial(
+                write_scales, run.out, precision=precision, prompts=prompts, threads=detect().usable_cores
+            )
+            run.write(f"write {precision} cache scales", made, measure)
 
 
 def _prompts(run: Conversion, config: T3Config, sentences: int) -> list[Prompt]:
@@ -187,18 +183,9 @@ def _prompts(run: Conversion, config: T3Config, sentences: int) -> list[Prompt]:
         speaker, heard = t3_voice(own)
     else:
         speaker = random.standard_normal(config.speaker, np.float32)
-        speaker, heard = (
-            speaker / np.linalg.norm(speaker),
-            random.integers(0, config.start_speech, config.prompt_tokens),
-        )
-    return [Prompt(speaker, heard, 0.5, _ids(tokeniser, text)) for text in TEXTS[:sentences]]
-
-
-def _ids(tokeniser: Graphemes | Bytes, text: str) -> npt.NDArray[np.int64]:
-    ids = tokeniser.encode(text)
-    if isinstance(tokeniser, Graphemes):
-        ids = [tokeniser.start_id, *ids, tokeniser.stop_id]
-    return np.array(ids, np.int64)
+        speaker /= np.linalg.norm(speaker)
+        heard = random.integers(0, config.start_speech, config.prompt_tokens)
+    return [Prompt(speaker, heard, 0.5, np.array(tokeniser.prompt(text), np.int64)) for text in TEXTS[:sentences]]
 
 
 def _made(run: Conversion, name: str, step: str, **more: str) -> dict[str, str]:

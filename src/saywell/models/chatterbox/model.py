@@ -19,12 +19,11 @@ from saywell.models.chatterbox.t3.files import read_config
 from saywell.models.chatterbox.t3.guards import Guard, limit
 from saywell.models.chatterbox.t3.runtime import BROKEN, Running, T3Runtime
 from saywell.models.chatterbox.t3.sampling import Sampling
-from saywell.models.chatterbox.text import Bytes, Graphemes, Multilingual, check_vocabulary, read
+from saywell.models.chatterbox.text import check_vocabulary, read
 from saywell.models.cloning import Cloning
 from saywell.models.verified import check_files
 from saywell.plan.plan import Plan
 from saywell.runtimes.base import Threading
-from saywell.text.language import likely
 from saywell.types import Frame, ModelSpec, Request, Samples, Sequence, Voice
 
 _PAUSE = np.full(3, 4299, np.int64)
@@ -84,7 +83,7 @@ class ChatterboxModel(Cloning):
             raise InvalidRequest(
                 "this checkpoint has no voice of its own (conds.pt); give a recording or a saved voice", param="voice"
             )
-        text = self._encoded(sequence.text, request.language)
+        text = np.array(self._text.prompt(sequence.text, request.language), np.int64)
         sampling = self._sampling(request, sequence.seed)
         feeling = sampling.exaggeration
         prefix = self._prefix(f"{voice.key} {feeling:g}", lambda: self._t3.voice(*t3_voice(voice), feeling))
@@ -92,16 +91,6 @@ class ChatterboxModel(Cloning):
         decoder = self._decoder.start(decoder_voice(voice), sequence.seed)
         # Last, because a later failure would leak the rows that `prefill` takes.
         return _State(self._t3.prefill(text, sampling, prefix), guard, decoder)
-
-    def _encoded(self, text: str, language: str | None) -> npt.NDArray[np.int64]:
-        """Ids, for the Llama models between the text's start and stop. Raises InvalidText, InvalidRequest."""
-        match self._text:
-            case Multilingual():
-                ids = self._text.encode(text, language or likely(text))
-            case Graphemes() | Bytes():
-                ids = self._text.encode(text)
-        ends = (self._text.start_id, self._text.stop_id) if isinstance(self._text, Graphemes) else None
-        return np.array([ends[0], *ids, ends[1]] if ends else ids, np.int64)
 
     def _sampling(self, request: Request, seed: int) -> Sampling:
         """The request's parameters; the model's own replace those that are None."""

@@ -20,6 +20,7 @@ from saywell.errors import BadCheckpoint, InvalidRequest, InvalidText, MissingDe
 from saywell.files import Damaged, read_plain
 from saywell.models.chatterbox import scripts
 from saywell.models.chatterbox.kinds import Kind
+from saywell.text.language import likely
 
 if TYPE_CHECKING:
     import tokenizers
@@ -96,6 +97,10 @@ class Graphemes:
         """Ids without START and STOP. Raises InvalidText."""
         return self.ids([(normalised(text, self.kind), False)])
 
+    def prompt(self, text: str, language: str | None = None) -> list[int]:  # noqa: ARG002 - it speaks one
+        """Ids as the transformer reads them, from START to STOP. Raises as `encode`."""
+        return [self.start_id, *self.encode(text), self.stop_id]
+
     def ids(self, parts: Iterable[scripts.Part]) -> list[int]:
         found: list[int] = []
         for part, added in parts:
@@ -123,6 +128,10 @@ class Multilingual(Graphemes):
         text = normalize("NFKD", text if self.cased else text.lower())
         return self.ids([(f"[{code}]", True), *self._written(text, code)])
 
+    def prompt(self, text: str, language: str | None = None) -> list[int]:
+        """`language`: BCP-47; None: what the text looks like."""
+        return [self.start_id, *self.encode(text, language or likely(text)), self.stop_id]
+
     def _written(self, text: str, code: str) -> list[scripts.Part]:
         if code == "zh":
             return scripts.chinese(text, self.directory)
@@ -149,6 +158,10 @@ class Bytes:
         for part in self.around.split(normalised(text, self.kind)):
             found += [self.sounds[part]] if part in self.sounds else _ids(self.plain, part)
         return found
+
+    def prompt(self, text: str, language: str | None = None) -> list[int]:  # noqa: ARG002 - it speaks one
+        """The same: this transformer was given no marks around a text."""
+        return self.encode(text)
 
 
 def read(directory: Path, config: Config) -> Graphemes | Bytes:

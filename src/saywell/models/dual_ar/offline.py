@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from saywell.audio.decode import decode as decode_audio
+from saywell.audio.decode import decode_file
 from saywell.audio.encode import save
 from saywell.errors import InvalidRequest, TooLarge
 from saywell.files import open_file, replacing
 from saywell.graphs.numerics import Codes
 from saywell.models.conversion import Progress
+from saywell.models.conversion import layers_report as report
 from saywell.models.dual_ar.config import CodecConfig
 from saywell.models.dual_ar.convert import convert as conversion
 from saywell.models.dual_ar.convert.calibrate import TEXTS
 from saywell.models.dual_ar.convert.convert import PRECISIONS, SENTENCES
 from saywell.models.dual_ar.facts import encoder_files, run_from
 from saywell.models.dual_ar.layout import FILES
-from saywell.models.dual_ar.onnx.ar_files import layers_file
 from saywell.models.dual_ar.onnx.runtime_codec import load_decoder, load_encoder
 from saywell.models.verified import check_files
 from saywell.runtimes.base import Threading
 from saywell.settings import default_data_dir
 
+__all__ = ["PRECISIONS", "PUBLISHED", "SENTENCES", "convert", "decode", "encode", "report", "sources"]
 PUBLISHED = tuple(FILES.values())
 MAX_SENTENCES = len(TEXTS)
 MAX_AUDIO_SECONDS = 180.0
@@ -53,31 +53,14 @@ def convert(
     return conversion.convert(directory, out, progress=progress, precisions=precisions, sentences=sentences)
 
 
-def report(model: Path, precision: str) -> list[str]:
-    """Which layers of a precision were kept above it, and the largest error of the others."""
-    file = model / layers_file(precision)
-    if not file.is_file():  # fp32 has none
-        return []
-    found = json.loads(file.read_bytes())
-    errors, kept = found["errors"], found["kept"]
-    below = max((name for name in errors if name not in kept), key=errors.__getitem__, default=None)
-    worst = f"; largest error of the others: {errors[below]:.3f} ({below})" if below else ""
-    head = f"{precision}: {len(kept)} of {len(errors)} layers stay above it, for an error over {found['bound']}{worst}"
-    return [head, *(f"  {name}: {errors[name]:.3f}, kept as {fmt}" for name, fmt in kept.items())]
-
-
 def encode(audio: str | Path, model: str | Path, out: str | Path, *, threads: int = 1) -> Path:
     """An audio file → its codes, int64 [num_codebooks, T], as .npy. Returns the path written.
 
     Raises UnsupportedMedia, TooLarge, BadCheckpoint, GraphError.
     """
-    source, directory = Path(audio), Path(model)
-    with open_file(source, devices=True) as file:
-        data = file.read(MAX_AUDIO_BYTES + 1)  # bounded, because a device never ends
-    if len(data) > MAX_AUDIO_BYTES:
-        raise TooLarge(f"{source} is over {MAX_AUDIO_BYTES >> 20} MB", param="audio")
+    directory = Path(model)
     codec = CodecConfig.read(directory)
-    samples, _ = decode_audio(data, max_seconds=MAX_AUDIO_SECONDS, max_bytes=MAX_AUDIO_BYTES, to_hz=codec.sample_rate)
+    samples, _ = decode_file(audio, max_seconds=MAX_AUDIO_SECONDS, max_bytes=MAX_AUDIO_BYTES, to_hz=codec.sample_rate)
     check_files(directory, encoder_files(), default_data_dir() / "measured")
     codes = load_encoder(directory, codec, Threading(threads=threads)).encode(samples)
     with replacing(Path(out)) as file:

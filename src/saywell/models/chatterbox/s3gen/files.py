@@ -32,3 +32,9 @@ def _suffix(precision: Precision, bits: int) -> str:
 def data_file(precision: Precision) -> str:
     """Weights of both graphs."""
     return f"s3gen-flow-{precision}.data"
+
+
+def loaded_files(precision: Precision, bits: int = 8) -> list[str]:
+    """What a decoder reads at start."""
+    flow = [encoder_file(precision, bits), estimator_file(precision, bits), data_file(precision)]
+    return [CONFIG, *flow, *(each for name in (FUNDAMENTAL, SOURCE, VOCODER) for each in (name, f"{name}.data"))]

@@ -6,6 +6,7 @@ All prompts run together, layer by layer, so that each weight is read once and n
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,13 +26,14 @@ def activations(config: T3Config, weights: Weights, inputs: Sequence[Floats]) ->
     return backbone.seen
 
 
-class _Backbone:
+class _Backbone(ABC):
     def __init__(self, config: T3Config, weights: Weights, lengths: Sequence[int]) -> None:
         self.config, self.weights, self.lengths = config, weights, lengths
         self.seen: dict[str, Floats] = {}
 
+    @abstractmethod
     def run(self, x: Floats) -> None:
-        raise NotImplementedError
+        """All layers."""
 
     def linear(self, x: Floats, name: str, weight: Floats) -> Floats:
         """x times weight [outputs, inputs] transposed."""

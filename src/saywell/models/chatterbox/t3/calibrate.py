@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from saywell.graphs.linears import Judge
 from saywell.graphs.numerics import Floats, Weights
 from saywell.models.chatterbox.t3.activations import activations
 from saywell.models.chatterbox.t3.conditioning import Ids, Tables
@@ -20,8 +19,6 @@ from saywell.models.chatterbox.t3.sampling import Sampling
 from saywell.runtimes.base import Threading
 
 FRAMES = 48
-_HEADROOM = 1.25
-"""Factor on the largest value measured; larger values are clipped."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,11 +31,11 @@ class Prompt:
     text: Ids
 
 
-def judge(path: Path, weights: Weights, prompts: Sequence[Prompt]) -> Judge:
-    """For `graph.build`, of published weights whose tables are in `path`."""
+def seen(path: Path, weights: Weights, prompts: Sequence[Prompt]) -> dict[str, Floats]:
+    """Layer → its inputs, for the `Judge` of `graph.build`, of published weights whose tables are in `path`."""
     config = read_config(path)
     tables = Tables(path, config)
-    return Judge(activations(config, weights, [inputs(tables, each) for each in prompts]))
+    return activations(config, weights, [inputs(tables, each) for each in prompts])
 
 
 def inputs(tables: Tables, prompt: Prompt) -> Floats:
@@ -67,8 +64,6 @@ def write_scales(path: Path, out: Path, precision: str, prompts: Sequence[Prompt
         tokens = runtime.step(going)
         ended = (BROKEN, runtime.config.stop_speech)
         going = [each for each, token in zip(going, tokens, strict=True) if token not in ended]
-    rows = [row for each in running for row in each.rows]
-    largest = [np.abs(runtime.cache.data[:, row.row, :, : row.length]).max(axis=2) for row in rows]
     target = out / scales_file(precision)
-    np.save(target, np.maximum(np.max(largest, axis=0) * (_HEADROOM / 127), 1e-6).astype(np.float32))
+    np.save(target, runtime.cache.scales((row.row, row.length) for each in running for row in each.rows))
     return [target]

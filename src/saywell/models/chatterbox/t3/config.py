@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["llama", "gpt2"]
@@ -96,18 +96,7 @@ ENGLISH = T3Config(
     queries=32,
     prompt_tokens=150,
 )
-MULTILINGUAL = T3Config(
-    kind="llama",
-    layers=30,
-    hidden=1024,
-    ffn=4096,
-    text_vocab=2454,
-    speech_vocab=8194,
-    text_positions=2050,
-    speech_positions=4100,
-    queries=32,
-    prompt_tokens=150,
-)
+MULTILINGUAL = replace(ENGLISH, text_vocab=2454)
 TURBO = T3Config(
     kind="gpt2",
     layers=24,
@@ -118,13 +107,4 @@ TURBO = T3Config(
     positions=8196,
     prompt_tokens=375,
 )
-NANO = T3Config(
-    kind="gpt2",
-    layers=12,
-    hidden=768,
-    ffn=3072,
-    text_vocab=50276,
-    speech_vocab=6563,
-    positions=8196,
-    prompt_tokens=375,
-)
+NANO = replace(TURBO, layers=12, hidden=768, ffn=3072)

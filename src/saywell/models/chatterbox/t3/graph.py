@@ -7,6 +7,8 @@ each is also written with an int8 KV cache; the graphs of int8 are also written 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,14 +17,16 @@ import onnx
 from onnx import TensorProto
 from safetensors.numpy import save_file
 
+from saywell.graphs import linears
 from saywell.graphs.int8_cache import with_int8_cache
 from saywell.graphs.linears import Format, Judge, Linears, with_activation_bits
-from saywell.graphs.numerics import Weights
+from saywell.graphs.numerics import Floats, Weights
 from saywell.graphs.writer import FUSED, TRANSFORMER, External, GraphWriter
 from saywell.models.chatterbox.t3 import layout
 from saywell.models.chatterbox.t3.config import HEAD_DIM, T3Config
 from saywell.models.chatterbox.t3.files import TABLES_FILE, activation_bits, data_file, graph_file, write_config
 from saywell.models.chatterbox.t3.rope import rotary
+from saywell.models.conversion import write_layers
 
 FORMATS: dict[str, tuple[Format, Format]] = {"fp32": ("fp32", "fp32"), "int8": ("w8a8", "w8a8"), "int4": ("w4", "w8")}
 """Precision → number formats of the layers and of the head."""
@@ -41,6 +45,15 @@ def build(config: T3Config, weights: Weights, out: Path, precision: str, judge: 
     for name, model in graphs.items():
         (out / name).write_bytes(model.SerializeToString())
     return [external.path, *(out / name for name in graphs)]
+
+
+def build_judged(
+    config: T3Config, weights: Weights, out: Path, precision: str, seen: Mapping[str, Floats], sentences: int
+) -> list[Path]:
+    """`build`, and a report of what the inputs `seen` in so many sentences decided."""
+    judge = Judge(seen)
+    files = build(config, weights, out, precision, judge)
+    return [*files, write_layers(out, precision, sentences, linears.BOUND, judge.errors, judge.kept)] if seen else files
 
 
 def build_tables(config: T3Config, weights: Weights, out: Path) -> list[Path]:
@@ -82,7 +95,7 @@ class _Cache:
     new_v: str = ""
 
 
-class _Backbone:
+class _Backbone(ABC):
     """A transformer inside a graph. Rows of all sequences and positions are flat, [M, hidden]."""
 
     def __init__(self, g: GraphWriter, config: T3Config, weights: Weights, lens: str, total: str) -> None:
@@ -97,8 +110,9 @@ class _Backbone:
         self.linear = Linears(g, fmt, h, judge)
         return self.blocks(h, caches)
 
+    @abstractmethod
     def blocks(self, h: str, caches: list[_Cache]) -> str:
-        raise NotImplementedError
+        """h [M, hidden] → the last position after the final norm, [B, hidden]."""
 
     def attend(self, qkv: str, cache: _Cache, *rotary: str) -> str:
         """q, k and v side by side [M, 3 · hidden] → [M, hidden]. `rotary`: cos and sin, or nothing."""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from saywell.graphs.numerics import Codes, Floats
+from saywell.graphs.numerics import Codes
 from saywell.models.dual_ar.onnx.ar_files import scales_file
-from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime, Running
+from saywell.models.dual_ar.onnx.runtime_ar import BROKEN, ArRuntime
 from saywell.models.dual_ar.sampling import Sampling
 from saywell.runtimes.base import Threading
 
@@ -36,8 +36,6 @@ TEXTS = (
 )
 """Prompts. The frames that the model generates after them are measured too."""
 FRAMES = 48
-_HEADROOM = 1.25
-"""Factor on the largest value measured; larger values are clipped."""
 
 
 def write_scales(path: Path, out: Path, precision: str, prompts: Sequence[Codes], threads: int) -> list[Path]:
@@ -51,11 +49,5 @@ def write_scales(path: Path, out: Path, precision: str, prompts: Sequence[Codes]
         ended = (BROKEN, runtime.im_end)
         going = [sequence for sequence, frame in zip(going, frames, strict=True) if frame[0] not in ended]
     target = out / scales_file(precision)
-    np.save(target, scales(runtime, running))
+    np.save(target, runtime.cache.scales((each.row, each.length) for each in running))
     return [target]
-
-
-def scales(runtime: ArRuntime, running: Sequence[Running]) -> Floats:
-    """[2 · layer, kv head, head_dim] from the fp32 cache of these sequences."""
-    largest = [np.abs(runtime.cache.data[:, seq.row, :, : seq.length]).max(axis=2) for seq in running]
-    return np.asarray(np.maximum(np.max(largest, axis=0) * (_HEADROOM / 127), 1e-6), np.float32)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from saywell.graphs.linears import BOUND, Judge
+from saywell.graphs import linears
+from saywell.graphs.linears import Judge
 from saywell.graphs.numerics import Floats, Weights
 from saywell.machine import detect
+from saywell.models.conversion import write_layers
 from saywell.models.dual_ar import prompt
 from saywell.models.dual_ar.config import Config
 from saywell.models.dual_ar.convert import calibrate
 from saywell.models.dual_ar.convert.activations import activations
 from saywell.models.dual_ar.graphs import ar, codec
-from saywell.models.dual_ar.onnx.ar_files import layers_file
 from saywell.models.dual_ar.tokenizer import Tokenizer
 
 VERSION = "2"
@@ -49,10 +49,7 @@ def steps(config: Config, tokenizer: Tokenizer, precisions: Sequence[str], sente
             seen.update(activations(config, weights, prompts, tokenizer.semantic_begin_id))
         judge = Judge(seen)
         files = ar.build(config, weights, out, precision, judge=judge, **ids)
-        path = out / layers_file(precision)
-        report = {"bound": BOUND, "sentences": sentences, "kept": judge.kept, "errors": judge.errors}
-        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        return [*files, path]
+        return [*files, write_layers(out, precision, sentences, linears.BOUND, judge.errors, judge.kept)]
 
     def transformers(precision: str) -> Step:
         made_from = {} if precision == "fp32" else calibrated

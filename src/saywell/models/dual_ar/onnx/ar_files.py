@@ -49,8 +49,3 @@ def data_file(precision: str) -> str:
 def scales_file(precision: str) -> str:
     """Scales of an int8 cache, [2 · layer, kv head, head_dim]."""
     return f"kv-scales-{precision}.npy"
-
-
-def layers_file(precision: str) -> str:
-    """Report of a conversion: the error of each layer, and which layers stay at a higher precision."""
-    return f"layers-{precision}.json"
