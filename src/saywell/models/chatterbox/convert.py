@@ -59,6 +59,9 @@ TEXTS = (
 )
 """What lower precisions are measured on. With one sentence a full-size int8 cache clips, with eight it does not."""
 
+_JUDGED = 2
+"""Of them, how many decide which layers stay at a higher precision: each has hundreds of positions."""
+
 
 class Sizes(msgspec.Struct):
     s3gen: S3GenConfig | None = None
@@ -155,11 +158,11 @@ def _write_t3(run: Conversion, published: Published, graphs: Any, precisions: Se
     run.write("write tables", made, lambda folder: graphs.build_tables(config, weights, folder))
     heard = {"sentences": str(sentences), **run.digests(run.source, builtin.FILE)}
     prompts = _prompts(run, config, sentences)
-    heard_by = cache(lambda: seen(run.out, weights, prompts))  # once for all precisions, if any is written
+    heard_by = cache(lambda: seen(run.out, weights, prompts[:_JUDGED]))  # once for all precisions, if any is written
 
     def write(precision: str, folder: Path) -> list[Path]:
         known = {} if precision == "fp32" else heard_by()
-        files: list[Path] = graphs.build_judged(config, weights, folder, precision, known, sentences)
+        files: list[Path] = graphs.build_judged(config, weights, folder, precision, known, min(sentences, _JUDGED))
         return files
 
     for precision in precisions:
